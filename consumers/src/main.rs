@@ -6,6 +6,7 @@ mod commands;
 mod exit_codes;
 mod format;
 mod idle;
+mod output_format;
 mod progress;
 mod roles;
 mod settings;

@@ -1,15 +1,19 @@
 //! The roles' stores: opened to be run, to be changed by an operator, or only to be looked at.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) use doorstep_program::copies::{store_failed as failed, store_reason as reason};
 use doorstep_program::{CliError, ExitReason, copies::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
-use crate::{roles::RoleEntry, settings::StoreLocation};
+use crate::roles::{RoleEntry, RoleStore};
 
-/// The store that roles run on.
-pub(crate) type RoleStore = SqliteStore;
+/// A role and the folder with its store.
+#[derive(Debug)]
+pub(crate) struct StoreLocation {
+    pub(crate) role: RoleEntry,
+    pub(crate) folder: PathBuf,
+}
 
 /// The store of a role that is to be run; created where there is none.
 ///

@@ -21,10 +21,10 @@ use tokio::{
 use super::attention::{self, FullRole};
 use crate::{
     idle::{IdleWatch, Intake, RoleSample, Sample},
-    roles::{self, RoleEntry},
+    roles::{self, RoleEntry, RoleStore},
     settings::RunJob,
     stop::ended_at_once,
-    stores::{self, RoleStore},
+    stores,
 };
 
 /// How much longer than its grace period a role may take to end.

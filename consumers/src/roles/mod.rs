@@ -17,9 +17,10 @@ use doorstep_runtime::{
     DryRun, Engine, Limits, Reading, Role,
     runner::{self, RunSettings, RunningRole},
 };
-use doorstep_store::{DeadLetter, StoreError};
+use doorstep_store::{DeadLetter, SqliteStore, StoreError};
 
-use crate::stores::RoleStore;
+/// The store that roles run on.
+pub(crate) type RoleStore = SqliteStore;
 
 /// A role that this program can run. Everything but running it needs no more than its name.
 #[derive(Debug, Clone, Copy)]

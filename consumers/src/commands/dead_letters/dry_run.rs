@@ -9,8 +9,8 @@ use doorstep_runtime::{DryRun, operate};
 use doorstep_store::DeadLetter;
 
 use crate::{
-    roles::RoleEntry,
-    stores::{self, RoleStore},
+    roles::{RoleEntry, RoleStore},
+    stores,
 };
 
 /// What the checks have led to, in words for people.

@@ -16,12 +16,12 @@ use super::{
 use crate::{
     format::sanitize,
     progress::Progress,
-    roles::RoleEntry,
+    roles::{RoleEntry, RoleStore},
     settings::{
         StoreLocation,
         dead::{EditSource, Mode, Selection},
     },
-    stores::{self, RoleStore},
+    stores,
 };
 
 /// Edits.

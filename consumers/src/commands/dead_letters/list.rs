@@ -16,9 +16,9 @@ use super::view::DeadLetterView;
 use crate::{
     commands::attention,
     format::{sanitize, time},
-    roles::RoleEntry,
+    roles::{RoleEntry, RoleStore},
     settings::{OutputFormat, dead::ListMode},
-    stores::{self, RoleStore},
+    stores,
 };
 
 /// How many dead letters are read at a time.

@@ -9,7 +9,7 @@ use doorstep_program::{
 use doorstep_table::{fields, terminal_width, wrapped};
 use serde::Serialize;
 
-use crate::{roles, settings::OutputFormat};
+use crate::{output_format::OutputFormat, roles};
 
 /// Whose rights, where.
 #[derive(Debug)]

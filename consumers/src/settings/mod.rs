@@ -27,6 +27,7 @@ use crate::{
     commands::topology::Asked,
     roles::{self, RoleEntry},
 };
+pub(crate) use crate::{output_format::OutputFormat, stores::StoreLocation};
 
 /// All that the program needs to know.
 #[derive(Debug)]
@@ -165,24 +166,6 @@ pub(crate) struct VerifyJob {
     pub(crate) prefix: String,
     /// For whom.
     pub(crate) form: OutputFormat,
-}
-
-/// A role and the folder with its store.
-#[derive(Debug)]
-pub(crate) struct StoreLocation {
-    /// The role.
-    pub(crate) role: RoleEntry,
-    /// The folder.
-    pub(crate) folder: PathBuf,
-}
-
-/// For whom something is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OutputFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// Events that are missing.
