@@ -1,10 +1,10 @@
-//! Texts for people: what comes from outside made safe for a terminal, JSON and times readable.
+//! Texts for people: escaped external text, readable JSON and times.
 
 use std::time::Duration;
 
 use doorstep_event::Timestamp;
 
-/// A text from outside with everything escaped that a terminal would obey rather than show.
+/// Escapes every character of an external text that a terminal would interpret rather than show.
 pub(crate) fn sanitize(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
@@ -17,7 +17,7 @@ pub(crate) fn sanitize(text: &str) -> String {
     clean
 }
 
-/// A text of at most so many characters, made safe for a terminal.
+/// Shortens a text to this many characters, escaped for a terminal.
 pub(crate) fn shortened(text: &str, most: usize) -> String {
     let clean = sanitize(text);
     if clean.chars().count() <= most {
@@ -27,7 +27,8 @@ pub(crate) fn shortened(text: &str, most: usize) -> String {
     format!("{kept}…")
 }
 
-/// Compact JSON, one member a line. Order, numbers and strings stay as they are written, which reading it into values would not grant.
+/// Formats JSON with one member per line. Order, numbers and strings stay as they are written, which parsing into
+/// values would not guarantee.
 pub(crate) fn indented(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut depth = 0_usize;
@@ -76,7 +77,7 @@ pub(crate) fn indented(json: &str) -> String {
     out
 }
 
-/// JSON without the blanks between its parts. Order, numbers and strings stay as they are written.
+/// Removes the blanks between the parts of JSON. Order, numbers and strings stay as they are written.
 pub(crate) fn compacted(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut chars = json.chars();
@@ -99,14 +100,14 @@ pub(crate) fn compacted(json: &str) -> String {
     out
 }
 
-/// A time in whole seconds.
+/// Formats a time in whole seconds.
 pub(crate) fn time(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second())
         .unwrap_or(at)
         .to_string()
 }
 
-/// How long something has lasted, by its largest unit.
+/// Formats a duration by its largest unit.
 pub(crate) fn age(age: Duration) -> String {
     match age.as_secs() {
         0 => format!("{} ms", age.as_millis()),

@@ -1,34 +1,34 @@
-//! When everything has been worked: the decision of `run --until-idle`, as a pure function over what was seen.
+//! The idle check of `run --until-idle`, as a pure function over samples of the roles.
 
 use std::time::{Duration, Instant};
 
-/// What one look at a role has seen.
+/// One sample of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoleSample {
-    /// Messages ready in the role's queues; `None` where they could not be looked at.
+    /// Messages ready in the role's queues; `None` if the queues could not be read.
     pub(crate) ready: Option<u64>,
-    /// Whether the role takes deliveries.
     pub(crate) takes: Intake,
-    /// Whether another process worked the role's queues when this one joined: what that has taken is known to nobody else.
+    /// Set if another process consumed from the role's queues when this one joined. Its unacked deliveries cannot be
+    /// seen from here.
     pub(crate) beside_others: bool,
-    /// Deliveries that the role has taken and not settled.
+    /// Deliveries to the role that are unacked.
     pub(crate) unsettled: usize,
     /// Rows in the outbox.
     pub(crate) owed: u64,
-    /// Held events that become due by themselves, and scheduled ones that are due.
+    /// Deferred events that become due by themselves, and scheduled ones that are due.
     pub(crate) held_due: u64,
-    /// The store's count of commits: another one means that something was written, perhaps by another process.
+    /// The store's count of commits: an increase means a write, perhaps by another process.
     pub(crate) commits: u64,
 }
 
-/// Whether a role takes deliveries.
+/// The state of a role's consuming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intake {
-    /// It does.
+    /// It takes deliveries.
     Yes,
-    /// It takes none until this table of its store has room. Whatever waits for it can wait for ever.
+    /// It takes none until this table of its store has room. The messages in its queue may wait for ever.
     Full(&'static str),
-    /// Not now: it starts, is paused, or has lost its connection.
+    /// Not at present: it is starting, paused or disconnected.
     NotNow,
 }
 
@@ -36,7 +36,7 @@ impl RoleSample {
     fn is_quiet(&self) -> bool {
         let deliveries = match self.takes {
             Intake::Yes => self.ready == Some(0) && self.unsettled == 0,
-            // Only what makes room by itself is waited for.
+            // A full table blocks nothing that could still drain.
             Intake::Full(_) => true,
             Intake::NotNow => false,
         };
@@ -44,22 +44,22 @@ impl RoleSample {
     }
 }
 
-/// One look at all roles.
+/// One sample of all roles.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
-    /// When it was begun.
+    /// The start of the sample.
     pub(crate) began: Instant,
-    /// When it was done.
+    /// The end of the sample.
     pub(crate) ended: Instant,
-    /// What it saw; `None` where a store could not be looked at.
+    /// The samples of the roles; `None` if a store could not be read.
     pub(crate) roles: Option<Vec<RoleSample>>,
 }
 
-/// How many heartbeats it takes until the broker has certainly given up a process that shows no sign of life, and what that had taken
-/// is ready again: three, and a margin.
+/// The heartbeats until the broker has certainly closed the connection of an unresponsive process and has requeued its
+/// deliveries: three, and a margin.
 const HEARTBEATS: u32 = 4;
 
-/// Remembers since when everything has been quiet.
+/// The time since which all roles have been idle.
 #[derive(Debug)]
 pub(crate) struct IdleWatch {
     window: Duration,
@@ -74,11 +74,11 @@ struct QuietSince {
 }
 
 impl IdleWatch {
-    /// Nothing was seen yet.
+    /// Starts without any sample.
     ///
-    /// A process that is alive and has taken something writes what becomes of it, which is seen. One that is frozen or cut off writes
-    /// nothing until the broker has given it up and hands what it had taken to another. So beside others it has to be quiet for longer
-    /// than that takes.
+    /// A live process that has taken deliveries commits their outcomes, which shows. A frozen or disconnected process
+    /// commits nothing until the broker has closed its connection and requeued its deliveries. So beside another
+    /// process, all has to be quiet for longer than that takes.
     pub(crate) fn new(window: Duration, heartbeat: Duration) -> Self {
         Self {
             window,
@@ -87,8 +87,8 @@ impl IdleWatch {
         }
     }
 
-    /// Takes in a look. Returns whether all was quiet, and nothing was written, for the whole window: from the end of the first quiet
-    /// look to the beginning of this one.
+    /// Adds a sample. Returns whether all roles were idle, without any commit, for the whole window: from the end of
+    /// the first idle sample to the start of this one.
     pub(crate) fn observe(&mut self, look: &Sample) -> bool {
         let Some(roles) = look
             .roles
@@ -145,7 +145,7 @@ mod tests {
             Self(Instant::now(), IdleWatch::new(WINDOW, HEARTBEAT))
         }
 
-        /// A look that is begun after so many seconds and takes a tenth of one.
+        /// Adds a sample that starts after this many seconds and takes a tenth of one.
         fn see(&mut self, seconds: f64, roles: &[RoleSample]) -> bool {
             self.look(seconds, Some(roles.to_vec()))
         }

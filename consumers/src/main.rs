@@ -1,5 +1,5 @@
-//! Doorstep's consumers: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `commands`, and who
-//! applies events in `roles`.
+//! Doorstep's consumers. `cli` has the arguments, `settings` their validation, `commands` the work, and `roles` the
+//! consumers of events.
 
 mod cli;
 mod commands;
@@ -25,7 +25,7 @@ use crate::{
     settings::{Action, Settings},
 };
 
-/// What is logged unless said otherwise.
+/// The default filter of the log.
 const DEFAULT_FILTER: &str = "info";
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 fn begin(cli: Cli) -> Result<(), CliError> {
     let settings = Settings::check(cli)?;
-    // Lasts to the end, where the last spans are handed over.
+    // Kept to the end, when the last spans are exported.
     let _tracing = settings.telemetry.start("doorstep-consumers", io::stderr);
     start::run(work(settings.job))
 }

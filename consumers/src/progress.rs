@@ -1,10 +1,10 @@
-//! How far a command is: a bar on a terminal, otherwise a line every few seconds, both on standard error.
+//! The progress of a command: a bar on a terminal, otherwise a line every few seconds, both on standard error.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often a line is written where there is no terminal.
+/// The interval between two lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// The progress of one piece of work.
@@ -20,7 +20,7 @@ impl Progress {
     /// Starts to count up to a total.
     pub(crate) fn new(what: impl Into<String>, total: u64) -> Self {
         let what = what.into();
-        // Drawn at most five times a second: more costs more than it shows.
+        // At most five redraws a second: more cost more than they show.
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
         if let Ok(style) =
             ProgressStyle::with_template("{prefix} [{bar:30}] {pos} of {len}, {eta} left")
@@ -37,7 +37,7 @@ impl Progress {
         }
     }
 
-    /// So much is done in all.
+    /// Sets the total done so far.
     pub(crate) fn set(&mut self, done: u64) {
         let moved = self.done != done;
         self.done = done;
@@ -49,17 +49,17 @@ impl Progress {
         }
     }
 
-    /// One more is done.
+    /// Adds one.
     pub(crate) fn advance(&mut self) {
         self.set(self.done + 1);
     }
 
-    /// Tells the user something at once, without disturbing the bar.
+    /// Prints a message at once, without disturbing the bar.
     pub(crate) fn note(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish(self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! What is said where a second signal ends the program at once.
+//! The message of a second stop signal, which ends the program at once.
 
 pub(crate) fn ended_at_once() {
     tracing::warn!("ended at once: what was not settled comes again");

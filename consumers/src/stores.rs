@@ -1,4 +1,4 @@
-//! The roles' stores: opened to be run, to be changed by an operator, or only to be looked at.
+//! The roles' stores: opened to be run, to be changed by an operator, or only to be read.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ pub(crate) struct StoreLocation {
     pub(crate) folder: PathBuf,
 }
 
-/// The store of a role that is to be run; created where there is none.
+/// Opens the store of a role that is to run; creates it if there is none.
 ///
 /// # Errors
 /// It cannot be created or opened.
@@ -23,7 +23,7 @@ pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, CliError> {
     SqliteStore::open(folder, role, &Options::default()).map_err(|e| failed(&e))
 }
 
-/// The store of a role that is to be changed by an operator, beside whoever runs it.
+/// Opens the store of a role for a change by an operator, even while the role runs.
 ///
 /// # Errors
 /// There is none, or it cannot be opened.
@@ -35,7 +35,7 @@ pub(crate) fn open_existing(place: &StoreLocation) -> Result<RoleStore, CliError
     SqliteStore::open_existing(folder, role.name, &Options::default()).map_err(|e| failed(&e))
 }
 
-/// The store of a role that is only to be looked at, beside whoever runs it; `None` where there is none.
+/// Opens the store of a role only to be read, even while the role runs; `None` if there is none.
 ///
 /// # Errors
 /// It cannot be opened.
@@ -48,7 +48,7 @@ pub(crate) fn open_read_only(folder: &Path, role: &str) -> Result<Option<RoleSto
         .map_err(|e| failed(&e))
 }
 
-/// The store of a role that is only to be looked at.
+/// Opens the store of a role only to be read.
 ///
 /// # Errors
 /// There is none, or it cannot be opened.
@@ -56,7 +56,8 @@ pub(crate) fn try_open_read_only(place: &StoreLocation) -> Result<RoleStore, Cli
     open_read_only(&place.folder, place.role.name)?.ok_or_else(|| missing(place))
 }
 
-/// Makes sure that the folder has a store of at least one of these roles: an empty answer would look like one of a role without events.
+/// Checks that the folder has a store of at least one of these roles: an empty answer would look like that of a role
+/// without events.
 ///
 /// # Errors
 /// There is none.

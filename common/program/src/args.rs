@@ -1,4 +1,4 @@
-//! Arguments that several programs take, and the settings that they lead to.
+//! Arguments that several programs take, and the settings made from them.
 
 use std::{env, ffi::OsString, fmt, path::PathBuf};
 
@@ -19,10 +19,10 @@ use crate::{
     variables,
 };
 
-/// The file with the broker's password.
+/// The variable of the file with the broker's password.
 const PASSWORD_FILE: &str = "DOORSTEP_AMQP_PASSWORD_FILE";
 
-/// Where programs of all kinds look for a collector.
+/// The variable with the collector's address, as OpenTelemetry specifies it.
 const USUAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// The broker's addresses, and the namespace there. `Debug` leaves the addresses out, since they hold passwords.
@@ -63,9 +63,9 @@ pub struct BrokerArgs {
 }
 
 impl BrokerArgs {
-    /// Checks them.
+    /// Validates them.
     pub fn check(&self, wrong: &mut SettingsErrors) -> Option<BrokerSettings> {
-        // Each by itself, so that a wrong address does not hide a wrong namespace.
+        // Validated separately, so that a wrong address does not hide a wrong namespace.
         let namespace = self.namespace.check(wrong);
         let settings = wrong.check(
             "--amqp-url (DOORSTEP_AMQP_URL)",
@@ -108,7 +108,7 @@ impl BrokerArgs {
         })
     }
 
-    /// The same by the environment, for a program that this one starts: arguments can be read by every user of the machine.
+    /// Returns the same as environment variables for a child process: every user of the machine can read arguments.
     #[must_use]
     pub fn variables(&self) -> BrokerVariables {
         let path = |name, path: &Option<PathBuf>| Some((name, path.clone()?.into_os_string()));
@@ -132,11 +132,11 @@ impl fmt::Debug for BrokerArgs {
     }
 }
 
-/// Variables of the environment that say how to reach the broker, passwords included. `Debug` leaves the values out.
+/// Environment variables with the broker's address, passwords included. `Debug` leaves the values out.
 pub struct BrokerVariables(Vec<(&'static str, OsString)>);
 
 impl BrokerVariables {
-    /// Names and values.
+    /// Returns names and values.
     #[must_use]
     pub fn as_slice(&self) -> &[(&'static str, OsString)] {
         &self.0
@@ -170,7 +170,7 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
-    /// Checks them: every file has to be usable.
+    /// Validates them: every file has to be usable.
     pub fn check(&self, wrong: &mut SettingsErrors) -> Option<TlsSettings> {
         let client = match (&self.tls_cert_file, &self.tls_key_file) {
             (Some(certificate), Some(key)) => Some(Some(ClientFiles {
@@ -218,7 +218,6 @@ pub struct NamespaceArg {
 }
 
 impl NamespaceArg {
-    /// Checks it.
     pub fn check(&self, wrong: &mut SettingsErrors) -> Option<Namespace> {
         wrong.check("--namespace (DOORSTEP_NAMESPACE)", self.namespace.parse())
     }
@@ -258,7 +257,6 @@ pub struct EndpointArgs {
 }
 
 impl EndpointArgs {
-    /// Checks them.
     pub fn check(&self, wrong: &mut SettingsErrors) -> Option<Option<HealthSettings>> {
         let place = self.health_addr.as_deref().map(address).transpose();
         let place = wrong.check("--health-addr (DOORSTEP_HEALTH_ADDR)", place);
@@ -307,7 +305,6 @@ pub struct TelemetryArgs {
 }
 
 impl TelemetryArgs {
-    /// Checks them.
     pub fn check(&self, wrong: &mut SettingsErrors) -> Option<TelemetrySettings> {
         let filter = self.log.as_deref().unwrap_or("info");
         let filter = wrong.check("--log (DOORSTEP_LOG)", log::filter(filter));
@@ -317,7 +314,7 @@ impl TelemetryArgs {
         );
         let ours = self.otlp_endpoint.clone();
         let ours = ours.map(|text| ("--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)", text));
-        // What every program that OpenTelemetry knows is told by.
+        // The variable that every program with OpenTelemetry reads.
         let usual = || Some((USUAL_ENDPOINT, env::var(USUAL_ENDPOINT).ok()?));
         let endpoint = ours.or_else(usual).filter(|(_, text)| !text.is_empty());
         let collector = match endpoint {
@@ -339,17 +336,17 @@ impl TelemetryArgs {
     }
 }
 
-/// What to tell, and whom.
+/// The settings of log and traces.
 #[derive(Debug)]
 pub struct TelemetrySettings {
-    /// The log.
     pub log: LogSettings,
-    /// Who takes spans.
+    /// The receiver of spans.
     pub collector: Option<HttpUrl>,
 }
 
 impl TelemetrySettings {
-    /// Starts to log, warns of variables that nothing reads, and starts to hand over spans in the name of `service` until what is returned is dropped.
+    /// Starts logging, warns of unread variables, and exports spans in the name of `service` until the returned value
+    /// is dropped.
     pub fn start<W>(self, service: &'static str, log_to: W) -> Option<Tracing>
     where
         W: for<'a> MakeWriter<'a> + Send + Sync + 'static,

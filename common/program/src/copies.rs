@@ -35,7 +35,7 @@ pub struct BackupArgs {
     json: bool,
 }
 
-/// The backup to put in the place of a store.
+/// The backup to restore.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct RestoreArgs {
@@ -79,38 +79,37 @@ pub struct AcceptArgs {
 /// A job on copies of a store.
 #[derive(Debug)]
 pub enum CopyJob {
-    /// Copy it while it is in use.
+    /// Copy the store while it is in use.
     Backup {
-        /// Into which file or folder.
+        /// The file or folder to write to.
         to: PathBuf,
         /// True for output as JSON.
         json: bool,
     },
-    /// Put a backup in its place.
+    /// Replace the store by a backup.
     Restore {
-        /// The backup.
         from: PathBuf,
-        /// The fate of the store that is there.
+        /// The fate of the present store.
         in_place: InPlace,
     },
-    /// Give it a source of its own.
+    /// Give the store a source of its own.
     Restored {
         /// The fate of the rows of its outbox.
         outbox: OldOutbox,
-        /// By whom.
+        /// The operator, time and reason.
         by: Attribution,
     },
-    /// Accept that it, or the store of this source, was restored.
+    /// Accept that the store, or that of this source, was restored.
     Accept {
-        /// The source, if it is another's store.
+        /// The source, if another program's store was restored.
         source: Option<Source>,
-        /// By whom.
+        /// The operator, time and reason.
         by: Attribution,
     },
 }
 
 impl BackupArgs {
-    /// The job; there is nothing that can be wrong.
+    /// Returns the job, which needs no validation.
     #[must_use]
     pub fn job(self) -> CopyJob {
         CopyJob::Backup {
@@ -121,7 +120,7 @@ impl BackupArgs {
 }
 
 impl RestoreArgs {
-    /// The job; there is nothing that can be wrong.
+    /// Returns the job, which needs no validation.
     #[must_use]
     pub fn job(self) -> CopyJob {
         let in_place = if self.move_aside {
@@ -137,7 +136,7 @@ impl RestoreArgs {
 }
 
 impl RestoredArgs {
-    /// Checks who gives the store a source and why.
+    /// Validates operator and reason.
     pub fn check(self, wrong: &mut SettingsErrors) -> Option<CopyJob> {
         let outbox = if self.keep_outbox {
             OldOutbox::Keep
@@ -150,10 +149,11 @@ impl RestoredArgs {
 }
 
 impl AcceptArgs {
-    /// Checks who accepts it and why. `source` is the source whose store was restored, unless it is the role's own store.
+    /// Validates operator and reason. `source` is the source whose store was restored, unless it is the role's own
+    /// store.
     pub fn check(self, source: Option<&str>, wrong: &mut SettingsErrors) -> Option<CopyJob> {
         let by = self.who.by(Some(&self.reason), wrong);
-        // Absent is as good as readable.
+        // A store is optional here, but an existing one has to be readable.
         let source = match source {
             Some(text) => {
                 let source = Source::new(text).map_err(|e| e.to_string());
@@ -165,12 +165,10 @@ impl AcceptArgs {
     }
 }
 
-/// A store, and how its program speaks of it.
+/// A store, with the words that its program uses for it.
 #[derive(Debug, Clone, Copy)]
 pub struct StorePlace<'a> {
-    /// The folder.
     pub folder: &'a Path,
-    /// The role.
     pub role: &'static str,
     /// The command of which `backup` and the others are part, such as `consumers store`.
     pub command: &'static str,
@@ -178,16 +176,16 @@ pub struct StorePlace<'a> {
     pub named: &'a str,
     /// The command that creates such a store.
     pub created_by: &'a str,
-    /// The mark of a restored store.
+    /// The sign of a restored store.
     pub told_by: &'static str,
 }
 
 impl StorePlace<'_> {
-    /// Does what is asked.
+    /// Runs the job.
     ///
     /// # Errors
-    /// There is no store, a process has it open that may not, a file cannot be read or written, a backup is not sound, or nothing is to
-    /// be accepted.
+    /// There is no store, another process uses it, a file cannot be read or written, a backup is damaged, or there is
+    /// nothing to accept.
     pub async fn work(&self, job: CopyJob) -> Result<(), CliError> {
         match job {
             CopyJob::Backup { to, json } => self.backup(to, json).await,
@@ -197,7 +195,7 @@ impl StorePlace<'_> {
         }
     }
 
-    /// Makes sure that there is a store.
+    /// Checks that there is a store.
     ///
     /// # Errors
     /// There is none.
@@ -305,10 +303,11 @@ impl StorePlace<'_> {
     }
 }
 
-/// The time between two looks at the progress of a copy.
+/// The interval between two updates of a copy's progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A bar on standard error, if that is a terminal. A copy has no free pages, so that it is smaller than its store.
+/// Creates a progress bar, shown if standard error is a terminal. A copy has no free pages, so it is smaller than its
+/// store.
 fn copying(role: &str, at_most: u64) -> ProgressBar {
     let bar = ProgressBar::new(at_most);
     if let Ok(style) = ProgressStyle::with_template(
@@ -320,7 +319,7 @@ fn copying(role: &str, at_most: u64) -> ProgressBar {
     bar
 }
 
-/// Shows the size of a copy until it is made.
+/// Shows the size of a copy until it is complete.
 async fn shown<T>(bar: &ProgressBar, to: &Path, copied: impl Future<Output = T>) -> T {
     let mut timer = interval(POLL_INTERVAL);
     let mut copied = std::pin::pin!(copied);
@@ -358,7 +357,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|e| store_failed(&e))
 }
 
-/// A store that is not there, as an end of the program, with the command that creates it.
+/// Returns the error for a missing store, which names the command that creates it.
 #[must_use]
 pub fn no_store(folder: &Path, role: &str, created_by: &str) -> CliError {
     CliError::new(
@@ -370,13 +369,13 @@ pub fn no_store(folder: &Path, role: &str, created_by: &str) -> CliError {
     )
 }
 
-/// A store that failed, as an end of the program.
+/// Returns the error for a store that failed.
 #[must_use]
 pub fn store_failed(error: &StoreError) -> CliError {
     CliError::new(store_reason(error), error.to_string())
 }
 
-/// Why a store's failure ends the program.
+/// Maps a store's failure to the reason of a program's end.
 #[must_use]
 pub fn store_reason(error: &StoreError) -> ExitReason {
     match error {

@@ -1,34 +1,34 @@
-//! Why a program ends without having done all that it was asked, and the exit code that says so. Which of them a program uses stands at
-//! the end of its help.
+//! The reasons for which a program ends without having done its work, with their exit codes. The end of a program's
+//! help lists those that it uses.
 
 use std::fmt;
 
-/// Why the program ends.
+/// The reason for which a program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitReason {
-    /// What no other reason covers.
+    /// A failure that no other reason covers.
     Failed,
-    /// Everything was done, and something needs an operator.
+    /// All was done, and something needs an operator.
     Trouble,
-    /// The broker differs from what is declared here.
+    /// The broker differs from the declared topology.
     Differs,
-    /// Somebody else has settled it first.
+    /// Another operator has resolved it first.
     Settled,
     /// Wrong usage or settings.
     Settings,
-    /// The input is not what it should be, or not of a kind with which this can be done.
+    /// The input is invalid, or of a kind that does not allow this.
     Data,
-    /// It is not there, or may not be read.
+    /// A thing that does not exist or may not be read.
     Missing,
-    /// The broker cannot be reached, or does not take events or let roles work.
+    /// The broker is unreachable, accepts no events, or does not let roles work.
     Broker,
-    /// A mistake in the program.
+    /// A bug in the program.
     Internal,
     /// A store cannot be created or opened.
     CannotCreate,
     /// A store or file cannot be read or written.
     Io,
-    /// It may work a moment later.
+    /// A temporary failure: a retry a moment later may succeed.
     Busy,
     /// A role's queue belongs to another store.
     OtherStore,
@@ -37,7 +37,7 @@ pub enum ExitReason {
 }
 
 impl ExitReason {
-    /// The exit code, by the usual numbers of `sysexits.h`.
+    /// Returns the exit code, by the usual numbers of `sysexits.h`.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -58,16 +58,16 @@ impl ExitReason {
     }
 }
 
-/// The end of the program: what went wrong, in words for whoever typed the command.
+/// A program's failure, in words for the user who typed the command.
 #[derive(Debug)]
 pub struct CliError {
-    /// Decides the exit code.
+    /// The reason, which decides the exit code.
     pub reason: ExitReason,
     text: String,
 }
 
 impl CliError {
-    /// Ends with this reason and text; the text names the thing and, where there is one, the remedy.
+    /// Creates a failure with this reason and text. The text names the object and, if there is one, the remedy.
     pub fn new(reason: ExitReason, text: impl Into<String>) -> Self {
         Self {
             reason,

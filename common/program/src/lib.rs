@@ -1,19 +1,19 @@
-//! What Doorstep's programs have in common, so that the same thing is typed, checked and ended the same way in each.
+//! The parts that Doorstep's programs share, so that the same thing is typed, checked and ended the same way in each.
 //!
 //! - [`start`]: from the command line to the exit code.
-//! - [`args`]: arguments that several programs take, each with what makes settings of it.
-//! - [`SettingsErrors`] and [`read`]: checking what was typed, and telling everything that is wrong at once.
-//! - [`CliError`] and [`ExitReason`]: why a program ends without having done its work, and its exit code.
+//! - [`args`]: shared arguments, each with its conversion to settings.
+//! - [`SettingsErrors`] and [`parse`]: validation of arguments, which reports all errors at once.
+//! - [`CliError`] and [`ExitReason`]: the failures of a program and their exit codes.
 //! - [`Repeats`]: messages of which many may be alike.
-//! - [`OperatorArgs`]: who does it, for the record.
-//! - [`copies`]: copies of a store, made, put back and accepted.
-//! - [`health`]: how the running roles are, on an address of the process.
+//! - [`OperatorArgs`]: the operator, for the record.
+//! - [`copies`]: copies of a store, made, restored and accepted.
+//! - [`health`]: the health of the running roles, served on an address of the process.
 //! - [`management`]: the broker's management API, read only.
-//! - [`output`]: standard output, whose reader may have had enough.
+//! - [`output`]: standard output, whose reader may close it early.
 //! - [`reference`]: reference pages made from the code.
-//! - [`variables`]: those of the environment that nothing reads.
+//! - [`variables`]: environment variables that nothing reads.
 //! - [`topology`]: the queues of all roles.
-//! - [`ShutdownSignal`]: the user's wish to stop.
+//! - [`ShutdownSignal`]: the user's request to stop.
 
 pub mod args;
 pub mod copies;

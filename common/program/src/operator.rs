@@ -1,4 +1,4 @@
-//! The operator that a record of the store names.
+//! The operator named in a record of the store.
 
 use std::{env, fs, os::unix::fs::MetadataExt};
 
@@ -18,7 +18,7 @@ pub struct OperatorArgs {
 }
 
 impl OperatorArgs {
-    /// Checks the name and, where one is given, the reason.
+    /// Validates the name and, if there is one, the reason.
     pub fn by(self, reason: Option<&str>, wrong: &mut SettingsErrors) -> Option<Attribution> {
         let name = self.operator.unwrap_or_else(user_at_host);
         let operator = wrong.check("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
@@ -27,7 +27,7 @@ impl OperatorArgs {
         let Some(reason) = reason else {
             return known;
         };
-        // Checked whoever gives it, so that all that is wrong is told at once.
+        // Validated in any case, so that all errors are reported at once.
         let is_known = known.is_some();
         let by = known.unwrap_or_else(|| Attribution::from(now));
         wrong
@@ -36,7 +36,7 @@ impl OperatorArgs {
     }
 }
 
-/// Names the user at the keyboard, as far as the system tells.
+/// Returns the name of the user at the keyboard, as far as the system knows it.
 fn user_at_host() -> String {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let uid = || fs::metadata("/proc/self").map(|of| format!("uid {}", of.uid()));

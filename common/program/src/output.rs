@@ -1,4 +1,4 @@
-//! Standard output, whose reader may have had enough.
+//! Standard output, whose reader may close it early.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{CliError, ExitReason};
 
-/// Writes to standard output. A reader that has gone (`| head`) has had enough, and that is no failure.
+/// Writes to standard output. A reader that has closed it (`| head`) has read enough, which is no failure.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -29,7 +29,7 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), CliError> {
     })
 }
 
-/// Says that something cannot be written.
+/// Returns the failure for output that cannot be written.
 pub fn cannot_write(what: &str, error: &io::Error) -> CliError {
     CliError::new(ExitReason::Io, format!("cannot write {what}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! Values as people type them.
+//! Parsers of typed values.
 
 use std::{
     fmt::Display, fs, io, net::SocketAddr, ops::RangeInclusive, path::Path, str::FromStr,
@@ -7,13 +7,13 @@ use std::{
 
 use jiff::SignedDuration;
 
-/// The most bytes of a password file.
+/// The maximum size of a password file in bytes.
 const MAX_PASSWORD_FILE: u64 = 4096;
 
-/// A whole number within bounds, in digits alone.
+/// Parses a whole number within bounds, written in digits only.
 ///
 /// # Errors
-/// It is none, or beyond the bounds.
+/// It is not a number, or out of bounds.
 pub fn number<N>(text: &str, bounds: RangeInclusive<N>) -> Result<N, String>
 where
     N: FromStr + PartialOrd + Display,
@@ -31,10 +31,10 @@ where
         })
 }
 
-/// A time span, such as `500ms` or `5m`.
+/// Parses a duration, such as `500ms` or `5m`.
 ///
 /// # Errors
-/// It is none, or negative.
+/// It is not a duration, or negative.
 pub fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<SignedDuration>()
         .ok()
@@ -42,10 +42,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a time such as 500ms, 10s or 5m"))
 }
 
-/// A time span in which something can be observed.
+/// Parses a duration that is long enough for idle checks.
 ///
 /// # Errors
-/// It is none, or below 100 ms.
+/// It is not a duration, or below 100 ms.
 pub fn idle_window(text: &str) -> Result<Duration, String> {
     let window = duration(text)?;
     if window < Duration::from_millis(100) {
@@ -56,19 +56,19 @@ pub fn idle_window(text: &str) -> Result<Duration, String> {
     Ok(window)
 }
 
-/// An address to listen on or to ask, such as `127.0.0.1:9100`.
+/// Parses an address to listen on or to call, such as `127.0.0.1:9100`.
 ///
 /// # Errors
-/// It is none.
+/// It is not an address.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:9100"))
 }
 
-/// Reads a password from a file: all of its text but for the end of the last line.
+/// Reads a password from a file: all of its text but the end of the last line.
 ///
 /// # Errors
-/// The file cannot be read, or is not one of a single line.
+/// The file cannot be read, or does not consist of a single line.
 pub fn password(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let unreadable = |e: io::Error| {

@@ -1,15 +1,16 @@
-//! Messages of which many may be alike: the first ones are told, and the others counted.
+//! Deduplication of messages: the first ones of a cause are shown, and the others counted.
 
 use std::collections::BTreeMap;
 
 use doorstep_runtime::shape;
 
-/// The messages of one cause that are told one by one.
+/// The number of messages of one cause that are shown.
 const TOLD: u64 = 3;
-/// The most causes that are told apart.
+/// The maximum of causes that are told apart.
 const MAX_CAUSES: usize = 100;
 
-/// Tells messages of each cause a few times and counts the rest. Messages that differ only in ids, numbers and quoted values have one cause.
+/// Shows the first messages of each cause and counts the others. Messages that differ only in ids, numbers and quoted
+/// values have one cause.
 #[derive(Debug, Default)]
 pub struct Repeats {
     causes: BTreeMap<String, Cause>,
@@ -24,7 +25,7 @@ struct Cause {
 }
 
 impl Repeats {
-    /// Takes a message. Returns it to be told, unless enough of its cause are told.
+    /// Adds a message. Returns it if it is to be shown.
     pub fn add(&mut self, message: String) -> Option<String> {
         let cause = cause_of(&message);
         let is_full = self.causes.len() >= MAX_CAUSES;
@@ -51,7 +52,7 @@ impl Repeats {
         Some(message)
     }
 
-    /// Takes the counts of what was not told, a line for each cause.
+    /// Returns the counts of the messages not shown, one line per cause.
     pub fn rest(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         for Cause { count, last } in std::mem::take(&mut self.causes).into_values() {
@@ -69,7 +70,7 @@ impl Repeats {
     }
 }
 
-/// A message without what differs from one of its cause to the next.
+/// Returns a message without the parts in which messages of one cause differ.
 fn cause_of(message: &str) -> String {
     let shape = shape(message);
     let words = shape.split(' ').map(|word| {

@@ -1,4 +1,5 @@
-//! The user's wish to stop: Ctrl-C, or what a service manager sends. The first asks for an end in order, the second gets one at once.
+//! The user's request to stop: Ctrl-C, or a service manager's signal. The first one stops in order, the second one at
+//! once.
 
 use std::process;
 
@@ -9,16 +10,16 @@ use tokio::{
 
 use crate::{CliError, ExitReason};
 
-/// Whether the user wants to stop. Clones hear the same.
+/// The request to stop. Clones receive the same one.
 #[derive(Debug, Clone)]
 pub struct ShutdownSignal(watch::Receiver<bool>);
 
 impl ShutdownSignal {
-    /// Listens for signals from here on. Needs the runtime. What is done with `at_once` is the last thing before a second signal ends the
-    /// process.
+    /// Listens for signals from here on. Needs the runtime. `at_once` is the last action before a second signal ends
+    /// the process.
     ///
     /// # Errors
-    /// The system does not let signals be listened to.
+    /// The system does not allow to listen for signals.
     pub fn listen(at_once: impl FnOnce() + Send + 'static) -> Result<Self, CliError> {
         let failed = |e| {
             CliError::new(
@@ -31,7 +32,7 @@ impl ShutdownSignal {
         let (sender, receiver) = watch::channel(false);
         tokio::spawn(async move {
             for wanted_before in [false, true] {
-                // Either signal may be missed when the other comes: both ask for the same.
+                // Dropping the other one is safe: both signals mean the same.
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
@@ -39,7 +40,7 @@ impl ShutdownSignal {
                 if wanted_before {
                     break;
                 }
-                // Nobody listens any more only when the program is at its end.
+                // All receivers are gone only at the program's end.
                 let _ = sender.send(true);
             }
             at_once();
@@ -48,14 +49,14 @@ impl ShutdownSignal {
         Ok(Self(receiver))
     }
 
-    /// Waits for the wish to stop; for ever if it never comes. Cancel-safe.
+    /// Waits for the request to stop; for ever if it never comes. Cancel-safe.
     pub async fn recv(&mut self) {
         if self.0.wait_for(|wanted| *wanted).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// What a future brings; `None` if the user wants to stop first, and then the future is dropped.
+    /// Returns the output of a future; `None` if the user asks to stop first, and then the future is dropped.
     pub async fn or_cancelled<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             () = self.recv() => None,

@@ -8,10 +8,10 @@ use tokio::runtime::Runtime;
 
 use crate::{CliError, ExitReason};
 
-/// Reads the command line of a program that takes [`crate::args::TelemetryArgs`]; `log` is its default filter.
+/// Parses the command line of a program that takes [`crate::args::TelemetryArgs`]; `log` is its default filter.
 ///
 /// # Errors
-/// What was typed is wrong, or asks for help or the version, which has been printed: the exit code.
+/// The exit code, if the arguments are invalid, or help or the version was printed.
 pub fn parse<C: CommandFactory + FromArgMatches>(log: &'static str) -> Result<C, ExitCode> {
     let read = C::command()
         .mut_arg("log", |arg| arg.default_value(log))
@@ -29,23 +29,23 @@ pub fn parse<C: CommandFactory + FromArgMatches>(log: &'static str) -> Result<C,
     })
 }
 
-/// Runs what a program does to its end on a runtime of its own.
+/// Runs a program's work to its end on a runtime of its own.
 ///
 /// # Errors
-/// Why it failed; [`ExitReason::Internal`] where it broke off.
+/// The failure of the work; [`ExitReason::Internal`] if it panicked.
 pub fn run(
     work: impl Future<Output = Result<(), CliError>> + Send + 'static,
 ) -> Result<(), CliError> {
     let runtime = Runtime::new()
         .map_err(|e| CliError::new(ExitReason::Failed, format!("cannot start the runtime: {e}")))?;
-    // In a task, since what runs in `block_on` itself runs beside the runtime's threads and is slow to hear from them.
+    // Spawned as a task: a future in `block_on` itself runs outside the runtime's threads and is woken slowly.
     let done = runtime.block_on(async { tokio::spawn(work).await });
-    // Whatever still waits for something, a thread that reads input for one, must not keep the program from ending.
+    // A blocked thread, such as one that reads input, must not keep the program from ending.
     runtime.shutdown_background();
     done.map_err(|e| CliError::new(ExitReason::Internal, format!("broke off: {e}")))?
 }
 
-/// Tells how the program ended, on standard error if it failed.
+/// Returns the exit code, and prints a failure on standard error.
 pub fn exit_code(result: Result<(), CliError>) -> ExitCode {
     log::end();
     match result {

@@ -1,15 +1,15 @@
-//! What is wrong with the settings: collected, so that all of it is told at once.
+//! Errors in the settings, collected so that all are reported at once.
 
 use std::fmt::Display;
 
 use crate::{CliError, ExitReason};
 
-/// What was found wrong so far.
+/// The errors found so far.
 #[derive(Debug, Default)]
 pub struct SettingsErrors(Vec<String>);
 
 impl SettingsErrors {
-    /// Notes what is wrong under the name of its flag and variable, each thing once; the value where nothing is.
+    /// Returns the value, or records its error under the name of flag and variable, each error once.
     pub fn check<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         result
             .map_err(|error| {
@@ -22,10 +22,10 @@ impl SettingsErrors {
             .ok()
     }
 
-    /// The settings, if nothing was wrong.
+    /// Returns the settings if there were no errors.
     ///
     /// # Errors
-    /// Lists all that was.
+    /// All errors found.
     pub fn into_result<T>(self, settings: Option<T>) -> Result<T, CliError> {
         match (self.0.as_slice(), settings) {
             ([], Some(settings)) => Ok(settings),

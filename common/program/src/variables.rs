@@ -1,4 +1,4 @@
-//! Variables of the environment that nothing reads: a slip of the pen in a name would otherwise be a setting that silently does not hold.
+//! Environment variables that no part of Doorstep reads. A misspelt name would otherwise silently have no effect.
 
 use std::{collections::BTreeSet, env};
 
@@ -7,11 +7,11 @@ use clap::Command;
 /// The prefix of Doorstep's variables.
 const PREFIX: &str = "DOORSTEP_";
 
-/// The least likeness of a name that is suggested, of 1.
+/// The minimum similarity, from 0 to 1, of a name that is suggested.
 const LIKE: f64 = 0.8;
 
-/// All variables that something of Doorstep reads: its programs, docker-compose.yml, the tests and `cargo xtask`. A test compares them with the
-/// sources, and each program has one that compares them with its arguments.
+/// All variables that a part of Doorstep reads: its programs, docker-compose.yml, the tests and `cargo xtask`. A test
+/// compares them with the sources, and each program has one that compares them with its arguments.
 const KNOWN: &[&str] = &[
     "DOORSTEP_ACK_TIMEOUT",
     "DOORSTEP_AMQP_PASSWORD_FILE",
@@ -74,7 +74,7 @@ const KNOWN: &[&str] = &[
     "DOORSTEP_YEAR",
 ];
 
-/// Warns of each variable of the environment that begins like Doorstep's and that nothing reads, with the nearest name. Values are not
+/// Warns of each variable with Doorstep's prefix that no part reads, with the most similar known name. Values are not
 /// shown. The log has to be started before.
 pub(crate) fn warn_of_unread() {
     let variables = env::vars_os().filter_map(|(name, value)| {
@@ -97,7 +97,7 @@ pub(crate) fn warn_of_unread() {
     }
 }
 
-/// The variables that nothing reads, in order, each with the known name that is most like it.
+/// Returns the unread variables in order, each with the known name that is most similar.
 fn unread(
     variables: impl Iterator<Item = (String, String)>,
 ) -> Vec<(String, Option<&'static str>)> {
@@ -127,7 +127,8 @@ fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
-/// True of what Kubernetes sets in each container for a service of a name such as doorstep-gateway.
+/// Returns whether Kubernetes sets such a variable in each container, for a service with a name such as
+/// doorstep-gateway.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let is_address = ["tcp://", "udp://", "sctp://"]
         .iter()
@@ -141,7 +142,7 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
             .is_some_and(|(_, rest)| part_of_address(rest))
 }
 
-/// The variables that the arguments of a program name and that are not known, for the test of that program.
+/// Returns the variables that a program's arguments name and that are not known, for the test of that program.
 #[must_use]
 pub fn unknown_to_warnings(command: &Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(|arg| arg.get_env());
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(unread(other_prefix.into_iter()), []);
     }
 
-    /// The files in which variables are named.
+    /// Collects the files in which variables are named.
     fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
@@ -228,7 +229,7 @@ mod tests {
                 let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
                 let name = &text[at..];
                 let end = name.find(|c| !is_part(c)).unwrap_or(name.len());
-                // The beginning of several names.
+                // The common beginning of several names.
                 if !name[..end].ends_with('_') {
                     named.insert(name[..end].to_owned());
                 }

@@ -60,13 +60,12 @@ impl TlsError {
         }
     }
 
-    /// The kind.
     #[must_use]
     pub fn kind(&self) -> TlsErrorKind {
         self.kind
     }
 
-    /// The reason if a connection without TLS gets an answer in TLS.
+    /// Returns the error for a connection without TLS that gets a response in TLS.
     #[must_use]
     pub fn only_tls() -> Self {
         Self::new(
@@ -160,7 +159,7 @@ fn certificate(error: &CertificateError) -> TlsError {
     TlsError::new(kind, message)
 }
 
-/// The time that a certificate is off by.
+/// Returns by how many seconds a certificate is off.
 fn seconds_off(error: &CertificateError) -> String {
     let seconds = match error {
         CertificateError::ExpiredContext { time, not_after } => {

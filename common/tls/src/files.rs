@@ -43,11 +43,8 @@ pub enum FileError {
         certificate = .certificate.display(), key = .key.display()
     )]
     Pair {
-        /// The certificate's file.
         certificate: PathBuf,
-        /// The key's file.
         key: PathBuf,
-        /// The reason.
         reason: String,
     },
     /// The system has no trusted authorities.

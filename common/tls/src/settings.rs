@@ -47,14 +47,12 @@ pub struct TlsSettings {
 /// The program's own certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientFiles {
-    /// The certificate's file.
     pub certificate: PathBuf,
-    /// The key's file.
     pub key: PathBuf,
 }
 
 impl TlsSettings {
-    /// The settings of the environment. A certificate without a key, or the other way round, is left out.
+    /// Reads the settings from the environment. A certificate without a key, or the other way round, is left out.
     #[must_use]
     pub fn from_env() -> Self {
         let path = |name| env::var_os(name).filter(|path| !path.is_empty());
@@ -68,7 +66,7 @@ impl TlsSettings {
         }
     }
 
-    /// Checks the named files. The system's authorities are looked at only when a connection needs them.
+    /// Validates the named files. The system's authorities are read only when a connection needs them.
     ///
     /// # Errors
     /// Every file that is unusable.
@@ -95,7 +93,8 @@ impl TlsSettings {
         }
     }
 
-    /// The client library's configuration: TLS 1.2 and 1.3, the server's certificate and name always checked. Reads files.
+    /// Returns the client library's configuration: TLS 1.2 and 1.3, the server's certificate and name always checked.
+    /// Reads files.
     ///
     /// # Errors
     /// The first file that is unusable.
@@ -125,8 +124,8 @@ impl TlsSettings {
             })
     }
 
-    /// Makes an open connection to `host` an encrypted one. The server's certificate has to be made for that name or address.
-    /// Cancel-safe: a handshake that is dropped ends the connection. Has no limit of its own.
+    /// Encrypts an open connection to `host`. The server's certificate has to be made for that name or address.
+    /// Cancel-safe: a handshake that is dropped ends the connection. Has no time limit of its own.
     ///
     /// # Errors
     /// The handshake fails, with its kind and remedy, or a file is unusable.
@@ -138,7 +137,7 @@ impl TlsSettings {
             .map_err(|error| self.failed(&error))
     }
 
-    /// The same as [`connect`](Self::connect) on a stream that blocks; its own time limits hold for the handshake, too.
+    /// The same as [`connect`](Self::connect) on a blocking stream; its own time limits apply to the handshake, too.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -163,8 +162,8 @@ impl TlsSettings {
             .unwrap_or_else(|| TlsError::broken(error))
     }
 
-    /// Explains an error of an encrypted stream, if TLS is its reason. Servers refuse a client's certificate after the handshake,
-    /// so this concerns reads, too.
+    /// Explains an error of an encrypted stream, if TLS is its reason. Servers reject a client's certificate after the
+    /// handshake, so this applies to reads, too.
     #[must_use]
     pub fn explain(&self, error: &io::Error) -> Option<TlsError> {
         TlsError::of(error, self.client.is_some())
@@ -175,7 +174,7 @@ fn server_name(host: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(host.to_owned()).map_err(|_| TlsError::bad_name(host))
 }
 
-/// The system's trusted authorities. They are read once, since they are many.
+/// Returns the system's trusted authorities. They are read once, since they are many.
 fn system_roots() -> Result<Arc<RootCertStore>, FileError> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     if let Some(roots) = ROOTS.get() {

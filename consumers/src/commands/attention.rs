@@ -1,5 +1,5 @@
-//! What is left to an operator once everything that could be worked is worked: blocked streams, missing events, dead letters, and stores
-//! that are full.
+//! The work left to an operator once everything else is done: blocked streams, missing events, dead letters, and full
+//! stores.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use crate::{
     stores,
 };
 
-/// How many dead letters and how many gaps of a role are named.
+/// The maximum of dead letters, and of gaps, named for a role.
 const NAMED: usize = 10;
-/// How much of a dead letter's detail is told.
+/// The maximum of characters shown of a dead letter's detail.
 const DETAIL_CHARS: usize = 200;
 
-/// Says how many dead letters went to the overflow file, if any did.
+/// Describes how many dead letters went to the overflow file, if any did.
 pub(crate) fn of_overflow(streamless: &Streamless, folder: &Path, role: &str) -> Option<String> {
     let Streamless {
         overflowed,
@@ -32,21 +32,19 @@ pub(crate) fn of_overflow(streamless: &Streamless, folder: &Path, role: &str) ->
     })
 }
 
-/// A role that takes nothing more, since a table of its store is full.
+/// A role that takes no more deliveries, since a table of its store is full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FullRole {
-    /// The role.
     pub(crate) role: &'static str,
-    /// The table.
     pub(crate) table: &'static str,
-    /// Messages that wait in its queues; `None` where they could not be looked at.
+    /// Messages ready in its queues; `None` if the queues could not be read.
     pub(crate) ready: Option<u64>,
 }
 
-/// Reports whether anything is left to an operator. The roles that were full come first.
+/// Reports the work that is left to an operator. Full roles come first.
 ///
 /// # Errors
-/// Lists what is; or a store cannot be read.
+/// There is such work, all of which is listed; or a store cannot be read.
 pub(crate) async fn report<S: Store>(
     roles: &[(&'static str, S)],
     full: &[FullRole],
@@ -137,7 +135,7 @@ fn of_dead(role: &str, row: &DeadLetter) -> String {
     )
 }
 
-/// A gap in words, as `status` lists it, too.
+/// Describes a gap, in the words of `status`.
 pub(crate) fn of_gap(role: &str, gap: &SequenceGap) -> String {
     format!(
         "{role}: missing {}..{} of {}, {} held behind it since {}",

@@ -11,7 +11,7 @@ use doorstep_store::{EntityRow, Store};
 
 use crate::{settings::StoreLocation, stores};
 
-/// How many entities are read at a time: the store is not kept busy for longer than that takes.
+/// The number of entities read at a time, so that the store is not blocked for longer.
 const PAGE: usize = 1_000;
 
 /// Writes the entities to the file, or to standard output.
@@ -22,7 +22,7 @@ pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Re
     let store = stores::try_open_read_only(place)?;
     let Some(path) = output else {
         return match write_all(&store, &mut io::stdout()).await {
-            // A reader that has gone (`| head`) has had enough.
+            // A reader that has closed the pipe (`| head`) has read enough.
             Err(Stopped::Write(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
             ended => ended.map_err(|stopped| stopped.into_failure("standard output")),
         };
@@ -43,17 +43,17 @@ pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Re
     complete
 }
 
-/// Where an export is written, so that a file under its own name is a complete one.
+/// The target of an export. A regular file under its final name is always complete.
 enum Target {
-    /// First beside the file, then under its name.
+    /// First beside the file, then renamed.
     Renamed { partial: PathBuf, path: PathBuf },
-    /// Straight into it: a device or a pipe must not be replaced by a file.
+    /// Written directly: a device or a pipe must not be replaced by a file.
     Direct(PathBuf),
 }
 
 impl Target {
     fn of(path: &Path) -> Self {
-        // What a link points to is written, and the link stays.
+        // The target of a symbolic link is written, and the link stays.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if path.exists() && !path.is_file() {
             return Self::Direct(path);
@@ -85,13 +85,13 @@ impl Target {
 
     fn remove_partial(&self) {
         if let Self::Renamed { partial, .. } = self {
-            // What could not be written may not be there to be removed either.
+            // A file that could not be written may not exist either.
             let _ = fs::remove_file(partial);
         }
     }
 }
 
-/// Why an export ended early.
+/// The reason why an export ended early.
 enum Stopped {
     Read(CliError),
     Write(io::Error),

@@ -1,4 +1,4 @@
-//! `consumers health`: asks running roles how they are, for people and for whoever restarts them.
+//! `consumers health`: queries the health of running roles, for people and for supervisors.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,13 +9,13 @@ use tokio::task::spawn_blocking;
 
 use crate::{format::sanitize, settings::OutputFormat};
 
-/// How long the answer may take.
+/// The time limit of the response.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks, and shows the answer.
+/// Queries the endpoint and shows its response.
 ///
 /// # Errors
-/// Nobody answers, or the answer is no.
+/// The endpoint does not respond, or reports a failure.
 pub(crate) async fn health(
     address: SocketAddr,
     question: HealthCheck,

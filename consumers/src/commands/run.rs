@@ -1,4 +1,4 @@
-//! `consumers run`: starts roles, watches them, and stops them when asked, when all is worked, or when one cannot go on.
+//! `consumers run`: starts roles, monitors them, and stops them on request, once idle, or when one has failed.
 
 use std::{
     collections::BTreeMap,
@@ -27,13 +27,13 @@ use crate::{
     stores,
 };
 
-/// How much longer than its grace period a role may take to end.
+/// The time beyond its grace period that a role may take to end.
 const JOIN_MARGIN: Duration = Duration::from_secs(10);
-/// How long closing a store may take.
+/// The time limit for closing a store.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// How often, at most, all roles are looked at for being idle.
+/// The minimum interval between two idle checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How many looks fit a window, at least: what lasts a moment must not fall between two of them.
+/// The minimum of idle checks per window, so that short activity is not missed between two of them.
 const POLLS_PER_WINDOW: u32 = 5;
 
 /// A role that was started, with its store.
@@ -43,20 +43,21 @@ struct RunningProcess {
     running: RunningRole,
 }
 
-/// Why the roles are stopped.
+/// The reason why the roles are stopped.
 enum ExitCause {
-    /// The user wants it.
+    /// The user asked for it.
     Wanted,
-    /// A role has ended by itself, which none does unless it failed for good.
+    /// A role has ended by itself, which means a permanent failure.
     Failed,
-    /// All is worked that can be. These roles are full, and take nothing more.
+    /// All processable work is done. These roles are full, and take no more deliveries.
     Idle(Vec<FullRole>),
 }
 
 /// Runs roles until something ends them.
 ///
 /// # Errors
-/// A store cannot be opened, or a role cannot go on; with `--until-idle` also what is left to an operator, or an interruption.
+/// A store cannot be opened, or a role has failed permanently; with `--until-idle` also work left to an operator, or an
+/// interruption.
 pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     let mut stop = ShutdownSignal::listen(ended_at_once)?;
     let collected = health::install_metrics(job.health)?;
@@ -67,7 +68,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
             member.running.watch(),
         ));
     }
-    // Answers to the very end: how a role stops is worth knowing, too.
+    // Serves to the very end, since the stop of a role is worth monitoring, too.
     let endpoint = match collected {
         Some(collected) => {
             let roles = crew.iter().map(|m| (&m.running, m.store.clone()));
@@ -103,7 +104,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
             running,
         } = member;
         if let Err((reason, text)) = ended(&job, role, running).await {
-            // Roles mostly fail together and for one reason, which is told once.
+            // Roles mostly fail together and for one reason, which is reported once.
             failures.insert(text, reason);
         }
         stores.push((role.name, store));
@@ -112,10 +113,10 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
         ExitCause::Idle(full) if failures.is_empty() => attention::report(&stores, full).await,
         ExitCause::Idle(_) | ExitCause::Wanted | ExitCause::Failed => Ok(()),
     };
-    // Holds on to the stores as well.
+    // The endpoint holds the stores open as well.
     drop(endpoint);
     for (_, store) in stores {
-        // The files are whole without it; with it they are also tidy.
+        // The files are complete without it; it only tidies them.
         let _ = timeout(CLOSE_WITHIN, store.close()).await;
     }
     if let Some(failure) = combine(&failures) {
@@ -135,7 +136,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     }
 }
 
-/// Opens all stores, and only then starts the roles: where one store is wrong, nothing is begun.
+/// Opens all stores before it starts any role: if one store is unusable, nothing is started.
 fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
     let topology = Topology::of(&job.broker.namespace, &roles::queues());
     let process = HandlerLock::default();
@@ -173,7 +174,7 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
         .collect())
 }
 
-/// Says once that a role has got through to the broker. Ends with the role if that never happens.
+/// Logs once that a role consumes. Ends with the role if it never does.
 async fn log_when_consuming(role: &'static str, mut status: watch::Receiver<RoleStatus>) {
     let taking = status
         .wait_for(|status| status.phase != Phase::Starting)
@@ -183,9 +184,10 @@ async fn log_when_consuming(role: &'static str, mut status: watch::Receiver<Role
     }
 }
 
-/// Warns of a broker that lacks what the queues need. Whatever else differs the roles themselves say, since they declare it.
+/// Warns of a broker that lacks features which the queues need. The roles report all other differences, since they
+/// declare the queues.
 async fn warn_if_unsupported(broker: BrokerSettings, mut status: watch::Receiver<RoleStatus>) {
-    // Before that there may be no broker to ask.
+    // Before that there may be no broker.
     let taking = status.wait_for(|status| status.phase != Phase::Starting);
     if taking.await.is_err() {
         return;
@@ -222,8 +224,8 @@ async fn first<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
     .await;
 }
 
-/// Waits until all has been quiet for the whole window; for ever if that was not asked for. Returns the roles that are full then.
-/// Cancel-safe.
+/// Waits until all roles were idle for the whole window; for ever if there is no window. Returns the roles that are
+/// full then. Cancel-safe.
 async fn all_idle(crew: &[RunningProcess], job: &RunJob) -> Vec<FullRole> {
     let Some(window) = job.until_idle else {
         return std::future::pending().await;
@@ -259,7 +261,7 @@ fn is_beside_others(seen: Option<&[RoleSample]>) -> bool {
     seen.is_some_and(|roles| roles.iter().any(|role| role.beside_others))
 }
 
-/// The roles that were seen to be full.
+/// Returns the roles that were sampled as full.
 fn full(crew: &[RunningProcess], seen: Option<&[RoleSample]>) -> Vec<FullRole> {
     let roles = crew.iter().zip(seen.unwrap_or_default());
     roles
@@ -280,13 +282,13 @@ async fn sample(
     inspector: &mut Option<Inspector>,
 ) -> Option<Vec<RoleSample>> {
     if inspector.is_none() {
-        // The roles themselves tell of a broker that is away.
+        // The roles themselves report an unreachable broker.
         let name = format!("{} run: looks for idle queues", broker.namespace);
         *inspector = Inspector::connect(broker, &name).await.ok();
     }
     let mut looks = Vec::with_capacity(crew.len());
     for member in crew {
-        // The queue first: what leaves it from here on shows as unsettled or as a commit.
+        // The queue first: a message that leaves it from here on shows as unacked or as a commit.
         let ready = match inspector {
             Some(inspector) => ready(inspector, broker, member.role.name).await,
             None => None,
@@ -304,7 +306,7 @@ async fn sample(
             beside_others: link.beside_others,
             unsettled: status.unsettled,
             owed: summary.usage.outbox.rows,
-            // What is scheduled is waited for once its time has come, not before.
+            // Scheduled events count only once they are due.
             held_due: summary.held_due + summary.scheduled_due,
             commits: summary.commits,
         });
@@ -312,7 +314,7 @@ async fn sample(
     Some(looks)
 }
 
-/// The state of the connections by which a role consumes.
+/// The status of the connections by which a role consumes.
 struct Consuming {
     is_connected: bool,
     beside_others: bool,
@@ -338,7 +340,7 @@ impl Consuming {
     }
 }
 
-/// Messages that are ready in a role's queues.
+/// Returns the number of messages ready in a role's queues.
 async fn ready(inspector: &Inspector, broker: &BrokerSettings, role: &str) -> Option<u64> {
     let queue = broker.namespace.role_queue(role, 0);
     let net = broker.namespace.net_queue(role);
@@ -347,7 +349,7 @@ async fn ready(inspector: &Inspector, broker: &BrokerSettings, role: &str) -> Op
     Some(queue.ready + net.ready)
 }
 
-/// Waits for a role that was asked to stop, and tells what it has done.
+/// Waits for a role that was asked to stop, and reports its outcomes.
 async fn ended(
     job: &RunJob,
     role: RoleEntry,
@@ -399,7 +401,7 @@ fn failed(error: &RunError, role: RoleEntry, job: &RunJob) -> (ExitReason, Strin
     }
 }
 
-/// All that the roles failed of.
+/// Combines the failures of all roles.
 fn combine(failures: &BTreeMap<String, ExitReason>) -> Option<CliError> {
     let reason = *failures.values().next()?;
     let texts: Vec<&str> = failures.keys().map(String::as_str).collect();

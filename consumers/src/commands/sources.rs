@@ -1,4 +1,4 @@
-//! `consumers sources`: the users of the broker that sources belong to.
+//! `consumers sources`: the broker users that own sources.
 
 use doorstep_event::{BrokerUser, Source, Timestamp};
 use doorstep_program::{

@@ -1,4 +1,4 @@
-//! `consumers status`: how every role is, by its queues and its store.
+//! `consumers status`: the status of every role, by its queues and its store.
 
 use std::{path::Path, time::Duration};
 
@@ -24,14 +24,14 @@ use crate::{
     stores,
 };
 
-/// How many gaps of a role are listed.
+/// The maximum of gaps listed for a role.
 const GAPS_LISTED: usize = 20;
-/// The most kinds of dead letters that are named.
+/// The maximum of kinds of dead letters that are named.
 const KINDS_NAMED: usize = 3;
-/// How long hanging up may take.
+/// The time limit for closing the connection.
 const HANG_UP: Duration = Duration::from_secs(2);
 
-/// How all roles are.
+/// The status of all roles.
 #[derive(Debug, Serialize)]
 struct Report {
     namespace: String,
@@ -39,31 +39,31 @@ struct Report {
     roles: Vec<RoleReport>,
 }
 
-/// Whether there is a broker.
+/// The broker's part of the report.
 #[derive(Debug, Serialize)]
 struct BrokerReport {
     reachable: bool,
-    /// Why it is not.
+    /// The reason why it is unreachable.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// How a role is.
+/// The status of a role.
 #[derive(Debug, Serialize)]
 struct RoleReport {
     role: &'static str,
     /// `null` where there is none.
     queue: Option<QueueReport>,
     net: Option<QueueReport>,
-    /// Its queue of requests; left out for a role that answers none.
+    /// Its queue of requests; left out for a role that serves none.
     #[serde(skip_serializing_if = "Option::is_none")]
     requests: Option<QueueReport>,
-    /// Events that have arrived and are not applied: what is ready in both queues, and what is held.
+    /// Events that have arrived and are not applied: those ready in both queues, and the deferred ones.
     lag: Option<u64>,
     store: Option<Summary>,
     streamless: Option<Streamless>,
     missing: Vec<GapReport>,
-    /// What kept the rest of this from being known.
+    /// The reasons why other fields are unknown.
     notes: Vec<String>,
     #[serde(skip)]
     gaps: Vec<SequenceGap>,
@@ -72,7 +72,7 @@ struct RoleReport {
 #[derive(Debug, Serialize)]
 struct QueueReport {
     name: QueueName,
-    /// `null` where the queue could not be read; a note has the reason.
+    /// `null` if the queue could not be read; a note has the reason.
     ready: Option<u64>,
     consumers: Option<u64>,
 }
@@ -87,10 +87,10 @@ struct GapReport {
     since: Timestamp,
 }
 
-/// Shows how these roles are.
+/// Shows the status of these roles.
 ///
 /// # Errors
-/// The broker cannot be reached, a store cannot be read, or there is no store; everything else is shown all the same.
+/// The broker is unreachable, a store cannot be read, or there is no store; everything else is shown all the same.
 pub(crate) async fn status(
     roles: &[RoleEntry],
     folder: &Path,
@@ -143,7 +143,7 @@ pub(crate) async fn status(
 }
 
 impl RoleReport {
-    /// Nothing is known yet.
+    /// Creates an empty report.
     fn of(role: &'static str) -> Self {
         Self {
             role,
@@ -168,9 +168,9 @@ impl RoleReport {
         let now = Timestamp::now();
         let failed = |e| stores::failed(&e);
         let summary = store.summary(now).await.map_err(failed)?;
-        // By the default bounds: a role that runs within others says so itself.
+        // By the default bounds: a role that runs with others reports that itself.
         match Limits::default().capacity(&summary.usage) {
-            // What is missing may wait in the queue, but nothing is taken from there any more.
+            // The missing event may be in the queue, but the full role takes no more deliveries.
             Capacity::Full(HELD) => self.notes.push(
                 "the store's held events are at their bound, unless the role runs with a higher --max-held: no deliveries are taken until \
                  there is room; settle the dead letters that block streams, let the role reach what is missing by a higher --max-held, or \
@@ -201,7 +201,7 @@ impl RoleReport {
     }
 
     async fn look_at_queues(&mut self, inspector: &Inspector, namespace: &Namespace) {
-        // A role that has no queue has no net either, and that is told once.
+        // A role without a queue has no quarantine either, which is noted once.
         self.queue = self
             .look_at_queue(inspector, namespace.role_queue(self.role, 0))
             .await;
@@ -211,7 +211,7 @@ impl RoleReport {
                 .await;
             if answers(self.role) {
                 let requests = namespace.rpc_queue(self.role);
-                // A classic queue, which has no majority to lose; asking it itself would take a request out of it.
+                // A classic queue, which cannot lose its quorum; a `basic.get` would take a request out of it.
                 let depth = inspector.queue_depth(&requests).await;
                 self.requests = self.report_of(requests, depth);
             }
@@ -257,7 +257,7 @@ impl RoleReport {
     }
 
     fn lag(&self) -> Option<u64> {
-        // A role that has no store yet holds nothing.
+        // A role without a store has no deferred events.
         let held = self.store.as_ref().map_or(0, |store| store.usage.held.rows);
         Some(self.queue.as_ref()?.ready? + self.net.as_ref()?.ready? + held)
     }
@@ -351,7 +351,7 @@ fn rows(report: &Report) -> Table {
         let aged = |count: fn(&Summary) -> u64, oldest: fn(&Summary) -> Option<u64>| match store
             .and_then(oldest)
         {
-            // Of one date ahead of the clock, no age can be told.
+            // An event dated ahead of the clock has no age.
             Some(0) if store.is_some_and(|s| s.dated_ahead > 0) => {
                 format!("{} (dated ahead)", stored(count))
             }

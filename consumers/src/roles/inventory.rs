@@ -1,8 +1,8 @@
-//! Inventory: what is on hand of every stock code, on `stock/CODE`.
+//! Inventory: the stock of every stock code, on `stock/CODE`.
 //!
-//! Movements of several sources about one code add up to the same state in whatever order they come: everything that is kept is a
-//! sum, a count or a maximum. What is reserved for orders that are not confirmed yet is such a sum, too; it is no movement, since the
-//! pieces are where they were.
+//! Movements of several sources for one code add up to the same state in any order: every value kept is a sum, a count
+//! or a maximum. The reservations of unconfirmed orders are such a sum, too; a reservation is no movement, since the
+//! pieces stay where they are.
 
 use doorstep_contracts::{StockAdjusted, StockReason, StockReleased, StockReserved};
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
@@ -12,23 +12,22 @@ use serde::{Deserialize, Serialize};
 
 use super::not_handled;
 
-/// The role.
 pub(crate) struct Inventory;
 
-/// What the role handles.
+/// The events that the role handles.
 pub(crate) enum Fact {
     /// Pieces came or went.
     Adjusted(StockAdjusted),
-    /// So many pieces more are reserved; fewer, where that is negative.
+    /// A change of the reserved pieces; negative if fewer are reserved.
     Reserved(i64),
 }
 
 /// The stock of one code. The order of the fields is the order in exports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stock {
-    /// Pieces on hand. Below zero where more was sold than was ever seen coming: the shop's books begin in the middle of its life.
+    /// Pieces on hand. Negative if more were sold than received: the shop's records begin in the middle of its life.
     on_hand: i64,
-    /// How many movements led to this.
+    /// The number of movements applied.
     movements: u64,
     /// Pieces sold.
     sold: i64,
@@ -39,7 +38,7 @@ pub(crate) struct Stock {
     /// The latest movement, by the times of the events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_moved_at: Option<Timestamp>,
-    /// Pieces that are kept for orders which are not confirmed yet.
+    /// Pieces reserved for unconfirmed orders.
     #[serde(default, skip_serializing_if = "is_nothing")]
     reserved: i64,
 }
@@ -66,7 +65,7 @@ impl Role for Inventory {
         let fact = match event.event_type.as_str() {
             StockAdjusted::TYPE => Fact::Adjusted(StockAdjusted::read(event)?),
             StockReserved::TYPE => Fact::Reserved(StockReserved::read(event)?.quantity),
-            // Quantities are above zero, so there is a negative of each.
+            // Quantities are positive, so each has a negative.
             StockReleased::TYPE => Fact::Reserved(-StockReleased::read(event)?.quantity),
             _ => return not_handled(event),
         };
@@ -110,7 +109,7 @@ impl Role for Inventory {
 }
 
 impl Stock {
-    /// Moves the stock; `None` where a sum leaves the range of 64 bits. What was done until then does not count.
+    /// Applies a movement; `None` if a sum exceeds 64 bits, and then the caller drops the state.
     fn adjust(&mut self, fact: &StockAdjusted) -> Option<()> {
         let StockAdjusted { delta, reason, .. } = *fact;
         let on_hand = self.on_hand.checked_add(delta)?;
@@ -215,7 +214,7 @@ mod tests {
         assert!(said.contains("reserving 3 pieces more"), "{said}");
     }
 
-    /// How an order ends, by what its stocks are told.
+    /// The end of an order, as far as it changes stocks.
     #[derive(Debug, Clone, Copy)]
     enum Ending {
         Confirmed,
@@ -232,7 +231,7 @@ mod tests {
             ),
             turns in vec(any::<Index>(), 60),
         ) {
-            // Each order is told by a source of its own, so there is no order between two of them.
+            // Each order has a source of its own, so there is no order between two of them.
             let streams = orders.iter().enumerate().map(|(number, (quantity, ending))| {
                 let (quantity, reference) = (*quantity, order(number));
                 let moved = |delta, reason| event("stock/A", 3, &StockAdjusted { delta, reason, reference: reference.clone() });

@@ -1,4 +1,4 @@
-//! The roles, listed once. A new one is a file here, a line in the list below, and its subjects in the contracts.
+//! The list of roles. A new role is a file here, a line in the list below, and its subjects in the contracts.
 
 mod inventory;
 mod orders;
@@ -22,18 +22,18 @@ use doorstep_store::{DeadLetter, SqliteStore, StoreError};
 /// The store that roles run on.
 pub(crate) type RoleStore = SqliteStore;
 
-/// A role that this program can run. Everything but running it needs no more than its name.
+/// A role that this program can run. All commands but `run` need only its name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoleEntry {
     /// Its name, in queues, stores and commands.
     pub(crate) name: &'static str,
     /// Starts it on a store.
     pub(crate) start: fn(RoleStore, RunSettings) -> RunningRole,
-    /// Tells what would become of a dead letter with this event in place of its own. Writes nothing.
+    /// Dry-runs the replay of a dead letter with this event in place of its own. Writes nothing.
     pub(crate) rehearse: fn(RoleStore, DeadLetter, Event) -> Rehearsing,
 }
 
-/// A rehearsal that is under way.
+/// A dry run in progress.
 pub(crate) type Rehearsing = Pin<Box<dyn Future<Output = Result<DryRun, StoreError>> + Send>>;
 
 async fn rehearse<R: Role>(
@@ -48,7 +48,7 @@ async fn rehearse<R: Role>(
 
 macro_rules! roles {
     ($($name:literal => $role:expr),+ $(,)?) => {
-        /// All roles, in the order in which they are listed to people.
+        /// All roles, in the order in which they are listed.
         pub(crate) const ALL: &[RoleEntry] = &[
             $(RoleEntry {
                 name: $name,
@@ -72,20 +72,21 @@ roles! {
     "payments" => payments::Payments,
 }
 
-/// The roles of these names, or all of them where none is named; in the order of the list, each once.
+/// Returns the roles with these names, or all if there are none; in the order of the list, each once.
 pub(crate) fn chosen(names: &[String]) -> Vec<RoleEntry> {
     let is_chosen = |role: &&RoleEntry| names.is_empty() || names.iter().any(|n| n == role.name);
     ALL.iter().filter(is_chosen).copied().collect()
 }
 
-/// Whether the role of this name answers requests, and so has a queue for them.
+/// Returns whether the role of this name serves requests, and so has a queue for them.
 pub(crate) fn answers(name: &str) -> bool {
     ROLES
         .iter()
         .any(|spec| spec.name == name && spec.handles_requests)
 }
 
-/// The queues of all roles, which both sides declare: whoever runs one role only must not leave the others' events unroutable.
+/// Returns the queues of all roles. Producers and consumers both declare all queues: a process with a single role must
+/// not leave the others' events unroutable.
 pub(crate) fn queues() -> Vec<RoleQueues> {
     ROLES
         .iter()
@@ -97,7 +98,7 @@ pub(crate) fn queues() -> Vec<RoleQueues> {
         .collect()
 }
 
-/// What a role says of a type that it does not handle: known ones pass by, others are in no contract.
+/// Ignores a known type that a role does not handle, and fails for a type without a contract.
 fn not_handled<F>(event: &Event) -> Result<Reading<F>, ContractError> {
     if registry::TYPES.contains(&event.event_type.as_str()) {
         Ok(Reading::Ignored)
@@ -106,7 +107,7 @@ fn not_handled<F>(event: &Event) -> Result<Reading<F>, ContractError> {
     }
 }
 
-/// The order that an event on `order/INVOICE` or `payment/INVOICE` is about.
+/// Returns the order that an event on `order/INVOICE` or `payment/INVOICE` is about.
 fn order_of(event: &Event) -> Result<InvoiceNo, ContractError> {
     let subject = event.subject.as_str();
     let (_, order) = subject.split_once('/').unwrap_or(("", subject));
@@ -165,7 +166,7 @@ mod tests {
             let mut event = event("order/1", 1, &Anything {});
             event.subject = format!("{subject}/1").parse().unwrap();
             event.event_type = kind;
-            // Empty data keeps no contract: whoever reads it complains, whoever passes it by does not.
+            // Empty data breaks every contract: a role that reads it fails, one that ignores it does not.
             let complains = match role.name {
                 "orders" => orders::Orders.read(&event).is_err(),
                 "inventory" => inventory::Inventory.read(&event).is_err(),

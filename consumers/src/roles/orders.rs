@@ -1,11 +1,11 @@
-//! Orders: what was ordered on `order/INVOICE` and what came back on `return/INVOICE`, a summary of each, and what has happened to an
-//! order since, its payment on `payment/INVOICE` included.
+//! Orders: orders on `order/INVOICE` and returns on `return/INVOICE`. Keeps a summary of each and the history of an
+//! order, with its payment from `payment/INVOICE`.
 //!
-//! The lines themselves stay in the events: a state is rewritten whenever it changes, and must stay small. For the same reason only the
-//! end of a long history is kept.
+//! The lines themselves stay in the events: a state is rewritten with every change and must stay small. For the same
+//! reason only the end of a long history is kept.
 //!
-//! What becomes of an order comes in its own stream, after `order.placed`; what comes in another order contradicts it, and is refused for
-//! good. Payments are another stream, which may be ahead: they wait for the order.
+//! The events of an order come in its own stream, after `order.placed`; any other order of events is a contradiction
+//! and is rejected. Payments are another stream, which may be ahead: they wait for the order.
 
 use doorstep_contracts::{
     CustomerId, Label, Money, OrderAbandoned, OrderCancelled, OrderConfirmed, OrderLine,
@@ -22,25 +22,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{not_handled, order_of};
 
-/// The most entries of an order's history that are kept.
+/// The maximum of history entries that are kept.
 const MAX_HISTORY: usize = 50;
 
-/// The role.
 pub(crate) struct Orders;
 
-/// What the role handles.
+/// The events that the role handles.
 pub(crate) enum Fact {
-    /// An order.
     Placed(OrderPlaced),
-    /// A return.
     Returned(ReturnRecorded),
-    /// What has become of an order.
+    /// A change of an order's status.
     Outcome(Outcome),
-    /// How far the payment of an order has come.
+    /// A change of an order's payment.
     Paid(PaymentSummary),
 }
 
-/// What has become of an order.
+/// A change of an order's status.
 pub(crate) enum Outcome {
     Confirmed(OrderConfirmed),
     Refused(OrderRefused),
@@ -48,7 +45,7 @@ pub(crate) enum Outcome {
     Cancelled(OrderCancelled),
 }
 
-/// How far a payment has come.
+/// A change of an order's payment.
 pub(crate) struct PaymentSummary {
     order: EntityKey,
     status: PaymentStatus,
@@ -56,7 +53,7 @@ pub(crate) struct PaymentSummary {
     detail: String,
 }
 
-/// An order or a return. They are told apart by their times, which have different names.
+/// An order or a return. Deserialization tells them apart by their times, which have different names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Invoice {
@@ -66,7 +63,7 @@ pub(crate) enum Invoice {
     Return(Return),
 }
 
-/// An order. The order of the fields is the order in exports; what an order has that was only placed comes first.
+/// An order. The order of the fields is the order in exports; the fields of an order that was only placed come first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
     line_count: u64,
@@ -77,16 +74,16 @@ pub(crate) struct Order {
     country: Label,
     placed_at: Timestamp,
     status: OrderStatus,
-    /// Who makes it, once it is confirmed.
+    /// The restaurant that makes it, once it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     restaurant: Option<RestaurantId>,
-    /// When it will be ready, once it is confirmed.
+    /// The time at which it will be ready, once it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     promised_at: Option<Timestamp>,
-    /// How far its payment has come, once there is one.
+    /// The status of its payment, once there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payment: Option<PaymentStatus>,
-    /// What has happened, the placing included, once there is more than that.
+    /// Its events, beginning with the placing, once there is more than one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     history: Vec<HistoryEntry>,
 }
@@ -104,11 +101,9 @@ pub(crate) struct Return {
     status: ReturnStatus,
 }
 
-/// How far a return has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ReturnStatus {
-    /// It was recorded.
     Recorded,
 }
 
@@ -180,7 +175,7 @@ impl Role for Orders {
                     "{subject} was already placed at {at}"
                 )));
             }
-            // A type belongs to its kind of subject, so nothing that an order meets comes to a return.
+            // A type belongs to its kind of subject, so no order event reaches a return.
             (_, Some(Invoice::Return(returned))) => {
                 let at = returned.recorded_at;
                 return Err(HandlerError::Reject(format!(
@@ -294,7 +289,7 @@ impl Order {
         })
     }
 
-    /// Takes what has become of the order, or says why it contradicts what is known.
+    /// Applies a change of the order's status, or returns its contradiction to the state.
     fn apply_status(&mut self, outcome: &Outcome, at: Timestamp) -> Result<(), String> {
         let (status, what, detail) = match outcome {
             Outcome::Confirmed(fact) => {
@@ -334,7 +329,7 @@ impl Order {
         Ok(())
     }
 
-    /// Takes what has become of the payment. The same told again, by whatever stream, changes nothing: an order is paid for once.
+    /// Applies a change of the payment. A repetition, by any stream, changes nothing: an order is paid for once.
     fn take_payment(&mut self, paid: &PaymentSummary, at: Timestamp) {
         let is_same = |entry: &HistoryEntry| {
             entry.what == paid.what && entry.detail.as_ref() == Some(&paid.detail)
@@ -346,7 +341,7 @@ impl Order {
         self.record_history(paid.what, at, Some(paid.detail.clone()));
     }
 
-    /// The first entry of every history.
+    /// Returns the first entry of every history.
     fn placing(&self) -> HistoryEntry {
         HistoryEntry {
             number: 1,
@@ -356,7 +351,7 @@ impl Order {
         }
     }
 
-    /// Writes the history on.
+    /// Appends to the history.
     fn record_history(&mut self, what: HistoryKind, at: Timestamp, detail: Option<String>) {
         if self.history.is_empty() {
             self.history.push(self.placing());

@@ -1,5 +1,5 @@
-//! Working a role in a test, without broker and store: single events on single entities, or a [`RoleHarness`] that keeps all states between
-//! events, commands, queries and what the role has scheduled for itself.
+//! Tests of a role without broker and store: single events on single entities, or a [`RoleHarness`] that keeps all
+//! states between events, commands, queries and scheduled events.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use doorstep_runtime::{Effects, HandlerError, NewEvent, Reading, Role, Scheduled
 use doorstep_store::EntityKey;
 use serde::Serialize;
 
-/// An event of the test's one source; its time is as many seconds after nine as its number says.
+/// Returns an event of the test's only source; its time is its sequence in seconds after nine.
 #[track_caller]
 pub(crate) fn event<C: Contract>(subject: &str, sequence: u64, fact: &C) -> Event {
     let source = Source::new("test").unwrap();
@@ -44,12 +44,12 @@ fn handled<R: Role>(
     (answer.map(drop), states.get(key).cloned())
 }
 
-/// The moment at which a test begins.
+/// Returns the start time of a test.
 pub(crate) fn ten() -> Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()
 }
 
-/// The state after an event.
+/// Returns the state after an event.
 #[track_caller]
 pub(crate) fn applied<R: Role>(role: &R, before: Option<R::State>, event: &Event) -> R::State {
     let (answer, after) = handled(role, before, event);
@@ -57,7 +57,7 @@ pub(crate) fn applied<R: Role>(role: &R, before: Option<R::State>, event: &Event
     after.unwrap()
 }
 
-/// The reason for which an event is refused for good.
+/// Returns the reason with which an event is rejected.
 #[track_caller]
 pub(crate) fn refused<R: Role>(role: &R, before: Option<R::State>, event: &Event) -> String {
     match handled(role, before, event).0 {
@@ -66,21 +66,21 @@ pub(crate) fn refused<R: Role>(role: &R, before: Option<R::State>, event: &Event
     }
 }
 
-/// A state as an export writes it.
+/// Returns a state as an export writes it.
 #[track_caller]
 pub(crate) fn exported<S: Serialize>(state: &S) -> String {
     serde_json::to_string(state).unwrap()
 }
 
-/// A role at work: what it was given, obeyed and has scheduled changes its states one after the other, as the engine would do it.
+/// A role with its states, changed by events, commands and scheduled events one after the other, as the engine would do
+/// it.
 pub(crate) struct RoleHarness<R: Role> {
     role: R,
-    /// The time that the role is told.
+    /// The time given to the role.
     pub(crate) now: Timestamp,
     states: BTreeMap<EntityKey, R::State>,
-    /// What it has published.
     pub(crate) emitted: Vec<NewEvent>,
-    /// What it has scheduled and was not handed yet.
+    /// The scheduled events that are not due yet.
     pub(crate) scheduled: Vec<Scheduled>,
 }
 
@@ -95,17 +95,17 @@ impl<R: Role> RoleHarness<R> {
         }
     }
 
-    /// All states, sorted by their keys.
+    /// Returns all states, sorted by their keys.
     pub(crate) fn states(&self) -> impl Iterator<Item = (&EntityKey, &R::State)> {
         self.states.iter()
     }
 
-    /// The state of one entity.
+    /// Returns the state of one entity.
     pub(crate) fn state(&self, key: &str) -> Option<&R::State> {
         self.states.get(&EntityKey::new(key))
     }
 
-    /// The types of what was published, in order.
+    /// Returns the types of the published events, in order.
     pub(crate) fn emitted(&self) -> Vec<&str> {
         self.emitted.iter().map(|e| e.kind().as_str()).collect()
     }
@@ -119,7 +119,7 @@ impl<R: Role> RoleHarness<R> {
     fn commit(&mut self, keys: &[EntityKey], states: &States<R::State>, effects: Effects) {
         for key in keys {
             if let Some(state) = states.get(key) {
-                // As the store keeps it: what does not come back the same from its own form would change with a restart.
+                // As the store keeps it: a state that differs after a round trip would change with a restart.
                 let kept = serde_json::to_string(state).unwrap();
                 let state: R::State = serde_json::from_str(&kept).unwrap();
                 assert_eq!(serde_json::to_string(&state).unwrap(), kept);
@@ -133,7 +133,7 @@ impl<R: Role> RoleHarness<R> {
         self.scheduled.extend(effects.scheduled);
     }
 
-    /// Hands an event over.
+    /// Gives an event to the handler.
     #[track_caller]
     pub(crate) fn give(&mut self, event: &Event) -> Result<(), HandlerError> {
         let Reading::Handled(fact) = self.role.read(event).unwrap() else {
@@ -147,7 +147,7 @@ impl<R: Role> RoleHarness<R> {
         Ok(())
     }
 
-    /// Commands something.
+    /// Executes a command.
     #[track_caller]
     pub(crate) fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Rejection> {
         let request = self.request(asked);
@@ -162,7 +162,7 @@ impl<R: Role> RoleHarness<R> {
         Ok(serde_json::from_slice(&obeyed.reply).unwrap())
     }
 
-    /// Asks something.
+    /// Serves a query.
     #[track_caller]
     pub(crate) fn ask<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, Rejection> {
         let request = self.request(asked);
@@ -188,7 +188,7 @@ impl<R: Role> RoleHarness<R> {
         }
     }
 
-    /// Lets the time come for what the role has scheduled, the earliest first, until nothing is left.
+    /// Runs the scheduled events, the earliest first, until none is left.
     #[track_caller]
     pub(crate) fn run_all_timers(&mut self) {
         while let Some(next) = (0..self.scheduled.len()).min_by_key(|i| self.scheduled[*i].due()) {
@@ -198,7 +198,7 @@ impl<R: Role> RoleHarness<R> {
         }
     }
 
-    /// Lets the time come for what is due by now.
+    /// Runs the scheduled events that are due by now.
     #[track_caller]
     pub(crate) fn let_come_due(&mut self) {
         while let Some(next) = (0..self.scheduled.len())
@@ -210,7 +210,7 @@ impl<R: Role> RoleHarness<R> {
         }
     }
 
-    /// Hands over what the role has scheduled. It never waits and is never refused: nobody would be there to see to it.
+    /// Gives a scheduled event to the handler. It must never wait or be rejected: no operator would notice.
     #[track_caller]
     pub(crate) fn hand_over(&mut self, scheduled: &Scheduled) {
         self.give(&unnumbered(scheduled.event(), None, scheduled.due()))

@@ -1,11 +1,11 @@
-//! Tracking: where every delivery is, on `delivery/ORDER`.
+//! Tracking: the state of every delivery, on `delivery/ORDER`.
 //!
-//! A delivery is assigned, picked up and delivered, in this order; positions may come at any time after the assignment. That order is
-//! the stream's: the times in the events are those of people's and couriers' clocks, which are kept as they are and compared with
-//! nothing but each other, but for fixes from well ahead of now, which are counted and never the last one. A fix may be older than the
-//! assignment, or than the fix before it.
+//! A delivery is assigned, picked up and delivered, in this order; positions may come at any time after the assignment.
+//! The order is that of the stream: the times in the events come from the clocks of people and couriers, and are kept
+//! as they are. They are compared only with each other, except that a fix dated well ahead of now is counted and never
+//! becomes the last one. A fix may be older than the assignment, or than the fix before it.
 //!
-//! What comes before the assignment is refused for good: it could only be cured by a later event of its own stream.
+//! An event before the assignment is rejected: only a later event of its own stream could help.
 
 use std::time::Duration;
 
@@ -23,22 +23,21 @@ use serde::{Deserialize, Serialize};
 
 use super::not_handled;
 
-/// The time by which, ahead of its commit, a fix may be dated to become the last one. Clocks of couriers differ by less; a fix beyond it would
-/// hide every later one until its time has come.
+/// The maximum by which a fix may be dated ahead of its commit to become the last one. Couriers' clocks differ by less;
+/// a fix beyond it would hide every later one until its time has come.
 const MAX_AHEAD: Duration = Duration::from_mins(10);
 
-/// The role.
 pub(crate) struct Tracking;
 
-/// What the role handles.
+/// The events that the role handles.
 pub(crate) enum Fact {
     /// A courier took the delivery on.
     Assigned(Box<DeliveryAssigned>),
-    /// A courier was somewhere.
+    /// A courier reported a position.
     Position(DeliveryPositionRecorded),
     /// The courier has the parcel.
     PickedUp(DeliveryPickedUp),
-    /// The parcel is where it belongs.
+    /// The parcel has arrived.
     Delivered(DeliveryDelivered),
 }
 
@@ -52,15 +51,15 @@ pub(crate) struct Delivery {
     picked_up_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     delivered_at: Option<Timestamp>,
-    /// How many fixes of the courier there were; only the last is kept, so that a state stays small.
+    /// The number of the courier's fixes. Only the last one is kept, so that a state stays small.
     fixes: u64,
     /// The fix with the latest time of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_fix: Option<GpsFix>,
-    /// Where the parcel waits for the courier.
+    /// The place where the parcel waits for the courier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pick_up_position: Option<Position>,
-    /// When the courier was promised to come.
+    /// The time window promised for the courier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     window: Option<TimeWindow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,8 +203,8 @@ impl Delivery {
         }
     }
 
-    /// Counts a fix, and keeps it if none has a later time: of two at one moment, the one told last. One that is dated well ahead of now is
-    /// not kept, and gives way to any other where it was kept before.
+    /// Counts a fix, and keeps it unless the present one has a later time: of two with one time, the later report wins.
+    /// A fix dated well ahead of now is not kept; one that was kept before gives way to any other.
     fn record(&mut self, fact: &DeliveryPositionRecorded, now: Timestamp) {
         let DeliveryPositionRecorded {
             position,
@@ -312,11 +311,11 @@ mod tests {
         let mut delivery = assigned();
         delivery.record(&fix("2046-07-16T00:00:00Z", 1.0), ten());
         assert_eq!((delivery.fixes, delivery.last_fix), (1, None));
-        // Within what clocks differ it counts.
+        // A fix within the differences of clocks counts.
         let soon = ten() + MAX_AHEAD;
         delivery.record(&fix(&soon.to_string(), 2.0), ten());
         assert_eq!(delivery.last_fix.unwrap().position.longitude(), 2.0);
-        // One that was kept before gives way, also to an earlier one.
+        // One that was kept before gives way, even to an earlier one.
         delivery.last_fix = Some(GpsFix {
             recorded_at: "2046-07-16T00:00:00Z".parse().unwrap(),
             ..delivery.last_fix.unwrap()

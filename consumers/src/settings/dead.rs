@@ -1,4 +1,4 @@
-//! What `consumers dead` is to do.
+//! The settings of `consumers dead`.
 
 use std::path::PathBuf;
 
@@ -13,165 +13,124 @@ use crate::{
     roles::{self, RoleEntry},
 };
 
-/// What to do with dead letters.
+/// A command on dead letters with its settings.
 #[derive(Debug)]
 pub(crate) enum DeadJob {
-    /// List them.
     List {
-        /// Of which roles.
         roles: Vec<RoleEntry>,
-        /// Their stores.
+        /// The folder with their stores.
         folder: PathBuf,
-        /// By kind or one by one.
         listing: ListMode,
-        /// How many of each role a table shows.
+        /// The maximum of rows per role in a table.
         limit: usize,
-        /// For whom.
         form: OutputFormat,
     },
-    /// Show one.
     Show {
-        /// Where it is.
         place: StoreLocation,
-        /// Which.
         id: DeadLetterId,
-        /// For whom.
         form: OutputFormat,
     },
-    /// Edit.
     Edit {
-        /// Where they are.
         place: StoreLocation,
-        /// Which.
         chosen: Selection,
-        /// How.
         change: EditSource,
-        /// By whom.
         by: Attribution,
-        /// Dry run, or for good.
         mode: Mode,
     },
-    /// Try again.
+    /// Replay dead letters.
     Replay {
-        /// Where they are.
         place: StoreLocation,
-        /// Which, and how.
         replay: Replay,
-        /// By whom.
         by: Attribution,
-        /// Dry run, or for good.
         mode: Mode,
     },
-    /// Step over dead letters.
+    /// Skip dead letters.
     Skip {
-        /// Where they are.
         place: StoreLocation,
-        /// Which.
         chosen: Selection,
-        /// By whom.
         by: Attribution,
-        /// Dry run, or for good.
         mode: Mode,
     },
-    /// Step over missing events.
+    /// Skip missing events.
     SkipGap {
-        /// Where they are missing.
         place: StoreLocation,
-        /// Which.
         gap: GapRange,
-        /// By whom.
         by: Attribution,
-        /// Dry run, or for good.
         mode: Mode,
     },
-    /// Write them as lines.
+    /// Write dead letters as JSON lines.
     Export {
-        /// Where they are.
         place: StoreLocation,
-        /// Which.
         chosen: Selection,
     },
-    /// Take lines back.
+    /// Take exported lines back as edits.
     Import {
-        /// Where they belong.
         place: StoreLocation,
         /// The file, `-` for standard input.
         file: PathBuf,
-        /// By whom.
         by: Attribution,
-        /// Dry run, or for good.
         mode: Mode,
     },
-    /// List what was done.
+    /// List the audit records.
     Audit {
-        /// Where.
         place: StoreLocation,
-        /// How many a table shows.
+        /// The maximum of rows in a table.
         limit: usize,
-        /// For whom.
         form: OutputFormat,
     },
 }
 
-/// How dead letters are listed.
+/// The form of a list of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ListMode {
     /// One line for each kind.
     Kinds,
-    /// One line for each.
+    /// One line for each dead letter.
     Each,
 }
 
-/// Which dead letters are meant.
+/// A selection of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Selection {
-    /// These.
     Ids(Vec<DeadLetterId>),
-    /// Those of one kind.
+    /// Those with this fingerprint.
     Group(String),
-    /// All of them.
     All,
 }
 
-/// How data is to be changed.
+/// The source of an edit's new data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EditSource {
-    /// By the patch in this file, `-` for standard input.
+    /// The patch in this file, `-` for standard input.
     Patch(PathBuf),
-    /// By hand.
     Editor,
 }
 
-/// What to replay, and how.
+/// The selection and the pace of replays.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Replay {
-    /// Which.
     pub(crate) chosen: Selection,
-    /// At most so many a second.
+    /// The maximum of replays per second.
     pub(crate) rate: Option<u32>,
-    /// Whether to wait for what becomes of them.
     pub(crate) wait: WaitMode,
 }
 
-/// Whether to wait for what the role makes of replays.
+/// The wait for the outcomes of replays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitMode {
-    /// As long as something happens.
+    /// As long as outcomes keep coming.
     ForTheRole,
-    /// Not at all.
     No,
 }
 
-/// Whether anything is written.
+/// The choice between a change and a dry run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// It is.
     Write,
-    /// It is only told.
     DryRun,
 }
 
-/// The most dead letters that may be replayed a second.
+/// The maximum rate of replays per second.
 const MAX_RATE: u32 = 100_000;
 
 pub(super) fn dead(command: Dead, wrong: &mut SettingsErrors) -> Option<DeadJob> {

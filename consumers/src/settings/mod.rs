@@ -1,4 +1,4 @@
-//! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
+//! From typed arguments to valid settings. Everything is validated, and all errors are reported at once.
 
 pub(crate) mod dead;
 mod store;
@@ -29,169 +29,140 @@ use crate::{
 };
 pub(crate) use crate::{output_format::OutputFormat, stores::StoreLocation};
 
-/// All that the program needs to know.
+/// The validated settings of the program.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// What to tell of itself.
     pub(crate) telemetry: TelemetrySettings,
-    /// What to do.
     pub(crate) job: Action,
 }
 
-/// What to do.
+/// A command with its settings.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Run roles.
     Run(Box<RunJob>),
-    /// Show how roles are.
+    /// Show the status of roles.
     Status {
-        /// Which.
         roles: Vec<RoleEntry>,
-        /// Their stores.
+        /// The folder with their stores.
         folder: PathBuf,
-        /// The broker.
         broker: Box<BrokerSettings>,
-        /// For whom.
         form: OutputFormat,
     },
-    /// Ask running roles how they are.
+    /// Query the health of running roles.
     Health {
-        /// Where they answer.
+        /// The address of their health endpoint.
         address: SocketAddr,
-        /// What to ask.
         question: HealthCheck,
-        /// For whom.
         form: OutputFormat,
     },
     /// Show one entity.
     Show {
-        /// Where it is.
         place: StoreLocation,
-        /// Which.
         key: String,
-        /// For whom.
         form: OutputFormat,
     },
-    /// Write all entities.
+    /// Export all entities.
     Export {
-        /// Where they are.
         place: StoreLocation,
         /// The file to write, standard output if none.
         output: Option<PathBuf>,
     },
-    /// Look after dead letters.
     Dead(Box<DeadJob>),
-    /// Look after a store.
     Store(StoreJob),
     /// List the sources that a role knows.
     SourcesList {
-        /// The place of the stores.
         place: StoreLocation,
-        /// For whom.
         form: OutputFormat,
     },
-    /// Give a source to another user.
+    /// Transfer a source to another user.
     SourcesTransfer {
         /// The role that knows it.
         place: StoreLocation,
-        /// The source.
         source: Source,
-        /// The user.
+        /// The new owner.
         to: BrokerUser,
-        /// The fate of the owner before.
+        /// The treatment of the former owner.
         former: Former,
-        /// By whom.
         by: Attribution,
     },
-    /// Show what is declared.
+    /// Show the declared topology.
     TopologyShow {
-        /// Under which names.
         namespace: Namespace,
-        /// For whom.
         form: OutputFormat,
     },
-    /// Show what is declared as the broker imports it.
+    /// Show the declared topology as a definitions file.
     TopologyDefinitions {
-        /// Under which names.
         namespace: Namespace,
-        /// In which virtual host.
         vhost: String,
-        /// The users whose rights to add.
+        /// The users whose permissions to add.
         users_of: Option<Asked>,
     },
-    /// Show how the broker differs.
+    /// Compare the broker with the declared topology.
     TopologyVerify(Box<VerifyJob>),
-    /// Show what users must be allowed to do.
+    /// Show the permissions that users need.
     TopologyPermissions {
-        /// Whose rights.
         asked: Asked,
-        /// For whom.
         form: OutputFormat,
     },
 }
 
-/// What to run, and how.
+/// The settings of `run`.
 #[derive(Debug)]
 pub(crate) struct RunJob {
-    /// Which roles.
     pub(crate) roles: Vec<RoleEntry>,
-    /// Where their stores are.
+    /// The folder with their stores.
     pub(crate) folder: PathBuf,
-    /// The broker.
     pub(crate) broker: BrokerSettings,
-    /// The broker's management API, if it may be asked.
+    /// The broker's management API, if it is configured.
     pub(crate) management: Option<Management>,
-    /// The roles' bounds.
     pub(crate) limits: Limits,
-    /// How long a stop may take.
+    /// The grace period of a stop.
     pub(crate) grace: Duration,
     /// True if the owner of the queues has to be recorded at the broker.
     pub(crate) requires_owner_record: bool,
-    /// How long nothing may happen before the program stops by itself.
+    /// The idle time after which the program stops by itself.
     pub(crate) until_idle: Option<Duration>,
-    /// Where to answer for how it is, if anywhere.
+    /// The health endpoint, if there is one.
     pub(crate) health: Option<HealthSettings>,
 }
 
-/// The two sides of a comparison.
+/// The settings of `topology verify`.
 #[derive(Debug)]
 pub(crate) struct VerifyJob {
-    /// The roles.
     pub(crate) roles: Vec<RoleEntry>,
-    /// The broker.
     pub(crate) broker: BrokerSettings,
-    /// The broker's management API, if it may be asked.
+    /// The broker's management API, if it is configured.
     pub(crate) management: Option<Management>,
-    /// The beginning of the users' names.
+    /// The common prefix of the users' names.
     pub(crate) prefix: String,
-    /// For whom.
     pub(crate) form: OutputFormat,
 }
 
-/// Events that are missing.
+/// A range of missing events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GapRange {
-    /// Of which stream.
     pub(crate) stream: StreamKey,
-    /// The first.
+    /// The first missing sequence.
     pub(crate) from: u64,
-    /// The last.
+    /// The last missing sequence.
     pub(crate) to: u64,
 }
 
-/// The most deliveries that a quorum queue hands out.
+/// The maximum prefetch of a quorum queue.
 const MAX_PREFETCH: u16 = 2_000;
-/// The most events in a commit: above it batches only take memory.
+/// The maximum of events in a commit: larger batches only take memory.
 const MAX_BATCH: usize = 100_000;
-/// With one trial alone the innocent would be refused with the guilty, and each trial costs an end of the process.
+/// With a maximum of one, healthy events would be rejected together with the poison message. Each further attempt may
+/// cost a process.
 const MIN_TRIALS: u32 = 2;
 const MAX_TRIALS: u32 = 100;
 
 impl Settings {
-    /// Checks what was typed.
+    /// Validates the arguments.
     ///
     /// # Errors
-    /// Lists all that is wrong, each with the name of its flag and variable and how it is written.
+    /// All errors, each with the name of its flag and variable and the expected form.
     pub(crate) fn check(cli: Cli) -> Result<Self, CliError> {
         let mut wrong = SettingsErrors::default();
         let telemetry = cli.telemetry.check(&mut wrong);
@@ -327,7 +298,7 @@ fn topology(command: TopologyCommand, wrong: &mut SettingsErrors) -> Option<Acti
 }
 
 fn run(args: RunArgs, wrong: &mut SettingsErrors) -> Option<Action> {
-    // Each by itself, so that one that is wrong does not hide another.
+    // Validated separately, so that one error does not hide another.
     let broker = args.broker.check(wrong);
     let prefetch = wrong.check(
         "--prefetch (DOORSTEP_PREFETCH)",
@@ -386,7 +357,7 @@ fn run(args: RunArgs, wrong: &mut SettingsErrors) -> Option<Action> {
     })))
 }
 
-/// Long enough for alerts to see a copy, and short enough for the broker, which counts in milliseconds of 32 bits.
+/// Long enough for alerts to see a copy, and short enough for the broker, which counts milliseconds in 32 bits.
 fn dead_copy_ttl(text: &str) -> Result<Duration, String> {
     let ttl = duration(text)?;
     if (Duration::from_mins(1)..=Duration::from_hours(49 * 24)).contains(&ttl) {
@@ -397,7 +368,7 @@ fn dead_copy_ttl(text: &str) -> Result<Duration, String> {
 }
 
 fn place(name: String, folder: PathBuf, wrong: &mut SettingsErrors) -> Option<StoreLocation> {
-    // Only names of the list can be typed.
+    // The parser accepts only names of the list.
     let role = roles::chosen(std::slice::from_ref(&name)).pop();
     let role = wrong.check(
         "ROLE",
@@ -417,7 +388,7 @@ fn form(json: bool) -> OutputFormat {
     }
 }
 
-/// Reads `3..5`, both ends included, or `3` for one alone.
+/// Parses `3..5`, both ends included, or `3` for a single one.
 fn range(words: &[String]) -> Result<(u64, u64), String> {
     let [word] = words else {
         return Err(format!(

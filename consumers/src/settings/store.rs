@@ -1,4 +1,4 @@
-//! The jobs of `consumers store`.
+//! The settings of `consumers store`.
 
 use doorstep_messaging::BrokerSettings;
 use doorstep_program::{SettingsErrors, copies::CopyJob};
@@ -7,10 +7,10 @@ use doorstep_runtime::operate::Attribution;
 use super::{StoreLocation, place};
 use crate::cli::store::{StoreCommand, TakeOverArgs};
 
-/// A job on a store.
+/// A command on a store with its settings.
 #[derive(Debug)]
 pub(crate) enum StoreJob {
-    /// Make a copy of it, put one in its place, or deal with one that was put there.
+    /// Make a copy of it, restore one, or accept a restored one.
     Copy { place: StoreLocation, job: CopyJob },
     /// Give the queues of its role to it.
     TakeOver {

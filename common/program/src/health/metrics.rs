@@ -1,8 +1,8 @@
-//! What is counted and held elsewhere, brought into the metrics whenever somebody reads them.
+//! Metrics that are counted elsewhere, exported at each scrape.
 //!
-//! The names that OpenTelemetry's messaging conventions have are used where they have one, spelt as Prometheus spells them; everything
-//! else begins with `doorstep_`. Labels are roles, links, queues and reasons: there are few of each. A role's net and its copies of
-//! dead letters count with its queue and its exchange.
+//! Names follow OpenTelemetry's messaging conventions where they have one, in Prometheus' spelling; all others begin
+//! with `doorstep_`. Labels are roles, connections, queues and reasons, so there are few series. A role's quarantine
+//! counts with its queue, and its copies of dead letters with its exchange.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::RpcClientHealth;
 const SENT: &str = "messaging_client_sent_messages_total";
 const CONSUMED: &str = "messaging_client_consumed_messages_total";
 
-/// Says what the metrics mean, for whoever reads them.
+/// Registers the descriptions of the metrics.
 pub(super) fn describe() {
     for (name, text) in [
         (
@@ -167,7 +167,7 @@ pub(super) fn describe() {
     }
 }
 
-/// How a role is.
+/// Exports the health of a role.
 pub(super) fn export_health(role: &'static str, health: &RoleHealth) {
     for (standing, word) in [
         (HealthStatus::Ready, "ready"),
@@ -177,13 +177,14 @@ pub(super) fn export_health(role: &'static str, health: &RoleHealth) {
         let is = f64::from(u8::from(health.status == standing));
         gauge!("doorstep_role_status", "role" => role, "status" => word).set(is);
     }
-    // No number is better than a wrong one: the last is kept where the broker cannot be asked, and the status tells of it.
+    // A missing value is better than a wrong one: if the broker cannot be reached, the last one is kept, and the status
+    // reports the failure.
     if let Some(consumers) = health.consumers {
         gauge!("doorstep_consumers", "role" => role).set(consumers as f64);
     }
 }
 
-/// What its connections have done.
+/// Exports the counters of its connections.
 pub(super) fn export_connections(
     role: &'static str,
     namespace: &Namespace,
@@ -211,7 +212,7 @@ pub(super) fn export_connections(
     }
 }
 
-/// What was asked of others, in the name of this role.
+/// Exports the calls made in the name of this role.
 pub(super) fn export_rpc_client(role: &'static str, asking: &RpcClientHealth) {
     export_connection(role, "ask", &asking.link.borrow());
     let counts = asking.asked.read();
@@ -231,7 +232,7 @@ pub(super) fn export_rpc_client(role: &'static str, asking: &RpcClientHealth) {
     gauge!("doorstep_asking", "role" => role).set(counts.in_flight as f64);
 }
 
-/// How many requests the broker has for it.
+/// Exports the number of requests ready in its queue.
 pub(super) fn export_waiting(role: &'static str, waiting: u64) {
     gauge!("doorstep_requests_waiting", "role" => role).set(waiting as f64);
 }
@@ -264,7 +265,7 @@ fn export_connection(role: &'static str, link: &'static str, state: &ConnectionS
         .absolute(state.connections.saturating_sub(1));
 }
 
-/// Shows the messages that came by one of its queues.
+/// Exports the deliveries from one of its queues.
 fn export_received(
     role: &'static str,
     queue: &QueueName,
@@ -278,7 +279,7 @@ fn export_received(
         .absolute(counts.channels_ended);
 }
 
-/// Shows the fate of the messages that came by all of its queues.
+/// Exports the outcomes of the deliveries from all of its queues.
 fn export_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
     let sum = |count: fn(&ConsumerTotals) -> u64| counts.into_iter().map(count).sum::<u64>();
     for (name, count) in [
@@ -321,7 +322,7 @@ fn export_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
     }
 }
 
-/// What it has done since it was started.
+/// Exports the outcomes counted since its start.
 pub(super) fn export_done(role: &'static str, done: &EventCounts) {
     for (name, count) in [
         ("doorstep_applied_total", done.applied),
@@ -336,7 +337,7 @@ pub(super) fn export_done(role: &'static str, done: &EventCounts) {
     }
 }
 
-/// What its store holds.
+/// Exports the contents of its store.
 pub(super) fn export_store(role: &'static str, summary: &Summary) {
     let age = |ms: Option<u64>| seconds(ms.map(Duration::from_millis));
     for (name, value) in [
@@ -372,7 +373,7 @@ pub(super) fn export_store(role: &'static str, summary: &Summary) {
     }
 }
 
-/// 0 where there is nothing that has an age.
+/// 0 if there is nothing that has an age.
 fn seconds(age: Option<Duration>) -> f64 {
     age.unwrap_or_default().as_secs_f64()
 }

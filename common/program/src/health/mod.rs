@@ -1,8 +1,8 @@
-//! How the running roles of a process are: looked at every few seconds, and answered for on `--health-addr`.
+//! The health of a process's running roles: polled every few seconds, and served on `--health-addr`.
 //!
-//! - `look` asks the broker and the stores, on the endpoint's own thread, and `policies` the management API.
-//! - `judge` decides what that means for a role, as a pure function.
-//! - `metrics` brings it into the metrics.
+//! - `poller` polls the broker and the stores, on the endpoint's own thread, and `policies` the management API.
+//! - `readiness` derives a role's health from the result, as a pure function.
+//! - `metrics` exports it.
 
 mod metrics;
 mod policies;
@@ -40,22 +40,22 @@ use policies::Policies;
 use poller::Polled;
 use readiness::{ConsumerLink, RoleSnapshot, evaluate};
 
-/// How often the program's own runtime shows that it still runs tasks.
+/// The interval at which the program's runtime proves that it still runs tasks.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// How long a step of a loop may take unless said otherwise.
+/// The default time limit of one step of a loop.
 pub const LIVENESS_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Where to answer, and when something counts as stuck.
+/// The address to serve on, and the limit after which a loop counts as stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HealthSettings {
-    /// Where to answer.
+    /// The address to serve on.
     pub address: SocketAddr,
-    /// How long a step of a loop may take.
+    /// The time limit of one step of a loop.
     pub stuck_after: Duration,
 }
 
-/// A role that is watched.
+/// A role that is monitored.
 struct MonitoredRole {
     name: &'static str,
     store: SqliteStore,
@@ -110,16 +110,16 @@ impl MonitoredRole {
     }
 }
 
-/// A connection by which a process asks roles.
+/// The connection by which a process calls other roles.
 #[derive(Debug, Clone)]
 pub struct RpcClientHealth {
-    /// Its state.
+    /// The connection's status.
     pub link: watch::Receiver<ConnectionStatus>,
-    /// What was asked by it.
+    /// The calls made over it.
     pub asked: RpcClientStats,
 }
 
-/// All that is known of the process.
+/// The state of the process, as far as it is monitored.
 struct ProcessHealth {
     roles: Vec<MonitoredRole>,
     asking: Option<RpcClientHealth>,
@@ -178,13 +178,13 @@ impl Probe for ProcessHealth {
     }
 }
 
-/// Describes the metrics of roles.
+/// Registers the descriptions of the metrics of roles.
 pub(crate) fn describe() {
     metrics::describe();
     telemetry::describe();
 }
 
-/// The loops of a role that are amid a step for longer than that, in words.
+/// Describes each loop of a role whose present step takes longer than that.
 #[must_use]
 pub fn stuck_loops(role: &str, vitals: &Liveness, after: Duration) -> Vec<String> {
     let loops: [(&str, &ProgressWatch); 2] = [
@@ -200,15 +200,15 @@ pub fn stuck_loops(role: &str, vitals: &Liveness, after: Duration) -> Vec<String
         .collect()
 }
 
-/// Shows whether the program's runtime still runs tasks.
+/// The proof that the program's runtime still runs tasks.
 struct RuntimeHeartbeat {
     born: Instant,
-    /// Milliseconds from birth to the last beat.
+    /// Milliseconds from creation to the last beat.
     beat: AtomicU64,
 }
 
 impl RuntimeHeartbeat {
-    /// Beats on the current runtime for as long as that lasts.
+    /// Beats on the current runtime until that ends.
     fn start() -> Arc<Self> {
         let heart = Arc::new(Self {
             born: Instant::now(),
@@ -233,11 +233,11 @@ impl RuntimeHeartbeat {
     }
 }
 
-/// Collects metrics from here on, if anybody is to be answered. Comes before the roles, whose counters would lead nowhere for ever
-/// otherwise.
+/// Installs the recorder of metrics, if they are to be served. Has to come before the roles start: counters created
+/// without a recorder are lost.
 ///
 /// # Errors
-/// The program collects already.
+/// A recorder is already installed.
 pub fn install_metrics(
     settings: Option<HealthSettings>,
 ) -> Result<Option<(HealthSettings, Metrics)>, CliError> {
@@ -249,8 +249,9 @@ pub fn install_metrics(
     Ok(Some((settings, metrics)))
 }
 
-/// Answers for these roles until it is dropped; where the process asks others by a connection of its own, also for that, in the name of
-/// its first role. With `management` a policy that can lose something on a role's queue makes it degraded.
+/// Serves the health of these roles until the returned value is dropped. If the process calls other roles over a
+/// connection of its own, its health is reported under the first role. With `management`, a policy that can lose
+/// messages of a role's queue makes the role degraded.
 ///
 /// # Errors
 /// The address cannot be listened on.

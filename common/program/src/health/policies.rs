@@ -1,5 +1,5 @@
-//! Looks at the effective policies on the roles' queues, if the management API may be asked. Without it they are unknown, which is no reason
-//! to complain.
+//! Polls the effective policies on the roles' queues, if a management API is configured. Without one they are unknown,
+//! which is no reason for a warning.
 
 use std::{
     sync::Arc,
@@ -15,14 +15,14 @@ use crate::management::{
     policies::{Effective, look},
 };
 
-/// The wait between two looks.
+/// The interval between two polls.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// The wait where the node has no statistics yet, which it gathers every few seconds.
+/// The interval while the node has no statistics yet, which it gathers every few seconds.
 const UNTIL_SHOWN: Duration = Duration::from_secs(5);
-/// The time for which the API may be away before that is worth a complaint.
+/// The time for which the API may be unreachable before a warning.
 const MAX_UNKNOWN: Duration = Duration::from_mins(5);
 
-/// The policies on a role's queues, as of the last look.
+/// The policies on a role's queues, as of the last poll.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     losing: Vec<String>,
@@ -30,7 +30,7 @@ pub(super) struct Policies {
 }
 
 impl Policies {
-    /// Lists the policies that can lose something. If the API was to be asked and has not answered for long, that is listed, too.
+    /// Lists the policies that can lose messages. Adds a warning if the configured API has been unreachable for long.
     pub(super) fn reasons(&self) -> Vec<String> {
         let unknown = self
             .unknown
@@ -63,20 +63,20 @@ impl Policies {
     }
 }
 
-/// The findings of one look.
+/// The findings of one poll.
 #[derive(Debug)]
 enum PolicySnapshot {
-    /// Every policy that can lose something.
+    /// Every policy that can lose messages.
     All(Vec<String>),
     Unknown(String),
 }
 
-/// Looks at the policies of all roles again and again.
+/// Polls the policies of all roles.
 pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, management: Option<Management>) {
     let Some(management) = management else {
         return;
     };
-    // Told once for all roles, and again if it changes.
+    // Logged once for all roles, and again if it changes.
     let mut told: Option<ManagementError> = None;
     loop {
         let mut pause = INTERVAL;
@@ -105,7 +105,7 @@ pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, management: Option<Manag
     }
 }
 
-/// Lists the policies on a role's queues that can lose something; `None` where the broker does not show those of each queue.
+/// Lists the policies on a role's queues that can lose messages; `None` if the broker shows none per queue.
 async fn of_role(
     management: &Management,
     namespace: &Namespace,
@@ -124,7 +124,7 @@ async fn of_role(
         match look(management, queue).await? {
             Effective::Known(findings) => losing.extend(findings.iter().map(ToString::to_string)),
             Effective::NotShown => return Ok(None),
-            // A role that answers nothing has no queue of requests, and one that is missing is told by others.
+            // A role without requests has no such queue; a missing one is reported elsewhere.
             Effective::NoQueue => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Looks at what only the broker and the stores know: how many consumers there are, and how old what waits is.
+//! Polls the broker and the stores: for the number of consumers, and for the ages of waiting rows.
 
 use std::{
     sync::Arc,
@@ -12,24 +12,25 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{MonitoredRole, ProcessHealth};
 
-/// How often to look.
+/// The interval between two polls.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a store may take to be looked at.
+/// The time limit for reading a store.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What the last look at a role has found.
+/// The results of the last poll of a role.
 #[derive(Debug, Clone)]
 pub(super) struct Polled {
     /// The broker's count.
     pub(super) consumers: ConsumerCount,
-    /// Requests in the role's queue that no server has taken; where the broker cannot be asked, those of the last time that it could.
+    /// Requests in the role's queue that no server has taken. If the broker is unreachable, the last known number.
     pub(super) waiting: Option<u64>,
-    /// What the store holds; of the last time that it could be read.
+    /// The contents of the store, as of the last time that it could be read.
     pub(super) summary: Option<Summary>,
     pub(super) ages: Ages,
 }
 
-/// Since when what waits in a store has been known to this process, so that no clock that is set back makes it younger than that.
+/// The times since which this process has known the waiting rows of a store. A clock that is set back makes no row
+/// younger than that.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ages {
     outbox: Known,
@@ -38,7 +39,7 @@ pub(super) struct Ages {
     dead: Known,
 }
 
-/// Rows of one date, and since when they have been known.
+/// Rows of one date, and the time since which they have been known.
 #[derive(Debug, Clone, Default)]
 struct Known(Option<(Timestamp, Instant)>);
 
@@ -56,12 +57,12 @@ impl Known {
 }
 
 impl Ages {
-    /// Raises the ages to what is known of them.
+    /// Raises the ages to the times known here.
     fn correct(&mut self, summary: &mut Summary, now: Instant) {
         let outbox = self.outbox.age_ms(summary.oldest_outbox, now);
         summary.oldest_outbox_ms = summary.oldest_outbox_ms.max(outbox);
         let held = self.held.age_ms(summary.oldest_held, now);
-        // The oldest by date need not be the oldest where some are dated ahead.
+        // The oldest by date need not be the oldest if some rows are dated ahead.
         let ahead = (summary.dated_ahead > 0).then_some(Timestamp::MIN);
         let ahead = self.ahead.age_ms(ahead, now).filter(|_| held.is_some());
         summary.oldest_held_ms = summary.oldest_held_ms.max(held).max(ahead);
@@ -73,20 +74,19 @@ impl Ages {
 /// The broker's count of a role's consumers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ConsumerCount {
-    /// Of the role's queue and of its net.
+    /// The counts of the role's queue and of its quarantine.
     Known {
         /// Consumers of the role's queue.
         queue: u64,
-        /// Consumers of its net.
+        /// Consumers of its quarantine.
         net: u64,
     },
     /// The role has no queue.
     NoQueue,
-    /// It could not be asked since then, for this reason.
+    /// The broker could not be asked since then, for this reason.
     Unknown {
-        /// Since when.
+        /// The time of the first failure.
         since: Instant,
-        /// Why.
         reason: String,
     },
 }
@@ -105,7 +105,7 @@ impl Polled {
     }
 }
 
-/// Looks at all roles again and again.
+/// Polls all roles.
 pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, broker: BrokerSettings) {
     let mut inspector = None;
     let mut timer = interval(POLL_INTERVAL);
@@ -182,7 +182,7 @@ async fn waiting(
 async fn consumers(inspector: &Inspector, queue: &QueueName) -> Result<u64, String> {
     match inspector.queue_depth(queue).await {
         Ok(depth) => Ok(depth.consumers),
-        // Nobody can consume from what is not there.
+        // A missing queue has no consumers.
         Err(InspectError::Missing(_)) => Ok(0),
         Err(e @ (InspectError::Connect(_) | InspectError::Unreadable(_))) => Err(e.to_string()),
     }
@@ -212,10 +212,10 @@ mod tests {
         let (first, second) = (date("2026-01-01T00:00:00Z"), date("2026-01-02T00:00:00Z"));
         assert_eq!(told(ahead, first, 1, 0), (Some(0), Some(3_000)));
         assert_eq!(told(ahead, first, 1, 60), (Some(60_000), Some(60_000)));
-        // Others are the oldest by date, but those dated ahead are there still.
+        // Others are the oldest by date, but those dated ahead are still there.
         assert_eq!(told(first, second, 1, 90), (Some(0), Some(90_000)));
         assert_eq!(told(first, second, 0, 95), (Some(5_000), Some(5_000)));
-        // Something else has begun to wait.
+        // Another row has begun to wait.
         assert_eq!(told(second, first, 0, 99), (Some(0), Some(3_000)));
     }
 

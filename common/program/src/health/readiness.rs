@@ -1,4 +1,4 @@
-//! What a role's signs mean: whether it is ready, and everything that speaks against it.
+//! The readiness of a role, derived from its monitored state, with every reason against it.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use doorstep_store::Summary;
 
 use super::poller::{ConsumerCount, Polled};
 
-/// How long the broker's count may be unknown before that is worth a complaint.
+/// The time for which the broker's count may be unknown before a warning.
 const COUNT_UNKNOWN: Duration = Duration::from_secs(30);
-/// How long a delivery may be unsettled, and a row owed, before that is worth a complaint.
+/// The time for which a delivery may be unacked, or an outbox row pending, before a warning.
 const OLD: Duration = Duration::from_secs(60);
 
-/// All that was seen of a role.
+/// The monitored state of a role.
 #[derive(Debug, Clone)]
 pub(super) struct RoleSnapshot {
     pub(super) role: &'static str,
@@ -26,25 +26,25 @@ pub(super) struct RoleSnapshot {
     pub(super) unsettled: u64,
     pub(super) oldest_unsettled: Option<Duration>,
     pub(super) looked: Polled,
-    /// The policies that can lose something.
+    /// The policies that can lose messages.
     pub(super) policies: Vec<String>,
 }
 
-/// The connection that a role consumes by, as far as it matters here.
+/// The connection that a role consumes by, reduced to its effect on readiness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ConsumerLink {
-    /// There.
+    /// The connection is up.
     Open,
-    /// Not there, since the role has no queue.
+    /// The role has no queue, so there is no connection.
     NoQueue,
-    /// Not there, for this reason.
+    /// The connection is down, for this reason.
     Away(String),
 }
 
 impl ConsumerLink {
     pub(super) fn of(link: &ConnectionStatus) -> Self {
         match &link.phase {
-            // What a broker that blocks means for the role is among what makes it degraded.
+            // A blocked connection still consumes; its effects are among the degraded reasons.
             LinkPhase::Connected | LinkPhase::Blocked(_) => Self::Open,
             LinkPhase::Suspended { unacked_for } => Self::Away(format!(
                 "deliveries could not be acknowledged for {unacked_for:.0?}, so it is suspended until they can be taken"
@@ -58,13 +58,14 @@ impl ConsumerLink {
         }
     }
 
-    /// Before there is anything to be told of it.
+    /// The health before anything is known.
     pub(super) fn not_begun() -> Self {
         Self::Away("it is not begun yet".to_owned())
     }
 }
 
-/// What keeps a process from asking others, which makes it degraded: what needs no answer is done all the same.
+/// Returns the reason why a process cannot call other roles. It makes the first role degraded only, since all work
+/// without calls goes on.
 pub(super) fn rpc_degraded_reason(link: &ConnectionStatus) -> Option<String> {
     match (&link.phase, ConsumerLink::of(link)) {
         (LinkPhase::Blocked(reason), _) => Some(format!(
@@ -77,7 +78,7 @@ pub(super) fn rpc_degraded_reason(link: &ConnectionStatus) -> Option<String> {
     }
 }
 
-/// Decides how a role is.
+/// Derives the health of a role.
 pub(super) fn evaluate(seen: RoleSnapshot) -> RoleHealth {
     let summary = seen.looked.summary.as_ref();
     let oldest_outbox_ms = summary.and_then(|s| s.oldest_outbox_ms);
@@ -109,7 +110,7 @@ pub(super) fn evaluate(seen: RoleSnapshot) -> RoleHealth {
     }
 }
 
-/// What keeps a role from doing its work.
+/// Lists the reasons why a role does not do its work.
 fn unready_reasons(seen: &RoleSnapshot) -> Vec<String> {
     let mut reasons = Vec::new();
     match &seen.phase {
@@ -139,7 +140,7 @@ fn unready_reasons(seen: &RoleSnapshot) -> Vec<String> {
     reasons
 }
 
-/// What somebody should look at although the role works.
+/// Lists the reasons for which an operator should look at a role, even though it works.
 fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<String> {
     let mut reasons = seen.degraded.clone();
     reasons.extend_from_slice(&seen.policies);
@@ -174,7 +175,7 @@ fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<S
     reasons
 }
 
-/// Counts the dead letters that await an operator and the streams that they block.
+/// Counts the dead letters that need an operator, and the streams that they block.
 fn dead_letters(summary: &Summary, role: &str) -> Option<String> {
     let count = summary.usage.dead.rows;
     let await_operator = match count {
@@ -193,10 +194,10 @@ fn dead_letters(summary: &Summary, role: &str) -> Option<String> {
     ))
 }
 
-/// The most restored sources that are named.
+/// The maximum of restored sources that are named.
 const MAX_NAMED: usize = 5;
 
-/// Lists the stores and sources that were restored or copied and not accepted yet.
+/// Lists the stores and sources that were restored or copied and are not accepted yet.
 fn restored(summary: &Summary, role: &str) -> Vec<String> {
     let own = summary.restored.iter().map(|mark| {
         format!(
@@ -219,10 +220,10 @@ fn restored(summary: &Summary, role: &str) -> Vec<String> {
     own.chain(sources).chain(rest).collect()
 }
 
-/// The command that accepts that a store was restored.
+/// Returns the command that accepts a restored store.
 fn accepted_by(role: &str) -> String {
     match role {
-        // Its store is the other program's.
+        // Its store belongs to another program.
         "gateway" => "gateway store accept".to_owned(),
         role => format!("consumers store accept {role}"),
     }

@@ -10,10 +10,10 @@ use percent_encoding::percent_decode_str;
 use super::Management;
 use crate::{SettingsErrors, parse::password};
 
-/// RabbitMQ's user of a fresh install, and its password.
+/// The user of a fresh RabbitMQ, and its password.
 const GUEST: &str = "guest";
 
-/// RabbitMQ's ports of the management API.
+/// RabbitMQ's port of the management API without TLS.
 const PLAIN_PORT: u16 = 15672;
 const TLS_PORT: u16 = 15671;
 
@@ -46,8 +46,8 @@ const URL: &str = "--management-url (DOORSTEP_MANAGEMENT_URL)";
 const PASSWORD: &str = "--management-password-file (DOORSTEP_MANAGEMENT_PASSWORD_FILE)";
 
 impl ManagementArgs {
-    /// Checks them, also if the broker's settings are wrong themselves. Without an address nothing is asked. By https the API's certificate
-    /// is checked as the broker's is.
+    /// Validates them, even if the broker's settings are invalid. Without an address, the API is not used. Over https,
+    /// the API's certificate is checked as the broker's is.
     pub fn check(
         &self,
         wrong: &mut SettingsErrors,
@@ -74,7 +74,7 @@ impl ManagementArgs {
     }
 }
 
-/// Reads `http://user:password@host:15672`. Errors never hold the text, which may hold a password.
+/// Parses `http://user:password@host:15672`. Errors never contain the text, which may hold a password.
 fn read(text: &str, file: Option<String>) -> Result<(HttpUrl, HttpLogin), &'static str> {
     const MALFORMED: &str = "is not an address such as http://user:password@localhost:15672 or https://user@broker.example:15671";
     let (scheme, rest) = text.split_once("://").ok_or(MALFORMED)?;

@@ -1,4 +1,4 @@
-//! The bindings of Doorstep's queues beside those that are wanted.
+//! The bindings of Doorstep's queues that the topology lacks or does not know.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ struct Shown {
     routing_key: String,
 }
 
-/// Lists every binding that a queue of this topology lacks or has beyond it. Queues that are not there are left out: that they are missing
-/// is another finding.
+/// Lists every missing and every surplus binding of this topology's queues. Missing queues are left out: they are
+/// another finding.
 ///
 /// # Errors
-/// The API cannot be asked.
+/// The API request failed.
 pub async fn compare(
     management: &Management,
     topology: &Topology,

@@ -1,4 +1,4 @@
-//! The rights of users in a virtual host, which the API shows to administrators only.
+//! The permissions of users in a virtual host, which the API shows to administrators only.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ struct Topics {
 /// Reads the users with any permission in the virtual host, and their topic permissions.
 ///
 /// # Errors
-/// The API cannot be asked, or its user is no administrator.
+/// The API request failed, or its user is no administrator.
 pub async fn look(management: &Management) -> Result<Granted, ManagementError> {
     let users: Vec<User> = management.of_vhost("permissions").await?;
     Ok(Granted {
@@ -41,14 +41,14 @@ pub async fn look(management: &Management) -> Result<Granted, ManagementError> {
 }
 
 impl Granted {
-    /// The users with any permission in the virtual host.
+    /// Returns the users with any permission in the virtual host.
     #[must_use]
     pub fn users(&self) -> &BTreeSet<String> {
         &self.users
     }
 
-    /// Returns the difference between the topic permissions of a user and the wanted ones, of which one is enough. A user that is not there
-    /// has none.
+    /// Returns the difference between the topic permissions of a user and the wanted ones, of which one is enough. A
+    /// user that does not exist has none.
     #[must_use]
     pub fn compare(&self, user: &str, wanted: &[TopicPermissions]) -> Option<Finding> {
         let first = wanted.first().filter(|_| self.users.contains(user))?;

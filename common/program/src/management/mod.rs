@@ -1,10 +1,10 @@
-//! The broker's management API, read only: for what AMQP does not show. Optional everywhere; nothing rests on it but the words of operators'
-//! commands and of `/readyz`.
+//! The broker's management API, read only: for what AMQP does not show. It is optional everywhere, and decides nothing:
+//! only operators' commands and `/readyz` show its results.
 //!
 //! - [`ManagementArgs`]: the address and the login.
 //! - [`bindings`]: missing and surplus bindings of Doorstep's queues.
-//! - [`policies`]: effective policies that can lose something.
-//! - [`granted`]: the rights of users, for administrators.
+//! - [`policies`]: effective policies that can lose messages.
+//! - [`granted`]: the permissions of users, for administrators.
 
 mod args;
 pub mod bindings;
@@ -21,18 +21,19 @@ use tokio::task::spawn_blocking;
 
 pub use args::ManagementArgs;
 
-/// The most that one answer may take. A broker under load answers this API last.
+/// The time limit of one request. A broker under load serves this API last.
 const LIMIT: Duration = Duration::from_secs(15);
-/// The most of a broker's own words that an error repeats, in characters.
+/// The maximum of characters that an error quotes from the broker.
 const MAX_WORDS: usize = 200;
-/// All but what RFC 3986 leaves as it is.
+/// All characters but those that RFC 3986 leaves unescaped.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A login to the management API, for one virtual host. Each request is a connection of its own. `Debug` leaves the password out.
+/// A login to the management API, for one virtual host. Each request is a connection of its own. `Debug` leaves the
+/// password out.
 #[derive(Debug, Clone)]
 pub struct Management {
     url: HttpUrl,
@@ -43,35 +44,32 @@ pub struct Management {
 /// A failed request to the management API. The text has the address, the reason and the remedy, and no password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManagementError {
-    /// No answer by HTTP.
+    /// No response over HTTP.
     #[error(
         "the management API at {0} does not answer ({1}): check --management-url (DOORSTEP_MANAGEMENT_URL), and that the plugin rabbitmq_management is enabled"
     )]
     Unreachable(String, String),
-    /// The login, or its tags, are not enough.
+    /// The login, or its tags, are not sufficient.
     #[error(
         "the management API at {url} refuses user {user} ({words}): check its password, and give it the tag {tag} and a permission in virtual host {vhost} (rabbitmqctl set_user_tags {user} {tag})"
     )]
     Refused {
-        /// The address.
         url: String,
-        /// The user.
         user: String,
-        /// The virtual host.
         vhost: String,
-        /// The API's words.
+        /// The API's own reason.
         words: String,
-        /// The least tag that is enough.
+        /// The least tag that is sufficient.
         tag: &'static str,
     },
-    /// Another answer than expected.
+    /// An unexpected response.
     #[error(
         "the management API at {0} answers with {1}: check that this is the address of RabbitMQ's management API"
     )]
     Unexpected(String, String),
 }
 
-/// The least of RabbitMQ's user tags that a request takes.
+/// The least of RabbitMQ's user tags that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tag {
     Management,
@@ -98,13 +96,12 @@ impl Management {
         }
     }
 
-    /// The virtual host.
     #[must_use]
     pub fn vhost(&self) -> &str {
         &self.vhost
     }
 
-    /// Reads what is there about a queue: `None` if there is no such queue. `part` is what follows its name in the path.
+    /// Reads a property of a queue; `None` if there is no such queue. `part` is the part of the path after its name.
     async fn of_queue<T: DeserializeOwned + Send + 'static>(
         &self,
         queue: &QueueName,
@@ -115,7 +112,7 @@ impl Management {
         self.get(path, Tag::Management).await
     }
 
-    /// Reads a list of the virtual host, which only administrators may see.
+    /// Reads a list of the virtual host that only administrators may see.
     async fn of_vhost<T: DeserializeOwned + Send + 'static>(
         &self,
         list: &str,
@@ -127,7 +124,7 @@ impl Management {
             .unwrap_or_default())
     }
 
-    /// Reads what is at a path; `None` if nothing is there. Cancel-safe: the request ends by its limit.
+    /// Reads the resource at a path; `None` if there is none. Cancel-safe: the request ends by its limit.
     async fn get<T: DeserializeOwned + Send + 'static>(
         &self,
         path: String,
@@ -169,7 +166,7 @@ impl fmt::Display for Management {
     }
 }
 
-/// Returns the API's own reason, or the beginning of what it says instead.
+/// Returns the API's own reason, or else the beginning of its response.
 fn words(body: &str) -> String {
     let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let reason = json.as_ref().and_then(|json| json["reason"].as_str());

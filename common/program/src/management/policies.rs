@@ -1,8 +1,8 @@
-//! Effective policies on Doorstep's queues that can lose something.
+//! Effective policies on Doorstep's queues that can lose messages.
 //!
-//! A policy and an operator policy work beside the arguments that a queue was declared with. RabbitMQ takes the smaller of two numbers, and
-//! of an overflow on a quorum queue the policy's. An argument about dead-lettering, or the overflow of a classic queue, beats a policy. So
-//! only what has an effect is a finding.
+//! A policy and an operator policy work beside the arguments that a queue was declared with. Of two numbers, RabbitMQ
+//! takes the smaller; of two overflows on a quorum queue, the policy's. An argument about dead-lettering, or the
+//! overflow of a classic queue, beats a policy. So only a policy with an effect is a finding.
 
 use doorstep_messaging::{Argument, Finding, Queue, QueuePurpose};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ struct Shown {
 /// The effective policies of one queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effective {
-    /// Known, with all that can lose something.
+    /// Known, with all that can lose messages.
     Known(Vec<Finding>),
     /// Not shown: the node has no statistics of the queue, or none yet.
     NotShown,
@@ -30,13 +30,13 @@ pub enum Effective {
     NoQueue,
 }
 
-/// With the name there is always something: RabbitMQ writes an object without any of the columns as an empty list.
+/// The name makes sure that a column is present: RabbitMQ writes an object without any of the columns as an empty list.
 const COLUMNS: &str = "?columns=name,policy,operator_policy,effective_policy_definition";
 
-/// Reads the policies of a queue, and tells those that can lose something.
+/// Reads the policies of a queue and returns those that can lose messages.
 ///
 /// # Errors
-/// The API cannot be asked.
+/// The API request failed.
 pub async fn look(management: &Management, queue: &Queue) -> Result<Effective, ManagementError> {
     let shown = management.of_queue(&queue.name, COLUMNS).await?;
     Ok(match shown {
@@ -79,7 +79,7 @@ fn judge(queue: &Queue, shown: Shown, vhost: &str) -> Effective {
     Effective::Known(findings.collect())
 }
 
-/// Returns what a key of a policy does to a queue beyond its own arguments; `None` if that loses nothing.
+/// Returns the effect of a policy's key on a queue beyond its own arguments; `None` if it loses no messages.
 fn effect(
     queue: &Queue,
     key: &str,
@@ -127,12 +127,12 @@ fn effect(
     }
 }
 
-/// Returns whether a policy's number is below that of the argument. Negative numbers mean that there is no limit.
+/// Returns whether a policy's number is below that of the argument. A negative number means no limit.
 fn is_lower(value: &Value, ours: Option<&Argument>) -> bool {
     match (value.as_i64(), ours) {
         (Some(there), Some(Argument::Number(ours))) => (0..*ours).contains(&there),
         (Some(there), _) => there >= 0,
-        // Not a number that is known here, so it may be any.
+        // A value of an unknown kind may mean any number.
         (None, _) => true,
     }
 }
@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the keys that are found on the queue whose name ends so.
+    /// Returns the keys found on the queue whose name has this ending.
     fn found(queue: &str, definition: Value) -> Vec<String> {
         let role = RoleQueues {
             role: "orders",

@@ -10,7 +10,7 @@ use crate::{
     management::ManagementArgs,
 };
 
-/// Options of so many commands are described once, at the end of a page.
+/// The number of commands from which a shared option is described once, at the end of a page.
 const SHARED_FROM: usize = 3;
 
 /// Returns a section for each command that has no subcommands, and one for the options that several commands have.
@@ -70,7 +70,7 @@ fn table(rows: BTreeMap<String, String>) -> String {
     table
 }
 
-/// The rows of all variables by their names.
+/// Returns the rows of all variables by their names.
 fn variables(command: &Command) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for arg in command.get_arguments() {
@@ -103,7 +103,7 @@ fn leaves<'a>(command: &'a Command, found: &mut Vec<&'a Command>) {
     }
 }
 
-/// The arguments that are worth a row, positional ones first.
+/// Returns the arguments that get a row, positional ones first.
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     let is_told =
         |arg: &&Arg| !arg.is_hide_set() && !matches!(arg.get_id().as_str(), "help" | "version");
@@ -144,7 +144,7 @@ fn section(command: &Command, own: &[&Arg], others: &[&Arg], codes: &str) -> Str
     section
 }
 
-/// A paragraph in which Markdown reads no tags.
+/// Formats a paragraph in which Markdown finds no tags.
 fn cell_free(text: &str) -> String {
     text.split("\n\n")
         .map(cell)

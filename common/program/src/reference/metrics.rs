@@ -1,4 +1,4 @@
-//! Tables of metrics, from what is told of them when they are described.
+//! Tables of metrics, from their descriptions.
 
 use std::{
     collections::BTreeMap,

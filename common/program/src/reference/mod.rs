@@ -1,6 +1,8 @@
-//! Reference pages that are made from the code. A test of each program compares them; `cargo xtask docs write` has them written.
+//! Reference pages that are made from the code. A test of each program compares them; `cargo xtask docs write` writes
+//! them.
 //!
-//! A page has generated sections between `<!-- generated NAME -->` and `<!-- end NAME -->`. The rest of it is written by hand.
+//! A page has generated sections between `<!-- generated NAME -->` and `<!-- end NAME -->`. The rest of it is written
+//! by hand.
 
 mod cli;
 mod metrics;
@@ -14,7 +16,7 @@ use std::{
 pub use cli::{command_line, settings, shared_settings};
 pub use metrics::metrics;
 
-/// The variable with which `cargo xtask docs write` has the tests write pages.
+/// The variable with which `cargo xtask docs write` makes the tests write pages.
 const WRITE: &str = "DOORSTEP_WRITE_DOCS";
 
 /// The tests of one program write to the same files.
@@ -93,7 +95,7 @@ fn complain(path: &Path, what: &str) -> ! {
     panic!("docs/reference/{name} {what}")
 }
 
-/// A cell of a table in Markdown.
+/// Formats a cell of a table in Markdown.
 fn cell(text: &str) -> String {
     let mut cell = String::with_capacity(text.len());
     let mut is_code = false;

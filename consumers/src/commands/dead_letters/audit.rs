@@ -14,10 +14,10 @@ use crate::{
     stores,
 };
 
-/// How many records are read at a time: each may carry data twice.
+/// The number of records read at a time: each may carry data twice.
 const PAGE: usize = 100;
 
-/// Lists what operators have done, the newest first.
+/// Lists the operators' actions, the newest first.
 ///
 /// # Errors
 /// There is no store, or it cannot be read.

@@ -1,4 +1,4 @@
-//! A record of what an operator has done, as programs see it.
+//! An audit record as programs see it.
 
 use doorstep_event::Timestamp;
 use doorstep_store::{AuditAction, AuditRow};
@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::view::Body;
 
-/// A record.
 #[derive(Debug, Serialize)]
 pub(super) struct RecordView<'a> {
     number: i64,
@@ -52,7 +51,7 @@ impl<'a> RecordView<'a> {
     }
 }
 
-/// What was done, in words for people.
+/// Describes an action for people.
 pub(super) fn action(action: AuditAction) -> &'static str {
     match action {
         AuditAction::Replay => "replay",
@@ -69,7 +68,7 @@ pub(super) fn action(action: AuditAction) -> &'static str {
     }
 }
 
-/// Whether the record is of a run rather than of a change.
+/// Returns whether the record is about a run rather than a change.
 pub(super) fn is_run(action: AuditAction) -> bool {
     matches!(action, AuditAction::RunBegun | AuditAction::RunEnded)
 }

@@ -1,11 +1,12 @@
-//! What differs between two texts, by lines.
+//! The differences between two texts, by lines.
 
-/// How many equal lines are shown around a difference.
+/// The number of equal lines shown around a difference.
 const AROUND: usize = 3;
-/// Above so many pairs of lines the differing middle is told whole: finding what is common in it would take too long.
+/// The maximum of pairs of lines that are compared. Beyond it, the differing middle is shown as a whole, since finding
+/// its common lines would take too long.
 const MAX_PAIRS: usize = 4_000_000;
 
-/// The lines that differ, `-` before and `+` after, with some equal ones around them. Empty where nothing differs.
+/// Returns the lines that differ, `-` before and `+` after, with some equal ones around them. Empty if nothing differs.
 pub(super) fn diff(before: &str, after: &str) -> String {
     let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
     let same = |a: &&str, b: &&str| a == b;
@@ -23,14 +24,14 @@ pub(super) fn diff(before: &str, after: &str) -> String {
     around(&lines)
 }
 
-/// The shortest way from one to the other, by their longest common subsequence.
+/// Returns the shortest edit from one to the other, by their longest common subsequence.
 fn middle<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<(char, &'a str)> {
     let gone = |line: &&'a str| ('-', *line);
     let come = |line: &&'a str| ('+', *line);
     if old.len().saturating_mul(new.len()) > MAX_PAIRS {
         return old.iter().map(gone).chain(new.iter().map(come)).collect();
     }
-    // common[i][j]: how much the rest from there on has in common.
+    // common[i][j]: the length of the longest common subsequence from there on.
     let mut common = vec![vec![0_u32; new.len() + 1]; old.len() + 1];
     for i in (0..old.len()).rev() {
         for j in (0..new.len()).rev() {

@@ -1,5 +1,5 @@
-//! Whether a role would take other data: its contract and a dry run of its handler on the present state. What processes have died of is
-//! not handed to the handler here, where it would end the operator's command: a role tries it under a trial.
+//! Checks of new data: its contract, and a dry run of the handler on the present state. A poison message is not given
+//! to the handler here, where it would crash the operator's command: the role replays it under its crash guard.
 
 use bytes::Bytes;
 use doorstep_contracts::registry;
@@ -13,22 +13,22 @@ use crate::{
     stores,
 };
 
-/// What the checks have led to, in words for people.
+/// The result of the checks, in words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Checked {
-    /// It would be taken.
+    /// It would be applied.
     Taken(String),
-    /// Its contract takes it; the handler was not asked, see [`NOT_RUN`].
+    /// It meets its contract; the handler was not called, see [`NOT_RUN`].
     Untried,
-    /// It would not.
+    /// It would be rejected.
     Refused(String),
 }
 
-/// What is said of what was not handed to its handler.
+/// The note on an event that was not given to its handler.
 pub(super) const NOT_RUN: &str =
     "keeps to its contract (its handler was not tried here, since processes have died of it)";
 
-/// Checks data in place of a dead letter's own. Nothing is written.
+/// Checks new data for a dead letter. Nothing is written.
 ///
 /// # Errors
 /// The store cannot be read.

@@ -1,4 +1,4 @@
-//! `consumers dead edit`: other data for one dead letter or for all of a kind, stored only if the role would take it.
+//! `consumers dead edit`: new data for one dead letter or for all of a kind, stored only if the role would accept it.
 
 use doorstep_event::Timestamp;
 use doorstep_program::{CliError, ExitReason, Repeats, output::print};
@@ -24,10 +24,11 @@ use crate::{
     stores,
 };
 
-/// Edits.
+/// Edits dead letters.
 ///
 /// # Errors
-/// The new data would not be taken, or could not be stored; nothing of it is stored then. Of a whole kind, the others are.
+/// The new data would not be accepted, or could not be stored; then nothing is stored. Within a kind, each dead letter
+/// is stored or not by itself.
 pub(crate) async fn edit(
     place: &StoreLocation,
     chosen: &Selection,
@@ -72,7 +73,7 @@ pub(crate) async fn edit(
     }
 }
 
-/// What an edit needs, whatever it is made by.
+/// The objects that every edit needs.
 pub(super) struct EditSession<'a> {
     pub(super) role: &'a RoleEntry,
     pub(super) store: RoleStore,
@@ -81,23 +82,23 @@ pub(super) struct EditSession<'a> {
     pub(super) how: Edit,
 }
 
-/// What became of an edit that was not refused.
+/// The result of an edit that was not rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Edited {
-    /// It is stored, or would be; with what the handler would do.
+    /// It is stored, or would be; with the handler's outcome.
     Stored(String),
-    /// It is stored, or would be, and the handler was not tried.
+    /// It is stored, or would be, and the handler was not called.
     Untried,
-    /// The data is what it was.
+    /// The data is unchanged.
     Same,
 }
 
-/// Why an edit was not made.
+/// The reason why an edit was not made.
 #[derive(Debug)]
 pub(super) enum EditError {
-    /// The data would not do, in words.
+    /// The data is not acceptable, for this reason.
     Refused(String),
-    /// Somebody else was first, or the store failed.
+    /// Another operator was first, or the store failed.
     Failed(CliError),
 }
 
@@ -120,7 +121,7 @@ impl From<CliError> for EditError {
 }
 
 impl EditSession<'_> {
-    /// Checks and stores other data for a dead letter.
+    /// Checks and stores new data for a dead letter.
     pub(super) async fn store(
         &self,
         dead: &DeadLetter,
@@ -146,7 +147,7 @@ impl EditSession<'_> {
         }
     }
 
-    /// Edits one and tells all of it.
+    /// Edits one dead letter and reports every detail.
     async fn edit_one(
         &self,
         dead: &DeadLetter,
@@ -207,7 +208,7 @@ impl EditSession<'_> {
         }
     }
 
-    /// Edits all of a kind, each checked by itself, and tells of those that do not pass: of each cause a few, and how many.
+    /// Edits all of a kind, each checked by itself, and reports the failed ones: a few of each cause, and their number.
     async fn group(&self, chosen: &Selection, patch: &Patch) -> Result<(), CliError> {
         let ids = open_ids(&self.store, chosen, Timestamp::now()).await?;
         let mut progress = Progress::new("edited", ids.len() as u64);
@@ -252,7 +253,7 @@ impl EditSession<'_> {
     }
 }
 
-/// What became of several.
+/// The results of several edits.
 #[derive(Debug, Default)]
 pub(super) struct EditSummary {
     edited: u64,
@@ -279,10 +280,10 @@ impl EditSummary {
         self.first.get_or_insert(failure.reason);
     }
 
-    /// Tells the sum.
+    /// Reports the totals.
     ///
     /// # Errors
-    /// Some were refused.
+    /// Some were rejected.
     pub(super) fn sum_up(self, mode: Mode) -> Result<(), CliError> {
         let Self {
             edited,

@@ -1,4 +1,4 @@
-//! Handing a text to the user's editor and taking it back.
+//! The user's editor: it opens a text and returns the result.
 
 use doorstep_program::{CliError, ExitReason};
 
@@ -11,15 +11,16 @@ use std::{
     process::Command,
 };
 
-/// A file that the user edits. It stays until it is done with, so that nobody types anything twice.
+/// A file that the user edits. It stays until the edit is complete, so that no typed text is lost.
 #[derive(Debug)]
 pub(super) struct Draft(PathBuf);
 
 impl Draft {
-    /// Writes the text where only this user can read it, and opens the editor on it. Returns once the editor has ended well.
+    /// Writes the text where only this user can read it, and opens the editor on it. Returns once the editor has exited
+    /// successfully.
     ///
     /// # Errors
-    /// There is no editor, it ends badly, or the file cannot be written.
+    /// There is no editor, it fails, or the file cannot be written.
     pub(super) fn edited(name: &str, text: &str) -> Result<Self, CliError> {
         let editor = ["VISUAL", "EDITOR"]
             .into_iter()
@@ -30,7 +31,7 @@ impl Draft {
                 CliError::new(ExitReason::Settings, why)
             })?;
         let draft = Self::write(name, text)?;
-        // By a shell, since the variable may carry arguments; the file is one of its own and needs no quoting.
+        // Through a shell, since the variable may contain arguments; the file's path needs no quoting.
         let ended = Command::new("sh")
             .arg("-c")
             .arg(format!("{editor} \"$1\""))
@@ -64,7 +65,7 @@ impl Draft {
             )
         };
         let mut options = OpenOptions::new();
-        // A new file of this user alone: nobody else can have put something there to be followed.
+        // A new file of this user alone: no other user can have placed a symbolic link there.
         let mut file = options
             .write(true)
             .create_new(true)
@@ -76,12 +77,11 @@ impl Draft {
         Ok(Self(path))
     }
 
-    /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// What the user has made of it.
+    /// Returns the edited text.
     ///
     /// # Errors
     /// It cannot be read.
@@ -94,9 +94,8 @@ impl Draft {
         })
     }
 
-    /// Removes it.
     pub(super) fn done_with(self) {
-        // A file in the folder for temporary ones that cannot be removed does no harm.
+        // A leftover in the temporary folder does no harm.
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! `consumers dead export`: dead letters as JSON lines, complete, so that they can be looked at, edited and taken back.
+//! `consumers dead export`: complete dead letters as JSON lines, to be read, edited and imported again.
 
 use doorstep_program::{CliError, output::print_json};
 use doorstep_store::{DeadLetter, Store};
@@ -15,19 +15,19 @@ use crate::{
     stores,
 };
 
-/// A line.
+/// One line of the export.
 #[derive(Debug, Serialize)]
 struct ExportedDeadLetter<'a> {
     #[serde(flatten)]
     letter: DeadLetterDetail<'a>,
-    /// What first came, where it was edited since.
+    /// The original data, if it was edited.
     #[serde(flatten)]
     original: Option<Original<'a>>,
-    /// What was done to it so far, the oldest first.
+    /// Its audit records so far, the oldest first.
     edits: Vec<RecordView<'a>>,
 }
 
-/// Writes them to standard output.
+/// Writes dead letters to standard output.
 ///
 /// # Errors
 /// There is no store, it cannot be read, or the output cannot be written.

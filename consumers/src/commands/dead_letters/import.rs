@@ -24,10 +24,10 @@ use crate::{
     stores,
 };
 
-/// The longest line: data of 1 MiB several times over, with all that stands around it.
+/// The maximum length of a line: several times the maximum of an event's data, with all other fields.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What is read of a line.
+/// The part of a line that is read.
 #[derive(Debug, Deserialize)]
 struct ImportedEdit<'a> {
     role: String,
@@ -37,7 +37,7 @@ struct ImportedEdit<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// What must be as it was exported.
+/// The attributes that must be as they were exported.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 struct Attributes {
     id: String,
@@ -63,7 +63,7 @@ impl Attributes {
 /// Takes lines back, each by itself.
 ///
 /// # Errors
-/// Lines were refused; the others were taken. Or the file or the store cannot be read.
+/// Some lines were rejected, and the others taken; or the file or the store cannot be read.
 pub(crate) async fn import(
     place: &StoreLocation,
     file: &Path,
@@ -150,7 +150,7 @@ async fn take(desk: &EditSession<'_>, line: &str) -> Result<Edited, EditError> {
     desk.store(&dead, &changed).await
 }
 
-/// Source, subject, sequence, id and type cannot be changed.
+/// Checks the source, subject, sequence, id and type, which cannot be changed.
 fn same_identity(line: &ImportedEdit<'_>, dead: &DeadLetter) -> Result<(), String> {
     let expected = dead.event.as_ref().map(Attributes::of);
     let (Some(found), Some(expected)) = (&line.event, &expected) else {

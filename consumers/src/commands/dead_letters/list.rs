@@ -21,13 +21,13 @@ use crate::{
     stores,
 };
 
-/// How many dead letters are read at a time.
+/// The number of dead letters read at a time.
 const PAGE: usize = 500;
 
 /// Lists the dead letters of these roles. A role without a store has none.
 ///
 /// # Errors
-/// There is no store of any of them, or a store cannot be opened or read.
+/// None of them has a store, or a store cannot be opened or read.
 pub(crate) async fn list(
     roles: &[RoleEntry],
     folder: &Path,
@@ -235,7 +235,7 @@ fn cells(role: &str, row: &DeadLetter) -> [String; 10] {
     ]
 }
 
-/// What has become of a dead letter, in words.
+/// Describes the status of a dead letter.
 pub(super) fn state(row: &DeadLetter) -> &'static str {
     match (row.status, row.blocks) {
         (DeadLetterStatus::Replaying, _) => "to be tried again",
@@ -257,7 +257,7 @@ mod tests {
     const DETAIL: &str =
         "a sale cannot add 25904 pieces to stock/0199f2c4-7b1e-7f2a-9c0e-51b7d8460001";
 
-    /// Every word of these cells that is shown is shown whole, and no line is too wide.
+    /// Asserts that every word of these cells is shown whole or not at all, and that no line is too wide.
     #[track_caller]
     fn are_whole(table: &Table, cells: &[String], must: &[&str]) {
         for width in [80, 120, 200] {

@@ -1,4 +1,4 @@
-//! `consumers dead`: what was refused for good, and what to do with it.
+//! `consumers dead`: the dead letters of a role and the actions on them.
 
 mod audit;
 mod audit_view;
@@ -21,10 +21,10 @@ pub(super) use skip::failed;
 use crate::settings::dead::DeadJob;
 use doorstep_program::CliError;
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// Why it was not done, or not all of it.
+/// The reason why it was not done, or not all of it.
 pub(crate) async fn work(job: DeadJob) -> Result<(), CliError> {
     match job {
         DeadJob::List {

@@ -1,4 +1,4 @@
-//! Other data for a dead letter: by a JSON patch, or as somebody wrote it.
+//! New data for a dead letter: by a JSON patch, or as typed text.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::format::{compacted, indented};
 
-/// The largest patch or text that is read: far more than an event may carry.
+/// The maximum size of a patch or text: far more than an event may carry.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Data before and after a change, each as people read it, and as it is to be stored.
@@ -24,7 +24,7 @@ pub(super) struct PatchedData {
 }
 
 impl PatchedData {
-    /// Whether anything is different.
+    /// Returns whether the data differs.
     pub(super) fn is_change(&self) -> bool {
         self.shown_before != self.shown_after
     }
@@ -54,14 +54,14 @@ impl Patch {
         serde_json::from_str(text).map(Self)
     }
 
-    /// The data with the patch applied.
+    /// Applies the patch to data.
     ///
     /// # Errors
-    /// In words, why it cannot be.
+    /// The reason, in words.
     pub(super) fn apply(&self, before: &[u8]) -> Result<PatchedData, String> {
         let mut value: Value = serde_json::from_slice(before)
             .map_err(|e| format!("its data is not JSON ({e}), edit it with --editor"))?;
-        // Other numbers would come back rounded, changed where nobody meant to change anything.
+        // Such numbers would be rounded, a change that was not intended.
         if let Some(number) = lost_number(before, &value) {
             return Err(format!(
                 "its number {number} would be rounded by a patch, edit it with --editor"
@@ -79,18 +79,18 @@ impl Patch {
     }
 }
 
-/// A number that is in the text and, written as that, not in the value read from it.
+/// Returns a number of the text that differs in the value parsed from it.
 fn lost_number(text: &[u8], value: &Value) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?;
     let kept = numbers(&value.to_string());
     numbers(text).into_iter().find(|number| {
         let digits = number.bytes().filter(u8::is_ascii_digit).count();
-        // Up to 15 digits survive any way of keeping numbers, be they written 1.50 or 1.5.
+        // Up to 15 digits survive every representation of numbers, written as 1.50 or as 1.5.
         digits > 15 && !kept.contains(number)
     })
 }
 
-/// The numbers in a JSON text.
+/// Returns the numbers in a JSON text.
 fn numbers(json: &str) -> Vec<String> {
     let mut numbers = Vec::new();
     let mut chars = json.chars().peekable();
@@ -115,10 +115,10 @@ fn numbers(json: &str) -> Vec<String> {
     numbers
 }
 
-/// Data as somebody wrote it, in place of what was there.
+/// Parses data that was typed in place of the present data.
 ///
 /// # Errors
-/// In words, why it is no JSON.
+/// The reason why it is not JSON, in words.
 pub(super) fn to_json(before: &[u8], after: &str) -> Result<PatchedData, String> {
     serde_json::from_str::<serde::de::IgnoredAny>(after).map_err(|e| format!("not JSON: {e}"))?;
     Ok(PatchedData {
@@ -128,7 +128,7 @@ pub(super) fn to_json(before: &[u8], after: &str) -> Result<PatchedData, String>
     })
 }
 
-/// Data as people read it: indented if it is JSON, otherwise as it is.
+/// Formats data for people: indented if it is JSON, otherwise unchanged.
 pub(super) fn pretty(data: &[u8]) -> String {
     let text = String::from_utf8_lossy(data);
     match serde_json::from_slice::<serde::de::IgnoredAny>(data) {

@@ -1,7 +1,7 @@
-//! `consumers dead replay`: has dead letters tried again, at a rate, and can be interrupted anywhere.
+//! `consumers dead replay`: replays dead letters at a limited rate, and can be interrupted at any point.
 //!
-//! Each replay is one conditional transaction, so that none is done twice however often this is started. That it is not done again for
-//! what was refused anew meanwhile is the business of the run, see [`operate::begin_run`].
+//! Each replay is one conditional transaction, so none is done twice, however often the command is started. The run
+//! excludes dead letters rejected again in the meantime, see [`operate::start_replay`].
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
@@ -34,12 +34,12 @@ use crate::{
     stores,
 };
 
-/// How often it is looked what the role has made of the replays.
+/// The interval at which the outcomes of replays are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// How long nothing may happen before it is taken that the role does not run.
+/// The time without an outcome after which the role is assumed not to run.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What became of them.
+/// The outcomes of replays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Outcomes {
     applied: u64,
@@ -50,10 +50,10 @@ struct Outcomes {
     untried: u64,
 }
 
-/// Replays.
+/// Replays dead letters.
 ///
 /// # Errors
-/// At least one of those that were named could not be replayed, or was refused anew; or the user stopped it.
+/// At least one named dead letter could not be replayed, or was rejected again; or the user stopped the command.
 pub(crate) async fn replay(
     place: &StoreLocation,
     replay: &Replay,
@@ -84,7 +84,7 @@ pub(crate) async fn replay(
     let mut progress = Progress::new("asked to be tried again", ids.len() as u64);
     let mut pace = replay.rate.map(rate_limit);
     for id in ids {
-        // Either may be cancelled: a tick that is not taken comes again, and the wish to stop stays.
+        // Either may be cancelled: a missed tick comes again, and the request to stop stays.
         let stopped = tokio::select! {
             biased;
             () = stop.recv() => true,
@@ -137,7 +137,7 @@ async fn begin<S: Store>(
     chosen: &Selection,
     by: &Attribution,
 ) -> Result<Option<ReplayRun>, CliError> {
-    // Those that were named are what they are, whenever they are named again.
+    // A selection by ids is complete without a run.
     if matches!(chosen, Selection::Ids(_)) {
         return Ok(None);
     }
@@ -162,7 +162,7 @@ async fn end<S: Store>(
         .map_err(|e| stores::failed(&e))
 }
 
-/// Ticks so often a second. What was missed is not made up for: the rate is a bound.
+/// Ticks at this rate per second. Missed ticks are not made up for: the rate is a maximum.
 fn rate_limit(rate: u32) -> Interval {
     let mut pace = interval(Duration::from_secs(1) / rate);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -175,7 +175,7 @@ async fn next(pace: &mut Option<Interval>) {
     }
 }
 
-/// Looks what becomes of them, for as long as something does.
+/// Polls the outcomes, as long as new ones keep coming.
 async fn watch<S: Store>(
     store: &S,
     mut asked: VecDeque<DeadLetterId>,
@@ -186,7 +186,7 @@ async fn watch<S: Store>(
     let mut looks = interval(POLL_INTERVAL);
     let mut last = Instant::now();
     while !asked.is_empty() && last.elapsed() < STALL_TIMEOUT {
-        // Either may be cancelled: nothing was begun.
+        // Either may be cancelled: nothing was started.
         tokio::select! {
             biased;
             () = stop.recv() => break,
@@ -212,7 +212,7 @@ async fn watch<S: Store>(
     Ok(())
 }
 
-/// Whether something has become of one.
+/// Returns whether one has an outcome.
 async fn look<S: Store>(
     store: &S,
     id: &DeadLetterId,
@@ -279,7 +279,7 @@ fn ended(failures: Vec<CliError>, outcomes: &Outcomes, role: &str) -> Result<(),
     Ok(())
 }
 
-/// Tells what would become of them: of each that was named, of others by outcome.
+/// Shows the outcomes that replays would have: each named one by itself, others by outcome.
 async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let (mut good, mut bad, mut untried) = (0_u64, 0_u64, 0_u64);
@@ -321,14 +321,14 @@ async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliEr
     })
 }
 
-/// The most outcomes that are told apart.
+/// The maximum of outcomes that are told apart.
 const MAX_OUTCOMES: usize = 50;
 
-/// The words for a rehearsal.
+/// The form of a dry run's report.
 enum Told {
-    /// A line for each.
+    /// One line per dead letter.
     Each,
-    /// A row for each outcome, under its shape: how many, an example, and its words.
+    /// One row per outcome, under its shape: the number, an example, and its words.
     ByOutcome(BTreeMap<String, (u64, DeadLetterId, String)>, u64),
 }
 

@@ -1,4 +1,4 @@
-//! Finding the dead letters that are meant.
+//! The lookup of selected dead letters.
 
 use std::collections::HashSet;
 
@@ -9,11 +9,11 @@ use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatu
 
 use crate::{settings::dead::Selection, stores};
 
-/// How many dead letters are read at a time.
+/// The number of dead letters read at a time.
 const PAGE: usize = 500;
 
-/// The ids of the open dead letters that are meant and died no later than `until`, oldest first. Those that were named are taken as
-/// they are. The store bounds how many there can be.
+/// Returns the ids of the selected open dead letters that are not younger than `until`, oldest first. Named ones are
+/// taken as they are. The store bounds their number.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -33,17 +33,17 @@ pub(super) async fn open_ids<S: Store>(
             .into_iter()
             .filter(|row| row.status == DeadLetterStatus::Open && is_meant(row.since, until, now))
             .map(|row| row.id)
-            // The list begins anew where the last of a page is settled meanwhile.
+            // The list starts anew if the last one of a page is resolved meanwhile.
             .filter(|id| known.insert(id.clone()));
         ids.extend(open);
     }
     Ok(ids)
 }
 
-/// One dead letter.
+/// Returns one dead letter.
 ///
 /// # Errors
-/// It is not there, or the store cannot be read.
+/// It does not exist, or the store cannot be read.
 pub(super) async fn one<S: Store>(
     store: &S,
     role: &str,
@@ -70,7 +70,7 @@ pub(super) async fn one<S: Store>(
     Err(CliError::new(ExitReason::Missing, text))
 }
 
-/// What is meant, in the same words whenever it is the same.
+/// Describes a selection, always in the same words.
 pub(super) fn label(chosen: &Selection) -> String {
     match chosen {
         Selection::Ids(ids) => format!("{} dead letters", ids.len()),
@@ -79,7 +79,7 @@ pub(super) fn label(chosen: &Selection) -> String {
     }
 }
 
-/// Pages of what is chosen, oldest first.
+/// Pages of a selection, oldest first.
 pub(super) struct Pages<'s, S> {
     store: &'s S,
     filter: DeadLetterFilter,
@@ -88,7 +88,7 @@ pub(super) struct Pages<'s, S> {
 }
 
 impl<'s, S: Store> Pages<'s, S> {
-    /// From the oldest on. Of named ones there is nothing to page through.
+    /// Starts with the oldest. Named ones need no pages.
     pub(super) fn new(store: &'s S, chosen: &Selection) -> Self {
         let filter = match chosen {
             Selection::Group(fingerprint) => DeadLetterFilter::Fingerprint(fingerprint.clone()),
@@ -102,7 +102,7 @@ impl<'s, S: Store> Pages<'s, S> {
         }
     }
 
-    /// The next page, `None` at the end. Where the last of a page is settled by somebody else meanwhile, the list begins anew.
+    /// Returns the next page, `None` at the end. If the last one of a page is resolved meanwhile, the list starts anew.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -121,7 +121,7 @@ impl<'s, S: Store> Pages<'s, S> {
     }
 }
 
-/// Returns whether a dead letter of this date is meant where those up to `until` are. One dated after now is as well: the clock was ahead.
+/// Returns whether a dead letter of this date is selected by `until`. One dated after now is: the clock was ahead.
 fn is_meant(since: Timestamp, until: Timestamp, now: Timestamp) -> bool {
     since <= until || since > now
 }

@@ -25,31 +25,30 @@ use crate::{
     stores,
 };
 
-/// The most sequences that are told of what is held back; how many there are is told in any case.
+/// The maximum of sequences listed for the events behind a dead letter; their number is always exact.
 const MAX_DEFERRED: usize = 10_000;
-/// The most records that are told of one dead letter.
+/// The maximum of records shown for one dead letter.
 const MAX_RECORDS: usize = 1_000;
 
-/// What a dead letter holds back.
+/// The events that a dead letter blocks.
 #[derive(Debug, Default, Serialize)]
 struct BlockedEvents {
-    /// How many events.
     count: u64,
-    /// Which sequences, each from its first to its last.
+    /// Their sequences, as ranges with both ends.
     sequences: Vec<(u64, u64)>,
 }
 
-/// A dead letter with all that is known of it.
+/// A dead letter with all its details.
 #[derive(Debug, Serialize)]
 struct All<'a> {
     #[serde(flatten)]
     letter: DeadLetterDetail<'a>,
     #[serde(flatten)]
     original: Option<Original<'a>>,
-    /// The event's attributes as they travelled.
+    /// The event's attributes as headers of its message.
     headers: BTreeMap<&'a str, String>,
     holds_back: BlockedEvents,
-    /// What was done to it so far, the oldest first.
+    /// Its audit records so far, the oldest first.
     edits: Vec<RecordView<'a>>,
 }
 
@@ -130,7 +129,7 @@ fn history(record: &AuditRow) -> String {
     )
 }
 
-/// What operators have done to a dead letter and to those that it follows, the oldest first.
+/// Returns the audit records of a dead letter and its predecessors, the oldest first.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -151,7 +150,7 @@ pub(super) async fn edits<S: Store>(
     Ok(records)
 }
 
-/// The number of events that a dead letter holds back.
+/// Returns the number of events that a dead letter blocks.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -187,7 +186,7 @@ async fn held_in_all<S: Store>(store: &S, event: &Event) -> Result<u64, CliError
     Ok(loaded.streams.first().map_or(0, |stream| stream.held))
 }
 
-/// Numbers in rising order, as runs without gaps.
+/// Returns ascending numbers as ranges without gaps.
 fn ranges(numbers: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for number in numbers {
@@ -230,7 +229,7 @@ fn json_members(role: &str, row: &DeadLetter) -> Vec<(&'static str, String)> {
     members
 }
 
-/// A body for people: JSON indented, anything else as the text that it may be.
+/// Formats a body for people: indented JSON, anything else as text.
 fn decode_body(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     if body.is_empty() {

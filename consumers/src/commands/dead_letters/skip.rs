@@ -19,10 +19,10 @@ use crate::{
     stores,
 };
 
-/// Steps over dead letters: tells of each that was named, and of a whole kind how many.
+/// Skips dead letters. Reports each named one, and the number of a whole kind.
 ///
 /// # Errors
-/// At least one of those that were named could not be stepped over; the others are. Or the store cannot be used.
+/// At least one named dead letter could not be skipped; the others are. Or the store cannot be used.
 pub(crate) async fn skip(
     place: &StoreLocation,
     chosen: &Selection,
@@ -77,7 +77,7 @@ pub(crate) async fn skip(
     summed_up(&ended)
 }
 
-/// Tells what would be stepped over.
+/// Shows the dead letters that would be skipped.
 async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
     const NOTHING: &str = "nothing was written, this is a dry run";
     let store = stores::try_open_read_only(place)?;
@@ -107,10 +107,10 @@ async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliEr
     summed_up(&ended)
 }
 
-/// Steps over missing events.
+/// Skips missing events.
 ///
 /// # Errors
-/// They are not what the stream misses, or the store cannot be used.
+/// The stream does not miss them, or the store cannot be used.
 pub(crate) async fn skip_gap(
     place: &StoreLocation,
     gap: &GapRange,
@@ -139,13 +139,13 @@ pub(crate) async fn skip_gap(
     print(|out| writeln!(out, "{sentence}"))
 }
 
-/// When a role takes up what was changed in its store.
+/// The time at which a role notices a change of its store.
 pub(super) const WHEN: &str = "within a moment if it runs, otherwise when it is started";
 
-/// What was not done, as an end of the program.
+/// Converts an error to the failure of the program.
 pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError {
     match error {
-        // One that never was looks the same as one that is gone.
+        // An id that never existed looks the same as a deleted one.
         OperateError::AlreadySettled(_) => CliError::new(
             ExitReason::Settled,
             format!("{error}; `consumers dead list {role} --each` lists what is there"),
@@ -169,7 +169,8 @@ pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError 
     }
 }
 
-/// The end of several: the first failure decides the exit code, and all are told, of each kind a few and the number of the others.
+/// Combines several results: the first failure decides the exit code. A few failures of each kind are reported, with
+/// the number of the others.
 pub(super) fn summed_up(ended: &[Result<(), CliError>]) -> Result<(), CliError> {
     let failures: Vec<&CliError> = ended
         .iter()

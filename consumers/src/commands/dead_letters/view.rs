@@ -11,14 +11,14 @@ pub(crate) struct DeadLetterView<'a> {
     role: &'a str,
     id: &'a str,
     status: DeadLetterStatus,
-    /// Whether a stream is blocked by it.
+    /// Set if it blocks a stream.
     blocks: bool,
     reason: &'a str,
     detail: &'a str,
     attempts: u32,
     since: Timestamp,
     fingerprint: &'a str,
-    /// `null` for a message that could not be read as an event.
+    /// `null` for a message that could not be decoded as an event.
     event: Option<EventView<'a>>,
 }
 
@@ -45,19 +45,18 @@ pub(crate) struct DeadLetterDetail<'a> {
     body: Body<'a>,
 }
 
-/// The data, in the clearest form that loses nothing.
+/// The data, in the clearest form without loss.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Body<'a> {
-    /// JSON.
     Data(&'a RawValue),
     /// Text that is not JSON.
     DataText(&'a str),
-    /// What is not even text, in hexadecimal digits.
+    /// Binary data, in hexadecimal digits.
     DataHex(String),
 }
 
-/// What first came, where it was edited since.
+/// The original data, if it was edited.
 #[derive(Debug, Serialize)]
 pub(super) struct Original<'a> {
     original: Body<'a>,
@@ -122,7 +121,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The message's body, event or not.
+/// Returns the message's body, event or not.
 pub(super) fn body(row: &DeadLetter) -> &[u8] {
     match &row.event {
         Some(event) => &event.data,

@@ -1,4 +1,4 @@
-//! `consumers store`: whose queues a store has, and copies of it.
+//! `consumers store`: the ownership of queues, and copies of a store.
 
 mod take_over;
 
@@ -6,7 +6,7 @@ use doorstep_program::{CliError, copies::StorePlace};
 
 use crate::settings::{StoreJob, StoreLocation};
 
-/// Does what is asked.
+/// Runs the command.
 ///
 /// # Errors
 /// As each of the commands.

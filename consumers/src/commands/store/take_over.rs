@@ -10,10 +10,10 @@ use doorstep_store::{Store, begin_epoch};
 
 use crate::{settings::StoreLocation, stores};
 
-/// Records at the broker that the role's queues belong to this store, and in the store who did it.
+/// Records at the broker that the role's queues belong to this store, and in the store by whom.
 ///
 /// # Errors
-/// There is no such store or it cannot be written, something consumes from the queues, or the broker does not let us.
+/// There is no such store or it cannot be written, a consumer uses the queues, or the broker refuses permission.
 pub(crate) async fn take_over(
     place: &StoreLocation,
     broker: &BrokerSettings,
@@ -21,7 +21,7 @@ pub(crate) async fn take_over(
 ) -> Result<(), CliError> {
     let role = place.role.name;
     let store = stores::open_existing(place)?;
-    // The record is of a start, and this counts as one.
+    // The record contains a start, and this counts as one.
     let since = Timestamp::now();
     let epoch = begin_epoch(&store, since)
         .await

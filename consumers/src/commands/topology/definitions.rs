@@ -1,8 +1,8 @@
 //! `consumers topology show --definitions`: the topology as a definitions file of RabbitMQ.
 //!
-//! With `--users` the rights of the users are in it, who must exist: a definitions file that is kept anywhere should hold no password.
-//! The virtual host itself is not in it: importing one that exists would overwrite its description. Nor are the records of owners: each
-//! store writes its own.
+//! With `--users`, it contains the permissions of users but not the users: a definitions file should hold no password.
+//! It does not contain the virtual host: importing an existing one would overwrite its description. Nor does it contain
+//! the records of owners: each store writes its own.
 
 use doorstep_messaging::{Namespace, Topology};
 use doorstep_program::{CliError, output::print};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::permissions::{Asked, users};
 use crate::roles;
 
-/// Prints what `rabbitmqctl import_definitions` and `POST /api/definitions` take.
+/// Prints the input of `rabbitmqctl import_definitions` and `POST /api/definitions`.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -31,7 +31,7 @@ pub(crate) fn definitions(
     })
 }
 
-/// Adds the rights of the users that `topology permissions --declared` shows.
+/// Adds the permissions of the users that `topology permissions --declared` shows.
 fn add_rights(file: &mut Value, asked: &Asked) {
     let (mut permissions, mut topic_permissions) = (Vec::new(), Vec::new());
     for user in users(asked) {

@@ -1,4 +1,4 @@
-//! The part of `consumers topology verify` that asks the management API: bindings, policies and topic permissions.
+//! The part of `consumers topology verify` that uses the management API: bindings, policies and topic permissions.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::permissions::{Asked, users};
 use crate::settings::VerifyJob;
 
-/// The most users that a line names.
+/// The maximum of users named in a line.
 const MAX_NAMED: usize = 10;
 
 const BINDINGS: &str = "bindings";
@@ -49,7 +49,7 @@ impl Managed {
     }
 }
 
-/// Compares what the management API shows. What it does not show is listed with the reason.
+/// Compares the topology with the management API's data. Areas without data are listed with the reason.
 pub(super) async fn look(job: &VerifyJob, topology: &Topology) -> Managed {
     let mut managed = Managed::default();
     let Some(management) = &job.management else {
@@ -136,8 +136,8 @@ async fn look_at_topics(
     Ok(())
 }
 
-/// Lists the users of `topology permissions` with the topic permissions that they need where the programs declare everything, and where it was
-/// declared before.
+/// Lists the users of `topology permissions`, with the topic permissions that they need if the programs declare the
+/// topology, and if it was declared before.
 fn wanted(job: &VerifyJob, vhost: &str) -> Vec<(String, Vec<TopicPermissions>)> {
     let asked = |declared_by| Asked {
         namespace: job.broker.namespace.clone(),

@@ -1,4 +1,5 @@
-//! `consumers topology`: what Doorstep declares on the broker, how the broker differs, and what users must be allowed to do.
+//! `consumers topology`: Doorstep's topology on the broker, the broker's differences, and the permissions that users
+//! need.
 
 mod definitions;
 mod managed;

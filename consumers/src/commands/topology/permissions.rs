@@ -1,4 +1,4 @@
-//! `consumers topology permissions`: the least rights of a user for each thing that Doorstep does.
+//! `consumers topology permissions`: the least permissions of a user for each part of Doorstep.
 
 use doorstep_contracts::{PUBLISHERS, ROLES};
 use doorstep_messaging::{Namespace, Permissions, Topology, TopologyOwner};
@@ -11,20 +11,18 @@ use serde::Serialize;
 
 use crate::{output_format::OutputFormat, roles};
 
-/// Whose rights, where.
+/// The scope of the listed permissions.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    /// Under which names.
     pub(crate) namespace: Namespace,
-    /// In which virtual host.
     pub(crate) vhost: String,
-    /// What the users' names start with.
+    /// The common prefix of the users' names.
     pub(crate) prefix: String,
-    /// Who declares the exchanges and queues.
+    /// The party that declares the exchanges and queues.
     pub(crate) declared_by: TopologyOwner,
 }
 
-/// A user and its rights.
+/// A user with its permissions.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct User {
     pub(super) user: String,
@@ -34,7 +32,7 @@ pub(super) struct User {
     pub(super) rights: Permissions,
 }
 
-/// Shows a user for each purpose, with its rights.
+/// Shows a user for each purpose, with its permissions.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -82,7 +80,7 @@ pub(crate) fn permissions(asked: &Asked, form: OutputFormat) -> Result<(), CliEr
     }
 }
 
-/// Every user with its rights.
+/// Returns every user with its permissions.
 pub(super) fn users(asked: &Asked) -> Vec<User> {
     let queues = roles::queues();
     let topology = Topology::of(&asked.namespace, &queues);
@@ -113,7 +111,7 @@ pub(super) fn users(asked: &Asked) -> Vec<User> {
         "consumers run".to_owned(),
         consume(None, &all),
     ));
-    // A role that declares needs every role's queues, whichever it works.
+    // A role that declares needs every role's queues, including those of the others.
     if declared_by == TopologyOwner::Others {
         for role in ROLES {
             let purpose = format!("consumers run {}", role.name);
@@ -163,7 +161,7 @@ fn topic_command(vhost: &str, user: &User) -> Option<String> {
     ))
 }
 
-/// A word for the shell, in quotes where it needs them.
+/// Quotes a word for the shell, if needed.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! `consumers topology show`: what Doorstep declares on the broker.
+//! `consumers topology show`: the topology that Doorstep declares on the broker.
 
 use doorstep_messaging::{Argument, Namespace, Topology};
 use doorstep_program::{

@@ -1,4 +1,4 @@
-//! `consumers topology verify`: how the broker differs from what is declared here.
+//! `consumers topology verify`: the differences between the broker and the declared topology.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ use crate::{
 /// Lists all differences that concern these roles.
 ///
 /// # Errors
-/// Something differs, the broker cannot be asked, or standard output cannot be written.
+/// Something differs, the broker cannot be reached, or standard output cannot be written.
 pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
     let mut queues = roles::queues();
     queues.retain(|queues| job.roles.iter().any(|role| role.name == queues.role));

@@ -1,4 +1,4 @@
-//! What becomes of orders and returns, event by event, and what is answered about them.
+//! Orders and returns, event by event, and the replies about them.
 
 use doorstep_contracts::{CancelledBy, InvoiceNo, RefusedBy, Sku};
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -130,7 +130,7 @@ fn the_history_of_an_order_is_told_from_its_placing() {
     let [placed, confirmed, cancelled] = order_events();
     let [authorized, captured, refunded] = payment_events();
     bench.give(&placed).unwrap();
-    // What was only placed has a history of one, which its state need not hold.
+    // An order that was only placed has a history of one entry, which its state need not keep.
     assert!(!exported(bench.state(KEY).unwrap()).contains("history"));
     assert_eq!(view(&bench).history.len(), 1);
     for event in [authorized, confirmed, captured, cancelled, refunded] {
@@ -278,7 +278,7 @@ proptest! {
         let mut turns = turns.iter().cycle();
         while streams.iter().any(|stream| !stream.is_empty()) {
             let turn = turns.next().unwrap().index(2);
-            // The other one, where this one waits or is done: one of both can always go on.
+            // Takes the other stream if this one waits or has ended: one of them can always go on.
             for stream in [turn, 1 - turn] {
                 let Some(event) = streams[stream].first().cloned() else { continue };
                 match bench.give(&event) {

@@ -1,5 +1,5 @@
-//! The ledger: accounts, and postings that each move an amount from one account to another. Nothing else changes a balance, so the sum
-//! over all accounts is always zero.
+//! The ledger: accounts, and postings that each move an amount from one account to another. Nothing else changes a
+//! balance, so the sum over all accounts is always zero.
 
 use doorstep_contracts::{Money, MoneyError};
 use doorstep_runtime::{HandlerError, States};
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 
 use super::Book;
 
-/// Where money is. There are few accounts, since an event about an order names no customer, and a role must know from the event alone
-/// what it touches; who paid stands in the payment.
+/// An account of money. There are only a few: an event about an order names no customer, and a role must know the
+/// entities from the event alone. The payment names the payer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Account {
-    /// On the customers' cards. Below zero by what was taken from them.
+    /// The customers' cards, below zero by the amount taken from them.
     Cards,
-    /// Held, until it is captured or voided.
+    /// Authorized money, until it is captured or voided.
     Held,
-    /// The shop's.
+    /// The shop's money.
     Sales,
 }
 
-/// What an account holds.
+/// The balance of an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Balance {
-    /// What came in less what went out.
+    /// The incoming less the outgoing amounts.
     pub(crate) balance: Money,
-    /// How many postings led to this.
+    /// The number of postings applied.
     pub(crate) postings: u64,
 }
 
 impl Account {
     pub(crate) const ALL: [Self; 3] = [Self::Cards, Self::Held, Self::Sales];
 
-    /// The entity that holds the balance.
+    /// Returns the entity that holds the balance.
     pub(crate) fn key(self) -> EntityKey {
         EntityKey::new(match self {
             Self::Cards => "account/cards",
@@ -46,7 +46,7 @@ impl Account {
 /// Moves an amount from one account to another.
 ///
 /// # Errors
-/// A balance would leave what can be counted exactly.
+/// A balance would leave the range of exact amounts.
 pub(super) fn post(
     states: &mut States<Book>,
     from: Account,

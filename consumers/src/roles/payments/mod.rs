@@ -1,11 +1,11 @@
-//! Payments: money held for an order, captured, voided, refunded, on a double-entry ledger.
+//! Payments: money held for an order, captured, voided and refunded, on a double-entry ledger.
 //!
-//! What is known of an order and what is asked about its payment come on different ways and in any order, so nothing waits here: every
-//! step is remembered, and what comes later meets it. An order that has ended leaves a payment that is voided, and refuses to be
-//! authorized; an order that is confirmed before anything is held is captured as soon as it is. Every step may come again and changes
-//! nothing then. See `work.rs` for each.
+//! Events of an order and requests about its payment come by different ways and in any order, so nothing waits here:
+//! every step is stored, and a later one builds on it. An order that ended without a payment leaves a voided payment,
+//! which rejects any authorization. An order confirmed before its money is held is captured as soon as it is. Every
+//! step may be repeated and then changes nothing. `process.rs` lists all steps.
 //!
-//! What is held is let go of by a scheduled event, unless it was captured by then.
+//! A scheduled event releases held money, unless it was captured by then.
 
 mod ledger;
 mod process;
@@ -33,26 +33,25 @@ use self::{
 };
 use super::{not_handled, order_of};
 
-/// The role.
 pub(crate) struct Payments;
 
-/// What the role handles: something about the payment of an order.
+/// An event that the role handles: a change that concerns the payment of an order.
 pub(crate) struct Fact {
     order: InvoiceNo,
     what: What,
 }
 
-/// What was heard.
+/// The kind of change.
 enum What {
     /// The order is confirmed.
     Confirmed,
-    /// The order was refused, abandoned or cancelled.
+    /// The order was rejected, abandoned or cancelled.
     Ended(ReversalReason),
-    /// The time has come until which money is held.
+    /// The hold on the money has expired.
     LapseDue,
 }
 
-/// What the role obeys.
+/// The commands that the role executes.
 pub(crate) enum Command {
     Authorize(AuthorizePayment),
     Capture(CapturePayment),
@@ -60,7 +59,7 @@ pub(crate) enum Command {
     Refund(RefundPayment),
 }
 
-/// `payment.lapse_due.v1`, from this role to itself: the time has come until which money is held. It is published nowhere.
+/// `payment.lapse_due.v1`, from this role to itself: the hold on the money may have expired. It is never published.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LapseDue {}
@@ -70,7 +69,7 @@ impl Contract for LapseDue {
     const REQUIRES_SEQUENCE: bool = false;
 }
 
-/// What the role keeps, each under its own kind of key.
+/// The states of the role, each under its own kind of key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Book {
@@ -84,31 +83,30 @@ pub(crate) enum Book {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Payment {
-    /// What was heard of the order.
+    /// The known status of the order.
     order_status: PaidOrder,
-    /// How far the payment has come.
+    /// The stage of the payment.
     payment: Stage,
 }
 
-/// How far a payment has come, with what belongs to that.
+/// The stage of a payment, with its terms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub(crate) enum Stage {
-    /// The order is confirmed and nothing was authorized for it.
+    /// The order is confirmed, and nothing was authorized for it.
     Awaited,
-    /// The money is held.
     Authorized(Terms),
-    /// The shop has it.
+    /// The shop has the money.
     Captured(Terms),
-    /// What was held is free again.
+    /// The held money is free again.
     Voided(Terms),
-    /// Nothing was ever held, and nothing will be.
+    /// No money was held, and none will be.
     Barred,
-    /// The shop had it, and gave it back.
+    /// The shop had the money and gave it back.
     Refunded(Terms),
 }
 
-/// What was agreed when the money was held.
+/// The terms on which the money is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Terms {
     customer: CustomerId,
@@ -272,7 +270,7 @@ fn key(order: &InvoiceNo) -> EntityKey {
     EntityKey::from(&order.payment_subject())
 }
 
-/// What any step of a payment may touch.
+/// Returns the entities that any step of a payment may touch.
 fn touched(order: &InvoiceNo) -> Vec<EntityKey> {
     let accounts = Account::ALL.iter().map(|account| account.key());
     std::iter::once(key(order)).chain(accounts).collect()

@@ -1,18 +1,18 @@
 //! The steps of one payment.
 //!
-//! | what comes | nothing known | awaited | authorized | captured | voided, barred | refunded |
+//! | step | nothing known | awaited | authorized | captured | voided, barred | refunded |
 //! | --- | --- | --- | --- | --- | --- | --- |
-//! | authorize, same terms | held | held and captured | same reply | same reply | refused | refused |
-//! | authorize, other terms | held | held and captured | refused | refused | refused | refused |
-//! | capture | refused | refused | captured | same reply | refused | refused |
-//! | void | barred | barred | voided | refused | same reply | refused |
-//! | refund | refused | refused | refused | refunded | refused | same reply |
+//! | authorize, same terms | held | held and captured | same reply | same reply | rejected | rejected |
+//! | authorize, other terms | held | held and captured | rejected | rejected | rejected | rejected |
+//! | capture | rejected | rejected | captured | same reply | rejected | rejected |
+//! | void | barred | barred | voided | rejected | same reply | rejected |
+//! | refund | rejected | rejected | rejected | refunded | rejected | same reply |
 //! | order confirmed | awaited | - | captured | - | - or, once lapsed, a dead letter | - |
 //! | order ended | barred | barred | voided | refunded | - | - |
 //! | lapse | - | - | voided once its time has come | - | - | - |
 //!
-//! A dash changes nothing but what is known of the order, of which an end is never taken back. Once an order has ended, nothing is held
-//! for it and nothing of it is the shop's, whatever comes in whatever order.
+//! A dash changes only the known status of the order, and an end is never taken back. Once an order has ended, no money
+//! is held for it and the shop keeps none, in any order of the steps.
 
 use doorstep_contracts::{
     InvoiceNo, Label, Money, PaymentAuthorized, PaymentCaptured, PaymentMethod, PaymentRefunded,
@@ -28,15 +28,14 @@ use super::{
     ledger::{Account, post},
 };
 
-/// When to see for the first time whether money is still held, in seconds: nearly every order is decided on by then.
+/// The time of the first check for an expired hold, in seconds: nearly every order is decided by then.
 const FIRST_CHECK: u32 = 15 * 60;
 
-/// One payment that is worked on.
+/// One payment in a step.
 pub(super) struct PaymentProcess<'a> {
     states: &'a mut States<Book>,
     order: &'a InvoiceNo,
     now: Timestamp,
-    /// What comes of it.
     pub(super) effects: Effects,
 }
 
@@ -71,7 +70,7 @@ impl<'a> PaymentProcess<'a> {
         payment
     }
 
-    /// Holds money; takes it at once where the order is confirmed already.
+    /// Holds money, and captures it at once if the order is already confirmed.
     pub(super) fn authorize(
         &mut self,
         asked: &AuthorizePayment,
@@ -119,7 +118,7 @@ impl<'a> PaymentProcess<'a> {
         Ok(PaymentAuthorization { authorized_until })
     }
 
-    /// Stands for the company behind the card, which this role has no contract with.
+    /// Stands for the card company, with which this role has no contract.
     fn card_gateway(&self, method: &PaymentMethod) -> Result<(), Rejection> {
         match method.as_str().split_once('/') {
             Some(("card", "declined")) => Err(self.refuse("card_declined", "the card is declined")),
@@ -134,7 +133,7 @@ impl<'a> PaymentProcess<'a> {
         }
     }
 
-    /// Takes what is held.
+    /// Captures the held money.
     pub(super) fn capture(&mut self) -> Result<Payment, Rejection> {
         match self.known() {
             Some(Payment {
@@ -154,7 +153,7 @@ impl<'a> PaymentProcess<'a> {
         }
     }
 
-    /// Lets go of what is held; sees to it that nothing will be where nothing is.
+    /// Voids the held money. Without any, makes sure that none will be held.
     pub(super) fn void(&mut self, words: Option<&Label>) -> Result<Payment, Rejection> {
         let order_status = self.order_status();
         match self.known().map(|p| p.payment) {
@@ -174,7 +173,7 @@ impl<'a> PaymentProcess<'a> {
         }
     }
 
-    /// Gives back what was captured.
+    /// Refunds the captured money.
     pub(super) fn refund(&mut self, words: Option<&Label>) -> Result<Payment, Rejection> {
         let order_status = self.order_status();
         match self.known().map(|p| p.payment) {
@@ -195,7 +194,7 @@ impl<'a> PaymentProcess<'a> {
         }
     }
 
-    /// The order is confirmed: the shop takes what is held, now or as soon as it is.
+    /// Handles a confirmed order: the shop captures the held money, now or once it is held.
     pub(super) fn order_confirmed(&mut self) -> Result<(), HandlerError> {
         if self.order_status() == PaidOrder::Ended {
             return Ok(());
@@ -206,21 +205,22 @@ impl<'a> PaymentProcess<'a> {
                 self.take(&terms)?;
                 Stage::Captured(terms)
             }
-            // The card was told that the money is free, so somebody has to decide what becomes of an order that is not paid.
+            // The card company was told that the money is free, so an operator has to decide on an order that is not
+            // paid.
             Some(Stage::Voided(terms)) if terms.authorized_until <= self.now => {
                 return Err(HandlerError::Reject(format!(
                     "order {} is confirmed and was not paid: what was held for it has lapsed at {}",
                     self.order, terms.authorized_until
                 )));
             }
-            // What was voided is not held again.
+            // Voided money is not held again.
             Some(stage) => stage,
         };
         self.put(PaidOrder::Confirmed, stage);
         Ok(())
     }
 
-    /// The order has come to nothing: so does its payment, also one that is still to be asked for.
+    /// Handles an order that ended without success: so does its payment, even one not yet requested.
     pub(super) fn order_ended(&mut self, reason: ReversalReason) -> Result<(), HandlerError> {
         let stage = match self.known().map(|p| p.payment) {
             None | Some(Stage::Awaited) => Stage::Barred,
@@ -238,7 +238,7 @@ impl<'a> PaymentProcess<'a> {
         Ok(())
     }
 
-    /// The time has come to see whether money is still held. Nothing calls that off, so mostly it does not matter any more.
+    /// Handles a check of the hold. Checks are not cancelled, so mostly the hold no longer exists.
     pub(super) fn expire(&mut self) -> Result<(), HandlerError> {
         if let Some(Payment {
             order_status,
@@ -254,7 +254,7 @@ impl<'a> PaymentProcess<'a> {
         Ok(())
     }
 
-    /// What is scheduled is bounded, and only orders that nobody decides on need it for as long as their money may be held.
+    /// Scheduled events are bounded, and only undecided orders need one for the whole time of their hold.
     fn recheck(&mut self, at: Timestamp) -> Result<(), HandlerError> {
         let subject = self.order.payment_subject();
         self.effects.schedule(at, &subject, &LapseDue {})

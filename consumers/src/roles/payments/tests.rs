@@ -1,4 +1,4 @@
-//! What must hold of every payment: single steps, and any steps in any order.
+//! Invariants of every payment: single steps, and any steps in any order.
 
 use std::collections::BTreeMap;
 
@@ -242,7 +242,7 @@ fn what_is_not_captured_lapses() {
     hold(&bench, ["0.00", "0.00", "0.00"]);
     let data = bench.emitted.last().unwrap().data();
     assert_eq!(data, br#"{"amount":"5.00","reason":"lapsed"}"#);
-    // Late: the money is gone, nobody is charged behind their back, and somebody has to decide what becomes of the order.
+    // Too late: the money is free, the customer is not charged again, and an operator has to decide on the order.
     let Err(HandlerError::Reject(reason)) = bench.give(&confirmed(1, 2)) else {
         panic!("an order that will not be paid is confirmed in silence")
     };
@@ -299,7 +299,7 @@ fn an_order_that_was_only_placed_leaves_nothing_here() {
     assert_eq!(bench.states().count(), 0);
 }
 
-/// One thing that comes.
+/// One step of a test.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Authorize,
@@ -311,7 +311,7 @@ enum Step {
     Lapse,
 }
 
-/// How the stream of an order goes on after its placing.
+/// The events of an order's stream after its placing.
 #[derive(Debug, Clone, Copy)]
 enum Life {
     Open,
@@ -359,7 +359,7 @@ fn life() -> impl Strategy<Value = Life> {
     ]
 }
 
-/// What was published about one payment, counted up: authorized, captured, voided, refunded.
+/// Returns the published sums of one payment: authorized, captured, voided, refunded.
 fn published(bench: &RoleHarness<Payments>) -> BTreeMap<String, [Money; 4]> {
     let mut sums = BTreeMap::<String, [Money; 4]>::new();
     for emitted in &bench.emitted {
@@ -379,7 +379,7 @@ fn published(bench: &RoleHarness<Payments>) -> BTreeMap<String, [Money; 4]> {
     sums
 }
 
-/// Gives an event that may only be refused for money that has lapsed.
+/// Gives an event that may be rejected only because the hold has expired.
 fn give(bench: &mut RoleHarness<Payments>, event: &Event) {
     if let Err(refusal) = bench.give(event) {
         assert!(format!("{refusal:?}").contains("has lapsed"), "{refusal:?}");
@@ -396,7 +396,7 @@ proptest! {
         let mut streams: Vec<_> = lives.iter().enumerate().map(|(n, life)| life.stream(n).into_iter()).collect();
         for (step, which, again) in steps {
             let number = which.index(lives.len());
-            // Whatever is asked may be asked again under another id.
+            // Each request may be repeated under another id.
             for _ in 0..=usize::from(again) {
                 let _ = match step {
                     Step::Authorize => bench.obey(&authorize(number, "27.30", "card/visa")).map(drop),
@@ -411,7 +411,7 @@ proptest! {
                         Ok(())
                     }
                     Step::Lapse => {
-                        // Also of a single one, and not in order: it comes by its time, which others may share.
+                        // Scheduled events come by their times, which several may share, and so in no fixed order.
                         if !bench.scheduled.is_empty() {
                             let one = bench.scheduled.remove(which.index(bench.scheduled.len()));
                             bench.now = bench.now.max(one.due());

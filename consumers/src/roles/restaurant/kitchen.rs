@@ -1,5 +1,5 @@
-//! A kitchen's room, the bookings that take it, and prices. Room is counted in pieces: an order of ten takes ten times what an order of
-//! one does.
+//! A kitchen's capacity, the bookings that take it, and prices. Capacity is counted in pieces: an order of ten takes
+//! ten times that of an order of one.
 
 use doorstep_contracts::{
     InvoiceNo, Money, MoneyError, OpeningHours, OrderLine, RestaurantId, ZoneName, is_open,
@@ -13,34 +13,34 @@ use serde::{Deserialize, Serialize};
 
 use super::Card;
 
-/// A restaurant's hours and room.
+/// A restaurant's hours and capacity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kitchen {
     pub(super) time_zone: ZoneName,
     pub(super) opening_hours: Vec<OpeningHours>,
-    /// How many pieces it can have in hand at once.
+    /// The maximum of pieces in progress.
     pub(super) capacity: u32,
-    /// How many it has in hand. Above the capacity only where that was lowered meanwhile.
+    /// The pieces in progress. Above the capacity only if that was lowered meanwhile.
     pub(super) taken: u32,
     pub(super) minutes_to_prepare: u16,
 }
 
-/// What a restaurant has to do with an order.
+/// The state of an order in a restaurant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub(crate) enum Booking {
-    /// It makes it.
+    /// The restaurant makes it.
     Taken(Promised),
     /// The promised time has come.
     Ready(Promised),
-    /// The order has ended, and its room is about to be given back.
+    /// The order has ended, and its capacity is about to be released.
     Ending(Promised),
-    /// The order has ended; the room that it had, if any, was given back.
+    /// The order has ended, and its capacity, if any, was released.
     Ended,
 }
 
-/// What was promised.
+/// The promise to the customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Promised {
     restaurant: RestaurantId,
@@ -49,7 +49,7 @@ pub(crate) struct Promised {
 }
 
 impl Kitchen {
-    /// A kitchen as it was asked for; what it has in hand stays.
+    /// Returns a kitchen as requested; the pieces in progress stay.
     pub(super) fn configured(asked: &ConfigureRestaurant, before: Option<Self>) -> Self {
         Self {
             time_zone: asked.time_zone.clone(),
@@ -60,7 +60,7 @@ impl Kitchen {
         }
     }
 
-    /// Whether it takes orders now.
+    /// Returns whether it takes orders now.
     pub(super) fn is_open(
         &self,
         restaurant: &RestaurantId,
@@ -73,7 +73,7 @@ impl Kitchen {
         Err(Rejection::new("closed", detail))
     }
 
-    /// Takes an order on.
+    /// Books an order.
     pub(super) fn book(
         mut self,
         asked: &ConfirmOrder,
@@ -107,7 +107,7 @@ impl Kitchen {
         Ok((self, booking, OrderConfirmation { promised_at }))
     }
 
-    /// The kitchen after so many pieces have left it.
+    /// Returns the kitchen after this many pieces have left it.
     pub(super) fn can_fit(&self, pieces: u32) -> Self {
         Self {
             taken: self.taken.saturating_sub(pieces),
@@ -117,7 +117,7 @@ impl Kitchen {
 }
 
 impl Booking {
-    /// What is said to the same question again.
+    /// Returns the reply to a repeated request.
     pub(super) fn previous_confirmation(
         &self,
         asked: &ConfirmOrder,
@@ -147,7 +147,7 @@ impl Booking {
         }
     }
 
-    /// The booking of an order that has ended, and where room is to be given back, if anywhere.
+    /// Returns the booking of an order that has ended, and the restaurant whose capacity is to be released, if any.
     pub(super) fn ended(before: Option<Self>) -> (Self, Option<RestaurantId>) {
         match before {
             Some(Self::Taken(promised)) => {
@@ -159,7 +159,7 @@ impl Booking {
         }
     }
 
-    /// The booking without its room, and how many pieces that was: once only.
+    /// Returns the booking without its capacity, and the number of pieces released: once only.
     pub(super) fn rejection(self) -> (Self, u32) {
         match self {
             Self::Taken(promised) => {
@@ -173,7 +173,7 @@ impl Booking {
 }
 
 impl Card {
-    /// What an order costs.
+    /// Returns the price of an order.
     pub(super) fn quote(&self, asked: &QuoteOrder) -> Result<OrderQuote, Rejection> {
         let lines: Vec<OrderLine> = asked
             .lines
@@ -181,7 +181,7 @@ impl Card {
             .map(|wanted| self.priced(&asked.restaurant, wanted))
             .collect::<Result<_, _>>()?;
         let total = Money::sum(lines.iter().map(|line| line.amount)).map_err(too_much)?;
-        // A hundred lines of a thousand pieces at most.
+        // At most a hundred lines of a thousand pieces.
         let pieces = lines.iter().map(|line| line.quantity).sum::<i64>();
         Ok(OrderQuote {
             restaurant: asked.restaurant.clone(),

@@ -1,9 +1,9 @@
-//! Restaurants: what they sell and when, what an order costs, whether it can be made, and by when.
+//! Restaurants: menus, hours and prices, and whether and when an order can be made.
 //!
-//! A confirmed order takes room in the kitchen, which two things give back, whichever comes first: the promised time, and the order's end.
-//! Both reach the kitchen as an event that this role schedules for itself, since an event about an order does not name the kitchen; the
-//! booking remembers it, and that the room was given back once. An order that ends before it is confirmed leaves a booking that refuses to
-//! be made.
+//! A confirmed order takes capacity in the kitchen. Either of two events releases it, whichever comes first: the
+//! promised time or the order's end. Both reach the kitchen as an event that this role schedules for itself, since an
+//! event about an order does not name the kitchen. The booking remembers the kitchen, and that its capacity was
+//! released once. An order that ends before it is confirmed leaves a booking that rejects a confirmation.
 
 mod kitchen;
 #[cfg(test)]
@@ -25,34 +25,33 @@ use serde::{Deserialize, Serialize};
 use self::kitchen::{Booking, Kitchen};
 use super::{not_handled, order_of};
 
-/// The role.
 pub(crate) struct Restaurant;
 
-/// What the role handles.
+/// The events that the role handles.
 pub(crate) enum Fact {
-    /// An order was refused, abandoned or cancelled.
+    /// An order was rejected, abandoned or cancelled.
     Ended(InvoiceNo),
-    /// The room that an order takes in a kitchen is to be given back.
+    /// The capacity that an order takes in a kitchen is to be released.
     RoomDue {
         restaurant: RestaurantId,
         order: InvoiceNo,
     },
 }
 
-/// What the role obeys.
+/// The commands that the role executes.
 pub(crate) enum Command {
     Configure(Box<ConfigureRestaurant>),
     Confirm(ConfirmOrder),
 }
 
-/// What the role answers.
+/// The queries that the role serves.
 pub(crate) enum Query {
     Quote(QuoteOrder),
     Menu(ReadMenu),
 }
 
-/// `restaurant.room_due.v1`, on `restaurant/NAME` from this role to itself: give the room back that an order takes. It is published
-/// nowhere.
+/// `restaurant.room_due.v1`, on `restaurant/NAME` from this role to itself: release the capacity that an order takes.
+/// It is never published.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RoomDue {
@@ -64,11 +63,11 @@ impl Contract for RoomDue {
     const REQUIRES_SEQUENCE: bool = false;
 }
 
-/// What the role keeps, each under its own kind of key.
+/// The states of the role, each under its own kind of key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Record {
-    /// On `restaurant/NAME`: what changes with every order, and so is small.
+    /// On `restaurant/NAME`: the part that changes with every order, kept small.
     Kitchen(Kitchen),
     /// On `menu/NAME`.
     Menu(Card),
@@ -76,7 +75,7 @@ pub(crate) enum Record {
     Booking(Booking),
 }
 
-/// What a restaurant is called and sells.
+/// The name and the menu of a restaurant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Card {
@@ -252,7 +251,7 @@ impl Role for Restaurant {
     }
 }
 
-/// Takes an order on, or says why not. What was confirmed before stays confirmed, also after closing time.
+/// Confirms an order or rejects it. A confirmed order stays confirmed, even after closing time.
 fn confirm(
     states: &mut States<Record>,
     asked: &ConfirmOrder,

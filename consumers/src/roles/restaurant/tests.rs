@@ -1,4 +1,4 @@
-//! What must hold of every restaurant: single steps, and any steps in any order.
+//! Invariants of every restaurant: single steps, and any steps in any order.
 
 use doorstep_contracts::{CancelledBy, Label, RefusedBy, Sku, requests::RequestedLine};
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -10,7 +10,7 @@ fn name(text: &str) -> RestaurantId {
     RestaurantId::new(text).unwrap()
 }
 
-/// Open on Mondays, on which tests take place, from nine to noon, for `capacity` pieces.
+/// Returns a restaurant that is open from nine to noon on Mondays, the day of the tests, with this capacity in pieces.
 fn configure(capacity: u32) -> ConfigureRestaurant {
     let golden = include_str!(
         "../../../../common/contracts/golden/requests/restaurant.configure.v1.request.json"
@@ -194,7 +194,7 @@ fn what_cannot_be_confirmed_is_refused_by_its_code() {
     );
     bench.now = "2026-11-23T08:59:59Z".parse().unwrap();
     assert_eq!(bench.obey(&confirm(2, 1)).unwrap_err().code, "closed");
-    // What was confirmed stays confirmed.
+    // A confirmed order stays confirmed.
     bench.obey(&confirm(1, 1)).map(drop).unwrap();
 }
 
@@ -211,7 +211,7 @@ fn a_restaurant_that_is_configured_anew_keeps_what_it_has_in_hand() {
     assert_eq!(menu(&bench).taken, 0);
 }
 
-/// One thing that comes.
+/// One step of a test.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Confirm(u32),
@@ -253,7 +253,7 @@ proptest! {
                 }
                 Step::End => bench.give(&abandoned(number)).unwrap(),
                 Step::Due => {
-                    // Any of what was scheduled, whatever its time: they come in no order that anything may rest on.
+                    // Any scheduled event, whatever its time: no code may depend on their order.
                     if !bench.scheduled.is_empty() {
                         let one = bench.scheduled.remove(which.index(bench.scheduled.len()));
                         bench.hand_over(&one);
