@@ -17,6 +17,7 @@ mod error_mapping;
 mod exit_codes;
 mod feeds;
 mod http;
+mod issue;
 mod limits;
 mod openapi;
 mod outages;

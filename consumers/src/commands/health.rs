@@ -77,7 +77,10 @@ fn ready(readiness: &Readiness) -> Vec<String> {
             sanitize(&role.phase)
         ));
         let reasons = role.reasons.iter();
-        lines.extend(reasons.map(|reason| format!("  {}", sanitize(reason))));
+        lines.extend(reasons.map(|reason| {
+            let (name, message) = (sanitize(&reason.name), sanitize(&reason.message));
+            format!("  {name}: {message}")
+        }));
     }
     lines
 }

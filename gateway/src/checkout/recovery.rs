@@ -26,6 +26,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     backends::Backends,
     domain::{AdoptOutcome, EndOrder, Entity, LeaveOpen, OrderDecision, label, part_keys},
+    issue::Issue,
     repository::{GatewayStore, GatewayStoreError},
 };
 
@@ -45,10 +46,8 @@ pub(crate) struct LeftOrders(Arc<AtomicUsize>);
 
 impl LeftOrders {
     /// Describes them, if there are any.
-    pub(crate) fn trouble(&self) -> Option<&'static str> {
-        (self.0.load(Ordering::Relaxed) > 0).then_some(
-            "orders that were open when the store was copied have no known outcome: see the how-to on restoring the gateway's store",
-        )
+    pub(crate) fn trouble(&self) -> Option<Issue> {
+        (self.0.load(Ordering::Relaxed) > 0).then_some(Issue::UNRESOLVED)
     }
 }
 

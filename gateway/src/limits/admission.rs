@@ -11,7 +11,7 @@ use doorstep_runtime::{
 use doorstep_telemetry::health::HealthStatus;
 use tokio::sync::watch;
 
-use crate::http::Problem;
+use crate::{http::Problem, issue::Issue};
 
 /// When to come again where only orders are kept: the broker has to come back first, or to catch up.
 const COME_AGAIN: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub(crate) enum Admission {
     /// No positions any more: what is left of the store is for orders.
     NoPositions,
     /// Nothing, and why.
-    Nothing(&'static str),
+    Nothing(Issue),
 }
 
 /// Who knows.
@@ -45,9 +45,9 @@ impl AdmissionControl {
         let status = self.status.borrow();
         match &status.phase {
             // What the store has said is in the log.
-            Phase::Paused { .. } => Admission::Nothing("the store cannot be used"),
-            Phase::Full { .. } => Admission::Nothing("the store is full"),
-            Phase::Stopping | Phase::Stopped => Admission::Nothing("the gateway stops"),
+            Phase::Paused { .. } => Admission::Nothing(Issue::STORE_UNUSABLE),
+            Phase::Full { .. } => Admission::Nothing(Issue::STORE_FULL),
+            Phase::Stopping | Phase::Stopped => Admission::Nothing(Issue::STOPPING),
             Phase::Starting | Phase::Consuming => match self.limits.capacity(&status.usage) {
                 Capacity::Ok => Admission::All,
                 Capacity::NearLimit(_) | Capacity::Full(_) => Admission::NoPositions,
@@ -74,13 +74,10 @@ impl AdmissionControl {
 
 impl Admission {
     /// What is wrong, and how bad that is.
-    pub(crate) fn trouble(self) -> Option<(HealthStatus, &'static str)> {
+    pub(crate) fn trouble(self) -> Option<(HealthStatus, Issue)> {
         match self {
             Self::All => None,
-            Self::NoPositions => Some((
-                HealthStatus::Degraded,
-                "the store is nearly full: positions are refused",
-            )),
+            Self::NoPositions => Some((HealthStatus::Degraded, Issue::STORE_NEARLY_FULL)),
             Self::Nothing(reason) => Some((HealthStatus::Unready, reason)),
         }
     }
@@ -135,7 +132,7 @@ mod tests {
         ] {
             let (standing, said) = keeper(phase, 0).now().trouble().unwrap();
             assert_eq!(standing, HealthStatus::Unready);
-            assert!(!said.contains("sqlite"), "{said}");
+            assert!(!said.message.contains("sqlite"), "{said:?}");
         }
         assert_eq!(keeper(Phase::Consuming, 0).now().trouble(), None);
     }

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use crate::{
     app::AppState,
     domain::{self, UserName},
+    issue::Issue,
     limits::Admission,
 };
 
@@ -27,9 +28,20 @@ struct Ready {
     #[schema(example = "ready")]
     status: String,
     /// What keeps it from being ready.
-    reasons: Option<Vec<String>>,
+    reasons: Option<Vec<Reason>>,
     /// Always empty: there are no queues here.
     roles: Vec<String>,
+}
+
+/// A reason why it is not ready.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "tells the form of the answer")]
+struct Reason {
+    /// Its stable name.
+    #[schema(example = "broker-unavailable")]
+    name: String,
+    /// The sentence for operators.
+    message: String,
 }
 
 /// That the process runs.
@@ -71,7 +83,7 @@ pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     if let Err(reason) = read {
         // Whoever asks need not have logged in, and so learns nothing of files.
         tracing::warn!(%reason, "the gateway's store cannot be read");
-        keeping = Admission::Nothing("the store cannot be read");
+        keeping = Admission::Nothing(Issue::STORE_UNREADABLE);
     }
     let readiness = readiness(keeping, of_broker(&app), app.left.trouble());
     let status = match readiness.status {
@@ -83,12 +95,13 @@ pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
 
 /// Lists the present faults that are known without asking the store.
 pub(crate) fn troubles(app: &AppState) -> Vec<&'static str> {
-    let keeping = app.keeper.now().trouble().map(|(_, reason)| reason);
+    let keeping = app.keeper.now().trouble().map(|(_, issue)| issue);
     let others = of_broker(app).into_iter().chain(app.left.trouble());
-    keeping.into_iter().chain(others).collect()
+    let issues = keeping.into_iter().chain(others);
+    issues.map(|issue| issue.message).collect()
 }
 
-fn of_broker(app: &AppState) -> Option<&'static str> {
+fn of_broker(app: &AppState) -> Option<Issue> {
     let publishing = app
         .vitals
         .links()
@@ -98,30 +111,26 @@ fn of_broker(app: &AppState) -> Option<&'static str> {
 }
 
 /// What is wrong with the ways to the broker. More is in the log: whoever asks need not have logged in.
-fn broker_trouble<'a>(links: impl Iterator<Item = &'a ConnectionStatus>) -> Option<&'static str> {
+fn broker_trouble<'a>(links: impl Iterator<Item = &'a ConnectionStatus>) -> Option<Issue> {
     let troubles = links.filter_map(|link| match link.phase {
         ConnectionPhase::Connected => None,
-        ConnectionPhase::Blocked(_) => Some("the broker takes nothing for now"),
+        ConnectionPhase::Blocked(_) => Some(Issue::BROKER_BLOCKED),
         ConnectionPhase::Connecting
         | ConnectionPhase::Suspended { .. }
         | ConnectionPhase::Draining
-        | ConnectionPhase::Closed => Some("the broker is away"),
+        | ConnectionPhase::Closed => Some(Issue::BROKER_AWAY),
     });
     // Being away says more.
-    troubles.min_by_key(|trouble| *trouble != "the broker is away")
+    troubles.min_by_key(|trouble| *trouble != Issue::BROKER_AWAY)
 }
 
-fn readiness(
-    keeping: Admission,
-    broker: Option<&'static str>,
-    orders: Option<&'static str>,
-) -> Readiness {
+fn readiness(keeping: Admission, broker: Option<Issue>, orders: Option<Issue>) -> Readiness {
     let others = broker.into_iter().chain(orders);
     let others = others.map(|trouble| (HealthStatus::Degraded, trouble));
     let mut readiness = Readiness::of(Vec::new());
     for (standing, reason) in keeping.trouble().into_iter().chain(others) {
         readiness.status = readiness.status.max(standing);
-        readiness.reasons.push(reason.to_owned());
+        readiness.reasons.push(reason.into());
     }
     readiness
 }

@@ -405,7 +405,10 @@ async fn states_now(consumers: &RunningProgram) -> BTreeMap<String, String> {
         .iter()
         .map(|role| {
             let reasons = role["reasons"].as_array().cloned().unwrap_or_default();
-            let reasons: Vec<_> = reasons.iter().map(text).collect();
+            let reasons: Vec<_> = reasons
+                .iter()
+                .map(|reason| text(&reason["message"]))
+                .collect();
             let state = text(&role["status"]);
             let state = if reasons.is_empty() {
                 state

@@ -256,7 +256,7 @@ async fn a_replaced_queue_is_reported_as_possible_loss() {
     wait_for("the possible loss is reported", SOON, async || {
         let degraded = role.status().degraded;
         let output = "queue doorstep.ledger.0 was created again";
-        if degraded.iter().any(|line| line.contains(output)) {
+        if degraded.iter().any(|line| line.message.contains(output)) {
             Ok(())
         } else {
             Err(degraded)

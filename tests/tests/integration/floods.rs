@@ -54,7 +54,7 @@ on_every_store! {
         wait_until("the role says why it is degraded", SOON, async || {
             let degraded = role.status().degraded;
             degraded.iter().any(|reason| {
-                reason.contains(&streamless.kinds[0].fingerprint) && reason.contains("overflow file")
+                reason.message.contains(&streamless.kinds[0].fingerprint) && reason.message.contains("overflow file")
             })
         })
         .await;

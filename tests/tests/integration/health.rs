@@ -261,9 +261,9 @@ async fn metrics_have_conventional_names() {
     let reason = health
         .reasons
         .iter()
-        .find(|reason| reason.starts_with(output));
+        .find(|reason| reason.message.starts_with(output));
     assert!(
-        reason.is_some_and(|reason| reason.contains("; 1 stream is blocked")),
+        reason.is_some_and(|reason| reason.message.contains("; 1 stream is blocked")),
         "{:?}",
         health.reasons
     );
@@ -279,7 +279,7 @@ async fn metrics_have_conventional_names() {
         let is_reported = health
             .reasons
             .iter()
-            .any(|reason| reason.contains("dead letter"));
+            .any(|reason| reason.message.contains("dead letter"));
         match (health.dead_letters, health.blocked_streams, is_reported) {
             (Some(0), Some(0), false) => Ok(()),
             _ => Err(health.clone()),
@@ -306,7 +306,7 @@ async fn readiness_follows_the_broker() {
     // Each connection breaks at a different moment, and the role is unready from the first.
     let consuming_is_away = |found: &Readiness| {
         let mut reasons = found.roles[0].reasons.iter();
-        reasons.any(|reason| reason.contains("no connection to consume by"))
+        reasons.any(|reason| reason.message.contains("no connection to consume by"))
     };
     let unready = wait_for("the role does not consume", SOON, async || {
         match role.readiness() {
@@ -363,7 +363,7 @@ async fn a_memory_alarm_shows_in_health_and_metrics() {
     let blocked = |role: &Answering| role.value("doorstep_blocked_by_broker", &publishing);
     let tells_of_alarm = |ready: &Readiness| {
         let mut reasons = ready.roles[0].reasons.iter();
-        reasons.any(|reason| reason.contains("takes no messages for now"))
+        reasons.any(|reason| reason.message.contains("takes no messages for now"))
     };
     let degraded = wait_for("health tells of the alarm", SOON, async || {
         match role.readiness() {
@@ -481,7 +481,7 @@ async fn closed_channels_and_cancelled_consumers_are_counted() {
     wait_for("the possible loss is reported", SOON, async || {
         let (_, ready) = role.readiness();
         let mut reasons = ready.roles[0].reasons.iter();
-        if reasons.any(|reason| reason.contains("was created again")) {
+        if reasons.any(|reason| reason.message.contains("was created again")) {
             Ok(())
         } else {
             Err(ready)
@@ -625,7 +625,9 @@ async fn alternating_reasons_are_logged_once() {
         wait_for("the role is paused by that", SOON, async || {
             let (_, ready) = role.readiness();
             let mut reasons = ready.roles[0].reasons.iter();
-            match reasons.any(|reason| reason.contains(&output) && reason.contains(&missed)) {
+            match reasons
+                .any(|reason| reason.message.contains(&output) && reason.message.contains(&missed))
+            {
                 true => Ok(()),
                 false => Err(ready),
             }

@@ -265,6 +265,7 @@ on_every_store! {
         }
         wait_until("the role reports the rejected rows", SOON, async || {
             role.status().degraded.iter().any(|line| {
+                let line = &line.message;
                 line.contains("ACCESS_REFUSED") && line.contains("unheard.cried.v1") && line.contains("40 messages")
             })
         })
@@ -273,7 +274,7 @@ on_every_store! {
         may_write(".*");
         channel.take_many("unheard", usize::try_from(2 * EACH).unwrap(), LONG).await;
         wait_until("nothing is refused any more", SOON, async || {
-            role.status().degraded.iter().all(|line| !line.contains("ACCESS_REFUSED"))
+            role.status().degraded.iter().all(|line| !line.message.contains("ACCESS_REFUSED"))
         })
         .await;
         role.stop().await.unwrap();

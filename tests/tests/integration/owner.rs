@@ -7,7 +7,7 @@ use doorstep_event::{Epoch, Event, Timestamp};
 use doorstep_messaging::{
     BrokerSettings, ConnectErrorKind, OwnerRecord, Refusal, Topology, delete, take_over, verify,
 };
-use doorstep_runtime::runner::{Phase, RunError, RunSettings};
+use doorstep_runtime::runner::{Phase, ReadinessReason, RunError, RunSettings};
 use doorstep_store::{
     MemoryStore, SqliteStore, Store, WriteSet,
     sqlite::{OldOutbox, Options},
@@ -299,7 +299,8 @@ async fn without_permission_to_record_consuming_needs_consent() {
     role.consuming(SOON).await;
     wait_for("it is degraded", SOON, async || {
         let degraded = role.status().degraded;
-        let is_reported = |line: &String| line.contains("not recorded which store");
+        let is_reported =
+            |line: &ReadinessReason| line.message.contains("not recorded which store");
         if degraded.iter().any(is_reported) {
             Ok(())
         } else {

@@ -99,7 +99,10 @@ async fn lossy_policies_are_reported() {
     wait_for("the role names the policy", LATER, async || {
         let (is_good, readiness) = knowing.readiness();
         let role = &readiness.roles[0];
-        let is_named = role.reasons.iter().any(|reason| reason.contains(output));
+        let is_named = role
+            .reasons
+            .iter()
+            .any(|reason| reason.message.contains(output));
         if is_good && is_named && role.status == HealthStatus::Degraded {
             Ok(())
         } else {

@@ -200,7 +200,7 @@ on_every_store! {
         let role = env.start(Ledger, store);
         wait_for("the role is degraded", SOON, async || {
             let degraded = role.status().degraded;
-            if degraded.contains(&kept.to_string()) { Ok(()) } else { Err(degraded) }
+            if degraded.iter().any(|reason| reason.message == kept.to_string()) { Ok(()) } else { Err(degraded) }
         })
         .await;
         role.stop().await.unwrap();

@@ -38,7 +38,7 @@ use tokio::{
 use crate::{CliError, ExitReason, management::Management};
 use policies::Policies;
 use poller::Polled;
-use readiness::{ConsumerLink, RoleSnapshot, evaluate};
+use readiness::{ConsumerLink, RoleSnapshot, evaluate, published};
 
 /// The interval at which the program's runtime proves that it still runs tasks.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -152,7 +152,7 @@ impl Probe for ProcessHealth {
             && let Some(trouble) = readiness::rpc_degraded_reason(&asking.link.borrow())
         {
             readiness.status = readiness.status.max(HealthStatus::Degraded);
-            readiness.reasons.push(trouble);
+            readiness.reasons.push(published(trouble));
         }
         readiness
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use doorstep_messaging::{Namespace, QueuePurpose, RoleQueues, Topology};
+use doorstep_runtime::runner::{ReadinessReason, ReasonName};
 use tokio::time::sleep;
 
 use super::ProcessHealth;
@@ -31,13 +32,19 @@ pub(super) struct Policies {
 
 impl Policies {
     /// Lists the policies that can lose messages. Adds a warning if the configured API has been unreachable for long.
-    pub(super) fn reasons(&self) -> Vec<String> {
+    pub(super) fn reasons(&self) -> Vec<ReadinessReason> {
         let unknown = self
             .unknown
             .iter()
             .filter(|(since, _)| since.elapsed() > MAX_UNKNOWN)
-            .map(|(_, reason)| format!("the policies on its queues are not known: {reason}"));
-        self.losing.iter().cloned().chain(unknown).collect()
+            .map(|(_, reason)| {
+                let message = format!("the policies on its queues are not known: {reason}");
+                ReadinessReason::new(ReasonName::PoliciesUnknown, message)
+            });
+        let losing = self.losing.iter();
+        let losing =
+            losing.map(|policy| ReadinessReason::new(ReasonName::PolicyLosesMessages, policy));
+        losing.chain(unknown).collect()
     }
 
     fn note(&mut self, role: &str, seen: PolicySnapshot) {
@@ -135,20 +142,24 @@ async fn of_role(
 mod tests {
     use super::*;
 
+    fn losing() -> ReadinessReason {
+        ReadinessReason::new(ReasonName::PolicyLosesMessages, "policy p")
+    }
+
     #[test]
     fn an_api_that_is_away_for_long_is_a_reason_and_hides_no_policy() {
         let mut policies = Policies::default();
-        assert_eq!(policies.reasons(), [""; 0]);
+        assert_eq!(policies.reasons(), []);
         policies.note("orders", PolicySnapshot::All(vec!["policy p".to_owned()]));
         policies.note("orders", PolicySnapshot::Unknown("away".to_owned()));
-        assert_eq!(policies.reasons(), ["policy p"]);
+        assert_eq!(policies.reasons(), [losing()]);
         let long_ago = Instant::now().checked_sub(MAX_UNKNOWN * 2);
         policies.unknown = Some((long_ago.unwrap(), "away".to_owned()));
         policies.note("orders", PolicySnapshot::Unknown("still away".to_owned()));
         let reasons = policies.reasons();
         assert_eq!(reasons.len(), 2, "{reasons:?}");
-        assert!(reasons[1].contains("still away"), "{reasons:?}");
+        assert!(reasons[1].message.contains("still away"), "{reasons:?}");
         policies.note("orders", PolicySnapshot::All(Vec::new()));
-        assert_eq!(policies.reasons(), [""; 0]);
+        assert_eq!(policies.reasons(), []);
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use doorstep_messaging::{ConnectionPhase as LinkPhase, ConnectionStatus};
-use doorstep_runtime::runner::Phase;
-use doorstep_telemetry::health::{HealthStatus, RoleHealth};
+use doorstep_runtime::runner::{Phase, ReadinessReason, ReasonName};
+use doorstep_telemetry::health::{HealthReason, HealthStatus, RoleHealth};
 
 use doorstep_store::Summary;
 
@@ -20,14 +20,14 @@ const OLD: Duration = Duration::from_secs(60);
 pub(super) struct RoleSnapshot {
     pub(super) role: &'static str,
     pub(super) phase: Phase,
-    pub(super) degraded: Vec<String>,
+    pub(super) degraded: Vec<ReadinessReason>,
     pub(super) consume: ConsumerLink,
     pub(super) quarantine: ConsumerLink,
     pub(super) unsettled: u64,
     pub(super) oldest_unsettled: Option<Duration>,
     pub(super) looked: Polled,
     /// The policies that can lose messages.
-    pub(super) policies: Vec<String>,
+    pub(super) policies: Vec<ReadinessReason>,
 }
 
 /// The connection that a role consumes by, reduced to its effect on readiness.
@@ -66,13 +66,18 @@ impl ConsumerLink {
 
 /// Returns the reason why a process cannot call other roles. It makes the first role degraded only, since all work
 /// without calls goes on.
-pub(super) fn rpc_degraded_reason(link: &ConnectionStatus) -> Option<String> {
+pub(super) fn rpc_degraded_reason(link: &ConnectionStatus) -> Option<ReadinessReason> {
     match (&link.phase, ConsumerLink::of(link)) {
-        (LinkPhase::Blocked(reason), _) => Some(format!(
-            "the broker takes no requests to others for now ({reason})"
+        (LinkPhase::Blocked(reason), _) => Some(ReadinessReason::new(
+            ReasonName::BrokerBlocked,
+            format!("the broker takes no requests to others for now ({reason})"),
         )),
         (_, ConsumerLink::Away(reason)) => {
-            Some(format!("no connection to ask others by: {reason}"))
+            let message = format!("no connection to ask others by: {reason}");
+            Some(ReadinessReason::new(
+                ReasonName::NoRpcClientConnection,
+                message,
+            ))
         }
         (_, ConsumerLink::Open | ConsumerLink::NoQueue) => None,
     }
@@ -90,7 +95,11 @@ pub(super) fn evaluate(seen: RoleSnapshot) -> RoleHealth {
         (true, false) => HealthStatus::Degraded,
         (true, true) => HealthStatus::Ready,
     };
-    let reasons = against.into_iter().chain(worth_a_look).collect();
+    let reasons = against
+        .into_iter()
+        .chain(worth_a_look)
+        .map(published)
+        .collect();
     RoleHealth {
         role: seen.role.to_owned(),
         status,
@@ -110,73 +119,111 @@ pub(super) fn evaluate(seen: RoleSnapshot) -> RoleHealth {
     }
 }
 
+/// Returns the form of a reason in an answer.
+pub(super) fn published(reason: ReadinessReason) -> HealthReason {
+    HealthReason {
+        name: reason.name.as_str().to_owned(),
+        message: reason.message,
+    }
+}
+
 /// Lists the reasons why a role does not do its work.
-fn unready_reasons(seen: &RoleSnapshot) -> Vec<String> {
+fn unready_reasons(seen: &RoleSnapshot) -> Vec<ReadinessReason> {
     let mut reasons = Vec::new();
+    let mut add = |name, message: String| reasons.push(ReadinessReason::new(name, message));
     match &seen.phase {
         Phase::Consuming => {}
-        Phase::Starting => reasons.push("it has not got through to the broker yet".to_owned()),
-        Phase::Paused { reason } => reasons.push(format!("paused: {reason}")),
+        Phase::Starting => add(
+            ReasonName::Starting,
+            "it has not got through to the broker yet".to_owned(),
+        ),
+        Phase::Paused { reason } => add(ReasonName::StoreUnavailable, format!("paused: {reason}")),
         Phase::Full { table } => {
-            reasons.push(format!("the store's {table} are at their bound"));
+            add(
+                ReasonName::StoreFull,
+                format!("the store's {table} are at their bound"),
+            );
         }
-        Phase::Stopping => reasons.push("it is stopping".to_owned()),
-        Phase::Stopped => reasons.push("it has ended".to_owned()),
+        Phase::Stopping => add(ReasonName::Stopping, "it is stopping".to_owned()),
+        Phase::Stopped => add(ReasonName::Stopping, "it has ended".to_owned()),
     }
     if let ConsumerLink::Away(reason) = &seen.consume {
-        reasons.push(format!("no connection to consume by: {reason}"));
+        add(
+            ReasonName::NoConsumerConnection,
+            format!("no connection to consume by: {reason}"),
+        );
     }
     if let ConsumerLink::Away(reason) = &seen.quarantine {
-        reasons.push(format!("no connection to the quarantine: {reason}"));
+        add(
+            ReasonName::NoQuarantineConnection,
+            format!("no connection to the quarantine: {reason}"),
+        );
     }
     if let ConsumerCount::Known { queue, net } = seen.looked.consumers {
         if queue == 0 {
-            reasons.push("the broker counts no consumer on its queue".to_owned());
+            add(
+                ReasonName::NoConsumer,
+                "the broker counts no consumer on its queue".to_owned(),
+            );
         }
         if net == 0 {
-            reasons.push("the broker counts no consumer on its net".to_owned());
+            add(
+                ReasonName::NoConsumer,
+                "the broker counts no consumer on its net".to_owned(),
+            );
         }
     }
     reasons
 }
 
 /// Lists the reasons for which an operator should look at a role, even though it works.
-fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<String> {
+fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<ReadinessReason> {
     let mut reasons = seen.degraded.clone();
     reasons.extend_from_slice(&seen.policies);
     if let Some(summary) = &seen.looked.summary {
         reasons.extend(restored(summary, seen.role));
         reasons.extend(dead_letters(summary, seen.role));
     }
+    let mut add = |name, message: String| reasons.push(ReadinessReason::new(name, message));
     if let ConsumerCount::Unknown { since, reason } = &seen.looked.consumers
         && since.elapsed() > COUNT_UNKNOWN
     {
-        reasons.push(format!(
-            "the broker's count of consumers is not known: {reason}"
-        ));
+        add(
+            ReasonName::ConsumerCountUnknown,
+            format!("the broker's count of consumers is not known: {reason}"),
+        );
     }
     if let Some(age) = seen.oldest_unsettled.filter(|age| *age > OLD) {
-        reasons.push(format!("a delivery is not settled since {age:.0?}"));
+        add(
+            ReasonName::DeliveryUnacked,
+            format!("a delivery is not settled since {age:.0?}"),
+        );
     }
     if let Some(age) = oldest_outbox_ms
         .map(Duration::from_millis)
         .filter(|age| *age > OLD)
     {
-        reasons.push(format!("the outbox owes something since {age:.0?}"));
+        add(
+            ReasonName::OutboxStalled,
+            format!("the outbox owes something since {age:.0?}"),
+        );
     }
     if let Some(ahead) = seen.looked.summary.as_ref().map(|s| s.dated_ahead)
         && ahead > 0
     {
-        reasons.push(format!(
-            "{ahead} rows of the store are dated ahead of the clock, which was ahead when they were written or is behind now: they are older \
+        add(
+            ReasonName::RowsDatedAhead,
+            format!(
+                "{ahead} rows of the store are dated ahead of the clock, which was ahead when they were written or is behind now: they are older \
              than can be told; if the clock is wrong, set it right"
-        ));
+            ),
+        );
     }
     reasons
 }
 
 /// Counts the dead letters that need an operator, and the streams that they block.
-fn dead_letters(summary: &Summary, role: &str) -> Option<String> {
+fn dead_letters(summary: &Summary, role: &str) -> Option<ReadinessReason> {
     let count = summary.usage.dead.rows;
     let await_operator = match count {
         0 => return None,
@@ -189,16 +236,17 @@ fn dead_letters(summary: &Summary, role: &str) -> Option<String> {
         1 => "1 stream is blocked".to_owned(),
         blocked => format!("{blocked} streams are blocked"),
     };
-    Some(format!(
+    let message = format!(
         "{await_operator} an operator, the oldest for {oldest:.0?}; {streams}: `consumers dead list {role}` shows why"
-    ))
+    );
+    Some(ReadinessReason::new(ReasonName::DeadLetters, message))
 }
 
 /// The maximum of restored sources that are named.
 const MAX_NAMED: usize = 5;
 
 /// Lists the stores and sources that were restored or copied and are not accepted yet.
-fn restored(summary: &Summary, role: &str) -> Vec<String> {
+fn restored(summary: &Summary, role: &str) -> Vec<ReadinessReason> {
     let own = summary.restored.iter().map(|mark| {
         format!(
             "the store counts as restored since {}: {}; `{}` ends this",
@@ -217,7 +265,11 @@ fn restored(summary: &Summary, role: &str) -> Vec<String> {
     });
     let more = summary.restored_sources.len().saturating_sub(MAX_NAMED);
     let rest = (more > 0).then(|| format!("{more} more sources were restored or copied"));
-    own.chain(sources).chain(rest).collect()
+    let named = |name| move |message: String| ReadinessReason::new(name, message);
+    let sources = sources.chain(rest).map(named(ReasonName::SourceRestored));
+    own.map(named(ReasonName::StoreRestored))
+        .chain(sources)
+        .collect()
 }
 
 /// Returns the command that accepts a restored store.
@@ -304,16 +356,24 @@ mod tests {
         for (seen, word) in cases {
             let health = evaluate(seen);
             assert_eq!(health.status, HealthStatus::Unready, "{word}");
-            assert!(health.reasons[0].contains(word), "{:?}", health.reasons);
+            assert!(
+                health.reasons[0].message.contains(word),
+                "{:?}",
+                health.reasons
+            );
         }
     }
 
     #[test]
     fn what_somebody_should_look_at_makes_it_degraded() {
         let mut gap = well();
-        gap.degraded.push("missing 3..4".to_owned());
+        gap.degraded
+            .push(ReadinessReason::new(ReasonName::StreamGap, "missing 3..4"));
         let mut policy = well();
-        policy.policies.push("policy p sets expires".to_owned());
+        policy.policies.push(ReadinessReason::new(
+            ReasonName::PolicyLosesMessages,
+            "policy p sets expires",
+        ));
         let mut unknown = well();
         unknown.looked.consumers = ConsumerCount::Unknown {
             since: Instant::now().checked_sub(COUNT_UNKNOWN * 2).unwrap(),
@@ -353,7 +413,11 @@ mod tests {
         ] {
             let health = evaluate(seen);
             assert_eq!(health.status, HealthStatus::Degraded, "{word}");
-            assert!(health.reasons[0].contains(word), "{:?}", health.reasons);
+            assert!(
+                health.reasons[0].message.contains(word),
+                "{:?}",
+                health.reasons
+            );
         }
     }
 

@@ -113,6 +113,10 @@ fn cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use doorstep_runtime::runner::ReasonName;
+
     use super::*;
 
     #[test]
@@ -128,6 +132,20 @@ mod tests {
         assert_section("metrics.md", "roles", &roles);
         let process = metrics(doorstep_telemetry::metrics::describe);
         assert_section("metrics.md", "process", &process);
+    }
+
+    #[test]
+    fn every_reason_of_readiness_has_a_page() {
+        let folder = reference().join("../operations/readiness");
+        let pages: BTreeSet<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|page| page.unwrap().file_name().into_string().unwrap())
+            .filter(|page| page != "README.md")
+            .collect();
+        let names = ReasonName::ALL
+            .iter()
+            .map(|name| format!("{}.md", name.as_str()));
+        assert_eq!(pages, names.collect(), "pages of docs/operations/readiness");
     }
 
     #[test]

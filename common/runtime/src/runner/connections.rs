@@ -3,6 +3,8 @@
 use doorstep_messaging::{ConnectError, ConnectErrorKind, ConnectionPhase, ConnectionStatus};
 use tokio::sync::watch;
 
+use super::{ReadinessReason, ReasonName};
+
 /// The status of a role's connections, and whether its store has seen events before.
 pub(super) struct ConnectionMonitor {
     publishing: watch::Receiver<ConnectionStatus>,
@@ -54,20 +56,29 @@ impl ConnectionMonitor {
     }
 
     /// Returns the present problems of the connections. They were logged where they were noticed.
-    pub(super) fn issues(&mut self) -> Vec<String> {
+    pub(super) fn issues(&mut self) -> Vec<ReadinessReason> {
         let publishing = self.publishing.borrow_and_update().clone();
-        let mut troubles = Vec::new();
+        let mut issues = Vec::new();
+        let mut add = |name, message| issues.push(ReadinessReason::new(name, message));
         if let Some(refusals) = &mut self.refusals {
-            troubles.extend(refusals.borrow_and_update().clone());
+            if let Some(refusals) = refusals.borrow_and_update().clone() {
+                add(ReasonName::OutboxRefused, refusals);
+            }
         }
         match &publishing.phase {
-            ConnectionPhase::Blocked(reason) => troubles.push(format!(
-                "the broker takes no messages for now ({reason}): the outbox keeps what is owed"
-            )),
-            ConnectionPhase::Connecting => troubles.push(format!(
-                "no connection to publish ({}): the outbox keeps what is owed",
-                reason(&publishing)
-            )),
+            ConnectionPhase::Blocked(reason) => add(
+                ReasonName::BrokerBlocked,
+                format!(
+                    "the broker takes no messages for now ({reason}): the outbox keeps what is owed"
+                ),
+            ),
+            ConnectionPhase::Connecting => add(
+                ReasonName::NoPublisherConnection,
+                format!(
+                    "no connection to publish ({}): the outbox keeps what is owed",
+                    reason(&publishing)
+                ),
+            ),
             ConnectionPhase::Connected
             | ConnectionPhase::Suspended { .. }
             | ConnectionPhase::Draining
@@ -75,35 +86,56 @@ impl ConnectionMonitor {
         }
         for consuming in self.consuming.iter_mut().filter_map(look) {
             match &consuming.phase {
-                ConnectionPhase::Blocked(reason) => troubles.push(format!(
-                    "the broker takes nothing from the consumers for now ({reason}): what is worked is not settled"
-                )),
+                ConnectionPhase::Blocked(reason) => add(
+                    ReasonName::BrokerBlocked,
+                    format!(
+                        "the broker takes nothing from the consumers for now ({reason}): what is worked is not settled"
+                    ),
+                ),
                 ConnectionPhase::Connecting => {
-                    troubles.push(format!("no connection to consume ({})", reason(&consuming)));
+                    add(
+                        ReasonName::NoConsumerConnection,
+                        format!("no connection to consume ({})", reason(&consuming)),
+                    );
                 }
-                ConnectionPhase::Suspended { unacked_for } => troubles.push(format!(
-                    "consuming is suspended, since deliveries could not be acknowledged for {unacked_for:.0?}: they are back in their queue, and come again once the role can take them"
-                )),
-                ConnectionPhase::Connected | ConnectionPhase::Draining | ConnectionPhase::Closed => {}
+                ConnectionPhase::Suspended { unacked_for } => add(
+                    ReasonName::ConsumingSuspended,
+                    format!(
+                        "consuming is suspended, since deliveries could not be acknowledged for {unacked_for:.0?}: they are back in their queue, and come again once the role can take them"
+                    ),
+                ),
+                ConnectionPhase::Connected
+                | ConnectionPhase::Draining
+                | ConnectionPhase::Closed => {}
             }
-            troubles.extend(consuming.unrecorded.iter().map(|reason| {
-                format!(
-                    "it is not recorded which store the queues belong to, so another store could take their events ({reason})"
-                )
-            }));
-            troubles.extend(consuming.marker_missing.iter().map(|queue| {
-                format!(
-                    "the loss of queue {queue} would not be noticed, since the user may not mark it: `consumers topology permissions` shows what to grant"
-                )
-            }));
+            if let Some(reason) = &consuming.unrecorded {
+                add(
+                    ReasonName::OwnerNotRecorded,
+                    format!(
+                        "it is not recorded which store the queues belong to, so another store could take their events ({reason})"
+                    ),
+                );
+            }
+            for queue in &consuming.marker_missing {
+                add(
+                    ReasonName::MarkerMissing,
+                    format!(
+                        "the loss of queue {queue} would not be noticed, since the user may not mark it: `consumers topology permissions` shows what to grant"
+                    ),
+                );
+            }
         }
         if let Some(answering) = look(&mut self.answering) {
             match &answering.phase {
-                ConnectionPhase::Blocked(reason) => troubles.push(format!(
-                    "the broker takes no replies for now ({reason}): requests wait"
-                )),
+                ConnectionPhase::Blocked(reason) => add(
+                    ReasonName::BrokerBlocked,
+                    format!("the broker takes no replies for now ({reason}): requests wait"),
+                ),
                 ConnectionPhase::Connecting => {
-                    troubles.push(format!("no connection to answer ({})", reason(&answering)));
+                    add(
+                        ReasonName::NoRpcServerConnection,
+                        format!("no connection to answer ({})", reason(&answering)),
+                    );
                 }
                 ConnectionPhase::Connected
                 | ConnectionPhase::Suspended { .. }
@@ -111,7 +143,7 @@ impl ConnectionMonitor {
                 | ConnectionPhase::Closed => {}
             }
         }
-        troubles
+        issues
     }
 
     /// Returns the error with which the role must stop consuming, if another store owns its queues by now.
@@ -125,16 +157,17 @@ impl ConnectionMonitor {
     }
 
     /// Describes the losses that a recreated queue may have caused.
-    pub(super) fn possible_losses(&self) -> Vec<String> {
+    pub(super) fn possible_losses(&self) -> Vec<ReadinessReason> {
         let states = self.consuming.iter().flatten();
         let losses = states.flat_map(|state| state.borrow().possible_loss.clone());
         losses
             .filter(|loss| loss.connection > 1 || self.has_past)
             .map(|loss| {
-                format!(
+                let message = format!(
                     "queue {} was created again: what waited in the old one may be lost, publish it again from its source",
                     loss.queue
-                )
+                );
+                ReadinessReason::new(ReasonName::PossibleLoss, message)
             })
             .collect()
     }

@@ -16,8 +16,9 @@ use tokio::{
 };
 
 use super::{
-    Phase, ProgressWatch, RoleStatus, RunError, connections::ConnectionMonitor, intake::Intake,
-    reply_to::QueuedCommand, shutdown::Shutdown, upkeep::keep_up, wall::WallClock,
+    Phase, ProgressWatch, ReadinessReason, ReasonName, RoleStatus, RunError,
+    connections::ConnectionMonitor, intake::Intake, reply_to::QueuedCommand, shutdown::Shutdown,
+    upkeep::keep_up, wall::WallClock,
 };
 use crate::{
     BatchCursor, BatchReport, Commands, DeliveryHistory, Engine, InboundMessage, Role,
@@ -54,7 +55,7 @@ pub(super) struct RoleLoop<'a, R: Role, S: Store> {
     pub(super) stop: Shutdown,
     pub(super) links: ConnectionMonitor,
     /// Problems of the store found by the last housekeeping.
-    pub(super) findings: Vec<String>,
+    pub(super) findings: Vec<ReadinessReason>,
     /// The reasons of the present store outage that were already logged.
     pub(super) store_outage: OutageReasons,
     pub(super) wall: WallClock,
@@ -390,27 +391,32 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         let Ok((gaps, kept_log, streamless)) = looked.await else {
             return;
         };
-        let mut degraded: Vec<String> = gaps
+        let mut degraded: Vec<ReadinessReason> = gaps
             .iter()
             .take(GAPS_NAMED)
             .map(|gap| {
-                format!(
+                let message = format!(
                     "missing {}..{} of {} ({} held)",
                     gap.from, gap.to, gap.stream, gap.held
-                )
+                );
+                ReadinessReason::new(ReasonName::StreamGap, message)
             })
             .collect();
         if gaps.len() > GAPS_NAMED {
-            degraded.push("further gaps".to_owned());
+            degraded.push(ReadinessReason::new(ReasonName::StreamGap, "further gaps"));
         }
         if let Capacity::NearLimit(table) | Capacity::Full(table) = limits.capacity(usage) {
-            degraded.push(format!(
-                "the store's {table} are at 80 % of their bound or more"
+            degraded.push(ReadinessReason::new(
+                ReasonName::StoreNearlyFull,
+                format!("the store's {table} are at 80 % of their bound or more"),
             ));
         }
-        degraded.extend(kept_log.map(|log| log.to_string()));
-        degraded.extend(self.wall.trouble());
-        degraded.extend(limits.streamless_findings(&streamless));
+        let named = |name| move |message| ReadinessReason::new(name, message);
+        let kept_log = kept_log.map(|log| log.to_string());
+        degraded.extend(kept_log.map(named(ReasonName::StoreLogKept)));
+        degraded.extend(self.wall.trouble().map(named(ReasonName::ClockJump)));
+        let overflowing = limits.streamless_findings(&streamless).into_iter();
+        degraded.extend(overflowing.map(named(ReasonName::DeadLetterOverflow)));
         self.findings = degraded;
         self.publish_degraded();
     }
@@ -427,7 +433,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             {
                 Degraded {
                     role: self.engine.role().name(),
-                    reason: line,
+                    reason: &line.message,
                 }
                 .tell();
             }

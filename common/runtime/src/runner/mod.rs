@@ -13,6 +13,7 @@ mod local_call_error;
 mod local_client;
 mod outbox_publisher;
 mod owner;
+mod reason;
 mod reply_to;
 mod serve_rpc;
 mod shutdown;
@@ -39,6 +40,7 @@ use tokio::{
 pub use liveness::{Liveness, ProgressWatch, RoleConnections};
 pub use local_call_error::LocalCallError;
 pub use local_client::LocalClient;
+pub use reason::{ReadinessReason, ReasonName};
 pub use status::{Phase, RoleStatus};
 
 use crate::{

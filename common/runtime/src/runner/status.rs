@@ -1,5 +1,6 @@
 //! The status of a role, as seen from outside.
 
+use super::ReadinessReason;
 use doorstep_store::{EventCounts, StoreUsage};
 
 /// The phase of a role's life.
@@ -28,7 +29,7 @@ pub enum Phase {
 pub struct RoleStatus {
     pub phase: Phase,
     /// All reasons why it is degraded; empty while it is healthy.
-    pub degraded: Vec<String>,
+    pub degraded: Vec<ReadinessReason>,
     /// Deliveries from the broker that are still unacked.
     pub unsettled: usize,
     /// The fill level of its store.

@@ -24,6 +24,15 @@ pub enum HealthStatus {
     Unready,
 }
 
+/// A reason why something is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReason {
+    /// Its stable name; docs/operations/readiness has a page for each.
+    pub name: String,
+    /// The sentence for operators.
+    pub message: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoleHealth {
     pub role: String,
@@ -31,7 +40,7 @@ pub struct RoleHealth {
     /// Its current activity, in a word.
     pub phase: String,
     /// Everything that keeps it from being ready; empty if it is ready.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<HealthReason>,
     /// The broker's count of consumers on the role's queue; `None` if the broker is unreachable.
     pub consumers: Option<u64>,
     pub unsettled: u64,
@@ -56,7 +65,7 @@ pub struct Readiness {
     pub status: HealthStatus,
     /// Everything that keeps the process itself from being ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reasons: Vec<String>,
+    pub reasons: Vec<HealthReason>,
     pub roles: Vec<RoleHealth>,
 }
 

@@ -50,13 +50,19 @@ impl Role for Idle {
 
 /// Runs one housekeeping of a loop on this store, in a process whose clock has run evenly for this long. Returns the
 /// reasons why the role is degraded.
-async fn housekeeping(store: &MemoryStore, steady_for: Duration) -> Vec<String> {
+async fn housekeeping(
+    store: &MemoryStore,
+    steady_for: Duration,
+) -> Vec<crate::runner::ReadinessReason> {
     let started = Timestamp::now().checked_sub(steady_for).unwrap();
     let started_at = Instant::now().checked_sub(steady_for).unwrap();
     housekeeping_by(store, WallClock::new(started, started_at)).await
 }
 
-async fn housekeeping_by(store: &MemoryStore, wall: WallClock) -> Vec<String> {
+async fn housekeeping_by(
+    store: &MemoryStore,
+    wall: WallClock,
+) -> Vec<crate::runner::ReadinessReason> {
     // An address without a listener.
     let broker = BrokerSettings::new("amqp://127.0.0.1:1", "test").unwrap();
     let namespace = broker.namespace.clone();
@@ -127,7 +133,7 @@ async fn a_clock_that_has_jumped_prunes_nothing_and_degrades_the_role() {
     assert!(
         degraded
             .iter()
-            .any(|reason| reason.contains("jumped ahead by 240 h")),
+            .any(|reason| reason.message.contains("jumped ahead by 240 h")),
         "{degraded:?}"
     );
     assert_eq!(remembered(&store, "1").await, [true; 3]);

@@ -1,0 +1,47 @@
+//! The reasons why the gateway is not ready. More is in the log: a client that asks need not have logged in.
+
+use doorstep_runtime::runner::ReasonName;
+use doorstep_telemetry::health::HealthReason;
+
+/// A reason why the gateway is degraded or not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Issue {
+    name: ReasonName,
+    pub(crate) message: &'static str,
+}
+
+impl Issue {
+    pub(crate) const BROKER_AWAY: Self =
+        Self::new(ReasonName::BrokerUnavailable, "the broker is away");
+    pub(crate) const BROKER_BLOCKED: Self = Self::new(
+        ReasonName::BrokerBlocked,
+        "the broker takes nothing for now",
+    );
+    pub(crate) const STORE_UNREADABLE: Self =
+        Self::new(ReasonName::StoreUnavailable, "the store cannot be read");
+    pub(crate) const STORE_UNUSABLE: Self =
+        Self::new(ReasonName::StoreUnavailable, "the store cannot be used");
+    pub(crate) const STORE_FULL: Self = Self::new(ReasonName::StoreFull, "the store is full");
+    pub(crate) const STORE_NEARLY_FULL: Self = Self::new(
+        ReasonName::StoreNearlyFull,
+        "the store is nearly full: positions are refused",
+    );
+    pub(crate) const STOPPING: Self = Self::new(ReasonName::Stopping, "the gateway stops");
+    pub(crate) const UNRESOLVED: Self = Self::new(
+        ReasonName::UnresolvedAfterRestore,
+        "orders that were open when the store was copied have no known outcome: see the how-to on restoring the gateway's store",
+    );
+
+    const fn new(name: ReasonName, message: &'static str) -> Self {
+        Self { name, message }
+    }
+}
+
+impl From<Issue> for HealthReason {
+    fn from(issue: Issue) -> Self {
+        Self {
+            name: issue.name.as_str().to_owned(),
+            message: issue.message.to_owned(),
+        }
+    }
+}
