@@ -181,7 +181,7 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
 ";
 
     #[test]
-    fn every_section_is_told_with_its_counts_and_a_crash_is_a_failure() {
+    fn a_crash_counts_as_a_failure() {
         let mut report = Report::default();
         let mut sections: Vec<Section> = OUTPUT
             .lines()
@@ -222,7 +222,7 @@ test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; fini
     }
 
     #[test]
-    fn what_a_test_prints_is_not_taken_for_a_section_or_a_result() {
+    fn output_of_tests_is_no_section_or_result() {
         for line in ["Running late (by a minute)", "a test result: ok. 1 passed"] {
             assert_eq!(section_name(line), None);
             assert_eq!(counts(line), None);

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_duplicates_than_were_meant_add_up_and_fewer_do_not() {
+    fn extra_duplicates_add_up_and_missing_ones_fail() {
         let row = |judged, expected, found| Row {
             sent: String::new(),
             became: String::new(),

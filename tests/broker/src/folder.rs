@@ -169,7 +169,7 @@ mod tests {
     use crate::process;
 
     #[test]
-    fn what_a_killed_owner_left_behind_is_ended_and_deleted() {
+    fn leftovers_of_a_killed_owner_are_deleted() {
         let nodes = Nodes::locked().unwrap();
         let name = format!("left-over-{}", std::process::id());
         let left = nodes.own(&name).unwrap();

@@ -100,7 +100,7 @@ mod tests {
     const BOUND: Duration = Duration::from_secs(10);
 
     #[test]
-    fn a_guard_whose_owner_dies_kills_what_it_watches_and_runs_its_last_command() {
+    fn a_dead_owners_guard_kills_and_cleans_up() {
         let trace = std::env::temp_dir().join(format!("doorstep-guard-{}", std::process::id()));
         let mut watched = Command::new("sleep").arg("62.25").spawn().unwrap();
         let mut forgotten = Command::new("sleep").arg("62.75").spawn().unwrap();

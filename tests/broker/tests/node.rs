@@ -13,7 +13,7 @@ use doorstep_broker::{
 const BOUND: Duration = Duration::from_secs(10);
 
 #[test]
-fn a_killed_and_a_stopped_node_come_back_with_their_durable_data() -> Result<()> {
+fn restarted_nodes_keep_their_durable_data() -> Result<()> {
     let mut node = PrivateNode::start(NodeOptions::named("durable"))?;
     let management = node.management();
     let vhost = node.broker().new_vhost("a/b")?;
@@ -103,7 +103,7 @@ fn nodes_live_side_by_side_and_leave_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_node_that_is_left_up_is_found_again_until_it_is_taken_down() -> Result<()> {
+fn a_node_left_up_is_found_again() -> Result<()> {
     let name = format!("left-up-{}", std::process::id());
     let options = NodeOptions::named(&name);
     let started = UpNode::up(options.clone(), |_| {})?;
@@ -134,7 +134,7 @@ fn a_node_that_is_left_up_is_found_again_until_it_is_taken_down() -> Result<()> 
 }
 
 #[test]
-fn a_setting_that_the_broker_refuses_is_reported_with_its_log() {
+fn a_rejected_setting_is_reported_with_the_log() {
     let options = NodeOptions::named("refused").setting("no_such_setting = 1");
     let error = format!("{:#}", InstalledNode::start(options).unwrap_err());
     assert!(error.contains("no_such_setting"), "{error}");

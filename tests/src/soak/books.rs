@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn books_that_are_right_differ_in_nothing() {
+    fn correct_books_have_no_difference() {
         let (books, expected) = right();
         assert_eq!(books.differences(&expected), [""; 0]);
     }
@@ -284,6 +284,9 @@ mod tests {
         differs(|books| books.dead[0].blocks = true, "same-bodies");
         let mut unknown = letter(Case::SameBodies, 9, "unreadable");
         unknown.body = sale("unknown").into();
-        differs(|books| books.dead.push(unknown), "of nothing");
+        differs(
+            |books| books.dead.push(unknown),
+            "belong to no invalid message",
+        );
     }
 }

@@ -137,7 +137,7 @@ on_every_store! {
 }
 
 on_every_store! {
-    async fn a_handler_that_panics_does_not_stop_its_role(shelf) {
+    async fn a_panicking_handler_does_not_stop_its_role(shelf) {
         let env = TestEnv::new("trouble", &[LEDGER]).await;
         let store = shelf.open();
         let role = env.start(Ledger, shelf.open());

@@ -83,7 +83,7 @@ pub async fn dead_letters_if_absent_keep_existing_ones(store: impl Store) {
     assert_eq!(store.summary(at(5)).await.unwrap().usage.dead.rows, 3);
 }
 
-pub async fn of_a_replay_and_a_skip_the_first_wins(store: impl Store) {
+pub async fn the_first_of_replay_and_skip_wins(store: impl Store) {
     use Resolution::{Gone, Replaying};
     commit(
         &store,
@@ -137,7 +137,7 @@ pub async fn dead_letters_are_paged_oldest_first(store: impl Store) {
     assert_eq!(page(Some("gone")).await, "z a");
 }
 
-pub async fn dead_letters_are_found_by_id_and_by_fingerprint(store: impl Store) {
+pub async fn dead_letters_are_found_by_id_and_fingerprint(store: impl Store) {
     let other = |id| DeadLetter {
         fingerprint: "other".into(),
         ..dead_letter(id, None)

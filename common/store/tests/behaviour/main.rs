@@ -149,10 +149,10 @@ each_store! {
         an_undecodable_message_is_read_back,
         an_existing_dead_letter_is_a_conflict,
         dead_letters_if_absent_keep_existing_ones,
-        of_a_replay_and_a_skip_the_first_wins,
+        the_first_of_replay_and_skip_wins,
         a_new_rejection_may_reuse_the_resolved_id,
         dead_letters_are_paged_oldest_first,
-        dead_letters_are_found_by_id_and_by_fingerprint,
+        dead_letters_are_found_by_id_and_fingerprint,
         an_awaiting_dead_letter_stays_until_resolved,
         dead_letters_are_found_by_event_digest,
         an_edit_keeps_the_original_body,
@@ -178,7 +178,7 @@ each_store! {
     }
     scans {
         entities_are_listed_by_key_in_pages,
-        streams_are_listed_by_source_and_subject_in_pages,
+        streams_are_paged_by_source_and_subject,
         gaps_are_listed_with_missing_sequences,
         rows_dated_ahead_are_counted,
         the_summary_counts_everything,

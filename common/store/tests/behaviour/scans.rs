@@ -45,7 +45,7 @@ pub async fn entities_are_listed_by_key_in_pages(store: impl Store) {
     );
 }
 
-pub async fn streams_are_listed_by_source_and_subject_in_pages(store: impl Store) {
+pub async fn streams_are_paged_by_source_and_subject(store: impl Store) {
     let key = |from, about| StreamKey {
         source: source(from),
         subject: subject(about),
