@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn details_that_differ_in_values_only_have_one_shape() {
+    fn details_differing_in_values_share_a_shape() {
         assert_eq!(
             shape("stock 17 of \"A\" is below 3"),
             shape("stock 4 of \"BB\" is below 2210")

@@ -1,4 +1,4 @@
-//! The engine, the relay and pruning under a clock that was wrong and is set right.
+//! The engine, the relay and pruning under a clock that was wrong and is then set right.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod ledger;
@@ -49,7 +49,7 @@ impl World {
         self.engine.process(&mut batch, at, 0.5).await.unwrap();
     }
 
-    /// The code of the refusal, if it is refused.
+    /// Executes a command. Returns the code of its rejection, if there is one.
     async fn execute(&mut self, id: &str, time: Timestamp, at: Timestamp) -> Result<(), String> {
         let request = order(id, time, "account/a", Bid::Deposit(5));
         let mut commands = self
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    /// A turn of pruning, as the role does it.
+    /// Prunes once, as the role does it.
     async fn prune(&self, at: Timestamp) {
         let limits = Limits::default();
         let seen = self.store.prune_seen(limits.oldest_seen(at), 1_000);
@@ -77,7 +77,7 @@ impl World {
         ledger::entries(&self.store, "account/a").await.len()
     }
 
-    /// The reasons of the dead letters.
+    /// Returns the reasons of the dead letters.
     async fn dead(&self) -> Vec<String> {
         let dead = self
             .store
@@ -88,7 +88,7 @@ impl World {
     }
 }
 
-/// An event without a sequence.
+/// Returns an event without a sequence.
 fn loose(number: u64, time: Timestamp) -> Event {
     let mut event = event("shop", "account/a", number, &Move::Add(1));
     event.sequence = None;
@@ -96,7 +96,7 @@ fn loose(number: u64, time: Timestamp) -> Event {
     event
 }
 
-/// A broker that says the same of everything.
+/// A broker with the same outcome for every publish.
 struct Says(PublishOutcome);
 
 impl OutboxSink for Says {
@@ -106,7 +106,7 @@ impl OutboxSink for Says {
 }
 
 #[tokio::test]
-async fn rows_put_off_by_a_clock_that_was_ahead_go_out_soon_after_it_is_set_right() {
+async fn rows_deferred_by_a_fast_clock_go_out() {
     let mut world = World::new();
     let tells = event("shop", "account/a", 1, &Move::Tell);
     world.deliver(tells, now()).await;
@@ -134,7 +134,7 @@ async fn rows_put_off_by_a_clock_that_was_ahead_go_out_soon_after_it_is_set_righ
 }
 
 #[tokio::test]
-async fn an_event_whose_id_was_pruned_by_a_clock_that_was_ahead_is_not_applied_again() {
+async fn wrongly_pruned_id_lets_no_event_reapply() {
     let mut world = World::new();
     world.deliver(loose(1, now()), now()).await;
     world.prune(later(10 * DAY)).await;
@@ -142,17 +142,18 @@ async fn an_event_whose_id_was_pruned_by_a_clock_that_was_ahead_is_not_applied_a
     let right = later(60 * SECOND);
     world.deliver(loose(1, now()), right).await;
     assert_eq!(world.entries().await, 1);
-    // That it was applied cannot be told from that it was not, so the same holds for another one of that time, and an operator decides.
+    // An applied event cannot be told from one that was not, so another one of that time is rejected, too, and an
+    // operator decides.
     world.deliver(loose(2, now()), right).await;
     assert_eq!(world.entries().await, 1);
     assert_eq!(world.dead().await, ["too old to tell", "too old to tell"]);
-    // Later events are no longer of a time that was pruned, however far ahead the clock was.
+    // Later events are younger than the pruned times, however far ahead the clock was.
     world.deliver(loose(3, later(SECOND)), right).await;
     assert_eq!(world.entries().await, 2);
 }
 
 #[tokio::test]
-async fn a_command_whose_reply_was_pruned_by_a_clock_that_was_ahead_is_not_executed_again() {
+async fn wrongly_pruned_reply_lets_no_command_reexecute() {
     let mut world = World::new();
     assert_eq!(world.execute("1", now(), now()).await, Ok(()));
     world.prune(later(2 * DAY)).await;
@@ -165,7 +166,7 @@ async fn a_command_whose_reply_was_pruned_by_a_clock_that_was_ahead_is_not_execu
 }
 
 #[tokio::test]
-async fn the_id_of_an_event_of_tomorrow_is_kept_for_as_long_as_it_may_come_again() {
+async fn id_of_a_future_event_outlives_it() {
     let mut world = World::new();
     for days in [0, 10, 36] {
         world.prune(later(DAY * days)).await;
@@ -179,7 +180,7 @@ async fn the_id_of_an_event_of_tomorrow_is_kept_for_as_long_as_it_may_come_again
 }
 
 #[tokio::test]
-async fn a_waiting_event_expires_by_no_clock_that_may_be_wrong() {
+async fn untrusted_clock_expires_no_waiting_event() {
     let mut world = World::new();
     world
         .deliver(event("shop", "account/a", 1, &Move::AfterOpen), now())
@@ -195,7 +196,7 @@ async fn a_waiting_event_expires_by_no_clock_that_may_be_wrong() {
 }
 
 #[tokio::test]
-async fn an_event_that_a_clock_ahead_has_deferred_waits_no_longer_than_others() {
+async fn deferral_by_a_fast_clock_extends_no_wait() {
     let mut world = World::new();
     let ahead = later(365 * DAY);
     world

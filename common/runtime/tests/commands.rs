@@ -1,4 +1,4 @@
-//! The engine on the store in memory: what becomes of commands, queries and scheduled events, one promise a test.
+//! The engine on the store in memory: commands, queries and scheduled events, one promise a test.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod ledger;
@@ -33,7 +33,7 @@ impl World {
         Self::on(MemoryStore::new("ledger"))
     }
 
-    /// Another process on the same store.
+    /// Creates another process on the same store.
     fn on(store: MemoryStore) -> Self {
         Self {
             engine: Engine::new(Ledger, store.clone(), Limits::default()),
@@ -100,7 +100,7 @@ impl World {
     }
 }
 
-/// The reply, or the code of the refusal.
+/// Returns the reply, or the code of the rejection.
 fn answer(decided: CommandResult) -> Result<Standing, String> {
     match decided {
         CommandResult::Answer(answer) => read(answer),
@@ -126,7 +126,7 @@ fn deposit(id: &str, amount: i64) -> Request {
 }
 
 #[tokio::test]
-async fn a_command_is_obeyed_once_and_a_retry_gets_the_same_reply() {
+async fn command_is_executed_once_and_replied_again() {
     let mut world = World::new();
     assert_eq!(world.obey(deposit("1", 5)).await, standing(5, 1));
     assert_eq!(world.obey(deposit("2", 2)).await, standing(7, 2));
@@ -139,12 +139,12 @@ async fn a_command_is_obeyed_once_and_a_retry_gets_the_same_reply() {
     assert_eq!(world.entries("account/a").await.len(), 2);
     let summary = world.store.summary(now()).await.unwrap();
     assert_eq!((summary.tally.obeyed, summary.usage.replies.rows), (2, 2));
-    // Each deposit is told of once.
+    // Each deposit emits one event.
     assert_eq!(summary.usage.outbox.rows, 2);
 }
 
 #[tokio::test]
-async fn the_reply_to_a_command_that_cannot_come_again_is_kept_for_less_time() {
+async fn reply_to_a_one_shot_command_expires_sooner() {
     let mut world = World::new();
     let once = Request {
         idempotency: Idempotency::OneShot,
@@ -152,7 +152,7 @@ async fn the_reply_to_a_command_that_cannot_come_again_is_kept_for_less_time() {
     };
     assert_eq!(world.obey(once.clone()).await, standing(5, 1));
     assert_eq!(world.obey(deposit("2", 2)).await, standing(7, 2));
-    // Whoever is in doubt about the commit finds it.
+    // A retry after a commit of unknown outcome finds the reply.
     assert_eq!(world.obey(once).await, standing(5, 1));
     let limits = Limits::default();
     for (hours, kept) in [(1, 2), (2, 1), (24, 1), (26, 0)] {
@@ -164,7 +164,7 @@ async fn the_reply_to_a_command_that_cannot_come_again_is_kept_for_less_time() {
 }
 
 #[tokio::test]
-async fn the_same_command_twice_in_one_batch_is_obeyed_once() {
+async fn command_twice_in_a_batch_is_executed_once() {
     let mut world = World::new();
     let commands = vec![deposit("1", 5), deposit("1", 5), deposit("1", 6)];
     let answers = world.obey_all(commands).await;
@@ -174,7 +174,7 @@ async fn the_same_command_twice_in_one_batch_is_obeyed_once() {
 }
 
 #[tokio::test]
-async fn another_command_under_a_known_id_is_refused() {
+async fn another_command_under_a_known_id_is_rejected() {
     let mut world = World::new();
     world.obey(deposit("1", 5)).await.unwrap();
     assert_eq!(
@@ -188,7 +188,7 @@ async fn another_command_under_a_known_id_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refusal_changes_nothing_and_the_same_command_may_be_obeyed_later() {
+async fn rejection_leaves_the_command_executable() {
     let mut world = World::new();
     let withdraw = order("1", now(), "account/a", Bid::Withdraw(5));
     assert_eq!(world.obey(withdraw.clone()).await, refused("short"));
@@ -199,7 +199,7 @@ async fn a_refusal_changes_nothing_and_the_same_command_may_be_obeyed_later() {
     let mut spoiled = deposit("4", 5);
     spoiled.data = bytes::Bytes::from_static(br#"{"account":"account/a","bid":{"Deposit":-1}}"#);
     assert_eq!(world.obey(spoiled).await, refused(Rejection::BAD_REQUEST));
-    // Also not a row of what is not there: whoever asks for what does not exist fills no store.
+    // Nor is a row created: requests for entities that do not exist fill no store.
     let summary = world.store.summary(now()).await.unwrap();
     assert_eq!((summary.usage, summary.commits), (StoreUsage::default(), 0));
     let loaded = world
@@ -216,7 +216,7 @@ async fn a_refusal_changes_nothing_and_the_same_command_may_be_obeyed_later() {
 }
 
 #[tokio::test]
-async fn what_is_refused_does_not_take_its_neighbours_along() {
+async fn rejection_spares_other_commands() {
     let mut world = World::new();
     let on = |id, bid| order(id, now(), "account/a", bid);
     let commands = vec![
@@ -235,7 +235,7 @@ async fn what_is_refused_does_not_take_its_neighbours_along() {
 }
 
 #[tokio::test]
-async fn a_command_whose_deadline_has_passed_is_not_begun() {
+async fn expired_command_is_not_started() {
     let mut world = World::new();
     let late = deposit("1", 5);
     let decided = world
@@ -250,17 +250,17 @@ async fn a_command_whose_deadline_has_passed_is_not_begun() {
 }
 
 #[tokio::test]
-async fn a_command_whose_deadline_comes_while_others_and_the_store_are_waited_for_is_not_begun() {
+async fn command_expiring_while_it_waits_is_not_started() {
     let mut world = World::new();
     let mut almost_late = deposit("1", 5);
-    // It takes longer than that to get to it.
+    // Reaching it takes longer than that.
     almost_late.deadline = now() + Duration::from_nanos(1);
     for past in [DeliveryHistory::First, DeliveryHistory::Redelivered] {
         let decided = world.decide(now(), vec![(almost_late.clone(), past)]).await;
         assert_eq!(decided, [CommandResult::Expired]);
     }
     assert_eq!(world.usage().await, StoreUsage::default());
-    // Where the clock stands still, it is in time.
+    // With a frozen clock, it is in time.
     let limits = Limits::default();
     let mut still = Engine::new(Ledger, world.store.clone(), limits).with_frozen_clock();
     let mut commands = still.read_commands([(almost_late, DeliveryHistory::First)]);
@@ -270,7 +270,7 @@ async fn a_command_whose_deadline_comes_while_others_and_the_store_are_waited_fo
 }
 
 #[tokio::test]
-async fn what_nobody_waits_for_any_more_is_not_tried_alone() {
+async fn abandoned_command_is_not_tried_alone() {
     let mut world = World::new();
     let asked = ["1", "2", "3"].map(|id| (deposit(id, 1), DeliveryHistory::Redelivered));
     let mut commands = world.engine.read_commands(asked);
@@ -293,7 +293,7 @@ async fn what_nobody_waits_for_any_more_is_not_tried_alone() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_older_than_replies_are_kept_is_refused() {
+async fn command_older_than_the_retention_is_rejected() {
     let mut world = World::new();
     let kept = Limits::default().reply_retention;
     let from = |id, time| {
@@ -309,7 +309,7 @@ async fn a_command_that_is_older_than_replies_are_kept_is_refused() {
     assert_eq!(too_old, refused(Rejection::TOO_OLD));
     let ahead = world.obey(from("3", after(3_601))).await;
     assert_eq!(ahead, refused(Rejection::BAD_REQUEST));
-    // As long as it is not too old, its reply is there.
+    // As long as it is not too old, its reply is kept.
     let limits = Limits::default();
     for command in [from("4", after(3_000)), from("5", now())] {
         world.obey(command.clone()).await.unwrap();
@@ -328,7 +328,7 @@ async fn a_command_that_is_older_than_replies_are_kept_is_refused() {
 }
 
 #[tokio::test]
-async fn commands_and_events_are_one_commit_and_see_each_other() {
+async fn commands_and_events_share_one_commit() {
     let mut world = World::new();
     let opens = event("shop", "account/a", 1, &Move::Open);
     let incoming = InboundMessage::Event {
@@ -351,7 +351,7 @@ async fn commands_and_events_are_one_commit_and_see_each_other() {
     assert_eq!(world.store.summary(now()).await.unwrap().commits, 1);
     let decided = commands.take_decided().remove(0).1;
     assert_eq!(answer(decided), standing(0, 2));
-    // The next event finds what the command has left in memory.
+    // The next event finds the command's state in the cache.
     let worked = world
         .deliver(vec![event("shop", "account/a", 2, &Move::Add(1))])
         .await;
@@ -360,10 +360,10 @@ async fn commands_and_events_are_one_commit_and_see_each_other() {
 }
 
 #[tokio::test]
-async fn of_two_processes_that_have_the_same_command_one_obeys_and_both_reply() {
+async fn command_in_two_processes_is_executed_by_one() {
     let mut one = World::new();
     let mut two = World::on(one.store.clone());
-    // What the second remembers is out of date by the time of its command.
+    // The second one's cache is stale by the time of its command.
     two.obey(order("0", now(), "account/a", Bid::Nothing))
         .await
         .unwrap();
@@ -375,15 +375,15 @@ async fn of_two_processes_that_have_the_same_command_one_obeys_and_both_reply() 
     assert_eq!(one.obey(refusal).await, refused("short"));
 }
 
-/// A refused command changes nothing, so only the check of the row that it has looked at can tell that it is out of date.
+/// A rejected command changes nothing, so only the check of the row that it has read shows that the cache is stale.
 #[tokio::test]
-async fn no_command_is_refused_by_what_another_process_has_changed_since() {
+async fn stale_cache_rejects_no_command() {
     for past in [DeliveryHistory::First, DeliveryHistory::Redelivered] {
         let mut one = World::new();
         let mut two = World::on(one.store.clone());
         assert_eq!(two.obey(deposit("1", 1)).await, standing(1, 1));
         assert_eq!(one.obey(deposit("2", 99)).await, standing(100, 2));
-        // The second process remembers an account with 1.
+        // The second process has cached an account with 1.
         let withdraw = order("3", now(), "account/a", Bid::Withdraw(50));
         let decided = two.decide(now(), vec![(withdraw, past)]).await;
         let replies: Vec<_> = decided.into_iter().map(answer).collect();
@@ -392,10 +392,10 @@ async fn no_command_is_refused_by_what_another_process_has_changed_since() {
 }
 
 #[tokio::test]
-async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
+async fn poison_command_is_rejected_after_max_crashes() {
     let world = World::new();
     let limit = Limits::default().max_crashes;
-    // A process that dies is an engine that is never polled again: it has counted its trial, and nothing comes of it.
+    // A crashed process is an engine that is never polled again: it has raised the crash count, and no outcome follows.
     let counted = async |command: &Request| {
         let mut dying = World::on(world.store.clone());
         let decided = dying
@@ -418,7 +418,7 @@ async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
     };
     count(0, limit).await;
     assert_eq!(counted(&poison).await, [refused(Rejection::FAILED)]);
-    // Asked again, as if it were new, it is not tried again either, and its neighbours do not suffer.
+    // A repeated request is not tried again either, even as a first delivery, and other commands do not suffer.
     let mut fresh = World::on(world.store.clone());
     let answers = fresh
         .obey_all(vec![
@@ -430,7 +430,7 @@ async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
     assert_eq!(answers[0], standing(1, 1));
     assert_eq!(answers[1], refused(Rejection::FAILED));
     assert_eq!(answers[2], standing(3, 2));
-    // One trial less, and it is tried; what has come of it forgets its trials.
+    // With one crash less it is tried, and its result resets the count.
     count(limit, limit - 1).await;
     assert_eq!(counted(&poison).await, [standing(8, 3)]);
     let ask = Load {
@@ -442,7 +442,7 @@ async fn a_command_that_processes_die_of_is_refused_after_its_trials() {
 }
 
 #[tokio::test]
-async fn queries_read_what_is_there_and_change_nothing() {
+async fn queries_change_nothing() {
     let mut world = World::new();
     assert_eq!(world.ask("account/a").await, refused("unknown_account"));
     world.obey(deposit("1", 5)).await.unwrap();
@@ -467,7 +467,7 @@ async fn queries_read_what_is_there_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_scheduled_is_handed_over_once_when_its_time_has_come() {
+async fn scheduled_event_is_handled_once_when_due() {
     let mut world = World::new();
     let later = order("1", now(), "account/a", Bid::Later(30, Move::Add(7)));
     world.obey(later.clone()).await.unwrap();
@@ -490,7 +490,7 @@ async fn what_is_scheduled_is_handed_over_once_when_its_time_has_come() {
 }
 
 #[tokio::test]
-async fn a_scheduled_event_that_is_refused_is_a_dead_letter_that_blocks_nothing() {
+async fn rejected_scheduled_event_blocks_nothing() {
     let mut world = World::new();
     let later = |id, fact| order(id, now(), "account/a", Bid::Later(1, fact));
     world

@@ -1,4 +1,4 @@
-//! A role without a queue, asked in its own process while there is no broker.
+//! A role without a queue, called in its own process while there is no broker.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod ledger;
@@ -39,7 +39,7 @@ fn start(store: &MemoryStore, limits: Limits) -> RunningRole {
 }
 
 fn start_role<R: Role>(role: R, store: &MemoryStore, limits: Limits) -> RunningRole {
-    // Nobody listens there.
+    // An address without a listener.
     let broker = BrokerSettings::new("amqp://127.0.0.1:1", "doorstep").unwrap();
     let settings = RunSettings {
         topology: Topology::of(&broker.namespace, &[]),
@@ -74,7 +74,7 @@ async fn stop(role: RunningRole) {
 }
 
 #[tokio::test]
-async fn a_role_without_a_queue_obeys_and_answers_while_there_is_no_broker() {
+async fn role_without_a_queue_serves_without_a_broker() {
     let store = MemoryStore::new("ledger");
     let role = start(&store, Limits::default());
     let desk = role.local_client();
@@ -103,7 +103,7 @@ async fn a_role_without_a_queue_obeys_and_answers_while_there_is_no_broker() {
     };
     timeout(SOON, fired).await.unwrap();
     assert_eq!(role.status().phase, Phase::Consuming);
-    // What it owes is kept until there is a broker.
+    // Its outbox is kept until there is a broker.
     let summary = store.summary(Timestamp::now()).await.unwrap();
     assert_eq!(summary.usage.outbox.rows, 2);
     stop(role).await;
@@ -115,7 +115,7 @@ async fn a_role_without_a_queue_obeys_and_answers_while_there_is_no_broker() {
 }
 
 #[tokio::test]
-async fn whoever_is_one_too_many_hears_so_and_what_is_expired_is_not_begun() {
+async fn overload_is_reported_and_expired_commands_never_start() {
     let store = MemoryStore::new("ledger");
     let limits = Limits {
         waiting_commands: 2,
@@ -142,7 +142,7 @@ async fn whoever_is_one_too_many_hears_so_and_what_is_expired_is_not_begun() {
     let mut late = deposit("4", 1);
     late.deadline = Timestamp::now();
     assert_eq!(desk.execute(late).await, Err(LocalCallError::TimedOut));
-    // Whoever goes away before a command was begun has it not begun.
+    // A command whose caller goes away before its start is never started.
     let mut gone = Box::pin(desk.execute(deposit("5", 1)));
     assert!(gone.as_mut().now_or_never().is_none());
     drop(gone);
@@ -153,7 +153,7 @@ async fn whoever_is_one_too_many_hears_so_and_what_is_expired_is_not_begun() {
 }
 
 #[tokio::test]
-async fn what_was_taken_before_a_stop_is_answered() {
+async fn command_taken_before_a_stop_is_served() {
     let store = MemoryStore::new("ledger");
     let role = start(&store, Limits::default());
     let desk = role.local_client();
@@ -171,9 +171,9 @@ async fn what_was_taken_before_a_stop_is_answered() {
     timeout(SOON, role.join()).await.unwrap().unwrap();
 }
 
-/// Nothing but the net under the store finds it.
+/// Only the store's sweep finds it.
 #[tokio::test]
-async fn a_role_applies_what_it_held_and_was_never_made_due() {
+async fn role_applies_an_overlooked_deferred_event() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let next = |sequence| event("shop", "account/a", sequence, &Move::Add(1));
@@ -207,9 +207,9 @@ async fn a_role_applies_what_it_held_and_was_never_made_due() {
     stop(role).await;
 }
 
-/// Nothing tells a process that has just started whether its clock is right.
+/// A process that has just started cannot know whether its clock is right.
 #[tokio::test]
-async fn no_waiting_event_expires_soon_after_a_start() {
+async fn fresh_start_expires_no_waiting_event() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let long_ago = Timestamp::now() - Limits::default().max_wait * 2;
@@ -240,7 +240,7 @@ async fn no_waiting_event_expires_soon_after_a_start() {
 }
 
 #[tokio::test]
-async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
+async fn full_table_rejects_commands_and_serves_queries() {
     let store = MemoryStore::new("ledger");
     let limits = Limits {
         outbox: TableUsage {
@@ -261,9 +261,9 @@ async fn where_a_table_is_full_commands_are_shed_and_queries_answered() {
     assert_eq!(ask(&desk).await.unwrap().balance, 2);
     assert_eq!(role.status().phase, Phase::Full { table: "outbox" });
 
-    // What others have sent makes room, and the status says so although nothing is worked.
+    // Rows published by others make room, and the status says so although nothing is processed.
     let now = Timestamp::now();
-    // Also what the role has put off meanwhile, there being no broker.
+    // Includes rows that the role has deferred meanwhile, there being no broker.
     let owed = store.outbox(Timestamp::MAX, 10).await.unwrap();
     let published = owed.into_iter().map(|row| row.id).collect();
     let changes = WriteSet {
@@ -343,7 +343,7 @@ impl Role for Gated {
     }
 }
 
-/// Dead letters that are to be replayed: many slices of them.
+/// Dead letters to replay: many slices of them.
 const LETTERS: usize = 3_000;
 
 fn in_slices() -> Limits {
@@ -354,10 +354,11 @@ fn in_slices() -> Limits {
     }
 }
 
-/// A store with a large replay to do.
+/// Returns a store with a large replay to do.
 async fn store_with_replay() -> MemoryStore {
     let store = MemoryStore::new("ledger");
-    // Each from a source of its own, so that none waits for another, and all on one account, which writes down their order.
+    // Each has a source of its own, so that none waits for another, and all have one account, which records their
+    // order.
     let poison = &Move::PoisonUntilFixed;
     let refused = (0..LETTERS).map(|n| ledger::event(&format!("shop/{n}"), "account/a", 1, poison));
     let fixed = ledger::event("fix", "account/a", 1, &Move::Fix);
@@ -384,7 +385,7 @@ async fn store_with_replay() -> MemoryStore {
     store
 }
 
-/// A role that is amid the first slice of its replay, and goes on once the gate is opened.
+/// Returns a role within the first slice of its replay, which continues once the gate is opened.
 async fn amid_replay(store: &MemoryStore) -> (RunningRole, mpsc::Sender<()>) {
     let (open, opened) = mpsc::channel();
     let gate = Arc::new(Gate {
@@ -409,7 +410,7 @@ fn patient(id: &str) -> doorstep_event::Request {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_is_answered_while_a_large_replay_is_under_way() {
+async fn calls_are_served_during_a_large_replay() {
     let store = store_with_replay().await;
     let (role, open) = amid_replay(&store).await;
     let desk = role.local_client();
@@ -432,7 +433,7 @@ async fn a_caller_is_answered_while_a_large_replay_is_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_goes_on_while_callers_ask_without_a_pause() {
+async fn replay_continues_under_constant_calls() {
     const CALLERS: usize = 4;
     let store = store_with_replay().await;
     let (role, open) = amid_replay(&store).await;
@@ -461,7 +462,7 @@ async fn a_replay_goes_on_while_callers_ask_without_a_pause() {
         caller.abort();
     }
     stop(role).await;
-    // A slice of the replay comes after each slice of commands, which is one here.
+    // A slice of the replay follows each slice of commands, which is one here.
     let entries = ledger::entries(&store, "account/a").await;
     let last = entries.iter().rposition(|entry| entry.starts_with("shop/"));
     let before = entries.iter().take(last.unwrap());

@@ -1,4 +1,4 @@
-//! The engine on the store in memory: what becomes of events, one promise a test.
+//! The engine on the store in memory: outcomes of events, one promise a test.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod ledger;
@@ -61,7 +61,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn events_are_applied_in_their_order_whatever_order_they_come_in() {
+async fn events_are_applied_in_stream_order() {
     let mut world = World::new();
     let e = |n| event("shop", "account/a", n, &Move::Add(1));
     world.deliver(vec![e(3), e(1)]).await;
@@ -76,7 +76,7 @@ async fn events_are_applied_in_their_order_whatever_order_they_come_in() {
 }
 
 #[tokio::test]
-async fn a_duplicate_changes_nothing_whether_applied_held_or_blocked() {
+async fn duplicate_changes_nothing_in_any_state() {
     let mut world = World::new();
     let e = |n| event("shop", "account/a", n, &Move::Add(1));
     world.deliver(vec![e(1), e(1), e(3), e(3)]).await;
@@ -90,7 +90,7 @@ async fn a_duplicate_changes_nothing_whether_applied_held_or_blocked() {
 }
 
 #[tokio::test]
-async fn a_poisoned_stream_stops_alone_and_replay_lets_all_through_in_order() {
+async fn dead_letter_blocks_one_stream_until_its_replay() {
     let mut world = World::new();
     let poison = event("shop", "account/a", 2, &Move::PoisonUntilFixed);
     world
@@ -108,7 +108,7 @@ async fn a_poisoned_stream_stops_alone_and_replay_lets_all_through_in_order() {
     assert_eq!(dead.len(), 1);
     assert!(dead[0].blocks);
 
-    // Tried again before it is mended: a new refusal is a new dead letter.
+    // Replayed before the cause is fixed: each rejection is a new dead letter.
     operate::replay(&world.store, &dead[0].id, now())
         .await
         .unwrap();
@@ -149,7 +149,7 @@ async fn a_poisoned_stream_stops_alone_and_replay_lets_all_through_in_order() {
 }
 
 #[tokio::test]
-async fn skip_steps_over_a_dead_letter_and_what_it_held_back_goes_on() {
+async fn skip_lets_blocked_events_continue() {
     let mut world = World::new();
     world
         .deliver(vec![
@@ -172,7 +172,7 @@ async fn skip_steps_over_a_dead_letter_and_what_it_held_back_goes_on() {
 }
 
 #[tokio::test]
-async fn an_event_that_awaits_an_entity_is_tried_when_that_entity_changes() {
+async fn waiting_event_is_retried_when_its_entity_changes() {
     let mut world = World::new();
     world
         .deliver(vec![
@@ -192,7 +192,7 @@ async fn an_event_that_awaits_an_entity_is_tried_when_that_entity_changes() {
 }
 
 #[tokio::test]
-async fn an_event_is_not_forgotten_if_what_it_awaits_comes_in_the_same_batch() {
+async fn awaited_change_in_one_batch_is_noticed() {
     let mut world = World::new();
     world
         .deliver(vec![
@@ -205,7 +205,7 @@ async fn an_event_is_not_forgotten_if_what_it_awaits_comes_in_the_same_batch() {
 }
 
 #[tokio::test]
-async fn an_event_that_awaits_in_vain_becomes_a_dead_letter_that_says_so() {
+async fn expired_wait_becomes_a_dead_letter() {
     let mut world = World::new();
     world
         .deliver(vec![event("pay", "account/a", 1, &Move::AfterOpen)])
@@ -221,9 +221,10 @@ async fn an_event_that_awaits_in_vain_becomes_a_dead_letter_that_says_so() {
     assert!(dead[0].detail.contains("account/a"), "{}", dead[0].detail);
 }
 
-/// The commit checks the versions of named entities only, so a change of another one could be missed, and the event would wait in vain.
+/// The commit checks the versions of named entities only, so a change of another one could be missed, and the event
+/// would wait for ever.
 #[tokio::test]
-async fn an_event_that_awaits_an_entity_that_keys_does_not_name_is_a_dead_letter_at_once() {
+async fn waiting_for_an_unnamed_entity_is_rejected() {
     let mut world = World::new();
     let other = "account/other".to_owned();
     let awaits = event("shop", "account/a", 1, &Move::AwaitUnnamed(other));
@@ -237,7 +238,7 @@ async fn an_event_that_awaits_an_entity_that_keys_does_not_name_is_a_dead_letter
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_makes_a_dead_letter_and_the_rest_flows() {
+async fn panicking_handler_makes_one_dead_letter() {
     let mut world = World::new();
     world
         .deliver(vec![
@@ -250,7 +251,7 @@ async fn a_handler_that_panics_makes_a_dead_letter_and_the_rest_flows() {
 }
 
 #[tokio::test]
-async fn another_event_under_a_number_already_given_is_a_numbering_conflict_once() {
+async fn reused_sequence_is_one_numbering_conflict() {
     let mut world = World::new();
     let first = event("shop", "account/a", 1, &Move::Add(1));
     let mut other = first.clone();
@@ -275,7 +276,7 @@ async fn another_event_under_a_number_already_given_is_a_numbering_conflict_once
 }
 
 #[tokio::test]
-async fn another_event_under_the_number_of_a_dead_letter_is_a_numbering_conflict() {
+async fn sequence_of_a_dead_letter_conflicts() {
     let mut world = World::new();
     let poison = event("shop", "account/a", 1, &Move::Poison);
     world.deliver(vec![poison.clone()]).await;
@@ -292,7 +293,7 @@ async fn another_event_under_the_number_of_a_dead_letter_is_a_numbering_conflict
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_after_the_start_makes_nothing_due_before_its_time() {
+async fn clock_set_back_makes_nothing_due_early() {
     let world = World::new();
     let later = now().checked_add(Duration::from_secs(7200)).unwrap();
     let engine = Engine::new(Ledger, world.store.clone(), Limits::default());
@@ -312,7 +313,7 @@ async fn a_clock_that_is_set_back_after_the_start_makes_nothing_due_before_its_t
 }
 
 #[tokio::test]
-async fn a_conflicting_event_that_comes_twice_in_one_batch_is_one_dead_letter() {
+async fn conflict_delivered_twice_is_one_dead_letter() {
     let mut world = World::new();
     let first = event("shop", "account/a", 1, &Move::Add(1));
     let mut other = first.clone();
@@ -324,7 +325,7 @@ async fn a_conflicting_event_that_comes_twice_in_one_batch_is_one_dead_letter() 
 }
 
 #[tokio::test]
-async fn a_dead_letter_whose_message_comes_again_after_its_id_was_forgotten_stops_nothing() {
+async fn dead_letter_redelivered_after_pruning_blocks_nothing() {
     let mut world = World::new();
     let mut timeless = event("web", "account/a", 1, &Move::Add(1));
     timeless.sequence = None;
@@ -358,7 +359,7 @@ async fn a_dead_letter_whose_message_comes_again_after_its_id_was_forgotten_stop
 }
 
 #[tokio::test]
-async fn an_event_that_would_emit_what_cannot_be_numbered_is_a_dead_letter() {
+async fn emitting_an_unnumberable_event_rejects_its_cause() {
     let mut world = World::new();
     // `told/` and the subject together are a subject, but leave no room for the sequence in an id.
     let long = format!("account/{}", "x".repeat(240));
@@ -374,7 +375,7 @@ async fn an_event_that_would_emit_what_cannot_be_numbered_is_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_handler_that_removes_a_state_has_its_event_refused() {
+async fn removing_a_state_rejects_the_event() {
     let mut world = World::new();
     world
         .deliver(vec![
@@ -390,7 +391,7 @@ async fn a_handler_that_removes_a_state_has_its_event_refused() {
 }
 
 #[tokio::test]
-async fn an_event_held_for_long_behind_a_gap_may_still_wait_for_another_stream() {
+async fn deferral_behind_a_gap_spends_no_wait_time() {
     let mut world = World::new();
     world
         .deliver(vec![event("pay", "account/a", 2, &Move::AfterOpen)])
@@ -420,7 +421,7 @@ async fn an_event_held_for_long_behind_a_gap_may_still_wait_for_another_stream()
 }
 
 #[tokio::test]
-async fn events_without_a_sequence_are_told_apart_by_their_id() {
+async fn events_without_a_sequence_differ_by_id() {
     let mut world = World::new();
     let mut loose = event("web", "account/a", 1, &Move::Add(1));
     loose.sequence = None;
@@ -448,7 +449,7 @@ async fn events_without_a_sequence_are_told_apart_by_their_id() {
 }
 
 #[tokio::test]
-async fn an_unreadable_message_is_a_dead_letter_once_and_blocks_nothing() {
+async fn unreadable_message_is_one_dead_letter() {
     let mut world = World::new();
     for _ in 0..2 {
         let mut batch = world.engine.read_batch(vec![InboundMessage::Unreadable {
@@ -474,7 +475,7 @@ async fn an_unreadable_message_is_a_dead_letter_once_and_blocks_nothing() {
 }
 
 #[tokio::test]
-async fn a_spoiled_event_is_refused_when_it_is_next_and_not_before() {
+async fn invalid_event_is_rejected_only_when_next() {
     let mut world = World::new();
     let spoiled = event("shop", "account/a", 2, &Move::Add(1));
     let mut batch = world.engine.read_batch(vec![InboundMessage::Event {
@@ -493,7 +494,7 @@ async fn a_spoiled_event_is_refused_when_it_is_next_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_gap_is_listed_and_can_be_stepped_over() {
+async fn gap_is_listed_and_can_be_skipped() {
     let mut world = World::new();
     world
         .deliver(vec![
@@ -521,7 +522,7 @@ async fn a_gap_is_listed_and_can_be_stepped_over() {
 }
 
 #[tokio::test]
-async fn what_a_handler_emits_is_numbered_in_the_commit() {
+async fn emitted_events_are_numbered_in_the_commit() {
     let mut world = World::new();
     world
         .deliver(
@@ -563,7 +564,7 @@ async fn what_a_handler_emits_is_numbered_in_the_commit() {
 }
 
 #[tokio::test]
-async fn two_engines_on_one_store_apply_each_event_once() {
+async fn engines_sharing_a_store_apply_each_event_once() {
     let mut one = World::new();
     let mut two = Engine::new(Ledger, one.store.clone(), Limits::default());
     for n in 1..=20 {

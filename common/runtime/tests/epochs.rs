@@ -25,7 +25,7 @@ impl World {
         Self::on(MemoryStore::new("ledger"))
     }
 
-    /// Another process on a store: it remembers nothing.
+    /// Creates another process on a store, with an empty cache.
     fn on(store: MemoryStore) -> Self {
         Self {
             engine: Engine::new(Ledger, store.clone(), Limits::default()),
@@ -44,7 +44,7 @@ impl World {
         self.engine.process(&mut batch, now(), 0.5).await.unwrap()
     }
 
-    /// Delivers one event after the other, each a batch.
+    /// Delivers the events one after the other, each as a batch.
     async fn deliver_each(&mut self, events: impl IntoIterator<Item = Event>) -> EventCounts {
         let mut tally = EventCounts::default();
         for event in events {
@@ -75,12 +75,12 @@ impl World {
     }
 }
 
-/// An epoch; the random part tells lineages apart.
+/// Returns an epoch; the random part tells lineages apart.
 fn epoch(counter: u64, lineage: u64) -> Option<Epoch> {
     Epoch::new(counter, counter * 1_000 + lineage)
 }
 
-/// Adds an amount to an account, numbered under an epoch.
+/// Returns an event that adds an amount to an account, numbered under an epoch.
 fn adds(account: &str, sequence: u64, epoch: Option<Epoch>, amount: i64) -> Event {
     let mut event = event("shop", account, sequence, &Move::Add(amount));
     event.epoch = epoch;
@@ -91,7 +91,7 @@ const A: &str = "account/a";
 const B: &str = "account/b";
 
 #[tokio::test]
-async fn another_event_under_a_number_already_given_is_a_dead_letter_and_its_source_is_listed() {
+async fn conflict_is_dead_lettered_and_lists_its_source() {
     let mut world = World::new();
     let first = adds(A, 1, epoch(1, 0), 1);
     let second = adds(A, 1, epoch(2, 0), 1_000);
@@ -112,7 +112,7 @@ async fn another_event_under_a_number_already_given_is_a_dead_letter_and_its_sou
         (Some(restored[0].epoch), restored[0].conflicts),
         (second.epoch, 1)
     );
-    // Either comes again, in one batch and to another process: what is known of them does not change.
+    // Both are redelivered, in one batch and to another process, with the same result.
     let mut other = World::on(world.store.clone());
     for world in [&mut world, &mut other] {
         let tally = world.deliver([first.clone(), second.clone()]).await.tally;
@@ -120,17 +120,18 @@ async fn another_event_under_a_number_already_given_is_a_dead_letter_and_its_sou
     }
     assert_eq!(world.restored().await, restored);
     assert_eq!(world.balance(A).await, 1);
-    // What follows is applied: nothing is blocked.
+    // The next event is applied, so nothing is blocked.
     world.deliver([adds(A, 2, epoch(2, 0), 5)]).await;
     assert_eq!(world.balance(A).await, 6);
 }
 
 #[tokio::test]
-async fn an_epoch_that_another_stream_has_shown_first_hides_no_conflict() {
+async fn epoch_known_from_another_stream_hides_no_conflict() {
     let mut world = World::new();
     let before: Vec<_> = (1..=20).map(|n| adds(A, n, epoch(1, 0), 1)).collect();
     world.deliver(before).await;
-    // The restored store begins with a new stream, and then numbers from 11 on what it had numbered to 20.
+    // The restored store begins with a new stream, and then reuses 11 and the following numbers, of which it had used
+    // those up to 20.
     let mut restored = vec![adds(B, 1, epoch(2, 0), 1)];
     restored.extend((11..=23).map(|n| adds(A, n, epoch(2, 0), 1)));
     let tally = world.deliver_each(restored.clone()).await;
@@ -141,7 +142,7 @@ async fn an_epoch_that_another_stream_has_shown_first_hides_no_conflict() {
 }
 
 #[tokio::test]
-async fn a_conflict_that_comes_late_is_told_from_what_was_applied_in_its_epoch() {
+async fn late_conflict_is_recognised_by_its_epoch() {
     let mut world = World::new();
     world
         .deliver((1..=12).map(|n| adds(A, n, epoch(1, 0), 1)))
@@ -153,7 +154,7 @@ async fn a_conflict_that_comes_late_is_told_from_what_was_applied_in_its_epoch()
 }
 
 #[tokio::test]
-async fn an_older_counter_is_told_by_its_random_part_and_by_what_the_source_has_had() {
+async fn older_epoch_is_recognised_by_lineage_and_history() {
     let mut world = World::new();
     // Epoch 2 came and went without an event.
     world
@@ -165,10 +166,10 @@ async fn an_older_counter_is_told_by_its_random_part_and_by_what_the_source_has_
         .deliver_each([adds(B, 1, epoch(2, 7), 1), adds(A, 2, epoch(2, 7), 9)])
         .await;
     assert_eq!((tally.applied, tally.dead), (1, 1));
-    // And 3, whose counter is known, under another random part.
+    // Then 3, whose counter is known, with another random part.
     let tally = world.deliver_each([adds(A, 1, epoch(3, 7), 9)]).await;
     assert_eq!(tally.dead, 1);
-    // What was applied under older epochs is a duplicate all the same.
+    // Events applied under older epochs are still duplicates.
     let tally = world
         .deliver_each([adds(A, 1, epoch(1, 0), 1), adds(A, 2, epoch(3, 0), 1)])
         .await;
@@ -176,7 +177,7 @@ async fn an_older_counter_is_told_by_its_random_part_and_by_what_the_source_has_
 }
 
 #[tokio::test]
-async fn two_lineages_are_listed_also_where_no_number_conflicts() {
+async fn second_lineage_is_listed_without_a_conflict() {
     let mut world = World::new();
     world.deliver([adds(A, 1, epoch(2, 0), 1)]).await;
     assert_eq!(world.restored().await, []);
@@ -184,7 +185,7 @@ async fn two_lineages_are_listed_also_where_no_number_conflicts() {
     assert_eq!((tally.applied, tally.dead), (1, 0));
     let restored = world.restored().await;
     assert_eq!((restored.len(), restored[0].conflicts), (1, 0));
-    // An operator accepts it; more of the same is nothing new.
+    // An operator accepts it; more of the same is no new finding.
     let accept = WriteSet {
         restored_sources: vec![RestoredSourceChange::Accept(restored[0].source.clone())],
         ..WriteSet::at(now())
@@ -202,7 +203,7 @@ async fn two_lineages_are_listed_also_where_no_number_conflicts() {
 }
 
 #[tokio::test]
-async fn events_without_an_epoch_are_told_apart_as_before() {
+async fn events_without_an_epoch_differ_by_id() {
     let mut world = World::new();
     world
         .deliver([adds(A, 1, None, 1), adds(A, 2, None, 1)])
@@ -212,7 +213,7 @@ async fn events_without_an_epoch_are_told_apart_as_before() {
         .await
         .tally;
     assert_eq!((tally.duplicates, tally.dead), (2, 0));
-    // The source's store begins epochs now. What it had numbered before is a duplicate when it comes again.
+    // The source's store begins epochs now. Its earlier events are duplicates when redelivered.
     world.deliver([adds(A, 3, epoch(1, 0), 1)]).await;
     let tally = world
         .deliver([adds(A, 2, None, 1), adds(A, 3, epoch(1, 0), 1)])
@@ -220,7 +221,7 @@ async fn events_without_an_epoch_are_told_apart_as_before() {
         .tally;
     assert_eq!((tally.duplicates, tally.dead), (2, 0));
     assert_eq!(world.restored().await, []);
-    // A backup of the time before that numbers anew in its own first epoch.
+    // A backup from before that numbers anew in its own first epoch.
     world.deliver([adds(B, 1, None, 1)]).await;
     let tally = world
         .deliver([adds(A, 2, epoch(1, 7), 9), adds(B, 1, epoch(1, 7), 9)])
@@ -230,7 +231,7 @@ async fn events_without_an_epoch_are_told_apart_as_before() {
 }
 
 #[tokio::test]
-async fn a_deferred_or_blocked_place_is_taken_by_one_event_alone() {
+async fn deferred_or_blocked_sequence_belongs_to_one_event() {
     let mut world = World::new();
     let poison = |epoch| {
         let mut event = event("shop", B, 1, &Move::Poison);
@@ -255,7 +256,7 @@ async fn a_deferred_or_blocked_place_is_taken_by_one_event_alone() {
         assert_eq!(dead.len(), 3);
         assert_eq!(dead.iter().filter(|row| row.blocks).count(), 1);
     }
-    // Both in one batch: the first has the place.
+    // Both in one batch: the first one takes the sequence.
     let mut world = World::new();
     let tally = world
         .deliver([adds(A, 3, epoch(1, 0), 1), adds(A, 3, epoch(2, 0), 9)])
@@ -265,7 +266,7 @@ async fn a_deferred_or_blocked_place_is_taken_by_one_event_alone() {
 }
 
 #[tokio::test]
-async fn what_comes_late_of_a_gap_that_was_skipped_is_a_duplicate_as_before() {
+async fn late_event_of_skipped_gap_is_duplicate() {
     let mut world = World::new();
     world
         .deliver([adds(A, 1, epoch(1, 0), 1), adds(A, 5, epoch(3, 0), 1)])
@@ -290,13 +291,13 @@ async fn what_comes_late_of_a_gap_that_was_skipped_is_a_duplicate_as_before() {
         assert_eq!((tally.duplicates, tally.dead), (3, 0));
     }
     assert_eq!(world.restored().await, []);
-    // An epoch that is newer than that of the event behind the gap cannot have been in it.
+    // An epoch newer than that of the event behind the gap cannot have been in it.
     let tally = world.deliver(late(epoch(4, 0))).await.tally;
     assert_eq!((tally.duplicates, tally.dead), (0, 3));
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_was_skipped_or_replayed_leaves_its_epoch() {
+async fn resolved_dead_letter_leaves_its_epoch() {
     let mut world = World::new();
     let mut poison = event("shop", A, 1, &Move::Poison);
     poison.epoch = epoch(1, 0);
@@ -310,7 +311,7 @@ async fn a_dead_letter_that_was_skipped_or_replayed_leaves_its_epoch() {
 }
 
 #[tokio::test]
-async fn what_a_role_emits_carries_the_epoch_of_its_store() {
+async fn emitted_event_carries_the_epoch_of_its_store() {
     let mut world = World::new();
     let first = begin_epoch(&world.store, now()).await.unwrap();
     world.deliver([event("shop", A, 1, &Move::Tell)]).await;

@@ -1,5 +1,5 @@
-//! Whatever order the events of several streams come in, however late and however often, and however they are cut into batches: the
-//! states end alike. Tried on every store.
+//! The events of several streams in any order, delayed and duplicated, and in batches of any size: the states end
+//! alike. Tried on every store.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod ledger;
@@ -19,16 +19,16 @@ use proptest::{prelude::*, test_runner::TestRunner};
 const SOURCES: [&str; 3] = ["shop", "web", "pay"];
 const ACCOUNTS: [&str; 3] = ["account/a", "account/b", "account/c"];
 
-/// Streams, and how they come.
+/// Streams, and the order of their arrival.
 #[derive(Debug, Clone)]
 struct Case {
-    /// By source and account, both as places in the lists above.
+    /// By source and account, both as indices into the lists above.
     streams: BTreeMap<(usize, usize), Vec<Move>>,
-    /// How much later than in its turn each message comes, and whether it comes again, and how much later still.
+    /// The delay of each message, and that of its duplicate, if there is one.
     arrival: Vec<(u8, Option<u8>)>,
-    /// Sizes of batches, used again from the first when they are used up.
+    /// The sizes of batches, used again from the first when they are used up.
     cuts: Vec<usize>,
-    /// After which batches what is due is worked.
+    /// The batches after which due events are processed.
     due_after: Vec<bool>,
 }
 
@@ -62,7 +62,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    /// All events, stream by stream and in order.
+    /// Returns all events, stream by stream and in order.
     fn in_order(&self) -> Vec<Event> {
         let mut events = Vec::new();
         for ((source, account), moves) in &self.streams {
@@ -74,7 +74,7 @@ impl Case {
         events
     }
 
-    /// All events as they come: streams mixed, some early, some late, some twice.
+    /// Returns all events in the order of arrival: streams mixed, some early, some late, some twice.
     fn as_they_come(&self) -> Vec<Event> {
         let mut line = Vec::new();
         for (index, event) in self.in_order().into_iter().enumerate() {
@@ -90,7 +90,7 @@ impl Case {
         line.into_iter().map(|(_, event)| event).collect()
     }
 
-    /// The accounts that one stream alone feeds.
+    /// Returns the accounts with a single stream.
     fn fed_by_one(&self) -> BTreeSet<&'static str> {
         let mut feeders: BTreeMap<&str, BTreeSet<(usize, usize)>> = BTreeMap::new();
         for (stream, moves) in &self.streams {
@@ -106,7 +106,7 @@ impl Case {
         ACCOUNTS.into_iter().filter(alone).collect()
     }
 
-    /// What each account's balance comes to, in whatever order.
+    /// Returns the final balance of each account, in any order.
     fn balances(&self) -> BTreeMap<String, i64> {
         let mut balances = BTreeMap::new();
         for ((_, account), moves) in &self.streams {
@@ -131,7 +131,7 @@ fn now() -> Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()
 }
 
-/// An engine whose memory and look-ahead are so small that rows are forgotten and held events left for later.
+/// Creates an engine whose cache and look-ahead are so small that rows are dropped and deferred events left for later.
 fn engine<S: Store>(store: &S) -> Engine<Ledger, S> {
     let limits = Limits {
         remembered_rows: 3,
@@ -151,7 +151,7 @@ fn incoming(events: &[Event]) -> Vec<InboundMessage> {
     events.iter().map(delivery).collect()
 }
 
-/// Two engines work the events in turns, in batches as the case cuts them. Returns the accounts in the end.
+/// Processes the events by two engines in turns, in the batches of the case. Returns the final accounts.
 async fn worked<S: Store>(store: &S, case: &Case, events: &[Event]) -> BTreeMap<String, Account> {
     let mut engines = [engine(store), engine(store)];
     let mut rest = events;
@@ -170,7 +170,7 @@ async fn worked<S: Store>(store: &S, case: &Case, events: &[Event]) -> BTreeMap<
             other.process_due(now(), 0.5).await.unwrap();
         }
     }
-    // The clock stands still and nobody sweeps: what is held must be due by itself.
+    // The clock is frozen and no sweep runs: deferred events must become due by themselves.
     while engines[0].process_due(now(), 0.5).await.unwrap().is_some() {}
     ledger::accounts(store).await.into_iter().collect()
 }
@@ -226,12 +226,12 @@ fn try_on<S: Store>(cases_to_try: u32, new_store: impl Fn() -> S) {
 }
 
 #[test]
-fn any_interleaving_ends_in_the_same_states_in_memory() {
+fn interleavings_end_alike_in_memory() {
     try_on(500, || MemoryStore::new("ledger"));
 }
 
 #[test]
-fn any_interleaving_ends_in_the_same_states_in_sqlite() {
+fn interleavings_end_alike_in_sqlite() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("interleavings-{}", std::process::id()));
     let number = Cell::new(0);

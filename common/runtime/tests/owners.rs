@@ -1,4 +1,4 @@
-//! Events in the name of others: what the engine makes of them, on the store in memory.
+//! Events under another user's source, on the store in memory.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod ledger;
@@ -31,7 +31,7 @@ impl World {
         }
     }
 
-    /// Another process, which remembers nothing.
+    /// Restarts the process, with an empty cache.
     fn restarted(&mut self) {
         self.engine = Engine::new(Ledger, self.store.clone(), Limits::default());
     }
@@ -91,7 +91,7 @@ fn add(sequence: u64) -> Event {
     event("shop", "account/a", sequence, &Move::Add(1))
 }
 
-/// The same place, with other data under another id.
+/// Returns an event at the same sequence, with other data and another id.
 fn forged(sequence: u64) -> Event {
     let mut event = event("shop", "account/a", sequence, &Move::Add(1_000));
     event.id = format!("forged-{sequence}").parse().unwrap();
@@ -99,7 +99,7 @@ fn forged(sequence: u64) -> Event {
 }
 
 #[tokio::test]
-async fn an_event_in_the_name_of_another_is_refused_whatever_its_sequence() {
+async fn forgery_is_rejected_at_every_sequence() {
     for thief in [user("thief"), Sender::Anonymous] {
         let mut world = World::new();
         world
@@ -113,7 +113,7 @@ async fn an_event_in_the_name_of_another_is_refused_whatever_its_sequence() {
         let forgeries = forgeries.map(|event| (event, thief.clone())).into();
         let worked = world.deliver(forgeries).await;
         assert_eq!((worked.tally.dead, worked.tally.duplicates), (5, 0));
-        // The owner's own events go on as if nothing had been.
+        // The owner's own events continue as before.
         let own = [5, 3, 4].map(|n| (add(n), user("shop"))).into();
         let worked = world.deliver(own).await;
         assert_eq!((worked.tally.applied, worked.tally.duplicates), (3, 0));
@@ -127,7 +127,7 @@ async fn an_event_in_the_name_of_another_is_refused_whatever_its_sequence() {
 }
 
 #[tokio::test]
-async fn of_forgeries_in_one_batch_each_that_differs_is_a_dead_letter() {
+async fn each_distinct_forgery_is_a_dead_letter() {
     let mut world = World::new();
     world.deliver(vec![(add(1), user("shop"))]).await;
     let mut other = forged(2);
@@ -139,7 +139,7 @@ async fn of_forgeries_in_one_batch_each_that_differs_is_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_redelivered_forgery_uses_up_no_trials_of_the_event_that_it_copies() {
+async fn redelivered_forgery_raises_no_crash_count() {
     let mut world = World::new();
     world.deliver(vec![(add(1), user("shop"))]).await;
     for past in [DeliveryHistory::Redelivered, DeliveryHistory::LimitExceeded] {
@@ -156,7 +156,7 @@ async fn a_redelivered_forgery_uses_up_no_trials_of_the_event_that_it_copies() {
 }
 
 #[tokio::test]
-async fn what_did_not_come_over_the_exchange_is_refused_and_owns_nothing() {
+async fn bypassing_the_exchange_is_rejected_and_owns_nothing() {
     let mut world = World::new();
     let direct = || Sender::Bypass("the default exchange".into());
     let worked = world.deliver(vec![(add(1), direct())]).await;
@@ -170,14 +170,14 @@ async fn what_did_not_come_over_the_exchange_is_refused_and_owns_nothing() {
 }
 
 #[tokio::test]
-async fn a_backlog_without_user_ids_is_applied_before_and_after_its_source_is_claimed() {
+async fn backlog_without_user_ids_is_applied() {
     let mut world = World::new();
     let nobody = Sender::Anonymous;
     world
         .deliver(vec![(add(1), nobody.clone()), (add(3), nobody.clone())])
         .await;
     assert_eq!(world.owner("shop").await.unwrap().user, None);
-    // From here on the program sends its user id; what it sent before comes late, and again.
+    // From here on the program sends its user id; earlier messages come late and twice.
     world.deliver(vec![(add(4), user("shop"))]).await;
     let owner = world.owner("shop").await.unwrap();
     assert_eq!(owner.former, Some(FormerOwner::Nobody));
@@ -194,7 +194,7 @@ async fn a_backlog_without_user_ids_is_applied_before_and_after_its_source_is_cl
     {}
     let all = ["shop 1", "shop 2", "shop 3", "shop 4"];
     assert_eq!(world.entries().await, all);
-    // Long after that only copies are let pass.
+    // Long after that, only copies are accepted.
     world.hour = 25;
     let worked = world.deliver(vec![(add(2), nobody.clone())]).await;
     assert_eq!((worked.tally.dead, worked.tally.duplicates), (0, 1));
@@ -205,7 +205,7 @@ async fn a_backlog_without_user_ids_is_applied_before_and_after_its_source_is_cl
 }
 
 #[tokio::test]
-async fn a_transfer_makes_the_new_user_the_owner_at_once_also_for_who_remembers_the_old_one() {
+async fn transfer_takes_effect_despite_a_cached_owner() {
     let mut world = World::new();
     world.deliver(vec![(add(1), user("shop"))]).await;
     let source = add(1).source;
@@ -234,7 +234,7 @@ async fn a_transfer_makes_the_new_user_the_owner_at_once_also_for_who_remembers_
 }
 
 #[tokio::test]
-async fn a_forgery_does_not_report_its_source_as_restored() {
+async fn forgery_does_not_report_a_restored_source() {
     let mut world = World::new();
     world.deliver(vec![(add(1), user("shop"))]).await;
     let mut forged = forged(1);
@@ -246,10 +246,10 @@ async fn a_forgery_does_not_report_its_source_as_restored() {
 }
 
 #[tokio::test]
-async fn what_was_refused_takes_its_place_by_a_replay_once_its_source_belongs_to_its_sender() {
+async fn replay_after_transfer_takes_the_stream_position() {
     let mut world = World::new();
     world.deliver(vec![(add(1), user("shop"))]).await;
-    // The program goes on as another user, before anybody has given its source to that one; and a thief sends something, too.
+    // The program continues as another user before its source is transferred; a forger sends something, too.
     let renamed = [3, 2].map(|n| (add(n), user("shop-eu"))).into();
     assert_eq!(world.deliver(renamed).await.tally.dead, 2);
     world.deliver(vec![(forged(4), user("thief"))]).await;
@@ -295,7 +295,7 @@ async fn what_was_refused_takes_its_place_by_a_replay_once_its_source_belongs_to
     assert_eq!(world.entries().await.len(), 4);
     let dead = world.dead().await;
     assert_eq!(dead.len(), 1);
-    // The same number was used since, so there is no place for it, whoever owns the source.
+    // The sequence was used since, so the event has no position, whoever owns the source.
     let to = BrokerUser::new("thief");
     operate::transfer(&world.store, &source, &to, Former::Accepted, at(0))
         .await

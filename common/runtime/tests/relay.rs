@@ -1,4 +1,4 @@
-//! The relay on the store in memory: which rows it sends together.
+//! The relay on the store in memory: the rows that it publishes together.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod ledger;
@@ -21,8 +21,8 @@ fn at(seconds: u64) -> Timestamp {
     start + Duration::from_secs(seconds)
 }
 
-/// A broker that closes the channel over one kind of message: alone on it, the message is known as the reason, and among others all of
-/// them are without an answer.
+/// A broker that closes the channel over one kind of message: sent alone, the message is known as the cause; among
+/// others, all are unconfirmed.
 struct Strict;
 
 impl OutboxSink for Strict {
@@ -38,7 +38,7 @@ impl OutboxSink for Strict {
 }
 
 #[tokio::test]
-async fn a_row_over_which_the_channel_was_closed_is_never_sent_among_others_again() {
+async fn row_that_closed_a_channel_is_published_alone() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let mut refused = RefusedRows::default();

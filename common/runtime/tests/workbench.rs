@@ -1,4 +1,4 @@
-//! What an operator does with dead letters, on the store in memory: rehearsed, edited, replayed, skipped, recorded.
+//! Actions of an operator on dead letters, on the store in memory: dry runs, edits, replays, skips, audit records.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![allow(dead_code, reason = "the role is shared with other tests")]
 
@@ -104,7 +104,7 @@ fn e(sequence: u64, fact: Move) -> Event {
     event("shop", "account/a", sequence, &fact)
 }
 
-/// A dead letter that waited for its account to be opened until that was given up.
+/// Returns a dead letter whose wait for an open account has expired.
 async fn awaited_in_vain() -> (Desk, DeadLetter) {
     let mut desk = Desk::new();
     desk.deliver(&[
@@ -121,7 +121,7 @@ async fn awaited_in_vain() -> (Desk, DeadLetter) {
 }
 
 #[tokio::test]
-async fn a_replay_that_is_put_off_is_tried_when_what_it_awaits_comes() {
+async fn deferred_replay_continues_when_its_entity_changes() {
     let (mut desk, dead) = awaited_in_vain().await;
     operate::replay(&desk.store, &dead.id, desk.now)
         .await
@@ -137,7 +137,7 @@ async fn a_replay_that_is_put_off_is_tried_when_what_it_awaits_comes() {
     );
     desk.deliver(&[event("web", "account/a", 1, &Move::Open)])
         .await;
-    // Without its backoff having run out.
+    // Before its backoff has run out.
     desk.work_due().await;
     assert_eq!(
         desk.entries("account/a").await,
@@ -151,7 +151,7 @@ async fn a_replay_that_is_put_off_is_tried_when_what_it_awaits_comes() {
 }
 
 #[tokio::test]
-async fn a_replay_that_is_put_off_can_be_skipped() {
+async fn deferred_replay_can_be_skipped() {
     let (mut desk, dead) = awaited_in_vain().await;
     operate::replay(&desk.store, &dead.id, desk.now)
         .await
@@ -173,12 +173,12 @@ async fn a_replay_that_is_put_off_can_be_skipped() {
 }
 
 #[tokio::test]
-async fn a_replay_that_awaits_in_vain_is_a_dead_letter_anew() {
+async fn expired_replay_is_a_new_dead_letter() {
     let (mut desk, dead) = awaited_in_vain().await;
     operate::replay(&desk.store, &dead.id, desk.now)
         .await
         .unwrap();
-    // It waits from its first try on, however late the role gets to that.
+    // Its wait starts with its first attempt, however late the role gets to that.
     desk.later(25);
     desk.work_due().await;
     desk.later(23);
@@ -196,7 +196,7 @@ async fn a_replay_that_awaits_in_vain_is_a_dead_letter_anew() {
 }
 
 #[tokio::test]
-async fn a_numbering_conflict_that_comes_again_counts_and_is_copied_once() {
+async fn repeated_numbering_conflict_counts_and_copies_once() {
     let mut desk = Desk::new();
     desk.deliver(&[e(1, Move::Add(1))]).await;
     let mut other = e(1, Move::Add(5));
@@ -211,7 +211,7 @@ async fn a_numbering_conflict_that_comes_again_counts_and_is_copied_once() {
 }
 
 #[tokio::test]
-async fn a_rehearsal_tells_what_a_replay_would_do_and_writes_nothing() {
+async fn dry_run_predicts_a_replay_and_writes_nothing() {
     let mut desk = Desk::new();
     desk.deliver(&[e(1, Move::Poison), e(2, Move::Tell), e(3, Move::Add(1))])
         .await;
@@ -242,7 +242,7 @@ async fn a_rehearsal_tells_what_a_replay_would_do_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn an_edit_is_replayed_once_and_what_first_came_is_kept() {
+async fn edit_is_replayed_once_and_keeps_the_original() {
     let mut desk = Desk::new();
     desk.deliver(&[e(1, Move::Poison), e(2, Move::Add(1))])
         .await;
@@ -260,7 +260,7 @@ async fn an_edit_is_replayed_once_and_what_first_came_is_kept() {
     let stale = operate::edit(&store, &dead, data(&Move::Add(9)), Edit::Edit, desk.now).await;
     assert!(matches!(stale, Err(OperateError::EditedMeanwhile(_))));
 
-    // Refused anew, it is another dead letter with the same beginning.
+    // Rejected again, it is another dead letter with the same beginning.
     operate::replay(&store, &dead.id, desk.now).await.unwrap();
     desk.work_due().await;
     let again = desk.only_dead().await;
@@ -297,7 +297,7 @@ async fn an_edit_is_replayed_once_and_what_first_came_is_kept() {
 }
 
 #[tokio::test]
-async fn a_run_that_did_not_end_is_gone_on_with_and_one_that_did_is_not() {
+async fn only_an_unfinished_run_is_resumed() {
     let mut desk = Desk::new();
     let store = desk.store.clone();
     let begun = operate::start_replay(&store, "all", desk.now)

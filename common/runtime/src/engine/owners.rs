@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_belongs_to_the_user_that_first_used_it() {
+    fn source_belongs_to_its_first_user() {
         let owner = first(user("shop"));
         let judge = |sender| judge(Some(&owner), &sender, at(1), GRACE);
         assert_eq!(judge(user("shop")), Verdict::Accepted);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_of_nobody_is_claimed_once_and_its_backlog_is_accepted() {
+    fn unowned_source_is_claimed_once_backlog_accepted() {
         let nobody = first(Sender::Anonymous);
         assert_eq!(
             judge(Some(&nobody), &Sender::Anonymous, at(999), GRACE),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_before_a_transfer_is_accepted_for_a_while() {
+    fn former_owner_is_accepted_during_its_grace() {
         let owner = first(user("shop")).succeeded_by(BrokerUser::new("shop-eu"), at(10));
         let judge = |sender, hour| judge(Some(&owner), &sender, at(hour), GRACE);
         assert_eq!(judge(user("shop-eu"), 11), Verdict::Accepted);

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_back_in_time_is_not_forgotten() {
+    fn entries_put_back_in_time_stay_cached() {
         let mut recent = TwoGenerationCache::new(4);
         for number in 0..100_u64 {
             recent.put(number, number);

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_is_busy_from_the_beginning_of_a_step_to_its_end() {
+    fn loop_is_busy_for_the_whole_step() {
         let pulse = ProgressWatch::new();
         assert_eq!(pulse.busy_for(), None);
         let step = pulse.step();

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_part_has_the_same_deadline_however_late_it_comes_to_its_end() {
+    async fn every_part_shares_one_deadline() {
         let (stopper, stop) = ShutdownTrigger::new(Duration::from_secs(600));
         assert!(!stop.is_asked());
         stopper.stop();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_too_late_still_gets_a_moment() {
+    async fn late_part_still_gets_a_moment() {
         let (stopper, mut stop) = ShutdownTrigger::new(Duration::ZERO);
         stopper.stop();
         stop.asked().await;

@@ -182,7 +182,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_overlooked_or_put_off_beyond_any_backoff_is_made_due() {
+    async fn overlooked_and_overdeferred_rows_are_made_due() {
         let store = MemoryStore::new("ledger");
         let limits = Limits::default();
         let longest = now().checked_add(limits.retry_longest).unwrap();
@@ -197,7 +197,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn each_table_is_pruned_by_its_own_retention_and_only_if_the_clock_may_be_trusted() {
+    async fn trusted_clock_prunes_each_table_by_its_retention() {
         let store = MemoryStore::new("ledger");
         let limits = Limits::default();
         let hours = |hours| now().checked_sub(Duration::from_hours(hours)).unwrap();

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_pruned_or_expires_soon_after_a_start() {
+    fn fresh_start_neither_prunes_nor_expires() {
         let mut clocks = Clocks::new();
         assert!(!clocks.clock.may_prune(true));
         clocks.run(1);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_noticed_in_either_direction_until_the_clock_has_run_evenly_again() {
+    fn jump_either_way_counts_until_the_clock_steadies() {
         for (days, direction) in [(10, "ahead by 240 h"), (-10, "back by 240 h")] {
             let mut clocks = Clocks::new();
             clocks.run(300);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn small_corrections_are_no_jump_however_many_there_are() {
+    fn small_corrections_are_no_jump() {
         let mut clocks = Clocks::new();
         for _ in 0..500 {
             clocks.run(60);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_moved_in_many_steps_has_jumped() {
+    fn many_small_steps_add_up_to_a_jump() {
         let mut clocks = Clocks::new();
         clocks.run(10);
         let step = SignedDuration::from_mins(4);

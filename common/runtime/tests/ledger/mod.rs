@@ -1,4 +1,4 @@
-//! A role for tests: accounts that write down what was applied to them, and events that bring every kind of trouble.
+//! A role for tests: accounts that record the applied events, and events with every kind of failure.
 #![allow(dead_code, reason = "each test file uses another part of it")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -12,7 +12,7 @@ use doorstep_runtime::{
 use doorstep_store::{EntityKey, Store};
 use serde::{Deserialize, Serialize};
 
-/// What an event does to its account.
+/// The effect of an event on its account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(
     clippy::enum_variant_names,
@@ -27,23 +27,22 @@ pub enum Move {
     AfterOpen,
     /// Waits for that account, which `keys` does not name.
     AwaitUnnamed(String),
-    /// Is refused always.
+    /// Is always rejected.
     Poison,
-    /// Is refused until the account has seen [`Move::Fix`].
+    /// Is rejected until the account has seen [`Move::Fix`].
     PoisonUntilFixed,
     /// Lets [`Move::PoisonUntilFixed`] through.
     Fix,
-    /// Makes the handler panic.
     Panic,
-    /// Ends the process: no panic that could be caught.
+    /// Crashes the process: no panic that could be caught.
     Kill,
-    /// Takes the account's state away.
+    /// Removes the account's state.
     Remove,
     /// Emits an event on `told/<subject>`.
     Tell,
     /// Adds an amount to this account and takes it from that one.
     MoveTo(String, i64),
-    /// Schedules another one on this account, so many seconds later.
+    /// Schedules another one on this account, this many seconds later.
     Later(u64, Box<Move>),
 }
 
@@ -52,10 +51,10 @@ impl Contract for Move {
     const REQUIRES_SEQUENCE: bool = false;
 }
 
-/// What [`Move::Tell`] emits.
+/// The event that [`Move::Tell`] emits.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Told {
-    /// The source and sequence of the event that it tells of.
+    /// The source and sequence of the event that caused it.
     pub of: String,
 }
 
@@ -64,33 +63,29 @@ impl Contract for Told {
     const REQUIRES_SEQUENCE: bool = true;
 }
 
-/// What a command asks of an account.
+/// The request of a command to an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Bid {
-    /// Adds an amount, and tells of it on `told/<account>`.
+    /// Adds an amount, and emits an event on `told/<account>`.
     Deposit(i64),
     /// Takes an amount, if it is there.
     Withdraw(i64),
-    /// Is refused until the account is open.
+    /// Is rejected until the account is open.
     AfterOpen,
-    /// Schedules this on the account, so many seconds later.
+    /// Schedules this on the account, this many seconds later.
     Later(u64, Move),
-    /// Changes nothing.
     Nothing,
-    /// Makes the handler panic.
     Panic,
-    /// Ends the process: no panic that could be caught.
+    /// Crashes the process: no panic that could be caught.
     Kill,
-    /// Takes the account's state away.
+    /// Removes the account's state.
     Remove,
 }
 
 /// A command to an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// Which account.
     pub account: String,
-    /// What is asked of it.
     pub bid: Bid,
 }
 
@@ -110,7 +105,6 @@ impl RequestContract for Order {
 /// A query about an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
-    /// Which account.
     pub account: String,
 }
 
@@ -120,29 +114,27 @@ impl RequestContract for Ask {
     type Reply = Standing;
 }
 
-/// How an account stands.
+/// The status of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// Its balance.
     pub balance: i64,
-    /// How much was applied to it.
+    /// The number of applied entries.
     pub entries: usize,
 }
 
 /// An account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// The sum of what was added.
+    /// The sum of the added amounts.
     pub balance: i64,
-    /// Every event applied, in order, as `SOURCE SEQUENCE`.
+    /// Every applied event, in order, as `SOURCE SEQUENCE`.
     pub entries: Vec<String>,
-    /// [`Move::Open`] was applied.
+    /// Set by [`Move::Open`].
     pub open: bool,
-    /// [`Move::Fix`] was applied.
+    /// Set by [`Move::Fix`].
     pub fixed: bool,
 }
 
-/// The role.
 pub struct Ledger;
 
 impl Role for Ledger {
@@ -316,7 +308,7 @@ fn standing(account: &Account) -> Standing {
     }
 }
 
-/// A request under this id, first asked at that time, and to be answered within ten seconds.
+/// Returns a request under this id, first sent at that time, with a deadline ten seconds later.
 #[track_caller]
 pub fn request<C: RequestContract>(caller: &str, id: &str, time: Timestamp, asked: &C) -> Request {
     Request::from_contract(
@@ -329,14 +321,14 @@ pub fn request<C: RequestContract>(caller: &str, id: &str, time: Timestamp, aske
     .unwrap()
 }
 
-/// A command to an account.
+/// Returns a command to an account.
 #[track_caller]
 pub fn order(id: &str, time: Timestamp, account: &str, bid: Bid) -> Request {
     let account = account.to_owned();
     request("gateway/1", id, time, &Order { account, bid })
 }
 
-/// An event with this number from this source.
+/// Returns an event of this source with this sequence.
 #[track_caller]
 pub fn event(source: &str, subject: &str, sequence: u64, fact: &Move) -> Event {
     Event::from_contract(
@@ -349,7 +341,7 @@ pub fn event(source: &str, subject: &str, sequence: u64, fact: &Move) -> Event {
     .unwrap()
 }
 
-/// The stream of a source about a subject.
+/// Returns the stream of a source about a subject.
 #[track_caller]
 pub fn stream(source: &str, subject: &str) -> StreamKey {
     StreamKey {
@@ -358,7 +350,7 @@ pub fn stream(source: &str, subject: &str) -> StreamKey {
     }
 }
 
-/// Every account in a store.
+/// Returns every account in a store.
 pub async fn accounts<S: Store>(store: &S) -> Vec<(String, Account)> {
     store
         .entities(None, 100_000)
@@ -374,7 +366,7 @@ pub async fn accounts<S: Store>(store: &S) -> Vec<(String, Account)> {
         .collect()
 }
 
-/// What was applied to an account, in order.
+/// Returns the entries of an account, in order.
 pub async fn entries<S: Store>(store: &S, account: &str) -> Vec<String> {
     accounts(store)
         .await

@@ -25,14 +25,14 @@ use crate::ledger::{Move, Order};
 
 pub type SimulatedStore = Stepped<MemoryStore>;
 
-/// Bounds so small that each of them is met.
+/// Returns bounds so small that each of them is reached.
 pub fn limits(world: &Shared) -> Limits {
     with(world, |world| Limits {
         batch_size: world.dice.between(1, 12),
         held_per_stream: world.dice.between(1, 4),
         due_events: world.dice.between(1, 6),
         remembered_rows: world.dice.between(1, 8),
-        // Both owners may be gone at once, each in the middle of a trial of the same event.
+        // Both owners may crash at once, each within an attempt of the same event.
         max_crashes: world.dice.between(3, 5) as u32,
         relay_rows: world.dice.between(1, 5),
         retry_longest: Duration::from_secs(5),
@@ -42,7 +42,7 @@ pub fn limits(world: &Shared) -> Limits {
     })
 }
 
-/// An owner of the queue: takes what is there, works it, settles it; and works what is due.
+/// An owner of the queue: takes deliveries, processes and acks them, and processes due events.
 pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Settling) -> Actor {
     Box::pin(async move {
         let limits = limits(&world);
@@ -100,7 +100,7 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
     })
 }
 
-/// An engine in a process that starts just now.
+/// Creates an engine in a process that starts now.
 pub fn engine(
     world: &Shared,
     store: SimulatedStore,
@@ -113,7 +113,7 @@ pub fn engine(
     }
 }
 
-/// Takes deliveries with what the queue tells of their past.
+/// Takes deliveries with the delivery history that the queue reports.
 pub fn read(
     world: &Shared,
     engine: &Engine<Mortal, SimulatedStore>,
@@ -129,7 +129,7 @@ pub fn read(
     }))
 }
 
-/// Takes commands with what is known of their past.
+/// Takes commands with their delivery history.
 pub fn read_commands(
     world: &Shared,
     engine: &Engine<Mortal, SimulatedStore>,
@@ -145,7 +145,7 @@ pub fn read_commands(
     }))
 }
 
-/// Tells the caller what has become of a command.
+/// Replies to the caller with the result of a command.
 pub fn answer(world: &Shared, given: &Given, decided: CommandResult) {
     with(world, |world| {
         world.note(|| format!("answers {} with {decided:?}", given.request.id));
@@ -167,7 +167,7 @@ pub fn answer(world: &Shared, given: &Given, decided: CommandResult) {
     });
 }
 
-/// Two owners meet each other now and then, but not forty times in a row: a conflict that never ends is a mistake.
+/// Two owners conflict now and then, but not forty times in a row: a conflict that never ends is a bug.
 fn contended(world: &Shared, error: Option<StoreError>) {
     if let Some(StoreError::Unavailable { detail, .. }) = error
         && detail.contains("in a row")
@@ -176,7 +176,6 @@ fn contended(world: &Shared, error: Option<StoreError>) {
     }
 }
 
-/// A relay.
 pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
     Box::pin(async move {
         let limits = limits(&world);
@@ -187,7 +186,7 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
         let mut refused = relay::RefusedRows::default();
         loop {
             step().await;
-            // A store that fails is tried again.
+            // A failed store is retried.
             let _ = relay::relay_once(
                 &store,
                 &outlet,
@@ -203,12 +202,12 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
 /// No backoff of the engine or the relay is longer.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Returns whether an operator replays a dead letter. Not one that may have been applied before its id was pruned.
+/// Returns whether an operator replays a dead letter. Excludes one that may have been applied before its id was pruned.
 pub fn may_replay(world: &Shared, dead: &DeadLetter) -> bool {
     dead.reason != "too old to tell" || !with(world, |world| world.shape.jumps)
 }
 
-/// Prunes by the clock, without asking how it runs, and makes due what it has put off too far.
+/// Prunes by the clock without checking it, and makes rows due that were deferred too far.
 pub fn housekeeper(world: Shared, store: SimulatedStore) -> Actor {
     Box::pin(async move {
         let limits = Limits::default();
@@ -223,7 +222,7 @@ pub fn housekeeper(world: Shared, store: SimulatedStore) -> Actor {
     })
 }
 
-/// An operator, who replays, skips, does both at once to the same dead letter, and now and then steps over a gap.
+/// An operator, who replays, skips, does both at once to the same dead letter, and now and then skips a gap.
 pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
     Box::pin(async move {
         loop {
@@ -259,7 +258,7 @@ async fn step_over_a_gap(world: &Shared, store: &SimulatedStore) -> Result<(), O
     operate::skip_gap(store, &gap.stream, gap.from, gap.to, now(world)).await
 }
 
-/// Replay and skip at once: exactly one wins, and the other is told that it was settled already.
+/// Replays and skips at once: exactly one wins, and the other learns that the dead letter is already resolved.
 async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadLetter, dice: super::dice::Dice) {
     let at = now(world);
     let replay: Actor<Result<(), OperateError>> = Box::pin({
@@ -278,8 +277,8 @@ async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadLetter, dice: s
         let failed = [&replay, &skip]
             .iter()
             .any(|r| matches!(r, Err(OperateError::Store(_))));
-        // There is one operator, so nobody else can have settled it; only the store's failing leaves it open who has won.
-        // What waits for another stream can be skipped, and may come to something by itself meanwhile.
+        // There is one operator, so no other can have resolved it. Only a failure of the store leaves the winner open.
+        // A dead letter that waits for another stream can be skipped, and may be applied by itself meanwhile.
         let expected = usize::from(was_open)..=1;
         if !expected.contains(&won) && !failed {
             let id = &dead.id;

@@ -1,4 +1,5 @@
-//! Commands on their way: asked, handed to an owner, lost with its channel and handed out again, asked anew under the same id.
+//! Commands on their way: sent, delivered to an owner, lost with its channel and redelivered, sent again under the same
+//! id.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,28 +12,28 @@ use doorstep_runtime::CommandResult;
 use super::{dice::Dice, input::ACCOUNTS};
 use crate::ledger::{Bid, Move, Order, order};
 
-/// How long a caller waits.
+/// The time that a caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A command that an owner was given.
+/// A command that was delivered to an owner.
 #[derive(Debug, Clone)]
 pub struct Given {
-    /// Its place among all that are ever asked.
+    /// Its index among all commands.
     pub number: usize,
     pub request: Request,
     pub redelivered: bool,
-    /// Of the channel by which it was given, and by which alone it can be answered.
+    /// The channel of its delivery, the only one that accepts its reply.
     channel: u64,
 }
 
 pub struct Desk {
-    /// All that is ever asked: several may have one id, with different contents.
+    /// All commands: several may have one id, with different contents.
     pub orders: Vec<Request>,
-    /// Those that were not asked yet.
+    /// The commands that were not sent yet.
     to_ask: VecDeque<usize>,
-    /// What has come back, for each.
+    /// The results that came back, for each command.
     pub answers: BTreeMap<usize, Vec<RequestResult>>,
-    /// Replies from before everything was asked for once more.
+    /// The replies from before everything was sent once more.
     pub replies: BTreeMap<usize, Vec<RequestResult>>,
     ready: VecDeque<Given>,
     given: Vec<(usize, Given)>,
@@ -40,14 +41,14 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Commands, each under an id of its own if `unique`.
+    /// Creates commands, each under an id of its own if `unique`.
     pub fn new(dice: &mut Dice, now: Timestamp, most: usize, unique: bool) -> Self {
         let mut orders = Vec::new();
         for id in 0..dice.below(most + 1) {
             let id = format!("command-{id}");
             let account = *dice.pick(&ACCOUNTS);
             orders.push(order(&id, now, account, bid(dice)));
-            // Somebody uses an id twice.
+            // A client uses an id twice.
             if dice.one_in(8) && !unique {
                 orders.push(order(&id, now, account, Bid::Deposit(100)));
             }
@@ -63,7 +64,7 @@ impl Desk {
         }
     }
 
-    /// Asks something new, or, which happens as often, something again while nobody knows what has become of it.
+    /// Sends a new command or, equally often, repeats one whose result is unknown.
     pub fn ask(&mut self, dice: &mut Dice, now: Timestamp) {
         let asked = self.orders.len() - self.to_ask.len();
         if asked > 0 && dice.one_in(2) {
@@ -73,7 +74,8 @@ impl Desk {
         }
     }
 
-    /// From here on everything is asked for once more: what was refused may be obeyed by now, and replies must be what they were.
+    /// Starts over: from here on every command is sent once more. Rejected ones may be executed by now, and replies
+    /// must be the same.
     pub fn begin_anew(&mut self) {
         for (number, answers) in std::mem::take(&mut self.answers) {
             let replies = answers.into_iter().filter(Result::is_ok);
@@ -81,7 +83,7 @@ impl Desk {
         }
     }
 
-    /// Asks all that nobody has asked yet, and all that has no answer for good since then.
+    /// Sends all commands that were not sent yet, and all that have no final result since the start over.
     pub fn ask_the_rest(&mut self, now: Timestamp) -> bool {
         if !self.ready.is_empty() || !self.given.is_empty() {
             return false;
@@ -107,7 +109,7 @@ impl Desk {
         });
     }
 
-    /// Gives an owner at most so many.
+    /// Delivers at most this many commands to an owner.
     pub fn take(&mut self, owner: usize, most: usize) -> Vec<Given> {
         let mut taken = Vec::new();
         while taken.len() < most
@@ -120,7 +122,7 @@ impl Desk {
         taken
     }
 
-    /// An owner answers. What its channel was given comes to somebody only while that channel lives.
+    /// Takes an owner's reply. It reaches the caller only while the channel of the delivery is open.
     pub fn answer(&mut self, given: &Given, decided: CommandResult) {
         let is_it = |of: &Given| {
             of.channel == given.channel && of.request.deadline == given.request.deadline
@@ -136,7 +138,7 @@ impl Desk {
         }
     }
 
-    /// The channel of an owner dies: what was not answered is handed out again.
+    /// Closes an owner's channel: commands without a reply are delivered again.
     pub fn cut(&mut self, owner: usize) {
         self.channels[owner] += 2;
         let (lost, kept): (Vec<_>, _) = std::mem::take(&mut self.given)
@@ -149,18 +151,18 @@ impl Desk {
         }
     }
 
-    /// What was asked.
+    /// Returns the content of a command.
     pub fn bid(&self, number: usize) -> Order {
         serde_json::from_slice(&self.orders[number].data).unwrap()
     }
 
-    /// Whether this, or another one under its id, asks that.
+    /// Returns whether this command, or another one under its id, has this content.
     pub fn is_under_one_id_with(&self, number: usize, bid: &Bid) -> bool {
         let id = &self.orders[number].id;
         (0..self.orders.len()).any(|n| self.orders[n].id == *id && self.bid(n).bid == *bid)
     }
 
-    /// What was obeyed under this id: the one that was replied to.
+    /// Returns the command executed under this id: the one that was replied to.
     pub fn obeyed(&self, id: &str) -> Option<Order> {
         let is_it = |number: &usize| {
             let answers = self.answers.get(number);

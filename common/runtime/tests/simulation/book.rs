@@ -1,4 +1,4 @@
-//! What has happened, noted at the commits themselves: an operator who crashes does not know what he has done, the book does.
+//! A record of all commits: an operator who crashes does not know his own results, this record does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ use doorstep_store::{
 
 #[derive(Debug, Default)]
 pub struct Book {
-    /// Events with a sequence that an operator has stepped over, alone or in a gap.
+    /// Events with a sequence that an operator has skipped, alone or in a gap.
     pub skipped: BTreeSet<(StreamKey, u64)>,
-    /// The ids of dead letters' events that an operator has skipped, whether they had a place or not.
+    /// The ids of dead letters' events that an operator has skipped, with or without a position.
     pub skipped_ids: BTreeSet<(String, EventId)>,
     /// The events of those dead letters.
     pub skipped_events: Vec<Event>,
-    /// Every dead letter ever made, and how often it was made.
+    /// Every dead letter ever made, with the number of times.
     pub dead: BTreeMap<DeadLetterId, (DeadLetter, usize)>,
-    /// The tallies of all commits, summed up.
+    /// The sum of the tallies of all commits.
     pub tally: EventCounts,
-    /// What must not have happened, and did.
+    /// The violations of invariants.
     pub violations: Vec<String>,
-    /// How often each thing happened that a schedule is to bring about.
+    /// The occurrences of each situation that schedules must cause.
     pub counts: BTreeMap<String, usize>,
 }
 
@@ -31,7 +31,7 @@ impl Book {
         *self.counts.entry(what.to_owned()).or_default() += 1;
     }
 
-    /// Notes a commit.
+    /// Records a commit.
     pub fn committed(
         &mut self,
         changes: &WriteSet,
@@ -44,7 +44,7 @@ impl Book {
             return;
         }
         for (dead, fate) in settled {
-            // Only an operator settles what is open, and only an operator counts something as skipped.
+            // Only an operator resolves an open dead letter, and only an operator counts one as skipped.
             let by_operator = dead.status == DeadLetterStatus::Open || changes.counts.skipped > 0;
             if fate == Resolution::Gone && by_operator {
                 self.count("skip");
@@ -89,7 +89,7 @@ impl Book {
         self.tally.replayed += changes.counts.replayed;
     }
 
-    /// Counts what a schedule is to bring about, so that a test can see that it does.
+    /// Counts the situations that schedules must cause, so that a test can check that they occur.
     fn count_all(&mut self, changes: &WriteSet) {
         for (_, _, fate) in &changes.resolve {
             if *fate == Resolution::Awaiting {

@@ -1,4 +1,4 @@
-//! What must hold: at each settlement, and when everything is drained.
+//! The invariants: checked at each ack, and after draining.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::ledger::{self, Account, Bid, Move, Told};
 
-/// Nothing is settled before it is applied, held, dead or dropped for good, in the store.
+/// No delivery is acked before its event is durably applied, deferred, dead-lettered or dropped.
 pub fn settled(world: &mut World, messages: &[Message]) {
     for message in messages {
         if let Err(why) = durable(world, &message.incoming) {
@@ -92,7 +92,7 @@ fn is_dead(world: &World, event: &Event) -> bool {
         .any(|dead| dead.event.as_ref().is_some_and(|e| e.id == event.id))
 }
 
-/// Everything is drained: whatever happened, this is how it must have ended.
+/// Checks the final state after draining, after any course of events.
 pub fn drained(world: &World) -> Vec<String> {
     let mut wrong = world.book.violations.clone();
     let accounts: BTreeMap<_, _> = finish(ledger::accounts(&world.store)).into_iter().collect();
@@ -139,7 +139,7 @@ fn entries<'a>(accounts: &'a Accounts, account: &str) -> &'a [String] {
     accounts.get(account).map_or(&[], |a| &a.entries)
 }
 
-/// Every event of each stream was applied once and in its order, but for those stepped over.
+/// Every event of each stream was applied once and in order, except the skipped ones.
 fn streams(world: &World, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     for (key, meant) in &world.input.streams {
@@ -176,7 +176,7 @@ fn expected_times(meant: &Meant, skipped: bool) -> usize {
     usize::from(!skipped && meant.form == Form::Sound && !kills_or_poisons(&meant.fact))
 }
 
-/// Whether it can never be applied.
+/// Returns whether it can never be applied.
 fn kills_or_poisons(fact: &Move) -> bool {
     matches!(fact, Move::Poison | Move::Kill)
 }
@@ -204,7 +204,7 @@ fn loose(world: &World, accounts: &Accounts) -> Vec<String> {
             .skipped_ids
             .iter()
             .any(|(source, _)| *source == loose.source);
-        // One that comes again after its id was pruned is a dead letter as well.
+        // An event redelivered after its id was pruned is a dead letter as well.
         let twice_told = world.shape.jumps && times == 1;
         if times + usize::from(skipped && !twice_told) != 1 {
             wrong.push(format!(
@@ -215,7 +215,7 @@ fn loose(world: &World, accounts: &Accounts) -> Vec<String> {
     wrong
 }
 
-/// What was meant by an entry of an account.
+/// Returns the fact behind an entry of an account.
 fn fact<'a>(world: &'a World, account: &str, entry: &str) -> Option<&'a Move> {
     let (source, number) = entry.split_once(' ')?;
     let number: u64 = number.parse().ok()?;
@@ -231,7 +231,7 @@ fn fact<'a>(world: &'a World, account: &str, entry: &str) -> Option<&'a Move> {
     }
 }
 
-/// The states are what the applied events make of them: sums agree, nothing was applied before what it waits for.
+/// The states follow from the applied events: sums agree, and no event was applied before the one that it waits for.
 fn states(world: &World, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut balances: BTreeMap<&str, i64> = BTreeMap::new();
@@ -295,7 +295,7 @@ fn states(world: &World, accounts: &Accounts) -> Vec<String> {
     wrong
 }
 
-/// What was emitted has come to the broker: numbered without gaps, one content to an id, one event to each that told.
+/// The broker has every emitted event: numbered without gaps, one content per id, one event per cause.
 fn emitted(world: &World, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut contents: BTreeMap<(String, String), &Event> = BTreeMap::new();
@@ -356,7 +356,7 @@ fn emitted(world: &World, accounts: &Accounts) -> Vec<String> {
     wrong
 }
 
-/// Each refusal is one dead letter.
+/// Each rejection is one dead letter.
 fn dead_letters(world: &World) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, (_, times)) in &world.book.dead {
@@ -371,7 +371,7 @@ fn dead_letters(world: &World) -> Vec<String> {
             .event
             .as_ref()
             .is_some_and(|event| serde_json::from_slice(&event.data).ok() == Some(Move::Kill));
-        // A process that is crashed from outside while it tries an event alone dies of that event, as far as anybody can tell.
+        // If a process is crashed from outside while it tries an event alone, the event counts as the cause.
         if dead.reason == "poison" && !kills && !world.shape.crashes {
             wrong.push(format!("innocent, and yet it was condemned: {dead:?}"));
         }

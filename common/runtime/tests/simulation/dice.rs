@@ -1,4 +1,4 @@
-//! Randomness that is the same for the same seed, on every machine and with every version of every library.
+//! Random numbers that depend on the seed alone, on every machine and with every version of every library.
 
 /// A generator of numbers (SplitMix64).
 #[derive(Debug, Clone)]
@@ -9,7 +9,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// Dice of their own for a part of the world, so that its throws do not shift those of the others.
+    /// Returns a generator for a part of the world, so that its numbers do not shift those of the others.
     pub fn fork(&mut self) -> Self {
         Self(self.next())
     }
@@ -22,27 +22,27 @@ impl Dice {
         x ^ (x >> 31)
     }
 
-    /// A number below this one.
+    /// Returns a number below this one.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
-    /// A number from `low` to `high`.
+    /// Returns a number from `low` to `high`.
     pub fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
 
-    /// True once in so many throws.
+    /// Returns true once in this many throws.
     pub fn one_in(&mut self, throws: usize) -> bool {
         self.below(throws) == 0
     }
 
-    /// A number from 0 to 1.
+    /// Returns a number from 0 to 1.
     pub fn fraction(&mut self) -> f64 {
         self.below(1_001) as f64 / 1_000.0
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }

@@ -1,4 +1,4 @@
-//! The scenes in which two programs meet on one stream, one dead letter, one entity - in every order of their steps.
+//! Scenes in which two programs meet on one stream, dead letter or entity, in every order of their steps.
 
 use doorstep_event::{Event, EventType, Sender};
 use doorstep_runtime::{
@@ -14,7 +14,7 @@ use super::{
     stepped::{Bug, Steps},
 };
 
-/// As always, but that an engine is started so often here that it must not take much memory.
+/// Returns the defaults, with a small cache: a scene starts very many engines.
 fn limits() -> Limits {
     Limits {
         remembered_rows: 16,
@@ -22,7 +22,7 @@ fn limits() -> Limits {
     }
 }
 
-/// An owner that works one batch.
+/// An owner that processes one batch.
 fn works(batch: Vec<InboundMessage>) -> Role {
     Box::new(move |play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
@@ -33,7 +33,7 @@ fn works(batch: Vec<InboundMessage>) -> Role {
     })
 }
 
-/// An owner that works what is due, once.
+/// An owner that processes due events, once.
 fn works_due() -> Role {
     Box::new(|play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
@@ -43,7 +43,7 @@ fn works_due() -> Role {
     })
 }
 
-/// An operator who replays the dead letter that is there.
+/// An operator who replays the only dead letter.
 fn replays(name: &'static str) -> Role {
     Box::new(move |play| {
         let (id, store, heard) = (dead_id(play), play.store.clone(), play.heard.clone());
@@ -54,7 +54,7 @@ fn replays(name: &'static str) -> Role {
     })
 }
 
-/// An operator who skips the dead letter that is there.
+/// An operator who skips the only dead letter.
 fn skips(name: &'static str) -> Role {
     Box::new(move |play| {
         let (id, store, heard) = (dead_id(play), play.store.clone(), play.heard.clone());
@@ -65,7 +65,8 @@ fn skips(name: &'static str) -> Role {
     })
 }
 
-/// The id of the one dead letter, or that of one which is gone: an operator who starts anew names the one he has always meant.
+/// Returns the id of the only dead letter, or that of a deleted one: an operator who starts anew names the same one
+/// again.
 fn dead_id(play: &Play) -> doorstep_store::DeadLetterId {
     let dead = finish(play.memory.dead_letters(DeadLetterFilter::All, None, 2)).unwrap();
     dead.into_iter().next().map_or_else(
@@ -86,7 +87,7 @@ fn shop(sequence: u64, fact: Move) -> InboundMessage {
     delivery(event("shop", "account/a", sequence, &fact))
 }
 
-/// Works a batch before the scene begins, an hour ago: what it puts off is due when the scene begins.
+/// Processes a batch an hour before the scene begins: its deferred events are due at the beginning.
 fn worked_before(play: &Play, batch: Vec<InboundMessage>) {
     let mut engine = Engine::new(Ledger, play.memory.clone(), limits());
     let mut batch = engine.read_batch(batch);
@@ -98,7 +99,8 @@ fn nothing() -> Setting {
     Box::new(|_| {})
 }
 
-/// A new owner works what is due until nothing is. The clock stands still: nothing may have to wait for a backoff, or for a sweep.
+/// Processes due events with a new owner until there are none. The clock is frozen: no event may have to wait for a
+/// backoff or a sweep.
 fn work_what_is_due(play: &Play) {
     let mut engine = Engine::new(Ledger, play.store.clone(), limits());
     for _ in 0..100 {
@@ -109,7 +111,7 @@ fn work_what_is_due(play: &Play) {
     panic!("there is always something due");
 }
 
-/// What is due is worked, and then these entries are there, and nothing is left over.
+/// Processes due events, then checks that these entries are there and nothing is left over.
 fn ends_with(account: &'static str, allowed: &[&[&str]]) -> Ending {
     let allowed: Vec<Vec<String>> = allowed
         .iter()
@@ -129,7 +131,7 @@ fn ends_with(account: &'static str, allowed: &[&[&str]]) -> Ending {
     })
 }
 
-/// Plays a scene with two actors, once with a crash at every step, and says in how many orders.
+/// Plays a scene with two actors, once with a crash at every step, and prints the number of orders.
 #[track_caller]
 fn play(actors: Vec<Role>, set: Setting, end: Ending) {
     let mut scene = Scene {
@@ -145,12 +147,12 @@ fn play(actors: Vec<Role>, set: Setting, end: Ending) {
     scene.steps = Steps::Before;
     let with_crashes = scene.play_all().unwrap();
     println!("{orders} orders, {with_crashes} with a crash");
-    // Two actors that read and commit, with a step before and after each, cannot do it in fewer.
+    // Two actors that read and commit, with a step before and after each, have no fewer orders.
     assert!(orders >= 252 && with_crashes >= 252);
 }
 
 #[test]
-fn a_holds_the_successor_while_b_applies_the_predecessor() {
+fn one_defers_while_another_applies_the_predecessor() {
     play(
         vec![
             works(vec![shop(2, Move::Add(1))]),
@@ -162,7 +164,7 @@ fn a_holds_the_successor_while_b_applies_the_predecessor() {
 }
 
 #[test]
-fn a_holds_the_successor_while_b_applies_the_predecessor_of_a_stream_that_is_known() {
+fn one_defers_while_another_applies_a_cached_predecessor() {
     play(
         vec![
             works(vec![shop(3, Move::Add(1))]),
@@ -174,7 +176,7 @@ fn a_holds_the_successor_while_b_applies_the_predecessor_of_a_stream_that_is_kno
 }
 
 #[test]
-fn a_holds_the_successor_while_b_passes_a_predecessor_that_touches_no_entity() {
+fn one_defers_while_another_ignores_the_predecessor() {
     let mut ignored = event("shop", "account/a", 1, &Move::Add(1));
     ignored.event_type = EventType::new("account.ignored.v1").unwrap();
     play(
@@ -188,7 +190,7 @@ fn a_holds_the_successor_while_b_passes_a_predecessor_that_touches_no_entity() {
 }
 
 #[test]
-fn a_holds_the_successor_while_b_applies_what_is_held_before_it() {
+fn one_defers_while_another_applies_deferred_predecessors() {
     play(
         vec![
             works(vec![shop(3, Move::Add(1))]),
@@ -199,7 +201,7 @@ fn a_holds_the_successor_while_b_applies_what_is_held_before_it() {
     );
 }
 
-/// The stream is blocked by its first event, holds the second, and goes on when the operator has skipped.
+/// The stream is blocked by its first event, defers the second, and continues once the operator has skipped.
 fn ends_blocked_until_skipped() -> Ending {
     Box::new(|play| {
         work_what_is_due(play);
@@ -214,8 +216,8 @@ fn ends_blocked_until_skipped() -> Ending {
     })
 }
 
-/// Two owners who only look at an account that is there do not meet on it, nor on a source that is known: the stream alone has to tell
-/// them of each other.
+/// Two owners that only read an existing account do not conflict on it, nor on a known source: the conflict has to come
+/// from the stream alone.
 fn an_account_that_is_there() -> Setting {
     Box::new(|play| {
         let first = event("web", "account/a", 1, &Move::Add(1));
@@ -225,7 +227,7 @@ fn an_account_that_is_there() -> Setting {
 }
 
 #[test]
-fn a_holds_the_successor_while_b_buries_the_predecessor() {
+fn one_defers_while_another_dead_letters_the_predecessor() {
     play(
         vec![
             works(vec![shop(2, Move::Add(1))]),
@@ -237,7 +239,7 @@ fn a_holds_the_successor_while_b_buries_the_predecessor() {
 }
 
 #[test]
-fn every_order_of_steps_finds_a_store_that_ignores_the_versions_of_streams() {
+fn every_order_finds_ignored_stream_versions() {
     let scene = Scene {
         set: an_account_that_is_there(),
         actors: vec![
@@ -254,7 +256,7 @@ fn every_order_of_steps_finds_a_store_that_ignores_the_versions_of_streams() {
 }
 
 #[test]
-fn two_owners_work_the_same_deliveries() {
+fn owners_process_the_same_deliveries() {
     let mut loose = event("web", "account/a", 1, &Move::Add(1));
     loose.sequence = None;
     loose.time = Some(at());
@@ -279,7 +281,7 @@ fn two_owners_work_the_same_deliveries() {
 }
 
 #[test]
-fn two_owners_bury_the_same_deliveries() {
+fn owners_dead_letter_the_same_deliveries() {
     let unreadable = InboundMessage::Unreadable {
         body: "rubbish".into(),
         headers: String::new(),
@@ -315,7 +317,7 @@ fn two_owners_bury_the_same_deliveries() {
 }
 
 #[test]
-fn two_owners_move_amounts_between_the_same_accounts() {
+fn owners_move_amounts_between_the_same_accounts() {
     let there = event("shop", "account/a", 1, &Move::MoveTo("account/b".into(), 5));
     let back = event("shop", "account/b", 1, &Move::MoveTo("account/a".into(), 3));
     play(
@@ -332,7 +334,7 @@ fn two_owners_move_amounts_between_the_same_accounts() {
 }
 
 #[test]
-fn two_owners_emit_on_the_same_subject() {
+fn owners_emit_on_the_same_subject() {
     let tell = |source| vec![delivery(event(source, "account/a", 1, &Move::Tell))];
     play(
         vec![works(tell("shop")), works(tell("web"))],
@@ -354,7 +356,7 @@ fn two_owners_emit_on_the_same_subject() {
 }
 
 #[test]
-fn a_puts_off_an_event_while_b_brings_what_it_awaits() {
+fn one_defers_while_another_changes_its_entity() {
     let mut loose = event("pay", "account/a", 1, &Move::AfterOpen);
     loose.sequence = None;
     loose.time = Some(at());
@@ -370,7 +372,7 @@ fn a_puts_off_an_event_while_b_brings_what_it_awaits() {
             nothing(),
             end(),
         );
-        // The same where it was put off before, and falls due by time just now.
+        // The same with an event deferred earlier that falls due just now.
         let held = awaiting.clone();
         play(
             vec![works_due(), works(vec![shop(1, Move::Open)])],
@@ -381,7 +383,7 @@ fn a_puts_off_an_event_while_b_brings_what_it_awaits() {
 }
 
 #[test]
-fn every_order_of_steps_finds_a_store_that_forgets_what_awaits_an_entity() {
+fn every_order_finds_forgotten_waiting_events() {
     let scene = Scene {
         set: nothing(),
         actors: vec![
@@ -402,7 +404,7 @@ fn every_order_of_steps_finds_a_store_that_forgets_what_awaits_an_entity() {
     println!("{wrong}");
 }
 
-/// An account whose first event is dead and could now be applied, and whose second is held behind it.
+/// An account whose first event is a dead letter that could now be applied, and whose second is deferred behind it.
 fn a_mended_dead_letter() -> Setting {
     Box::new(|play| {
         let batch = vec![
@@ -414,7 +416,8 @@ fn a_mended_dead_letter() -> Setting {
     })
 }
 
-/// Exactly one operator has won, the other has heard that it was settled already, and what the winner wanted has come about.
+/// Exactly one operator has won, the other has learnt that the dead letter is already resolved, and the winner's change
+/// is there.
 fn ends_with_one_winner() -> Ending {
     Box::new(|play| {
         let heard = play.heard.lock().unwrap().clone();
@@ -443,7 +446,7 @@ fn either_way() -> Ending {
     )
 }
 
-/// Plays two operators in every order; with crashes they may not know who has won, but it is one of them all the same.
+/// Plays two operators in every order. With crashes they may not know the winner, but there is exactly one.
 #[track_caller]
 fn play_operators(actors: fn() -> Vec<Role>) {
     let scene = |crashes, end| Scene {
@@ -465,22 +468,22 @@ fn play_operators(actors: fn() -> Vec<Role>) {
 }
 
 #[test]
-fn of_a_replay_and_a_skip_at_once_one_wins_and_the_other_is_told() {
+fn concurrent_replay_and_skip_have_one_winner() {
     play_operators(|| vec![replays("replay"), skips("skip")]);
 }
 
 #[test]
-fn of_two_replays_at_once_one_wins_and_the_other_is_told() {
+fn concurrent_replays_have_one_winner() {
     play_operators(|| vec![replays("replay"), replays("replay")]);
 }
 
 #[test]
-fn of_two_skips_at_once_one_wins_and_the_other_is_told() {
+fn concurrent_skips_have_one_winner() {
     play_operators(|| vec![skips("skip"), skips("skip")]);
 }
 
 #[test]
-fn an_operator_wins_also_while_an_owner_works_the_stream() {
+fn operator_wins_against_a_working_owner() {
     let delivers: fn() -> Role = || {
         let duplicate = shop(1, Move::PoisonUntilFixed);
         works(vec![duplicate, shop(3, Move::Add(1))])
@@ -509,7 +512,7 @@ fn an_operator_wins_also_while_an_owner_works_the_stream() {
     }
 }
 
-/// An owner that works one batch, and whose clock is then ten days ahead and prunes by that.
+/// An owner that processes one batch, whose clock is then ten days ahead and prunes by that.
 fn works_and_prunes(batch: Vec<InboundMessage>) -> Role {
     Box::new(move |play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
@@ -526,7 +529,7 @@ fn works_and_prunes(batch: Vec<InboundMessage>) -> Role {
 }
 
 #[test]
-fn an_event_that_comes_again_while_its_id_is_pruned_is_applied_once() {
+fn redelivery_while_its_id_is_pruned_applies_once() {
     let loose = || {
         let mut event = event("shop", "account/a", 1, &Move::Add(1));
         event.sequence = None;
@@ -551,7 +554,7 @@ fn an_event_that_comes_again_while_its_id_is_pruned_is_applied_once() {
     scene(Bug::ForgetsPruning).play_all().unwrap_err();
 }
 
-/// An owner that works events that a process may have died of, and whose clock is then ten days ahead and prunes trials by that.
+/// An owner that processes poison candidates, whose clock is then ten days ahead and prunes crash counts by that.
 fn works_suspects_and_prunes(batch: Vec<InboundMessage>) -> Role {
     Box::new(move |play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
@@ -574,7 +577,7 @@ fn works_suspects_and_prunes(batch: Vec<InboundMessage>) -> Role {
 }
 
 #[test]
-fn an_event_whose_trials_are_pruned_while_it_is_tried_is_applied_once() {
+fn pruning_crash_counts_during_an_attempt_applies_once() {
     let loose = || {
         let mut event = event("shop", "account/a", 1, &Move::Add(1));
         event.sequence = None;

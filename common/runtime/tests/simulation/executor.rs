@@ -1,4 +1,5 @@
-//! Actors, and who moves next. An actor is a future that is polled by nobody but the scheduler; every poll takes it to its next step.
+//! Actors and their scheduling. An actor is a future that only the scheduler polls; every poll takes it to its next
+//! step.
 
 use std::{
     future::Future,
@@ -8,10 +9,10 @@ use std::{
 
 use super::dice::Dice;
 
-/// A program that is running: an owner of the queue, a relay, an operator. Dropping it is a crash.
+/// A running program: an owner of the queue, a relay, an operator. Dropping it is a crash.
 pub type Actor<T = ()> = Pin<Box<dyn Future<Output = T>>>;
 
-/// A moment at which any other actor may move, and at which this one may crash.
+/// Yields: any other actor may move here, and this one may crash.
 pub fn step() -> Step {
     Step { waited: false }
 }
@@ -33,7 +34,7 @@ impl Future for Step {
     }
 }
 
-/// Lets an actor move up to its next step. Returns what it has come to, once it has ended.
+/// Lets an actor move to its next step. Returns its output once it has ended.
 pub fn advance<T>(actor: &mut Actor<T>) -> Option<T> {
     let mut context = Context::from_waker(Waker::noop());
     match actor.as_mut().poll(&mut context) {
@@ -55,7 +56,7 @@ pub fn finish<T>(actor: impl Future<Output = T>) -> T {
     panic!("the actor does not end");
 }
 
-/// Two actors in one program, of which a random one moves at each step.
+/// Runs two actors in one program, of which a random one moves at each step.
 pub async fn race<A, B>(mut dice: Dice, a: Actor<A>, b: Actor<B>) -> (A, B) {
     let (mut a, mut b) = (Racer::Running(a), Racer::Running(b));
     loop {

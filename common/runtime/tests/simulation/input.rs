@@ -1,4 +1,5 @@
-//! What is published: several sources and subjects, duplicates, disorder, gaps that are filled late, and every kind of trouble.
+//! The published messages: several sources and subjects, duplicates, disorder, gaps that are filled late, and every
+//! kind of failure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::ledger::{self, Move};
 pub const ACCOUNTS: [&str; 3] = ["account/a", "account/b", "account/c"];
 const SOURCES: [&str; 3] = ["shop", "web", "pay"];
 
-/// An event of a stream, as it was meant.
+/// An event of a stream with its intended content.
 #[derive(Debug, Clone)]
 pub struct Meant {
     pub fact: Move,
@@ -24,7 +25,7 @@ pub enum Form {
     Sound,
     /// Of a type that the role knows and does not handle.
     Ignored,
-    /// Its message was spoiled: it takes its place in the stream and can never be applied.
+    /// Its message is invalid: it takes its position in the stream and can never be applied.
     Spoiled,
 }
 
@@ -53,7 +54,7 @@ impl Input {
             to_publish: Vec::new(),
         };
         input.fill_streams(dice, events);
-        // Each message has a place on a line, and is published in the order of the places.
+        // Each message gets a position, and messages are published in the order of positions.
         let mut line: Vec<(usize, InboundMessage)> = Vec::new();
         input.numbered(dice, &mut line);
         input.unnumbered(dice, now, &mut line);
@@ -89,7 +90,7 @@ impl Input {
                 let meant = (0..length).map(|_| Meant::any(dice)).collect();
                 self.streams.insert(ledger::stream(source, account), meant);
             }
-            // Somebody has to open and to mend each account.
+            // Each account needs these two.
             let mut desk = vec![Move::Open, Move::Fix];
             if dice.one_in(2) {
                 desk.swap(0, 1);
@@ -106,7 +107,7 @@ impl Input {
             for (index, meant) in meant.iter().enumerate() {
                 place += dice.between(1, 4);
                 let incoming = meant.incoming(key, index as u64 + 1);
-                // Now and then one is missing until nearly everything else has been worked.
+                // Now and then an event is missing until nearly all others have been processed.
                 let late = if dice.one_in(15) { 200 } else { 0 };
                 if meant.form == Form::Sound && dice.one_in(15) {
                     let contender = contender(incoming.clone());
@@ -162,7 +163,7 @@ impl Input {
     }
 }
 
-/// Another event under the same number, as from a store that was restored without a new source.
+/// Returns another event under the same sequence, as from a store that was restored without a new source.
 fn contender(mut incoming: InboundMessage) -> InboundMessage {
     if let InboundMessage::Event { event, .. } = &mut incoming {
         event.id = EventId::new(format!("{}-again", event.id)).unwrap();

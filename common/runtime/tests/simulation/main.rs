@@ -29,14 +29,14 @@ use shape::{Guard, Settling, Shape};
 use stepped::Bug;
 use world::Honesty;
 
-/// How many schedules are run; more than the usual number where the environment asks for them.
+/// Returns the number of schedules to run; more than usual if the environment asks for them.
 fn how_many(usual: u64) -> u64 {
     let asked = std::env::var("DOORSTEP_SIMULATION_SCHEDULES");
     asked.map_or(usual, |text| text.parse().unwrap())
 }
 
 #[test]
-fn every_schedule_ends_with_each_event_applied_once_and_in_order() {
+fn schedules_apply_each_event_once_in_order() {
     let counts = run_all(0..how_many(700), Shape::of);
     println!("{counts:?}");
     if std::env::var(schedules::SEED).is_err() {
@@ -66,7 +66,7 @@ fn every_schedule_ends_with_each_event_applied_once_and_in_order() {
             "scheduled",
         ] {
             let times = counts.get(what).copied().unwrap_or_default();
-            // Of the rest there is plenty; for this a dead letter must be tried again before what it awaited in vain has come.
+            // The others are frequent; this one needs a replay before the change that the dead letter waited for.
             let least = if what == "replay put off" { 5 } else { 20 };
             assert!(
                 times >= least,
@@ -77,7 +77,7 @@ fn every_schedule_ends_with_each_event_applied_once_and_in_order() {
 }
 
 #[test]
-fn without_faults_too_every_schedule_ends_with_each_event_applied_once_and_in_order() {
+fn faultless_schedules_apply_each_event_once_in_order() {
     run_all(10_000_000..10_000_000 + how_many(500), |seed| Shape {
         crashes: false,
         cuts: false,
@@ -89,11 +89,11 @@ fn without_faults_too_every_schedule_ends_with_each_event_applied_once_and_in_or
     });
 }
 
-/// The schedules have to find every bug of these; a simulation that does not is worth nothing.
+/// Asserts that the schedules find every one of these bugs; otherwise the simulation proves nothing.
 #[track_caller]
 fn finds(bug: impl Fn(Shape) -> Shape) {
     let found = first_failure(0..300, |seed| bug(Shape::of(seed)));
-    // The same seeds end well without the bug, as another test shows.
+    // The same seeds pass without the bug, as another test shows.
     let Some((seed, wrong)) = found else {
         panic!("no schedule has found the bug");
     };
@@ -101,7 +101,7 @@ fn finds(bug: impl Fn(Shape) -> Shape) {
 }
 
 #[test]
-fn where_processes_die_of_events_only_those_events_are_condemned() {
+fn only_crashing_events_become_poison() {
     let counts = run_all(20_000_000..20_000_000 + how_many(500), |seed| Shape {
         crashes: false,
         ..Shape::of(seed)
@@ -112,7 +112,7 @@ fn where_processes_die_of_events_only_those_events_are_condemned() {
 }
 
 #[test]
-fn the_schedules_find_an_engine_that_is_not_told_what_a_process_may_have_died_of() {
+fn schedules_find_an_engine_without_delivery_history() {
     finds(|shape| Shape {
         guard: Guard::NotTold,
         ..shape
@@ -120,7 +120,7 @@ fn the_schedules_find_an_engine_that_is_not_told_what_a_process_may_have_died_of
 }
 
 #[test]
-fn the_schedules_find_an_owner_that_settles_before_the_commit() {
+fn schedules_find_acks_before_the_commit() {
     finds(|shape| Shape {
         settling: Settling::BeforeTheCommit,
         ..shape
@@ -128,7 +128,7 @@ fn the_schedules_find_an_owner_that_settles_before_the_commit() {
 }
 
 #[test]
-fn the_schedules_find_a_store_that_ignores_the_versions_of_streams() {
+fn schedules_find_ignored_stream_versions() {
     finds(|shape| Shape {
         bug: Bug::IgnoresStreamVersions,
         ..shape
@@ -136,7 +136,7 @@ fn the_schedules_find_a_store_that_ignores_the_versions_of_streams() {
 }
 
 #[test]
-fn the_schedules_find_a_store_that_ignores_the_versions_of_entities() {
+fn schedules_find_ignored_entity_versions() {
     finds(|shape| Shape {
         bug: Bug::IgnoresEntityVersions,
         ..shape
@@ -144,7 +144,7 @@ fn the_schedules_find_a_store_that_ignores_the_versions_of_entities() {
 }
 
 #[test]
-fn the_schedules_find_a_store_that_forgets_to_make_the_next_held_event_due() {
+fn schedules_find_a_forgotten_next_event() {
     finds(|shape| Shape {
         bug: Bug::ForgetsNextHeld,
         ..shape
@@ -152,7 +152,7 @@ fn the_schedules_find_a_store_that_forgets_to_make_the_next_held_event_due() {
 }
 
 #[test]
-fn the_schedules_find_a_relay_that_deletes_what_was_not_confirmed() {
+fn schedules_find_a_relay_that_deletes_unconfirmed_rows() {
     finds(|shape| Shape {
         honesty: Honesty::SaysConfirmed,
         ..shape
@@ -160,7 +160,7 @@ fn the_schedules_find_a_relay_that_deletes_what_was_not_confirmed() {
 }
 
 #[test]
-fn the_schedules_find_a_relay_that_takes_what_has_timed_out_for_confirmed() {
+fn schedules_find_a_relay_that_trusts_timeouts() {
     finds(|shape| Shape {
         honesty: Honesty::TimedOutIsConfirmed,
         ..shape
@@ -168,7 +168,7 @@ fn the_schedules_find_a_relay_that_takes_what_has_timed_out_for_confirmed() {
 }
 
 #[test]
-fn the_schedules_find_a_relay_that_takes_what_was_blocked_for_confirmed() {
+fn schedules_find_a_relay_that_trusts_blocked_publishes() {
     finds(|shape| Shape {
         honesty: Honesty::BlockedIsConfirmed,
         ..shape
@@ -176,7 +176,7 @@ fn the_schedules_find_a_relay_that_takes_what_was_blocked_for_confirmed() {
 }
 
 #[test]
-fn the_schedules_find_a_store_that_loses_cursors() {
+fn schedules_find_a_store_that_loses_cursors() {
     finds(|shape| Shape {
         bug: Bug::LosesCursors,
         ..shape
@@ -184,7 +184,7 @@ fn the_schedules_find_a_store_that_loses_cursors() {
 }
 
 #[test]
-fn the_schedules_find_a_store_that_loses_replies() {
+fn schedules_find_a_store_that_loses_replies() {
     finds(|shape| Shape {
         bug: Bug::LosesReplies,
         ..shape
@@ -192,7 +192,7 @@ fn the_schedules_find_a_store_that_loses_replies() {
 }
 
 #[test]
-fn the_schedules_find_a_store_that_lets_scheduled_events_fire_again() {
+fn schedules_find_scheduled_events_that_fire_again() {
     finds(|shape| Shape {
         bug: Bug::KeepsScheduled,
         ..shape
@@ -200,7 +200,7 @@ fn the_schedules_find_a_store_that_lets_scheduled_events_fire_again() {
 }
 
 #[test]
-fn the_schedules_find_an_owner_that_replies_before_the_commit() {
+fn schedules_find_replies_before_the_commit() {
     finds(|shape| Shape {
         bug: Bug::WritesLate,
         ..shape
@@ -208,7 +208,7 @@ fn the_schedules_find_an_owner_that_replies_before_the_commit() {
 }
 
 #[test]
-fn the_schedules_find_a_store_that_loses_seen_ids() {
+fn schedules_find_a_store_that_loses_ids() {
     finds(|shape| Shape {
         bug: Bug::LosesSeenIds,
         ..shape
@@ -216,7 +216,7 @@ fn the_schedules_find_a_store_that_loses_seen_ids() {
 }
 
 #[test]
-fn where_clocks_jump_and_ids_are_pruned_by_them_nothing_is_applied_twice() {
+fn jumping_clocks_let_nothing_be_applied_twice() {
     let counts = run_all(30_000_000..30_000_000 + how_many(500), jumping);
     println!("{counts:?}");
     if std::env::var(schedules::SEED).is_err() {
@@ -227,7 +227,7 @@ fn where_clocks_jump_and_ids_are_pruned_by_them_nothing_is_applied_twice() {
 }
 
 #[test]
-fn the_schedules_find_a_store_that_does_not_tell_what_was_pruned() {
+fn schedules_find_a_store_that_forgets_pruning_times() {
     finds(|shape| Shape {
         bug: Bug::ForgetsPruning,
         ..jumping(shape.seed)

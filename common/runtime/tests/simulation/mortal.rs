@@ -1,4 +1,4 @@
-//! The ledger, but that an event which kills its process ends the actor that has asked about it, and not the simulation.
+//! The ledger, except that an event which crashes its process ends the actor that handles it, and not the simulation.
 
 use std::cell::Cell;
 
@@ -10,21 +10,21 @@ use super::world::{Shared, with};
 use crate::ledger::{Account, Bid, Ledger, Move, Order};
 
 thread_local! {
-    /// Whether the handler that was asked last has ended its process. The actor is on this very thread, at its next step at the latest.
+    /// Set if the last handler call has crashed its process. The actor is on this very thread, and notices at its next
+    /// step.
     static DEAD: Cell<bool> = const { Cell::new(false) };
 }
 
 thread_local! {
-    /// Whether events kill at all in this schedule.
+    /// Set if events may crash processes in this schedule.
     static LETHAL: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Says whether events kill their processes from here on, or are only refused.
+/// Sets whether events crash their processes from here on, or are only rejected.
 pub fn lethal(deaths: bool) {
     LETHAL.set(deaths);
 }
 
-/// The role.
 pub struct Mortal;
 
 impl Role for Mortal {
@@ -85,7 +85,7 @@ impl Role for Mortal {
     }
 }
 
-/// Where the actor would touch the store next. One that has died never does: it waits until somebody buries it.
+/// Waits for ever at the actor's next use of the store if it has crashed: the scheduler drops it.
 pub async fn stop_if_dead(world: &Shared) {
     if DEAD.take() {
         with(world, |world| {

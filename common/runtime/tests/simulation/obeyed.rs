@@ -1,4 +1,4 @@
-//! What must hold of commands and of what they have scheduled, when everything is drained.
+//! The invariants of commands and their scheduled events, checked after draining.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use crate::ledger::{Account, Bid, Move};
 
 type Accounts = BTreeMap<String, Account>;
 
-/// The name of a command's entry without its id.
+/// The prefix of a command's entry, before its id.
 pub const CALLER: &str = "gateway/1 ";
 
-/// Nothing is replied before it is in the store.
+/// No reply is sent before it is in the store.
 pub fn replied(world: &mut World, given: &Given, answer: &RequestResult) {
     let Ok(reply) = answer else { return };
     let request = &given.request;
@@ -32,11 +32,12 @@ pub fn replied(world: &mut World, given: &Given, answer: &RequestResult) {
     }
 }
 
-/// Each command was obeyed once if it was ever replied to, and otherwise never; and whoever has asked has heard the same each time.
+/// Each command was executed once if it was ever replied to, and otherwise never; and its caller has got the same reply
+/// each time.
 pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut replies: BTreeMap<&str, Vec<(usize, &bytes::Bytes)>> = BTreeMap::new();
-    // Whether these were executed before their replies were pruned, no caller hears.
+    // If a reply was pruned, its caller cannot learn whether the command was executed.
     let mut untold = BTreeSet::new();
     for (number, request) in world.desk.orders.iter().enumerate() {
         let bid = world.desk.bid(number).bid;
@@ -50,10 +51,10 @@ pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
             match answer {
                 Ok(reply) => replies.push((number, reply)),
                 Err(refused) if refused.code == Rejection::FAILED => {
-                    // Under its id alone a command is known to kill.
+                    // A crashing command is known by its id alone.
                     let kills = world.desk.is_under_one_id_with(number, &Bid::Kill);
                     let blamed = bid == Bid::Panic || kills;
-                    // A process that is crashed from outside while it tries a command dies of it, as far as anybody can tell.
+                    // If a process is crashed from outside while it tries a command, the command counts as the cause.
                     if !blamed && !world.shape.crashes {
                         wrong.push(format!("innocent, and yet refused: {request:?}"));
                     }
@@ -82,7 +83,8 @@ pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
     wrong
 }
 
-/// What was scheduled on an account has fired once, or was stepped over as a dead letter. Returns what that has added.
+/// Each event scheduled on an account has fired once, or was skipped as a dead letter. Returns the sum of their
+/// amounts.
 pub fn scheduled(world: &World, key: &str, account: &Account) -> Result<i64, String> {
     let fires = |entry: &&String| entry.starts_with("scheduled-");
     let mut fired: Vec<_> = account.entries.iter().filter(fires).collect();

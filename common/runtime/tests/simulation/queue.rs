@@ -1,4 +1,4 @@
-//! The queue: deliveries to several owners at once, with a prefetch and channels that die.
+//! The queue: deliveries to several owners at once, with a prefetch and channels that close.
 
 use std::collections::VecDeque;
 
@@ -11,18 +11,18 @@ pub struct Message {
     pub redelivered: bool,
 }
 
-/// Names one channel of one owner, and no later one.
+/// The id of one channel of one owner, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation(u64);
 
-/// Where unsettled deliveries of a dead channel return to: brokers have done both.
+/// The place to which unacked deliveries of a closed channel return: brokers have done both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Return {
     ToFront,
     ToBack,
 }
 
-/// A settlement on its way to the broker: of everything up to a tag.
+/// An ack on its way to the broker, for all deliveries up to a tag.
 #[derive(Debug, Clone, Copy)]
 struct Settlement {
     owner: usize,
@@ -33,7 +33,7 @@ struct Settlement {
 struct Channel {
     generation: Generation,
     unsettled: VecDeque<(u64, Message)>,
-    /// How many of the unsettled ones the owner has taken out of its buffer.
+    /// The number of unacked deliveries that the owner has taken out of its buffer.
     taken: usize,
 }
 
@@ -89,7 +89,7 @@ impl Queue {
         }
     }
 
-    /// Takes deliveries out of the owner's buffer: never of two channels.
+    /// Takes deliveries out of the owner's buffer, never of two channels.
     pub fn take(&mut self, owner: usize, most: usize) -> Option<(Generation, u64, Vec<Message>)> {
         self.push(owner);
         let channel = &mut self.channels[owner];
@@ -109,7 +109,7 @@ impl Queue {
         ))
     }
 
-    /// Sends a settlement off. It arrives when [`Queue::arrive`] says so.
+    /// Sends an ack. It arrives with [`Queue::arrive`].
     pub fn settle(&mut self, owner: usize, generation: Generation, tag: u64) {
         self.wire.push_back(Settlement {
             owner,
@@ -118,7 +118,7 @@ impl Queue {
         });
     }
 
-    /// The oldest settlement arrives; it is discarded if its channel is no longer open. Returns whether there was one.
+    /// Lets the oldest ack arrive; it is discarded if its channel is no longer open. Returns whether there was one.
     pub fn arrive(&mut self) -> bool {
         let Some(settlement) = self.wire.pop_front() else {
             return false;
@@ -138,7 +138,7 @@ impl Queue {
         true
     }
 
-    /// An owner's channel dies, and it gets another one.
+    /// Closes an owner's channel and opens another one.
     pub fn cut(&mut self, owner: usize, to: Return) {
         let fresh = self.channel();
         let dead = std::mem::replace(&mut self.channels[owner], fresh);
@@ -156,7 +156,7 @@ impl Queue {
         }
     }
 
-    /// Whether nothing is ready, unsettled, or being settled.
+    /// Returns whether no message is ready or unacked, and no ack on its way.
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty()
             && self.wire.is_empty()

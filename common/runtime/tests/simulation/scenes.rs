@@ -1,4 +1,4 @@
-//! Small scenes, played in every order of their actors' steps there is, with a crash at every step.
+//! Small scenes, played in every order of their actors' steps, with a crash at every step.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,17 +20,17 @@ pub fn at() -> Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()
 }
 
-/// One playing of a scene.
+/// One play of a scene.
 pub struct Play {
-    /// The store without steps, to set the scene and to look at its end.
+    /// The store without steps, to set the scene and to check its end.
     pub memory: MemoryStore,
-    /// The store as the actors have it.
+    /// The store as the actors use it.
     pub store: Stepped<MemoryStore>,
-    /// What operators have heard, by their names.
+    /// The results that operators got, by their names.
     pub heard: Heard,
 }
 
-/// What operators have heard, by their names.
+/// The results that operators got, by their names.
 pub type Heard = Arc<Mutex<Vec<(&'static str, Result<(), OperateError>)>>>;
 
 impl Play {
@@ -44,7 +44,7 @@ impl Play {
         }
     }
 
-    /// Who was told to have won.
+    /// Returns the operators whose call succeeded.
     pub fn winners(&self) -> Vec<&'static str> {
         let heard = self.heard.lock().unwrap();
         let won = heard.iter().filter(|(_, result)| result.is_ok());
@@ -72,40 +72,40 @@ fn quiet_world(store: MemoryStore) -> Shared {
     }))
 }
 
-/// Starts an actor. One that has crashed is started anew.
+/// Starts an actor. A crashed one is started anew.
 pub type Role = Box<dyn Fn(&Play) -> Actor>;
 
 /// Sets a scene.
 pub type Setting = Box<dyn Fn(&Play)>;
 
-/// Says what is wrong at the end of a scene.
+/// Checks the end of a scene.
 pub type Ending = Box<dyn Fn(&Play) -> Result<(), String>>;
 
-/// A scene: how it is set, who acts in it, and what must hold at its end.
+/// A scene: its setting, its actors, and the condition at its end.
 pub struct Scene {
     pub set: Setting,
     pub actors: Vec<Role>,
     pub end: Ending,
-    /// How many crashes there may be in one playing.
+    /// The maximum of crashes in one play.
     pub crashes: usize,
     pub steps: Steps,
     pub bug: Bug,
 }
 
-/// What is done next in a playing.
+/// The next action in a play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
     Move(usize),
-    /// An actor that has begun, or has even ended, is lost with all that it has not told anybody, and starts anew.
+    /// A started or even ended actor loses everything that it has not reported, and starts anew.
     Crash(usize),
     End,
 }
 
 impl Scene {
-    /// Plays the scene in every order there is. Returns how many there are.
+    /// Plays the scene in every order. Returns the number of orders.
     ///
     /// # Errors
-    /// The first order that ends wrong, and how.
+    /// The first order with a wrong end, and the reason.
     pub fn play_all(&self) -> Result<usize, String> {
         let mut path: Vec<(usize, usize)> = Vec::new();
         let mut playings = 0;
@@ -113,7 +113,7 @@ impl Scene {
             let played = self.play(&mut path)?;
             playings += 1;
             assert!(playings < 300_000, "the scene is too large: {played:?}");
-            // The next path: the last choice that has an alternative left takes it, all that came after it is forgotten.
+            // The next path: the last choice with an alternative takes it, and all later ones are dropped.
             while let Some((choice, of)) = path.pop() {
                 if choice + 1 < of {
                     path.push((choice + 1, of));
@@ -126,7 +126,8 @@ impl Scene {
         }
     }
 
-    /// Plays along a path, each entry of it being which choice is taken and of how many, and extends it by first choices to the end.
+    /// Plays along a path, whose entries are the choice taken and the number of choices, and extends it by first
+    /// choices to the end.
     fn play(&self, path: &mut Vec<(usize, usize)>) -> Result<Vec<Choice>, String> {
         let play = Play::new(self.bug, self.steps);
         (self.set)(&play);
@@ -159,17 +160,17 @@ impl Scene {
     }
 }
 
-/// The actors of a playing.
+/// The actors of a play.
 struct Cast {
     /// `None` for those that have ended.
     actors: Vec<Option<Actor>>,
     begun: Vec<bool>,
-    /// How many crashes there may still be.
+    /// The number of crashes left.
     crashes: usize,
 }
 
 impl Cast {
-    /// What may be done next; something always may.
+    /// Returns the possible next actions; there is always one.
     fn choices(&self) -> Vec<Choice> {
         let numbers = || 0..self.actors.len();
         let mut choices: Vec<_> = numbers()

@@ -1,4 +1,5 @@
-//! One schedule: a seed decides who moves, who crashes and what fails; then all faults end, what is left is drained, and all is checked.
+//! One schedule: its seed decides the moves, crashes and failures; then all faults end, the rest is drained, and
+//! everything is checked.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,13 +30,13 @@ use super::{
     world::{Shared, SimulatedOutlet, World, now, with},
 };
 
-/// The most that draining may take; a sound engine needs a fraction of it.
+/// The maximum of rounds of draining; a correct engine needs a fraction of it.
 const ROUNDS: usize = 400;
 
-/// Runs a schedule. Returns how often each thing has happened in it.
+/// Runs a schedule. Returns the number of occurrences of each situation.
 ///
 /// # Errors
-/// What was found to be wrong, with the trace if the shape asks for one.
+/// The violations, with the trace if the shape asks for one.
 pub fn run(shape: &Shape) -> Result<BTreeMap<String, usize>, Vec<String>> {
     lethal(shape.deaths);
     let mut dice = Dice::new(shape.seed);
@@ -75,7 +76,7 @@ fn world(shape: &Shape, dice: &mut Dice) -> Shared {
     }))
 }
 
-/// Who there is to move.
+/// The parties that can move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
     Owner(usize),
@@ -226,7 +227,7 @@ fn store(world: &Shared) -> actors::SimulatedStore {
     Stepped::new(memory, world.clone(), bug, Steps::Around)
 }
 
-/// Ends all faults, and lets one owner, one relay and one operator finish what is left. Nobody sweeps.
+/// Ends all faults, and lets one owner, one relay and one operator finish the rest. No sweep runs.
 fn drain(world: &Shared) -> Result<(), String> {
     with(world, |world| {
         world.faulty = false;
@@ -236,9 +237,9 @@ fn drain(world: &Shared) -> Result<(), String> {
         world.queue.cut(1, Return::ToFront);
         world.desk.cut(0);
         world.desk.cut(1);
-        // Whoever has heard nothing, or nothing for certain, asks once more.
+        // Callers without a final result call once more.
         world.desk.begin_anew();
-        // What was still on its way arrives too late.
+        // Acks that are still on their way arrive too late.
         while world.queue.arrive() {}
         while let Some(incoming) = world.input.to_publish.pop() {
             world.queue.publish(incoming);
@@ -273,12 +274,12 @@ struct Drain {
     engine: Engine<Mortal, actors::SimulatedStore>,
     limits: Limits,
     outlet: SimulatedOutlet,
-    /// The ids of events that were given another try.
+    /// The ids of replayed events.
     replayed: BTreeSet<EventId>,
 }
 
 impl Drain {
-    /// Does what can be done now. Returns whether nothing is left.
+    /// Does everything that is possible now. Returns whether nothing is left.
     fn round(&mut self) -> Result<bool, OperateError> {
         while let Some((generation, tag, messages)) =
             with(&self.world, |world| world.queue.take(0, 7))
@@ -342,7 +343,7 @@ impl Drain {
         Ok(false)
     }
 
-    /// Obeys what is asked. Returns whether the process is still there.
+    /// Executes waiting commands. Returns whether the process is still alive.
     fn obey(&mut self) -> Result<bool, OperateError> {
         loop {
             let asked = with(&self.world, |world| world.desk.take(0, 5));
@@ -365,7 +366,7 @@ impl Drain {
         }
     }
 
-    /// The process has died: its deliveries come back, and another one starts.
+    /// Restarts after a crash: its deliveries come back to another process.
     fn start_again(&mut self) {
         with(&self.world, |world| {
             world.queue.cut(0, Return::ToFront);
@@ -375,7 +376,7 @@ impl Drain {
         self.engine = actors::engine(&self.world, self.store.clone(), limits);
     }
 
-    /// Each dead letter gets one more try, now that everything has come; what dies again is skipped.
+    /// Replays each dead letter once, now that everything has come, and skips those that are rejected again.
     fn settle_the_dead(&mut self) -> Result<(), OperateError> {
         for dead in finish(self.store.dead_letters(DeadLetterFilter::All, None, 1_000))? {
             if dead.status != doorstep_store::DeadLetterStatus::Open {
@@ -401,7 +402,7 @@ impl Drain {
     }
 }
 
-/// Lets an actor move until it has ended, or died of an event.
+/// Lets an actor move until it has ended, or was crashed by an event.
 fn survive<T>(world: &Shared, actor: impl Future<Output = T>) -> Option<T> {
     let mut actor = std::pin::pin!(actor);
     let mut context = Context::from_waker(Waker::noop());
@@ -415,7 +416,8 @@ fn survive<T>(world: &Shared, actor: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// Runs schedules from a shape for each of these seeds. Panics at the first that fails, having made it as simple as it can be made.
+/// Runs schedules from a shape for each of these seeds. Panics at the first failure, having simplified it as far as
+/// possible.
 #[track_caller]
 pub fn run_all(
     seeds: std::ops::Range<u64>,
@@ -459,7 +461,7 @@ fn fail(shape: Shape) -> ! {
     );
 }
 
-/// The first of these seeds whose schedule fails, with the first thing that was wrong.
+/// Returns the first of these seeds whose schedule fails, with its first violation.
 pub fn first_failure(
     seeds: std::ops::Range<u64>,
     shape: impl Fn(u64) -> Shape,

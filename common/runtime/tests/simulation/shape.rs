@@ -1,4 +1,4 @@
-//! What a schedule may do. Everything else about it follows from its seed.
+//! The features of a schedule. Everything else about it follows from its seed.
 
 use std::fmt;
 
@@ -7,18 +7,18 @@ use super::{stepped::Bug, world::Honesty};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     pub seed: u64,
-    /// The most events in streams.
+    /// The maximum of events in streams.
     pub events: usize,
-    /// The most commands.
+    /// The maximum of commands.
     pub commands: usize,
-    /// How often somebody moves before what is left is drained.
+    /// The number of moves before the rest is drained.
     pub moves: usize,
     pub crashes: bool,
-    /// Channels die under living owners.
+    /// Channels close under living owners.
     pub cuts: bool,
-    /// Processes die of events: the handler is asked, and nothing comes after that.
+    /// Events crash processes within the handler.
     pub deaths: bool,
-    /// Whether the engine is told what a process may have died of: if not, that is a bug.
+    /// Set if the engine gets the delivery history; without it, the crash guard fails.
     pub guard: Guard,
     /// The store fails.
     pub errors: bool,
@@ -28,21 +28,21 @@ pub struct Shape {
     pub second_relay: bool,
     /// The clock of the role's processes jumps ahead by days and is set right again, and pruning trusts it.
     pub jumps: bool,
-    /// Settling of batches before they are committed: a bug.
+    /// Acks before the commit: a bug.
     pub settling: Settling,
     pub honesty: Honesty,
     pub bug: Bug,
     pub traced: bool,
 }
 
-/// When an owner settles.
+/// The time at which an owner acks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settling {
     AfterTheCommit,
     BeforeTheCommit,
 }
 
-/// Whether the engine is told of redeliveries and of its process's start.
+/// The choice whether the engine knows of redeliveries and of its process's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
     Told,
@@ -50,7 +50,7 @@ pub enum Guard {
 }
 
 impl Shape {
-    /// Everything happens, and nothing has a bug.
+    /// All features, without a bug.
     pub fn of(seed: u64) -> Self {
         // Few events meet each other more often, many reach further.
         let (events, moves) = match seed % 3 {
@@ -80,7 +80,7 @@ impl Shape {
         }
     }
 
-    /// Shapes that are each a little simpler than this one.
+    /// Returns shapes that are each a little simpler than this one.
     pub fn simpler(&self) -> Vec<Self> {
         let mut simpler = Vec::new();
         let switches: [fn(&mut Self) -> &mut bool; 9] = [

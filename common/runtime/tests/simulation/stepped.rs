@@ -1,5 +1,5 @@
-//! A store whose every method takes a step before it does anything and another one after it, so that a crash or another actor can
-//! come between. It may also fail, before or after its effect, and it can be given a bug that the checks have to find.
+//! A store whose every method takes a step before and after its work, so that a crash or another actor can come
+//! between. It may also fail, before or after its effect, and can be given a bug that the checks have to find.
 
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_runtime::Limits;
@@ -16,19 +16,18 @@ use super::{
     world::{Fault, Shared, with},
 };
 
-/// A mistake that a store could have.
+/// A bug that a store could have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Bug {
-    /// None.
     #[default]
     None,
     /// The versions of streams are not compared.
     IgnoresStreamVersions,
     /// The versions of entities are not compared.
     IgnoresEntityVersions,
-    /// What is held next is not made due.
+    /// The deferred event that comes next is not made due.
     ForgetsNextHeld,
-    /// What awaits an entity is not made due when that changes.
+    /// Events that wait for an entity are not made due when that changes.
     ForgetsAwaiting,
     /// A cursor is not written.
     LosesCursors,
@@ -38,16 +37,16 @@ pub enum Bug {
     LosesReplies,
     /// Scheduled events are now and then not released.
     KeepsScheduled,
-    /// What commands have led to is now and then said to be written, and is not.
+    /// Commits of commands are now and then reported as written without being so.
     WritesLate,
-    /// The times up to which ids and replies were pruned are not told.
+    /// The times up to which ids and replies were pruned are not returned.
     ForgetsPruning,
 }
 
-/// Where the steps of an operation are.
+/// The places of an operation's steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Steps {
-    /// Before the operation and after it: a crash may come between its effect and its answer.
+    /// Before the operation and after it: a crash may come between its effect and its result.
     Around,
     /// Before the operation only: enough for every order of operations, and for every crash between two of them.
     Before,
@@ -132,7 +131,7 @@ impl<S: Store> Stepped<S> {
         Ok(commit)
     }
 
-    /// The rows that the changes are about, as they are now.
+    /// Returns the present rows that the changes concern.
     async fn current(&self, changes: &WriteSet) -> Result<ReadResult, StoreError> {
         self.store
             .load(ReadSet {
@@ -192,7 +191,7 @@ impl<S: Store> Stepped<S> {
     }
 }
 
-/// A commit in a line, for whoever reads a trace.
+/// Describes a commit in a line of the trace.
 fn story(changes: &WriteSet, commit: &Commit) -> String {
     let streams: Vec<_> = changes
         .streams

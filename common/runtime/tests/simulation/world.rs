@@ -1,4 +1,5 @@
-//! What surrounds the actors: the clock, the queue, the broker behind the outlet, faults, and the book in which all is noted.
+//! The environment of the actors: the clock, the queue, the broker behind the outbox sink, faults, and the record of
+//! all commits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +12,7 @@ use super::{
     asked::Desk, book::Book, dice::Dice, executor::step, input::Input, queue::Queue, shape::Shape,
 };
 
-/// The world, as actors share it.
+/// The environment, as actors share it.
 pub type Shared = Arc<Mutex<World>>;
 
 pub struct World {
@@ -20,24 +21,24 @@ pub struct World {
     pub ahead: std::time::Duration,
     pub dice: Dice,
     pub shape: Shape,
-    /// Whether faults strike; off while what is left is drained.
+    /// Set while faults strike; off during draining.
     pub faulty: bool,
     pub queue: Queue,
     pub desk: Desk,
     pub book: Book,
-    /// What the broker has got from the outbox, in the order in which it came.
+    /// The messages that the broker got from the outbox, in the order of their arrival.
     pub published: Vec<OutboxKind>,
-    /// The store itself, for looking without taking a step.
+    /// The store itself, for reading without a step.
     pub store: MemoryStore,
     pub input: Input,
-    /// Who moves now, for the trace.
+    /// The party that moves now, for the trace.
     pub moving: String,
     pub trace: Vec<String>,
-    /// Whoever has moved last has died of an event.
+    /// Set if the last move has crashed its process.
     pub died: bool,
 }
 
-/// What can go wrong without anybody crashing.
+/// A failure without a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The store fails and has done nothing.
@@ -46,12 +47,12 @@ pub enum Fault {
     StoreAfter,
 }
 
-/// Looks at the world for a moment. Nothing else runs meanwhile.
+/// Accesses the environment. Nothing else runs meanwhile.
 pub fn with<T>(world: &Shared, look: impl FnOnce(&mut World) -> T) -> T {
     look(&mut world.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The time, as the role's processes have it.
+/// Returns the time of the role's processes.
 pub fn now(world: &Shared) -> Timestamp {
     with(world, |world| world.clock.checked_add(world.ahead).unwrap())
 }
@@ -74,20 +75,21 @@ impl World {
     }
 }
 
-/// The way to the broker, which may confirm, lose the message or its confirm, refuse, block, or find no queue.
+/// The way to the broker, which may confirm, lose the message or its confirm, nack, block, or find no queue.
 pub struct SimulatedOutlet {
     pub world: Shared,
     pub honesty: Honesty,
 }
 
-/// The truth of the outcomes that the relay is told. Told that a lost message is confirmed, it deletes what the broker never got.
+/// The truth of the outcomes given to the relay. If a lost message is reported as confirmed, the relay deletes a
+/// message that the broker never got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Honesty {
     Honest,
     SaysConfirmed,
-    /// Only what has timed out is told as confirmed, as by a relay that takes the one for the other.
+    /// Only timeouts are reported as confirms, as by a relay that confuses the two.
     TimedOutIsConfirmed,
-    /// The same with what was blocked.
+    /// The same with blocked publishes.
     BlockedIsConfirmed,
 }
 
@@ -99,7 +101,7 @@ impl OutboxSink for SimulatedOutlet {
             let outcome = with(&self.world, |world| {
                 let is_unruly = world.faulty && world.shape.unruly_broker;
                 let fate = if is_unruly { world.dice.below(10) } else { 9 };
-                // The last three say nothing of the message itself: it has arrived, or it is lost.
+                // The last three say nothing about the message itself: it has arrived, or it is lost.
                 let (arrives, outcome) = match fate {
                     0 => (false, PublishOutcome::Unroutable),
                     1 => (false, PublishOutcome::Refused),

@@ -94,7 +94,7 @@ async fn housekeeping_by(
 }
 
 #[tokio::test]
-async fn housekeeping_prunes_once_the_clock_has_run_evenly_for_an_hour() {
+async fn housekeeping_prunes_after_an_even_hour() {
     let store = MemoryStore::new("idle");
     let long_ago = Timestamp::now()
         .checked_sub(Duration::from_hours(30 * 24))
@@ -107,7 +107,7 @@ async fn housekeeping_prunes_once_the_clock_has_run_evenly_for_an_hour() {
 }
 
 #[tokio::test]
-async fn housekeeping_makes_due_what_was_overlooked_or_put_off_by_a_clock_that_was_ahead() {
+async fn housekeeping_makes_overlooked_and_wrongly_deferred_rows_due() {
     let store = MemoryStore::new("idle");
     let now = Timestamp::now();
     let next_year = now.checked_add(Duration::from_hours(365 * 24)).unwrap();
@@ -119,7 +119,7 @@ async fn housekeeping_makes_due_what_was_overlooked_or_put_off_by_a_clock_that_w
 }
 
 #[tokio::test]
-async fn a_clock_that_has_jumped_prunes_nothing_and_degrades_the_role() {
+async fn jumped_clock_prunes_nothing_and_degrades_the_role() {
     let store = MemoryStore::new("idle");
     let long_ago = Timestamp::now()
         .checked_sub(Duration::from_hours(30 * 24))
