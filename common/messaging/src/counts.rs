@@ -167,7 +167,7 @@ impl ConsumerCounters {
         self.last_delivery.set(self.base, Some(now));
     }
 
-    pub(crate) fn settled(&self, deliveries: u64) {
+    pub(crate) fn acked(&self, deliveries: u64) {
         self.settled.add(deliveries);
         self.last_settle.set(self.base, Some(Instant::now()));
     }
@@ -176,7 +176,7 @@ impl ConsumerCounters {
         self.last_delivery.get(self.base)
     }
 
-    pub(crate) fn last_settle(&self) -> Option<Instant> {
+    pub(crate) fn last_ack(&self) -> Option<Instant> {
         self.last_settle.get(self.base)
     }
 }

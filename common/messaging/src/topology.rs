@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rpc_role_gets_request_queue_and_cancel_exchange() {
+    fn an_rpc_role_gets_queue_and_cancel_exchange() {
         let namespace: Namespace = "shop".parse().unwrap();
         let role = RoleQueues {
             role: "payments",

@@ -104,7 +104,7 @@ fn fitted_unbroken(table: &Table, width: usize) -> String {
 }
 
 #[test]
-fn no_word_number_or_id_is_broken_at_any_width() {
+fn no_word_is_broken_at_any_width() {
     for table in [kinds(), status(), permissions()] {
         for width in WIDTHS.into_iter().chain(1..200) {
             fitted_unbroken(&table, width);

@@ -170,7 +170,7 @@ impl OpenChannel {
             Ok(()) => {
                 self.acked.store(up_to_tag, Ordering::Release);
                 self.arrivals().acked(up_to_tag);
-                counts.settled(up_to_tag - before);
+                counts.acked(up_to_tag - before);
                 AckResult::Done
             }
             Err(error) => AckResult::Failed(crate::connection::describe(&error)),

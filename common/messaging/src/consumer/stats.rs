@@ -23,7 +23,7 @@ impl ConsumerStats {
             unsettled: self.0.unacked() as u64,
             oldest_unsettled: self.0.oldest_unacked(),
             last_delivery: cells.last_delivery(),
-            last_settle: cells.last_settle(),
+            last_settle: cells.last_ack(),
         }
     }
 }

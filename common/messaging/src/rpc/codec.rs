@@ -191,7 +191,7 @@ pub(super) fn reply(
 ) -> (BasicProperties, Bytes) {
     let (kind, body) = match reply {
         Reply::Answer(Ok(data)) => (KIND_REPLY, data),
-        Reply::Answer(Err(refused)) => (KIND_REFUSED, json(&refused)),
+        Reply::Answer(Err(rejection)) => (KIND_REFUSED, json(&rejection)),
         Reply::Overloaded { retry_after } => {
             let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
             let overload = Overload {
@@ -220,7 +220,7 @@ pub(super) fn read_reply(properties: &BasicProperties, body: Vec<u8>) -> Result<
     match kind {
         KIND_REPLY => Ok(body.into()),
         KIND_REFUSED => Err(match serde_json::from_slice::<Rejection>(&body) {
-            Ok(refused) => refused.into(),
+            Ok(rejection) => rejection.into(),
             Err(e) => CallError::Malformed(format!("invalid rejection: {e}")),
         }),
         KIND_OVERLOADED => Err(match serde_json::from_slice::<Overload>(&body) {
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn each_reply_round_trips() {
-        let refused = Rejection::new("card_declined", "the card was declined");
+        let rejection = Rejection::new("card_declined", "the card was declined");
         let retry_after = Duration::from_millis(250);
         for (sent, read) in [
             (
@@ -252,8 +252,8 @@ mod tests {
                 Ok(Bytes::from_static(b"{}")),
             ),
             (
-                Reply::Answer(Err(refused.clone())),
-                Err(CallError::Refused(refused)),
+                Reply::Answer(Err(rejection.clone())),
+                Err(CallError::Refused(rejection)),
             ),
             (
                 Reply::Overloaded { retry_after },
@@ -324,10 +324,10 @@ mod tests {
             delivery
         };
         assert_eq!(read_request(&mut received(properties.clone())), Ok(sent));
-        let refused = read_request(&mut received(
+        let rejected = read_request(&mut received(
             properties.with_headers(FieldTable::default()),
         ));
-        assert!(refused.unwrap_err().detail.contains(HEADER_REQUEST));
+        assert!(rejected.unwrap_err().detail.contains(HEADER_REQUEST));
         for invalid in [
             "",
             "query",

@@ -82,14 +82,14 @@ mod tests {
             role: "payments".to_owned(),
         };
         let lost = || CallError::unreachable("the connection broke");
-        let refused = || CallError::from(Rejection::new("card_declined", "the card was declined"));
+        let rejected = || CallError::from(Rejection::new("card_declined", "the card was declined"));
         for (doubt, last, says) in [
             (None, overloaded(), overloaded()),
             (Some(lost()), overloaded(), lost()),
             (Some(lost()), no_responder(), lost()),
             (Some(no_responder()), overloaded(), no_responder()),
             (Some(lost()), CallError::TimedOut, CallError::TimedOut),
-            (Some(lost()), refused(), refused()),
+            (Some(lost()), rejected(), rejected()),
         ] {
             assert_eq!(last.prefer_ambiguous(doubt), says);
         }

@@ -110,7 +110,7 @@ async fn compare(
     // The expected value of an argument that was dropped to make room in the broker's error text.
     let mut dropped: Option<ArgumentValue> = None;
     for _ in 0..MAX_DIFFERENCES {
-        let answer = match declared.redeclare(verifier, what, name).await? {
+        let reply = match declared.redeclare(verifier, what, name).await? {
             Redeclare::Equal => return Ok(Presence::There),
             // Deleted since the first check, which is a finding as well.
             Redeclare::Gone => return Ok(Presence::Missing),
@@ -118,7 +118,7 @@ async fn compare(
                 verifier.forbidden(Permission::Configure, what, name);
                 return Ok(Presence::There);
             }
-            Redeclare::Other(answer) => answer,
+            Redeclare::Other(reply) => reply,
             Redeclare::Differs(mut difference) => {
                 let argument = difference.argument.clone();
                 if let Some(wanted) = dropped.take() {
@@ -143,7 +143,7 @@ async fn compare(
         verifier.findings.push(Finding::NotCompared {
             what,
             name: name.to_owned(),
-            answer,
+            answer: reply,
         });
         break;
     }
@@ -223,16 +223,16 @@ impl Declared {
 
     /// Drops an argument, so that the broker's error text has more room for the present value. Returns the dropped value.
     fn drop_argument(&mut self, argument: &str) -> Option<ArgumentValue> {
-        let mut wanted = None;
+        let mut dropped = None;
         let rest = self.arguments.inner().iter().filter_map(|(name, value)| {
             if name.as_str() == argument {
-                wanted = Some(as_reported(value));
+                dropped = Some(as_reported(value));
                 return None;
             }
             Some((name.clone(), value.clone()))
         });
         self.arguments = rest.collect::<std::collections::BTreeMap<_, _>>().into();
-        wanted
+        dropped
     }
 
     /// Adopts the present value for further declarations. Returns false if it cannot be declared.

@@ -73,9 +73,9 @@ mod tests {
         let mut callers = Callers::new(Some(vec![BrokerUser::new("gateway")]));
         assert!(callers.reject(&by(Some("gateway")), "payments").is_none());
         for other in [None, Some("thief"), Some("")] {
-            let refused = callers.reject(&by(other), "payments").unwrap();
-            assert_eq!(refused.code, Rejection::FORBIDDEN);
-            assert!(refused.detail.contains("DOORSTEP_RPC_CALLERS"));
+            let rejection = callers.reject(&by(other), "payments").unwrap();
+            assert_eq!(rejection.code, Rejection::FORBIDDEN);
+            assert!(rejection.detail.contains("DOORSTEP_RPC_CALLERS"));
         }
     }
 }
