@@ -3,11 +3,11 @@
 FROM rust:1-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked -p doorstep-producer -p doorstep-consumers -p doorstep-gateway
+RUN CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked -p doorstep-producer -p doorstep-consumers -p doorstep-gateway -p doorstep-compare
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/doorstep --create-home doorstep
-COPY --from=build /src/target/release/producer /src/target/release/consumers /src/target/release/gateway /usr/local/bin/
+COPY --from=build /src/target/release/producer /src/target/release/consumers /src/target/release/gateway /src/target/release/compare /usr/local/bin/
 USER doorstep
 WORKDIR /var/lib/doorstep
 # The roles' stores: keep them on a volume, or every event is new again to a role that has forgotten all.

@@ -8,10 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use doorstep_program::args::{BrokerArgs, StoreArgs, TelemetryArgs};
 
-use crate::{
-    compare::{COMPARE_HELP, CompareArgs, CompareWorkArgs, WORK_COMMAND},
-    exit_codes::EXIT_CODES,
-};
+use crate::exit_codes::EXIT_CODES;
 
 /// Doorstep's producer: turns files and lines into events, every one confirmed.
 #[derive(Debug, Parser)]
@@ -45,20 +42,6 @@ pub(crate) enum Command {
     /// `consumers status` and `consumers dead list`. `cargo xtask demo` does all of it.
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
-
-    /// Do the same work synchronously and asynchronously, and measure what users get of each.
-    ///
-    /// The same seeded checkouts and tracking updates are offered twice: by commands over RPC, which are answered once the work is done,
-    /// and by events, which are answered once the broker keeps them. The same consumers do them while they are well, slow, overloaded
-    /// and down: how long do users wait, how many are told an error, what is lost, what comes late? It takes about two minutes, and
-    /// needs a broker and no other program of Doorstep. All of it happens in a namespace of its own and in a temporary folder (TMPDIR),
-    /// which are deleted in the end; the broker is used like by any other program and nothing else on it is touched.
-    #[command(after_help = COMPARE_HELP)]
-    Compare(CompareArgs),
-
-    /// The consumers of `compare`, which starts and kills them.
-    #[command(name = WORK_COMMAND, hide = true)]
-    CompareWork(CompareWorkArgs),
 }
 
 const DEMO_HELP: &str = "\

@@ -4,7 +4,7 @@
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done; rows that an import refused are counted and listed, and do not change this
-  1    failed in a way that the other codes do not cover; `compare`: something was lost or done twice
+  1    failed in a way that the other codes do not cover
   64   wrong usage or settings; all wrong settings are listed at once
   65   wrong input data: not gzip, not CSV, truncated, other columns; `publish`: at least one line was refused;
        `import`, `publish`: the broker refuses single events

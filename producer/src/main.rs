@@ -1,9 +1,8 @@
-//! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish`,
-//! `demo` and `compare`.
+//! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish`
+//! and `demo`.
 
 mod chunk;
 mod cli;
-mod compare;
 mod demo;
 mod exit_codes;
 mod import;
@@ -19,7 +18,7 @@ mod tally;
 
 use std::process::ExitCode;
 
-use doorstep_program::{CliError, ShutdownSignal, start};
+use doorstep_program::{CliError, ShutdownSignal, output::SuspendBar, start};
 
 use crate::{
     cli::Cli,
@@ -42,9 +41,7 @@ fn main() -> ExitCode {
 fn begin(cli: Cli) -> Result<(), CliError> {
     let settings = Settings::check(cli)?;
     // Lasts to the end, where the last spans are handed over.
-    let _tracing = settings
-        .telemetry
-        .start("doorstep-producer", progress::SuspendBar);
+    let _tracing = settings.telemetry.start("doorstep-producer", SuspendBar);
     start::run(run(settings.job))
 }
 
@@ -59,7 +56,5 @@ async fn run(job: Job) -> Result<(), CliError> {
         }
         Job::Publish(file, output) => publish::run(file, output, stop).await,
         Job::Demo(settings) => demo::run(settings, stop).await,
-        Job::Compare(settings) => compare::run(settings, stop).await,
-        Job::CompareWork(settings) => compare::work(settings).await,
     }
 }

@@ -1,12 +1,8 @@
 //! How far the work is: a bar on a terminal, otherwise a line every few seconds, both on standard error.
 
-use std::{
-    io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::tally::per_second;
 
@@ -146,21 +142,5 @@ impl Progress {
     pub(crate) fn finish(self) -> Duration {
         self.bar.finish_and_clear();
         self.started.elapsed()
-    }
-}
-
-/// Standard error for the log; on a terminal a progress bar that stands on the line gives way.
-pub(crate) struct SuspendBar;
-
-impl<'a> MakeWriter<'a> for SuspendBar {
-    type Writer = io::Stderr;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        let mut stderr = io::stderr();
-        if stderr.is_terminal() {
-            // The log has nowhere to say that it cannot be written.
-            let _ = stderr.write_all(b"\r\x1b[2K");
-        }
-        stderr
     }
 }

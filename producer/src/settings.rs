@@ -15,7 +15,6 @@ use jiff::tz::Offset;
 
 use crate::{
     cli::{Cli, Command, Import, ImportArgs, SinkArgs},
-    compare::{CompareSettings, WorkSettings},
     demo::DemoSettings,
     import::{
         Calendar, Dates, Decimal, Format, ImportSettings, Layout, Pickups, Reading, Retail,
@@ -45,10 +44,6 @@ pub(crate) enum Job {
     Publish(Option<PathBuf>, Target),
     /// Play the demo.
     Demo(DemoSettings),
-    /// Compare.
-    Compare(CompareSettings),
-    /// Be the consumers of a comparison.
-    CompareWork(WorkSettings),
 }
 
 /// The years that a calendar of real deliveries can have.
@@ -116,8 +111,6 @@ impl Settings {
                     }))
                 })()
             }
-            Command::Compare(args) => args.check(&mut wrong).map(Job::Compare),
-            Command::CompareWork(args) => args.check(&mut wrong).map(Job::CompareWork),
         };
         wrong.into_result((|| {
             Some(Self {

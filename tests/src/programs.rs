@@ -42,6 +42,12 @@ impl Program {
         Self::named("consumers", arguments)
     }
 
+    /// `compare` with these arguments.
+    #[must_use]
+    pub fn compare(arguments: &[&str]) -> Self {
+        Self::named("compare", arguments)
+    }
+
     /// `gateway` with these arguments.
     #[must_use]
     pub fn gateway(arguments: &[&str]) -> Self {

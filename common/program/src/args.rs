@@ -272,10 +272,27 @@ impl EndpointArgs {
     }
 }
 
-/// What the program tells of itself. Without a filter, the log is what the program's own default says, see [`crate::start::parse`].
+/// The options of log and spans, with the TLS by which spans go out.
+#[derive(Debug, Args)]
+pub struct TelemetryArgs {
+    #[command(flatten)]
+    options: TelemetryOptions,
+
+    /// Which collectors to trust by https.
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+impl TelemetryArgs {
+    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<TelemetrySettings> {
+        self.options.check(&self.tls, wrong)
+    }
+}
+
+/// The options of log and spans. Without a filter, the log is what the program's own default says, see [`crate::start::parse`].
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Telemetry")]
-pub struct TelemetryArgs {
+pub struct TelemetryOptions {
     /// What to log on standard error, such as `warn` or `info,doorstep_messaging=debug`.
     #[arg(long, global = true, env = "DOORSTEP_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -298,14 +315,11 @@ pub struct TelemetryArgs {
         value_name = "URL"
     )]
     pub otlp_endpoint: Option<String>,
-
-    /// Which collectors to trust by https.
-    #[command(flatten)]
-    pub tls: TlsArgs,
 }
 
-impl TelemetryArgs {
-    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<TelemetrySettings> {
+impl TelemetryOptions {
+    /// Returns the settings; a collector with https is reached with these settings of TLS.
+    pub fn check(&self, tls: &TlsArgs, wrong: &mut SettingsErrors) -> Option<TelemetrySettings> {
         let filter = self.log.as_deref().unwrap_or("info");
         let filter = wrong.check("--log (DOORSTEP_LOG)", log::filter(filter));
         let format = wrong.check(
@@ -320,7 +334,7 @@ impl TelemetryArgs {
         let collector = match endpoint {
             Some((name, text)) => match wrong.check(name, text.parse::<HttpUrl>()) {
                 Some(url) if url.is_encrypted() => {
-                    self.tls.check(wrong).map(|tls| Some(url.with_tls(tls)))
+                    tls.check(wrong).map(|tls| Some(url.with_tls(tls)))
                 }
                 url => url.map(Some),
             },

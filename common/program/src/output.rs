@@ -1,8 +1,9 @@
 //! Standard output, whose reader may close it early.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{CliError, ExitReason};
 
@@ -32,4 +33,20 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), CliError> {
 /// Returns the failure for output that cannot be written.
 pub fn cannot_write(what: &str, error: &io::Error) -> CliError {
     CliError::new(ExitReason::Io, format!("cannot write {what}: {error}"))
+}
+
+/// Standard error for the log; on a terminal a progress bar that stands on the line gives way.
+pub struct SuspendBar;
+
+impl<'a> MakeWriter<'a> for SuspendBar {
+    type Writer = io::Stderr;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        let mut stderr = io::stderr();
+        if stderr.is_terminal() {
+            // The log has nowhere to say that it cannot be written.
+            let _ = stderr.write_all(b"\r\x1b[2K");
+        }
+        stderr
+    }
 }

@@ -1,4 +1,4 @@
-//! `producer compare`: the measured systems keep Doorstep's promises, and nothing is left behind.
+//! `compare`: the measured systems keep Doorstep's promises, and nothing is left behind.
 
 use std::{fs, time::Duration};
 
@@ -27,8 +27,7 @@ impl Place {
     }
 
     fn compare(&self, words: &[&str]) -> Program {
-        let words: Vec<_> = ["compare"].iter().chain(words).copied().collect();
-        Program::producer(&words)
+        Program::compare(words)
             .broker(&self.env.amqp_url())
             .variable("TMPDIR", self.scratch.join("tmp"))
     }

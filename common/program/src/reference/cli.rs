@@ -35,10 +35,13 @@ pub fn command_line(mut command: Command) -> String {
         page += &section(command, &own, &others, &codes);
         shared.extend(others.into_iter().map(row));
     }
-    page += "## Options of several commands\n\n";
-    page += HEAD;
-    page.extend(shared);
-    page + "\n```text\n" + codes.trim_end() + "\n```\n"
+    if !shared.is_empty() {
+        page += "## Options of several commands\n\n";
+        page += HEAD;
+        page.extend(shared);
+        page.push('\n');
+    }
+    page + "```text\n" + codes.trim_end() + "\n```\n"
 }
 
 /// Returns a table of the variables that several programs read.
@@ -93,13 +96,13 @@ fn variables(command: &Command) -> BTreeMap<String, String> {
 }
 
 fn leaves<'a>(command: &'a Command, found: &mut Vec<&'a Command>) {
-    if !command.has_subcommands() {
+    let is_told = |sub: &&Command| sub.get_name() != "help" && !sub.is_hide_set();
+    let mut subs = command.get_subcommands().filter(is_told).peekable();
+    if subs.peek().is_none() {
         found.push(command);
     }
-    for sub in command.get_subcommands() {
-        if sub.get_name() != "help" && !sub.is_hide_set() {
-            leaves(sub, found);
-        }
+    for sub in subs {
+        leaves(sub, found);
     }
 }
 

@@ -1,76 +1,25 @@
-//! `compare`: the same checkouts and the same tracking updates done synchronously and asynchronously by the same consumers, measured
-//! while these are well, slow, overloaded and down.
-//!
-//! - [`args`] is what can be typed.
-//! - [`items`] is what users want, and when; [`load`] lets them want it; [`scenario`] is what is compared.
-//! - [`work`] is the two roles, [`worker`] the process that runs them, and [`consumer_process`] starts and kills it.
-//! - [`stage`] is where one part is measured, and [`completions`] what the roles' stores say of it.
-//! - [`figures`] and [`verdict`] are pure; [`report`], [`table`] and [`picture`] show them.
-//!
-//! All of it happens in a namespace of its own and in a temporary folder, and both are deleted in the end. The broker is only used.
+//! The comparison: every scenario in both ways, one after the other, and the report of it.
 
-mod args;
-mod chart;
-mod completions;
-mod consumer_process;
-mod items;
-mod load;
-mod progress;
-mod report;
-mod run;
-mod scenario;
-mod stats;
-mod table;
-mod verdict;
-mod work;
-mod worker;
-
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, sync::Arc};
 
 use doorstep_event::Timestamp;
-use doorstep_messaging::BrokerSettings;
 use doorstep_program::{
     CliError, ExitReason, ShutdownSignal,
-    args::BrokerVariables,
     output::{cannot_write, print},
 };
 use doorstep_table::terminal_width;
 
-pub(crate) use args::{COMPARE_HELP, CompareArgs, CompareWorkArgs, WORK_COMMAND};
-pub(crate) use worker::{WorkSettings, work};
-
-use items::WorkItem;
-use progress::Progress;
-use report::Report;
-use run::Run;
-use scenario::{LoadProfile, Mode, Scenario};
-use stats::Sample;
-
-/// What to compare, and how to show it.
-#[derive(Debug)]
-pub(crate) struct CompareSettings {
-    /// The same seed offers the same.
-    pub(crate) seed: u64,
-    /// How much is offered.
-    pace: LoadProfile,
-    /// What is written to standard output.
-    pub(crate) form: Form,
-    /// Where to put a picture.
-    pub(crate) svg: Option<PathBuf>,
-    /// The broker; the comparison's own namespaces begin with this one.
-    pub(crate) broker: BrokerSettings,
-    /// The way to reach it, for the process of the consumers.
-    pub(crate) variables: BrokerVariables,
-}
-
-/// What is written to standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// Tables and a verdict.
-    Text,
-    /// All figures, in JSON.
-    Json,
-}
+use crate::{
+    chart,
+    items::WorkItem,
+    progress::Progress,
+    report::Report,
+    run::Run,
+    scenario::{Mode, Scenario},
+    settings::{CompareSettings, Form},
+    stats::Sample,
+    table,
+};
 
 /// Compares.
 ///

@@ -5,12 +5,12 @@ use std::time::Duration;
 use doorstep_messaging::PublishOutcome;
 use serde::Serialize;
 
-use super::items::{LoadPlan, Operation, UPDATES_FOR_A_CHECKOUT};
+use crate::items::{LoadPlan, Operation, UPDATES_FOR_A_CHECKOUT};
 
 /// How the consumers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Scenario {
+pub(crate) enum Scenario {
     /// They work without a pause.
     Healthy,
     /// Each item takes them a while, and they keep up.
@@ -23,10 +23,10 @@ pub(super) enum Scenario {
 
 impl Scenario {
     /// All, in the order of tables.
-    pub(super) const ALL: [Self; 4] = [Self::Healthy, Self::Slow, Self::Overloaded, Self::Down];
+    pub(crate) const ALL: [Self; 4] = [Self::Healthy, Self::Slow, Self::Overloaded, Self::Down];
 
     /// What it is called in tables.
-    pub(super) fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Healthy => "well",
             Self::Slow => "slow",
@@ -39,7 +39,7 @@ impl Scenario {
 /// How something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// The user is answered once it is done: a command over RPC.
     Sync,
     /// The user is answered once the broker keeps it: an event, published and confirmed.
@@ -48,10 +48,10 @@ pub(super) enum Mode {
 
 impl Mode {
     /// Both, in the order of tables.
-    pub(super) const ALL: [Self; 2] = [Self::Sync, Self::Async];
+    pub(crate) const ALL: [Self; 2] = [Self::Sync, Self::Async];
 
     /// What it is called in tables.
-    pub(super) fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Sync => "sync",
             Self::Async => "async",
@@ -62,7 +62,7 @@ impl Mode {
 /// Why a user was told an error. Some of it was done all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OperationFailure {
+pub(crate) enum OperationFailure {
     /// The role said no.
     Refused,
     /// Nobody consumes what is asked.
@@ -87,7 +87,7 @@ pub(super) enum OperationFailure {
 
 impl OperationFailure {
     /// What an outcome means to whoever published; `None` where all is well.
-    pub(super) fn of_outcome(outcome: PublishOutcome) -> Option<Self> {
+    pub(crate) fn of_outcome(outcome: PublishOutcome) -> Option<Self> {
         match outcome {
             PublishOutcome::Confirmed => None,
             PublishOutcome::Unroutable => Some(Self::Unroutable),
@@ -99,7 +99,7 @@ impl OperationFailure {
     }
 
     /// In words, behind a number.
-    pub(super) fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::NoResponder => "with nobody to answer",
@@ -117,21 +117,21 @@ impl OperationFailure {
 
 /// How much is offered, and how long it takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct LoadProfile {
+pub(crate) struct LoadProfile {
     /// Checkouts in a second, where the consumers keep up.
-    pub(super) rate: u32,
+    pub(crate) rate: u32,
     /// What a checkout takes where the consumers are slow.
-    pub(super) delay: Duration,
+    pub(crate) delay: Duration,
     /// How long is offered.
-    pub(super) lasts: Duration,
+    pub(crate) lasts: Duration,
 }
 
 /// How many times what they can do is offered to consumers that are overloaded.
-pub(super) const OVERLOAD: f64 = 3.0;
+pub(crate) const OVERLOAD: f64 = 3.0;
 
 impl LoadProfile {
     /// How much is offered.
-    pub(super) fn load(&self, scenario: Scenario) -> LoadPlan {
+    pub(crate) fn load(&self, scenario: Scenario) -> LoadPlan {
         let capacity = 1.0 / self.delay.as_secs_f64();
         let checkouts_a_second = match scenario {
             Scenario::Overloaded => OVERLOAD * capacity,
@@ -144,7 +144,7 @@ impl LoadProfile {
     }
 
     /// What an item takes. There are as many times more updates as each takes less, so both roles have the same to do.
-    pub(super) fn takes(&self, scenario: Scenario, want: Operation) -> Duration {
+    pub(crate) fn takes(&self, scenario: Scenario, want: Operation) -> Duration {
         match (scenario, want) {
             (Scenario::Healthy | Scenario::Down, _) => Duration::ZERO,
             (_, Operation::Checkout) => self.delay,
@@ -153,7 +153,7 @@ impl LoadProfile {
     }
 
     /// How much of their time slow consumers work.
-    pub(super) fn share_of_capacity(&self) -> f64 {
+    pub(crate) fn share_of_capacity(&self) -> f64 {
         f64::from(self.rate) * self.delay.as_secs_f64()
     }
 }

@@ -10,7 +10,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::{
+use crate::{
     report::Report,
     stats::{Figures, Sample},
     verdict::time,
@@ -67,7 +67,7 @@ fn on_time_unsure(figures: &Figures) -> u64 {
 ///
 /// # Errors
 /// A mistake in this program.
-pub(super) fn svg(report: &Report) -> Result<String, CliError> {
+pub(crate) fn svg(report: &Report) -> Result<String, CliError> {
     let mut svg = String::new();
     draw(&mut svg, &report.cells).map_err(|e| {
         CliError::new(
@@ -281,12 +281,10 @@ fn with_style(svg: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{
-            scenario::{Mode, Scenario},
-            stats::Percentiles,
-        },
-        *,
+    use super::*;
+    use crate::{
+        scenario::{Mode, Scenario},
+        stats::Percentiles,
     };
 
     fn cell(scenario: Scenario, way: Mode, all: Figures) -> Sample {

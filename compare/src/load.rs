@@ -12,14 +12,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{items::WorkItem, progress::Progress, scenario::OperationFailure, stats::Response};
+use crate::{items::WorkItem, progress::Progress, scenario::OperationFailure, stats::Response};
 
 /// How long a user waits for an answer over RPC. It is not tried again: what a retry would do for the user depends on the user.
-pub(super) const DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 
 /// By which way users are served.
 #[derive(Clone)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     /// By a command.
     Sync(RpcClient),
     /// By an event.
@@ -30,7 +30,7 @@ pub(super) enum Transport {
 ///
 /// # Errors
 /// A mistake in this program.
-pub(super) async fn generate_load(
+pub(crate) async fn generate_load(
     counter: &Transport,
     source: &Source,
     items: Arc<[WorkItem]>,

@@ -10,18 +10,17 @@ use doorstep_messaging::{
 };
 use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 
-use super::{
-    CompareSettings,
+use crate::{
     completions::StoreReader,
     consumer_process::ConsumerProcess,
     items::WorkItem,
     load::{Transport, generate_load},
     progress::Progress,
     scenario::{Mode, OVERLOAD, Scenario},
+    settings::CompareSettings,
     stats::Sample,
     work::QUEUES,
 };
-use crate::stop::interrupted;
 
 /// How long closing a connection may take.
 const GRACE: Duration = Duration::from_secs(2);
@@ -29,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One way in one scenario.
-pub(super) struct Run<'a> {
+pub(crate) struct Run<'a> {
     settings: &'a CompareSettings,
     broker: BrokerSettings,
     topology: Topology,
@@ -44,7 +43,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The namespace is too long for more to be put behind it.
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: &'a CompareSettings,
         run: &str,
         number: usize,
@@ -79,7 +78,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The broker cannot be reached or differs, the consumers do not start, a store cannot be read, or the user wants to stop. What could
     /// not be cleaned up is told on standard error.
-    pub(super) async fn measure(
+    pub(crate) async fn measure(
         &self,
         items: &Arc<[WorkItem]>,
         told: &Progress,
@@ -117,7 +116,7 @@ impl<'a> Run<'a> {
             self.clean_broker().await;
         }
         self.clean_folder();
-        played.unwrap_or_else(|| Err(interrupted("nothing of the comparison is kept")))
+        played.unwrap_or_else(|| Err(interrupted()))
     }
 
     async fn execute(
@@ -195,7 +194,7 @@ struct LoadClients {
 
 impl LoadClients {
     fn start(broker: &BrokerSettings, topology: &Topology) -> Self {
-        let name = |what| format!("{} producer compare: {what}", broker.namespace);
+        let name = |what| format!("{} compare: {what}", broker.namespace);
         let (publish, ask) = (name("publish"), name("ask"));
         Self {
             publisher: Publisher::start(broker, &publish, topology.clone()),
@@ -224,4 +223,11 @@ impl LoadClients {
         self.publisher.close(GRACE).await;
         self.requester.close(GRACE).await;
     }
+}
+
+fn interrupted() -> CliError {
+    CliError::new(
+        ExitReason::Interrupted,
+        "interrupted: nothing of the comparison is kept",
+    )
 }

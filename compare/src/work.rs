@@ -14,7 +14,7 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 /// One of the two kinds of work.
-pub(super) trait Workload: Send + Sync + 'static {
+pub(crate) trait Workload: Send + Sync + 'static {
     /// The role that does it, and the subject whose events it takes.
     const QUEUES: RoleQueues;
     /// What it is told.
@@ -29,17 +29,17 @@ pub(super) trait Workload: Send + Sync + 'static {
 /// The reply to either command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Done {
+pub(crate) struct Done {
     /// When it was done.
-    pub(super) applied_at: Timestamp,
+    pub(crate) applied_at: Timestamp,
 }
 
 /// `checkouts.place.v1`: take this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PlaceOrder {
-    pub(super) order: InvoiceNo,
-    pub(super) placed: OrderPlaced,
+pub(crate) struct PlaceOrder {
+    pub(crate) order: InvoiceNo,
+    pub(crate) placed: OrderPlaced,
 }
 
 impl RequestContract for PlaceOrder {
@@ -55,9 +55,9 @@ impl RequestContract for PlaceOrder {
 /// `positions.record.v1`: take note of where a courier is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RecordPosition {
-    pub(super) delivery: DeliveryId,
-    pub(super) fix: DeliveryPositionRecorded,
+pub(crate) struct RecordPosition {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) fix: DeliveryPositionRecorded,
 }
 
 impl RequestContract for RecordPosition {
@@ -67,7 +67,7 @@ impl RequestContract for RecordPosition {
 }
 
 /// Taking orders.
-pub(super) struct Checkouts;
+pub(crate) struct Checkouts;
 
 impl Workload for Checkouts {
     const QUEUES: RoleQueues = RoleQueues {
@@ -84,7 +84,7 @@ impl Workload for Checkouts {
 }
 
 /// Taking note of positions.
-pub(super) struct Positions;
+pub(crate) struct Positions;
 
 impl Workload for Positions {
     const QUEUES: RoleQueues = RoleQueues {
@@ -101,28 +101,28 @@ impl Workload for Positions {
 }
 
 /// The queues of both roles.
-pub(super) const QUEUES: &[RoleQueues] = &[Checkouts::QUEUES, Positions::QUEUES];
+pub(crate) const QUEUES: &[RoleQueues] = &[Checkouts::QUEUES, Positions::QUEUES];
 
 /// What was done to one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Effect<F> {
+pub(crate) struct Effect<F> {
     /// When it was done first.
-    pub(super) applied_at: Timestamp,
+    pub(crate) applied_at: Timestamp,
     /// How often it was done. More than once would be a mistake of the runtime.
-    pub(super) times: u32,
+    pub(crate) times: u32,
     /// What was done.
     fact: F,
 }
 
 /// A role that takes its time for each item.
-pub(super) struct WorkloadRole<T> {
+pub(crate) struct WorkloadRole<T> {
     takes: Duration,
     trade: PhantomData<fn() -> T>,
 }
 
 impl<T: Workload> WorkloadRole<T> {
     /// A role that takes so long for each item.
-    pub(super) fn new(takes: Duration) -> Self {
+    pub(crate) fn new(takes: Duration) -> Self {
         Self {
             takes,
             trade: PhantomData,

@@ -11,14 +11,15 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    WORK_COMMAND,
+use crate::{
     items::Operation,
     scenario::{LoadProfile, Scenario},
 };
 
+/// The command by which this program starts itself as the consumers of a comparison.
+pub(crate) const WORK_COMMAND: &str = "work";
 /// What the process writes once it takes both events and commands.
-pub(super) const READY: &str = "ready";
+pub(crate) const READY: &str = "ready";
 /// How long a process may take until then: as long as it may wait for the broker, and some.
 const READY_WITHIN: Duration = Duration::from_secs(45);
 /// How much of what it complained of is told.
@@ -26,25 +27,25 @@ const COMPLAINT: usize = 2000;
 
 /// What is needed to start the consumers, again and again.
 #[derive(Debug)]
-pub(super) struct ConsumerProcess<'a> {
-    pub(super) broker: &'a BrokerSettings,
-    pub(super) variables: &'a BrokerVariables,
+pub(crate) struct ConsumerProcess<'a> {
+    pub(crate) broker: &'a BrokerSettings,
+    pub(crate) variables: &'a BrokerVariables,
     /// Where their stores are.
-    pub(super) folder: &'a Path,
-    pub(super) pace: LoadProfile,
-    pub(super) scenario: Scenario,
+    pub(crate) folder: &'a Path,
+    pub(crate) pace: LoadProfile,
+    pub(crate) scenario: Scenario,
 }
 
 /// Consumers that work. Dropping it kills them.
 #[derive(Debug)]
-pub(super) struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl ConsumerProcess<'_> {
     /// Starts them, and waits until they work.
     ///
     /// # Errors
     /// They do not start, with what they say of it.
-    pub(super) async fn start(&self) -> Result<Running, CliError> {
+    pub(crate) async fn start(&self) -> Result<Running, CliError> {
         let failed = |e: io::Error| {
             CliError::new(
                 ExitReason::Failed,
@@ -101,7 +102,7 @@ impl Running {
     ///
     /// # Errors
     /// The system does not end them.
-    pub(super) async fn kill(mut self) -> Result<(), CliError> {
+    pub(crate) async fn kill(mut self) -> Result<(), CliError> {
         self.0.kill().await.map_err(|e| {
             CliError::new(
                 ExitReason::Failed,

@@ -13,12 +13,12 @@ use doorstep_event::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 
-use super::work::{Checkouts, PlaceOrder, Positions, RecordPosition, Workload};
+use crate::work::{Checkouts, PlaceOrder, Positions, RecordPosition, Workload};
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     /// A customer buys.
     Checkout,
     /// A courier is somewhere.
@@ -27,10 +27,10 @@ pub(super) enum Operation {
 
 impl Operation {
     /// Both, in the order of tables.
-    pub(super) const ALL: [Self; 2] = [Self::Checkout, Self::Update];
+    pub(crate) const ALL: [Self; 2] = [Self::Checkout, Self::Update];
 
     /// The role that does it.
-    pub(super) fn role(self) -> &'static str {
+    pub(crate) fn role(self) -> &'static str {
         match self {
             Self::Checkout => Checkouts::QUEUES.role,
             Self::Update => Positions::QUEUES.role,
@@ -38,7 +38,7 @@ impl Operation {
     }
 
     /// What it is called in tables.
-    pub(super) fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Checkout => "checkouts",
             Self::Update => "updates",
@@ -47,24 +47,24 @@ impl Operation {
 }
 
 /// How many tracking updates come for a checkout, on the average. Each takes so much less time, too.
-pub(super) const UPDATES_FOR_A_CHECKOUT: u32 = 4;
+pub(crate) const UPDATES_FOR_A_CHECKOUT: u32 = 4;
 /// Different things that the shop sells.
 const SKUS: u32 = 40;
 
 /// How much is offered.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct LoadPlan {
+pub(crate) struct LoadPlan {
     /// Checkouts in a second; of tracking updates there are [`UPDATES_FOR_A_CHECKOUT`] times as many.
-    pub(super) checkouts_a_second: f64,
+    pub(crate) checkouts_a_second: f64,
     /// For how long.
-    pub(super) lasts: Duration,
+    pub(crate) lasts: Duration,
 }
 
 /// Something that somebody wants done.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct WorkItem {
+pub(crate) struct WorkItem {
     /// When it is wanted, from the start of the load.
-    pub(super) at: Duration,
+    pub(crate) at: Duration,
     fact: Fact,
 }
 
@@ -75,12 +75,12 @@ enum Fact {
 }
 
 /// Why items could not be made: a mistake in them, since they keep every contract.
-pub(super) type Mistake = String;
+pub(crate) type Mistake = String;
 
 impl WorkItem {
     /// The items of a load, by time. People come when they like, not in step: the pauses between them are drawn at random, and their
     /// mean is what was asked for. Times within the items are counted from `start`.
-    pub(super) fn draw(seed: u64, load: LoadPlan, start: Timestamp) -> Result<Vec<Self>, Mistake> {
+    pub(crate) fn draw(seed: u64, load: LoadPlan, start: Timestamp) -> Result<Vec<Self>, Mistake> {
         let mut items = Vec::new();
         for want in Operation::ALL {
             // Each kind from a seed of its own, so that more of one changes nothing of the other.
@@ -110,7 +110,7 @@ impl WorkItem {
     }
 
     /// What is wanted.
-    pub(super) fn want(&self) -> Operation {
+    pub(crate) fn want(&self) -> Operation {
         match self.fact {
             Fact::Checkout(..) => Operation::Checkout,
             Fact::Update(..) => Operation::Update,
@@ -118,7 +118,7 @@ impl WorkItem {
     }
 
     /// What it is about; also the name of its entity in the role's store.
-    pub(super) fn subject(&self) -> Subject {
+    pub(crate) fn subject(&self) -> Subject {
         match &self.fact {
             Fact::Checkout(order, _) => order.order_subject(),
             Fact::Update(delivery, _) => delivery.subject(),
@@ -129,7 +129,7 @@ impl WorkItem {
     ///
     /// # Errors
     /// A mistake in this program.
-    pub(super) fn event(&self, source: &Source, now: Timestamp) -> Result<Event, ContractError> {
+    pub(crate) fn event(&self, source: &Source, now: Timestamp) -> Result<Event, ContractError> {
         let subject = &self.subject();
         let first = Sequence::FIRST;
         match &self.fact {
@@ -142,7 +142,7 @@ impl WorkItem {
     ///
     /// # Errors
     /// A mistake in this program.
-    pub(super) fn request(
+    pub(crate) fn request(
         &self,
         caller: &Source,
         now: Timestamp,

@@ -6,7 +6,7 @@ use super::{
     seen::Seen,
     words::{failed, is_all_done, max, p50, p99, percent, time},
 };
-use crate::compare::stats::Figures;
+use crate::stats::Figures;
 
 /// What to choose when.
 pub(super) fn advice(seen: &Seen<'_>) -> String {

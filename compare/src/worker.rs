@@ -11,7 +11,7 @@ use doorstep_runtime::{
 use doorstep_store::{SqliteStore, sqlite::Options};
 use tokio::{io::AsyncReadExt, time::timeout};
 
-use super::{
+use crate::{
     consumer_process::READY,
     work::{Checkouts, Positions, QUEUES, Workload, WorkloadRole},
 };

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use doorstep_table::{Column, Table};
 
-use super::{
+use crate::{
     items::Operation,
     report::Report,
     scenario::Mode,
@@ -16,7 +16,7 @@ use super::{
 const WIDTH: usize = 100;
 
 /// Writes all of it for a terminal of this width; `None` where there is no terminal.
-pub(super) fn text(report: &Report, width: Option<usize>) -> String {
+pub(crate) fn text(report: &Report, width: Option<usize>) -> String {
     let wrapped = |text: &str, indent: &str| wrapped(text, width, indent);
     let mut text = format!(
         "What users heard, from the moment at which they wanted something\n\n{}\n\n",

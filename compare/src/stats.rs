@@ -8,60 +8,60 @@ use std::{
 use doorstep_event::{Subject, Timestamp};
 use serde::Serialize;
 
-use super::{
+use crate::{
     items::Operation,
     scenario::{Mode, OperationFailure, Scenario},
 };
 
 /// What is done later than this after it was wanted is late.
-pub(super) const LATE: Duration = Duration::from_secs(1);
+pub(crate) const LATE: Duration = Duration::from_secs(1);
 
 /// What a user heard.
 #[derive(Debug, Clone)]
-pub(super) struct Response {
-    pub(super) want: Operation,
-    pub(super) subject: Subject,
+pub(crate) struct Response {
+    pub(crate) want: Operation,
+    pub(crate) subject: Subject,
     /// The moment at which it was wanted, which is before it was sent wherever sending was late.
-    pub(super) wanted_at: Timestamp,
+    pub(crate) wanted_at: Timestamp,
     /// How long the user waited from then on.
-    pub(super) waited: Duration,
-    pub(super) end: Result<(), OperationFailure>,
+    pub(crate) waited: Duration,
+    pub(crate) end: Result<(), OperationFailure>,
 }
 
 /// What a role has done about something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Completion {
-    pub(super) applied_at: Timestamp,
-    pub(super) times: u32,
+pub(crate) struct Completion {
+    pub(crate) applied_at: Timestamp,
+    pub(crate) times: u32,
 }
 
 /// Everything that was done, by what it was done about.
-pub(super) type Deeds = HashMap<String, Completion>;
+pub(crate) type Deeds = HashMap<String, Completion>;
 
 /// What the roles' stores hold in the end.
 #[derive(Debug, Default)]
-pub(super) struct Done {
-    pub(super) deeds: Deeds,
+pub(crate) struct Done {
+    pub(crate) deeds: Deeds,
     /// Whether the consumers came to the end of what they had to do before we ceased to wait for it.
-    pub(super) drained: bool,
+    pub(crate) drained: bool,
 }
 
 /// One way in one scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Sample {
-    pub(super) scenario: Scenario,
-    pub(super) way: Mode,
+pub(crate) struct Sample {
+    pub(crate) scenario: Scenario,
+    pub(crate) way: Mode,
     /// Whether the consumers came to the end of what they had to do before we ceased to wait for it.
-    pub(super) drained: bool,
+    pub(crate) drained: bool,
     /// Checkouts and updates together.
-    pub(super) all: Figures,
-    pub(super) checkouts: Figures,
-    pub(super) updates: Figures,
+    pub(crate) all: Figures,
+    pub(crate) checkouts: Figures,
+    pub(crate) updates: Figures,
 }
 
 impl Sample {
     /// The figures of one way in one scenario.
-    pub(super) fn of(scenario: Scenario, way: Mode, heard: &[Response], done: &Done) -> Self {
+    pub(crate) fn of(scenario: Scenario, way: Mode, heard: &[Response], done: &Done) -> Self {
         let Done { deeds, drained } = done;
         let of = |want: Option<Operation>| {
             let wanted = heard
@@ -80,7 +80,7 @@ impl Sample {
     }
 
     /// The figures of one kind of work.
-    pub(super) fn figures(&self, want: Operation) -> &Figures {
+    pub(crate) fn figures(&self, want: Operation) -> &Figures {
         match want {
             Operation::Checkout => &self.checkouts,
             Operation::Update => &self.updates,
@@ -90,33 +90,33 @@ impl Sample {
 
 /// What came of some items.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub(super) struct Figures {
+pub(crate) struct Figures {
     /// How many were wanted.
-    pub(super) offered: u64,
+    pub(crate) offered: u64,
     /// How many users were answered well.
-    pub(super) answered: u64,
+    pub(crate) answered: u64,
     /// The same a second, from the first moment that somebody wanted something to the last answer.
-    pub(super) answered_a_second: f64,
+    pub(crate) answered_a_second: f64,
     /// How many users were told an error, and which.
-    pub(super) failed: BTreeMap<OperationFailure, u64>,
+    pub(crate) failed: BTreeMap<OperationFailure, u64>,
     /// How long users waited for whatever they were told.
-    pub(super) response: Option<Percentiles>,
+    pub(crate) response: Option<Percentiles>,
     /// How long those waited who were answered well.
-    pub(super) good_response: Option<Percentiles>,
+    pub(crate) good_response: Option<Percentiles>,
     /// How many were done in the end.
-    pub(super) applied: u64,
+    pub(crate) applied: u64,
     /// Answered well, and not done in the end.
-    pub(super) lost: u64,
+    pub(crate) lost: u64,
     /// Told an error, and not done in the end.
-    pub(super) not_done: u64,
+    pub(crate) not_done: u64,
     /// Told an error, and done all the same: the user cannot know.
-    pub(super) unsure: u64,
+    pub(crate) unsure: u64,
     /// Done more than once.
-    pub(super) twice: u64,
+    pub(crate) twice: u64,
     /// How long after it was wanted something was done.
-    pub(super) done_after: Option<Percentiles>,
+    pub(crate) done_after: Option<Percentiles>,
     /// How many were done later than a second after they were wanted.
-    pub(super) late: u64,
+    pub(crate) late: u64,
 }
 
 impl Figures {
@@ -165,17 +165,17 @@ impl Figures {
     }
 
     /// How many users were told an error.
-    pub(super) fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.failed.values().sum()
     }
 }
 
 /// How times are spread, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Percentiles {
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
-    pub(super) max_ms: f64,
+pub(crate) struct Percentiles {
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 impl Percentiles {

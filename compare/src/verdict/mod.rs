@@ -9,33 +9,33 @@ mod words;
 
 use serde::Serialize;
 
-use super::{scenario::Mode, stats::Sample};
+use crate::{scenario::Mode, stats::Sample};
 use seen::Seen;
 
-pub(super) use words::time;
+pub(crate) use words::time;
 
 /// What the figures say.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Verdict {
-    pub(super) findings: Vec<Finding>,
+pub(crate) struct Verdict {
+    pub(crate) findings: Vec<Finding>,
     /// What to choose when.
-    pub(super) advice: String,
+    pub(crate) advice: String,
 }
 
 /// One claim, held against the figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Finding {
-    pub(super) way: Mode,
-    pub(super) claim: &'static str,
-    pub(super) shown: Shown,
+pub(crate) struct Finding {
+    pub(crate) way: Mode,
+    pub(crate) claim: &'static str,
+    pub(crate) shown: Shown,
     /// The figures that decided.
-    pub(super) because: String,
+    pub(crate) because: String,
 }
 
 /// Whether the figures show a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Shown {
+pub(crate) enum Shown {
     Yes,
     No,
     NotMeasured,
@@ -47,7 +47,7 @@ impl Shown {
     }
 
     /// What it is called for people.
-    pub(super) fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Yes => "shown",
             Self::No => "NOT SHOWN",
@@ -58,7 +58,7 @@ impl Shown {
 
 impl Verdict {
     /// What these figures say; `None` unless every scenario was measured in both ways.
-    pub(super) fn of(cells: &[Sample]) -> Option<Self> {
+    pub(crate) fn of(cells: &[Sample]) -> Option<Self> {
         let seen = Seen::of(cells)?;
         let findings = vec![
             findings::immediate(&seen),

@@ -5,7 +5,7 @@ use super::{
     seen::{Row, Seen},
     words::{failed, is_all_done, max, p50, p99, time},
 };
-use crate::compare::{
+use crate::{
     scenario::Mode,
     stats::{Figures, LATE},
 };

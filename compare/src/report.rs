@@ -3,25 +3,25 @@
 use doorstep_program::{CliError, ExitReason};
 use serde::Serialize;
 
-use super::{
-    CompareSettings,
+use crate::{
     items::{LoadPlan, UPDATES_FOR_A_CHECKOUT},
     scenario::Scenario,
+    settings::CompareSettings,
     stats::Sample,
     verdict::Verdict,
 };
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
     seed: u64,
     seconds: u64,
     delay_ms: f64,
     deadline_ms: f64,
     /// How much was offered in each scenario.
     loads: Vec<Offered>,
-    pub(super) cells: Vec<Sample>,
-    pub(super) verdict: Option<Verdict>,
+    pub(crate) cells: Vec<Sample>,
+    pub(crate) verdict: Option<Verdict>,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ struct Offered {
 
 impl Report {
     /// Sums it up.
-    pub(super) fn of(settings: &CompareSettings, cells: Vec<Sample>) -> Self {
+    pub(crate) fn of(settings: &CompareSettings, cells: Vec<Sample>) -> Self {
         let loads = Scenario::ALL.map(|scenario| {
             let LoadPlan {
                 checkouts_a_second, ..
@@ -48,7 +48,7 @@ impl Report {
             seed: settings.seed,
             seconds: settings.pace.lasts.as_secs(),
             delay_ms: settings.pace.delay.as_secs_f64() * 1000.0,
-            deadline_ms: super::load::DEADLINE.as_secs_f64() * 1000.0,
+            deadline_ms: crate::load::DEADLINE.as_secs_f64() * 1000.0,
             loads: loads.into(),
             verdict: Verdict::of(&cells),
             cells,
@@ -59,14 +59,14 @@ impl Report {
     ///
     /// # Errors
     /// A mistake in this program.
-    pub(super) fn json(&self) -> Result<String, CliError> {
+    pub(crate) fn json(&self) -> Result<String, CliError> {
         serde_json::to_string_pretty(self).map_err(|e| {
             CliError::new(ExitReason::Internal, format!("no JSON of the figures: {e}"))
         })
     }
 
     /// What must never be: something that was answered well and is not there although all is worked, or that was done twice.
-    pub(super) fn broken_promise(&self) -> Option<CliError> {
+    pub(crate) fn broken_promise(&self) -> Option<CliError> {
         let worked = self.cells.iter().filter(|cell| cell.drained);
         let lost: u64 = worked.map(|cell| cell.all.lost).sum();
         let twice: u64 = self.cells.iter().map(|cell| cell.all.twice).sum();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::compare::{
+use crate::{
     scenario::{OperationFailure, Scenario},
     stats::{Figures, Percentiles},
 };

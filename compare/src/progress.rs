@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Tells how far the comparison is.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     /// The users of the parts that are over.
     before: AtomicU64,
@@ -14,7 +14,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Starts to tell; so many users will come in all.
-    pub(super) fn new(users: u64) -> Self {
+    pub(crate) fn new(users: u64) -> Self {
         // Drawn at most five times a second: more costs more than it shows.
         let bar = ProgressBar::with_draw_target(Some(users), ProgressDrawTarget::stderr_with_hz(5));
         if let Ok(style) = ProgressStyle::with_template("comparing [{bar:30}] {percent} %, {msg}") {
@@ -27,12 +27,12 @@ impl Progress {
     }
 
     /// Something to know, for as long as the screen shows it.
-    pub(super) fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
     /// What is done now.
-    pub(super) fn step(&self, text: String) {
+    pub(crate) fn step(&self, text: String) {
         if self.bar.is_hidden() {
             eprintln!("comparing: {text}");
         } else {
@@ -41,19 +41,19 @@ impl Progress {
     }
 
     /// So many users of this part have been answered.
-    pub(super) fn users(&self, answered: usize) {
+    pub(crate) fn users(&self, answered: usize) {
         let before = self.before.load(Ordering::Relaxed);
         self.bar.set_position(before + answered as u64);
     }
 
     /// This part is over.
-    pub(super) fn part(&self, users: usize) {
+    pub(crate) fn part(&self, users: usize) {
         let before = self.before.fetch_add(users as u64, Ordering::Relaxed);
         self.bar.set_position(before + users as u64);
     }
 
     /// Takes the bar away.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -10,7 +10,7 @@ use doorstep_store::{EntityKey, SqliteStore, Store, StoreError, sqlite::Options}
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{
+use crate::{
     items::Operation,
     stats::{Completion, Deeds, Done, Response},
 };
@@ -26,7 +26,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The stores of both roles, only to be read.
-pub(super) struct StoreReader(Vec<SqliteStore>);
+pub(crate) struct StoreReader(Vec<SqliteStore>);
 
 /// What is read of an entity.
 #[derive(Deserialize)]
@@ -40,7 +40,7 @@ impl StoreReader {
     ///
     /// # Errors
     /// They cannot be opened.
-    pub(super) fn open(folder: &Path) -> Result<Self, CliError> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, CliError> {
         let open = |want: Operation| {
             SqliteStore::open_read_only(folder, want.role(), &Options::default())
                 .map_err(|e| failed(&e))
@@ -56,7 +56,7 @@ impl StoreReader {
     ///
     /// # Errors
     /// A store cannot be read.
-    pub(super) async fn done(
+    pub(crate) async fn done(
         &self,
         heard: &[Response],
         patience: Duration,

@@ -1,6 +1,6 @@
 //! Figures in words.
 
-use crate::compare::stats::{Figures, Percentiles};
+use crate::stats::{Figures, Percentiles};
 
 /// Whether every item was answered well and done, once.
 pub(super) fn is_all_done(figures: &Figures) -> bool {
@@ -36,7 +36,7 @@ pub(super) fn max(spread: Option<Percentiles>) -> f64 {
 }
 
 /// A time for people.
-pub(in crate::compare) fn time(millis: f64) -> String {
+pub(crate) fn time(millis: f64) -> String {
     match millis {
         ..9.95 => format!("{millis:.1} ms"),
         ..999.5 => format!("{millis:.0} ms"),

@@ -1,29 +1,104 @@
-//! What can be typed behind `compare`, and what makes settings of it.
+//! Arguments, and the settings that they lead to.
 
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, Parser, Subcommand};
 use doorstep_program::{
-    SettingsErrors,
-    args::{BrokerArgs, StoreArgs},
+    CliError, SettingsErrors,
+    args::{BrokerArgs, StoreArgs, TelemetryOptions, TelemetrySettings},
     parse::{duration, number},
 };
 
-use super::{CompareSettings, Form, WorkSettings, scenario::LoadProfile};
+use crate::{
+    consumer_process::WORK_COMMAND,
+    scenario::LoadProfile,
+    settings::{CompareSettings, Form},
+    worker::WorkSettings,
+};
 
-/// The command by which this program starts itself as the consumers of a comparison.
-pub(crate) const WORK_COMMAND: &str = "compare-work";
-
-/// The end of its help.
-pub(crate) const COMPARE_HELP: &str = "\
+/// The end of `--help`.
+const HELP: &str = "\
 Examples:
-  producer compare --seconds 5 --svg compare.svg
-  producer compare --rate 50 --delay 8ms --json > compare.json";
+  compare --seconds 5 --svg compare.svg
+  compare --rate 50 --delay 8ms --json > compare.json
+
+Exit codes:
+  0    done
+  1    something was lost or done twice, or failed in a way that the other codes do not cover
+  64   wrong usage or settings; all wrong settings are listed at once
+  69   the broker cannot be reached, or the consumers of the comparison do not start
+  70   broke off: a mistake in the program
+  73   a store cannot be created or opened
+  74   reading or writing a store or file failed
+  130  stopped by SIGINT or SIGTERM: a second signal ends at once";
 
 /// The most of their capacity that slow consumers are offered: above it the pauses of chance alone let queues grow.
 const MOST_OF_CAPACITY: f64 = 0.6;
 /// What slow work can take: less is no different from quick work, and of more too little is done to be counted.
 const DELAYS: RangeInclusive<Duration> = Duration::from_millis(4)..=Duration::from_secs(1);
+
+/// Does the same work synchronously and asynchronously, and measures what users get of each.
+///
+/// The same seeded checkouts and tracking updates are offered twice: by commands over RPC, which are answered once the work is done,
+/// and by events, which are answered once the broker keeps them. The same consumers do them while they are well, slow, overloaded
+/// and down: how long do users wait, how many are told an error, what is lost, what comes late? It takes about two minutes, and
+/// needs a broker and no other program of Doorstep. All of it happens in a namespace of its own and in a temporary folder (TMPDIR),
+/// which are deleted in the end; the broker is used like by any other program and nothing else on it is touched.
+#[derive(Debug, Parser)]
+#[command(
+    name = "compare",
+    version,
+    after_help = HELP,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    compare: CompareArgs,
+
+    #[command(flatten)]
+    telemetry: TelemetryOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The consumers of the comparison, which starts and kills them.
+    #[command(name = WORK_COMMAND, hide = true)]
+    Work(CompareWorkArgs),
+}
+
+/// The job of this process.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Compare.
+    Compare(CompareSettings),
+    /// Be the consumers of a comparison.
+    Work(WorkSettings),
+}
+
+impl Cli {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// Lists all that is wrong, each with the name of its flag and how it is written.
+    pub(crate) fn check(self) -> Result<(TelemetrySettings, Job), CliError> {
+        let mut wrong = SettingsErrors::default();
+        let tls = match &self.command {
+            Some(Command::Work(args)) => &args.broker.tls,
+            None => &self.compare.broker.tls,
+        };
+        let telemetry = self.telemetry.check(tls, &mut wrong);
+        let job = match self.command {
+            Some(Command::Work(args)) => args.check(&mut wrong).map(Job::Work),
+            None => self.compare.check(&mut wrong).map(Job::Compare),
+        };
+        wrong.into_result(telemetry.zip(job))
+    }
+}
 
 /// What to compare.
 #[derive(Debug, Args)]
@@ -164,20 +239,23 @@ impl CompareWorkArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+    use doorstep_program::{
+        reference::{assert_section, command_line},
+        variables::unknown_to_warnings,
+    };
 
     use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Typed {
-        #[command(flatten)]
-        args: CompareArgs,
-    }
 
     fn check(words: &[&str]) -> Result<CompareSettings, String> {
         let words = ["compare"].iter().chain(words);
         let mut wrong = SettingsErrors::default();
-        let settings = Typed::try_parse_from(words).unwrap().args.check(&mut wrong);
+        let settings = Cli::try_parse_from(words)
+            .unwrap()
+            .compare
+            .check(&mut wrong);
         wrong
             .into_result(settings)
             .map_err(|failure| failure.to_string())
@@ -226,5 +304,16 @@ mod tests {
         let said = check(&["--rate", "60", "--delay", "20ms"]).unwrap_err();
         assert!(said.contains("at most 30"), "{said}");
         assert!(check(&["--rate", "60", "--delay", "10ms"]).is_ok());
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+        assert_eq!(unknown_to_warnings(&Cli::command()), BTreeSet::new());
+    }
+
+    #[test]
+    fn reference_page_of_the_command_line() {
+        assert_section("cli-compare.md", "commands", &command_line(Cli::command()));
     }
 }

@@ -1,7 +1,7 @@
 //! The figures that a verdict looks at: each way in every scenario, checkouts and updates together.
 
 use super::words::p99;
-use crate::compare::{
+use crate::{
     scenario::{Mode, Scenario},
     stats::{Figures, Sample},
 };
