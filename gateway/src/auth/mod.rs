@@ -1,6 +1,7 @@
 //! Who somebody is: passwords, tokens, and the caller of a request.
 
 mod authenticated_user;
+mod login_attempt;
 mod password;
 mod signing_key;
 mod token;

@@ -3,57 +3,17 @@
 
 use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
-    InvoiceNo, Position,
 };
 use doorstep_event::{Rejection, Timestamp};
 use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
-use serde::{Deserialize, Serialize};
 
 use super::{
     Entity,
-    order::{self, OrderNames},
-    refused,
+    entities::{Delivery, Fix, OrderNames, Step},
+    order, refused,
     requests::{Ack, AdvanceDelivery, AssignCourier, RecordPositions},
 };
-
-/// Who delivers an order, and how far that has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Delivery {
-    /// Who.
-    pub(crate) courier: CourierId,
-    /// The last step taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    step: Option<Step>,
-}
-
-/// A step that a courier takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Step {
-    /// The courier has the parcel.
-    PickedUp,
-    /// It is where it belongs.
-    Delivered,
-}
-
-/// Where the courier of an order was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Fix {
-    /// Of which order.
-    pub(crate) order: InvoiceNo,
-    /// Where.
-    pub(crate) position: Position,
-    /// When.
-    pub(crate) recorded_at: Timestamp,
-}
-
-impl Delivery {
-    /// Whether the parcel has left the restaurant.
-    pub(crate) fn is_picked_up(&self) -> bool {
-        self.step.is_some()
-    }
-}
 
 pub(super) fn assign_keys(asked: &AssignCourier) -> Vec<EntityKey> {
     vec![asked.order.delivery_key(), asked.order.order_key()]

@@ -10,6 +10,7 @@
 //! | `delivery/NUMBER` | who delivers an order |
 
 mod delivery;
+mod entities;
 mod order;
 mod requests;
 #[cfg(test)]
@@ -21,15 +22,15 @@ use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Reading, Role, Sta
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use delivery::{Delivery, Fix, Step};
-pub(crate) use order::{
-    IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState, label, part_keys,
+pub(crate) use entities::{
+    Delivery, Fix, IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState,
+    Step, User, UserName, UserRole, UserStatus, part_keys,
 };
+pub(crate) use order::label;
 pub(crate) use requests::{
     AddUser, AdoptOutcome, AdvanceDelivery, AssignCourier, BeginOrder, CancelOrder, EndOrder,
     LeaveOpen, RecordPositions, RevokeTokens, SetPassword, SetUserStatus,
 };
-pub(crate) use user::{User, UserName, UserRole, UserStatus};
 
 /// Its name: of its store and of its source.
 pub(crate) const NAME: &str = "gateway";

@@ -7,11 +7,7 @@ use doorstep_contracts::{
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    delivery::{Fix, Step},
-    order::{OrderDecision, OrderState},
-    user::{UserName, UserRole, UserStatus},
-};
+use super::entities::{Fix, OrderDecision, OrderState, Step, UserName, UserRole, UserStatus};
 
 /// Lets somebody log in.
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,163 +1,15 @@
 //! Users: who may log in, and as what.
 
-use std::{fmt, str::FromStr};
-
-use doorstep_contracts::{CourierId, CustomerId, RestaurantId};
 use doorstep_event::{Rejection, Timestamp};
 use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{
-    Entity, refused,
+    Entity,
+    entities::{User, UserName, UserStatus},
+    refused,
     requests::{Ack, AddUser, RevokeTokens, SetPassword, SetUserStatus},
 };
-
-/// A user's name: also the customer's or courier's own in events.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(crate) struct UserName(String);
-
-/// The part of an entity's key before a user's name.
-const PREFIX: &str = "user/";
-
-impl UserName {
-    /// The user's entity.
-    pub(crate) fn entity(&self) -> EntityKey {
-        EntityKey::new(format!("{PREFIX}{self}"))
-    }
-
-    /// The key before those of all users, in the order of a store.
-    pub(crate) fn before_all() -> EntityKey {
-        EntityKey::new(PREFIX)
-    }
-
-    /// The user of this entity; `None` if it is another kind of entity.
-    pub(crate) fn of_entity(key: &EntityKey) -> Option<Self> {
-        key.as_str().strip_prefix(PREFIX)?.parse().ok()
-    }
-
-    /// The name as text.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The user as a customer.
-    pub(crate) fn customer(&self) -> CustomerId {
-        #[expect(clippy::expect_used, reason = "a user's name keeps stricter rules")]
-        CustomerId::new(&self.0).expect("a user's name is a customer's")
-    }
-
-    /// The user as a courier.
-    pub(crate) fn courier(&self) -> CourierId {
-        #[expect(clippy::expect_used, reason = "a user's name keeps stricter rules")]
-        CourierId::new(&self.0).expect("a user's name is a courier's")
-    }
-}
-
-impl FromStr for UserName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let is_inner = |b: u8| is_plain(b) || matches!(b, b'_' | b'-');
-        let first = text.bytes().next();
-        if !first.is_some_and(is_plain) || text.len() > 63 || !text.bytes().all(is_inner) {
-            return Err(format!(
-                "{text:?} is not a name of 1 to 63 small letters, digits, dashes and underscores, a letter or digit first"
-            ));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for UserName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<UserName> for String {
-    fn from(name: UserName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for UserName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What a user is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "role", rename_all = "snake_case")]
-pub(crate) enum UserRole {
-    /// Orders.
-    Customer,
-    /// Delivers.
-    Courier,
-    /// Works for this restaurant.
-    Restaurant {
-        /// Which one.
-        restaurant: RestaurantId,
-    },
-    /// Runs the shop.
-    Operator,
-}
-
-/// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct User {
-    /// What the user is.
-    pub(crate) standing: UserRole,
-    /// The password's hash; empty for a deleted user.
-    pub(crate) hash: String,
-    /// Of the tokens that are good.
-    pub(crate) generation: u64,
-    pub(crate) added_at: Timestamp,
-    #[serde(default, skip_serializing_if = "UserStatus::is_active")]
-    pub(crate) status: UserStatus,
-}
-
-/// The state of a user's account. Accounts of before it was kept are active.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum UserStatus {
-    /// May log in.
-    #[default]
-    Active,
-    /// May not log in, until enabled again.
-    Disabled,
-    /// Gone for good. The name stays taken: orders keep it, and a new user of that name would see them.
-    Deleted,
-}
-
-impl UserStatus {
-    /// Returns whether the user may log in.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-    pub(crate) fn is_active(&self) -> bool {
-        *self == Self::Active
-    }
-
-    /// The status as a word.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Disabled => "disabled",
-            Self::Deleted => "deleted",
-        }
-    }
-}
-
-impl User {
-    /// Returns whether the user may log in and is an operator.
-    pub(crate) fn is_active_operator(&self) -> bool {
-        self.status.is_active() && self.standing == UserRole::Operator
-    }
-}
 
 /// Adds a user who is not there yet, and never was.
 pub(super) fn add(
@@ -285,27 +137,4 @@ fn not_deleted(user: &User, name: &UserName) -> Result<(), Rejection> {
         return Err(refused("user_deleted", format!("{name} was deleted")));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_plain_and_short() {
-        for good in ["a", "ada", "0", "pizza-roma_2", &"x".repeat(63)] {
-            assert_eq!(good.parse::<UserName>().unwrap().to_string(), good);
-        }
-        for bad in ["", "-a", "Ada", "a.b", "a b", "ä", "a/b", &"x".repeat(64)] {
-            assert!(bad.parse::<UserName>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_user_of_before_accounts_had_a_status_is_active() {
-        let old = r#"{"standing":{"role":"customer"},"hash":"$argon2id$x","generation":3,"added_at":"2026-11-24T12:00:00Z"}"#;
-        let user: User = serde_json::from_str(old).unwrap();
-        assert_eq!(user.status, UserStatus::Active);
-        assert_eq!(serde_json::to_string(&user).unwrap(), old);
-    }
 }

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Extension, extract::FromRequestParts, http::request::Parts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -20,11 +19,7 @@ use super::{
     network::{network, site},
     rate_limiter::RateLimiter,
 };
-use crate::{
-    app::AppState,
-    domain::UserName,
-    http::{Problem, origin::Origin},
-};
+use crate::{domain::UserName, http::Problem};
 
 /// What one address may try in a second and at once.
 const PER_SECOND: f64 = 2.0;
@@ -161,16 +156,6 @@ impl Try<'_> {
         self.strangers
             .wrong
             .give_back(&(self.name.clone(), network), now);
-    }
-}
-
-impl FromRequestParts<Arc<AppState>> for LoginAttempt {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
-        let origin = Extension::<Origin>::from_request_parts(parts, app).await;
-        let Extension(Origin(address)) = origin.map_err(|_| Problem::internal())?;
-        app.strangers.admit(address, Instant::now())
     }
 }
 

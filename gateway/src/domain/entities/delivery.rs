@@ -1,0 +1,43 @@
+//! The delivery of an order, as it is stored.
+
+use doorstep_contracts::{CourierId, InvoiceNo, Position};
+use doorstep_event::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Who delivers an order, and how far that has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delivery {
+    /// Who.
+    pub(crate) courier: CourierId,
+    /// The last step taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::domain) step: Option<Step>,
+}
+
+/// A step that a courier takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Step {
+    /// The courier has the parcel.
+    PickedUp,
+    /// It is where it belongs.
+    Delivered,
+}
+
+/// Where the courier of an order was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fix {
+    /// Of which order.
+    pub(crate) order: InvoiceNo,
+    /// Where.
+    pub(crate) position: Position,
+    /// When.
+    pub(crate) recorded_at: Timestamp,
+}
+
+impl Delivery {
+    /// Whether the parcel has left the restaurant.
+    pub(crate) fn is_picked_up(&self) -> bool {
+        self.step.is_some()
+    }
+}

@@ -1,0 +1,11 @@
+//! The entities of the gateway's role.
+
+mod delivery;
+mod order;
+mod user;
+
+pub(crate) use delivery::{Delivery, Fix, Step};
+pub(crate) use order::{
+    IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState, part_keys,
+};
+pub(crate) use user::{User, UserName, UserRole, UserStatus};
