@@ -18,9 +18,9 @@ pub struct StockAdjusted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StockReason {
-    /// Removes pieces.
+    /// A sale, which removes pieces from stock.
     Sale,
-    /// Adds pieces.
+    /// A return, which adds pieces to stock.
     Return,
     /// Broken, lost or thrown away: removes pieces.
     WriteOff,

@@ -19,7 +19,7 @@ use crate::{
 pub enum ConnectionPhase {
     /// The first attempt, or reconnecting after a loss.
     Connecting,
-    /// Connected, with everything declared.
+    /// Connected, with the whole topology declared.
     Connected,
     /// Connected, but the broker blocks publishing for this reason, usually a memory or disk alarm.
     Blocked(String),
@@ -99,7 +99,7 @@ pub(crate) struct StatusReporter {
     state: watch::Sender<ConnectionStatus>,
     /// Reasons for having no connection.
     losses: Mutex<OutageReasons>,
-    /// Reasons for rejected messages.
+    /// Reasons of messages that the broker rejected.
     refusals: Mutex<OutageReasons>,
 }
 

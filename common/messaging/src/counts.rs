@@ -16,7 +16,7 @@ use crate::publisher::outcome::PublishOutcome;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PublisherTotals {
     pub confirmed: u64,
-    /// Messages returned as unroutable.
+    /// Messages that the broker returned as unroutable.
     pub returned: u64,
     /// Messages rejected by a queue.
     pub refused: u64,
@@ -30,7 +30,7 @@ pub struct PublisherTotals {
     pub channels_ended: u64,
     /// Channels of these that were closed because of one of their messages.
     pub channels_refused: u64,
-    /// Gauge: published, unconfirmed messages.
+    /// Gauge: messages published and not yet confirmed.
     pub outstanding: u64,
     /// Gauge: time at which the oldest of them was published.
     pub oldest_outstanding: Option<Instant>,
@@ -39,7 +39,7 @@ pub struct PublisherTotals {
 /// Counters of a subscription since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConsumerTotals {
-    /// Deliveries received, including redeliveries.
+    /// Deliveries received, with redeliveries counted again.
     pub delivered: u64,
     /// Deliveries whose ack was handed to lapin.
     pub settled: u64,

@@ -14,7 +14,7 @@ use crate::{
 /// Patterns of resource names by kind of access, each anchored at both ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Permissions {
-    /// Declare and delete.
+    /// Permission to declare and delete it.
     pub configure: String,
     /// Publish to; for a program that declares the topology, also bind to.
     pub write: String,

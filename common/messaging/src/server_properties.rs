@@ -20,7 +20,6 @@ use crate::{
 pub struct ServerProperties {
     /// `RabbitMQ`, or another product that speaks AMQP 0-9-1.
     pub product: String,
-    /// For example `4.3.5`.
     pub version: String,
 }
 

@@ -25,7 +25,7 @@ pub struct Owner {
     pub exchange: String,
 }
 
-/// An exchange, always durable.
+/// An exchange; Doorstep declares only durable ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exchange {
     pub name: String,
@@ -66,12 +66,12 @@ impl ExchangeKind {
     }
 }
 
-/// A queue, always durable.
+/// A queue; Doorstep declares only durable ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Queue {
     pub name: QueueName,
     pub purpose: QueuePurpose,
-    /// Cannot change later.
+    /// Arguments, which cannot change after the declaration.
     pub arguments: BTreeMap<&'static str, Argument>,
 }
 
@@ -85,7 +85,7 @@ pub enum QueuePurpose {
     Net,
     /// Copies of dead letters, for people to read. No program consumes them.
     Dead,
-    /// Requests, until their deadline.
+    /// Holds RPC requests until their deadline.
     Rpc,
 }
 

@@ -23,7 +23,7 @@ pub struct RawMessage {
     /// The exchange. Empty for the default exchange, whose routing keys are queue names.
     pub exchange: String,
     pub routing_key: String,
-    /// Headers, sent without validation.
+    /// Headers, which are sent without any validation.
     pub headers: Vec<(String, RawValue)>,
     pub message_id: Option<String>,
     pub kind: Option<String>,
@@ -38,7 +38,7 @@ pub enum RawValue {
     Bytes(Vec<u8>),
     Number(i64),
     Flag(bool),
-    /// Unix time in seconds.
+    /// Unix time, in whole seconds.
     Timestamp(u64),
 }
 

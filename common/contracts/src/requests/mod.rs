@@ -61,7 +61,6 @@ impl RequestSpec {
 /// A code of a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode {
-    /// The code for programs.
     pub code: &'static str,
     /// The meaning for people.
     pub means: &'static str,

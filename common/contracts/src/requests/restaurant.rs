@@ -50,7 +50,6 @@ impl ConfigureRestaurant {
     /// Maximum opening hours per week.
     pub const MAX_HOURS: usize = 50;
     pub const MOST_DISHES: usize = 500;
-    /// Maximum capacity in pieces.
     pub const MAX_QUANTITY: u32 = 100_000;
     /// Maximum preparation time in minutes: one day.
     pub const MAX_MINUTES: u16 = 24 * 60;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use lapin::{Channel, options::BasicAckOptions};
-use tokio::sync::{Mutex as TurnMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::ChannelId;
 use crate::counts::ConsumerCounters;
@@ -32,7 +32,7 @@ pub(super) struct OpenChannel {
     acked: AtomicU64,
     arrivals: Mutex<UnackedTimes>,
     /// Serializes acks, so that none overtakes another.
-    turn: TurnMutex<()>,
+    turn: AsyncMutex<()>,
 }
 
 /// Arrival times: one entry per group of deliveries, with the group's last tag. Bounded by the prefetch, since each entry has an unacked
@@ -76,7 +76,7 @@ impl Channels {
             received: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             arrivals: Mutex::default(),
-            turn: TurnMutex::new(()),
+            turn: AsyncMutex::new(()),
         });
         self.lock().insert(id, open.clone());
         (id, open)
@@ -131,7 +131,6 @@ impl Channels {
 }
 
 impl OpenChannel {
-    /// Records the latest delivery.
     pub(super) fn received(&self, tag: u64, counts: &ConsumerCounters) {
         let now = Instant::now();
         let before = self.received.swap(tag, Ordering::AcqRel);

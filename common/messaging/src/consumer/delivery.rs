@@ -47,7 +47,6 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Returns the original body.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         match &self.read {

@@ -57,7 +57,6 @@ impl Drop for Task {
     }
 }
 
-/// A consuming connection.
 struct ConsumerConnection {
     connection: Connection,
     consumed: Vec<(QueueSubscription, Channel)>,

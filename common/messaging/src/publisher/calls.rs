@@ -93,7 +93,6 @@ impl PublishCalls {
         }
     }
 
-    /// Resolves all unsent messages.
     pub(super) fn resolve_waiting(&mut self, outcome: PublishOutcome) {
         while let Some((position, _)) = self.next_message() {
             self.resolve(position, outcome);

@@ -166,7 +166,6 @@ impl<F: Future<Output = lapin::Result<PublisherConfirm>>> Confirms<F> {
     }
 }
 
-/// A written, unconfirmed message.
 struct Pending {
     number: u64,
     confirm: PublisherConfirm,
@@ -183,7 +182,6 @@ impl Future for Pending {
     }
 }
 
-/// Records a wake-up.
 struct WokenFlag(AtomicBool);
 
 impl Wake for WokenFlag {

@@ -120,13 +120,13 @@ pub(super) async fn run(mut run: PublishLoop<'_>) -> LoopExit {
             break LoopExit::Stopped(clock.time_remaining());
         }
 
-        // 2. Decide completed messages.
+        // 2. Decide the messages whose confirms have completed.
         confirms.decide(
             channel,
             &mut in_flight,
             |returns, in_flight, (number, confirmation)| {
                 let Some(message) = in_flight.take(number) else {
-                    // Timed out before.
+                    // The message has timed out before.
                     return;
                 };
                 match returns.verdict(number, &message.sent, confirmation) {
@@ -281,7 +281,6 @@ pub(super) async fn run(mut run: PublishLoop<'_>) -> LoopExit {
     }
 }
 
-/// The loop's times.
 struct Clock {
     /// Read once per iteration: messages fed in one iteration have the same age.
     now: Instant,

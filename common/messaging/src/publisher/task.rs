@@ -42,7 +42,6 @@ impl Drop for Task {
     }
 }
 
-/// A publishing connection.
 struct PublisherConnection {
     connection: Connection,
     channel: Channel,
@@ -91,7 +90,7 @@ impl Task {
                     self.report.lost(error);
                     continue;
                 }
-                // Stopped while connecting.
+                // The publisher was stopped while connecting.
                 None => break,
             };
             is_checked = true;

@@ -71,7 +71,6 @@ pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> B
         .with_headers(headers)
 }
 
-/// Parses a request.
 pub(super) fn read_request(received: &mut Received) -> Result<Request, Rejection> {
     let data = Bytes::from(std::mem::take(&mut received.data));
     if data.len() > MAX_DATA_BYTES {
@@ -214,7 +213,6 @@ fn json(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-/// Parses a reply.
 pub(super) fn read_reply(properties: &BasicProperties, body: Vec<u8>) -> Result<Bytes, CallError> {
     let kind = properties.kind().as_ref().map_or("", |kind| kind.as_str());
     match kind {

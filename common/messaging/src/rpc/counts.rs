@@ -11,7 +11,7 @@ use crate::counts::{ConsumerCounters, Count};
 /// Counters of an RPC client since its start. Every call is in one of them, or in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RpcClientTotals {
-    /// Calls with a reply.
+    /// Calls that ended with a reply.
     pub answered: u64,
     /// Calls rejected by a role.
     pub refused: u64,
@@ -29,7 +29,7 @@ pub struct RpcClientTotals {
     pub cancelled: u64,
     /// Replies without a waiting caller.
     pub late: u64,
-    /// Gauge: calls in flight.
+    /// Gauge: calls in flight at this moment.
     pub in_flight: u64,
 }
 
@@ -38,9 +38,9 @@ pub struct RpcClientTotals {
 pub struct RpcServerTotals {
     /// Requests received, including redelivered ones.
     pub delivered: u64,
-    /// Replies with data.
+    /// Replies that carry the role's data.
     pub answered: u64,
-    /// Replies with a rejection.
+    /// Replies that carry the role's rejection.
     pub refused: u64,
     /// Rejections because the broker user may not send requests; also counted in `refused`.
     pub forbidden: u64,

@@ -23,7 +23,6 @@ use crate::{
 /// Bound of differences per object, far more than there are arguments.
 const MAX_DIFFERENCES: usize = 64;
 
-/// The declaration to repeat.
 #[derive(Clone)]
 struct Declared {
     kind: String,

@@ -24,7 +24,6 @@ const UNRECORDED: &str = "roles start only with --without-owner-record";
 pub enum Finding {
     /// Another product that speaks AMQP 0-9-1.
     OtherProduct {
-        /// The product's own name.
         product: String,
     },
     /// A version without at-least-once dead-lettering.
@@ -43,16 +42,15 @@ pub enum Finding {
     ExchangeDiffers {
         exchange: String,
         property: String,
-        /// The present value.
+        /// The value found at the broker.
         there: String,
-        /// The expected value.
+        /// The value that Doorstep declares.
         wanted: String,
         vhost: String,
     },
     /// The broker lacks the plugin for an exchange type.
     PluginMissing {
         exchange: String,
-        /// The exchange type.
         kind: &'static str,
         plugin: &'static str,
     },
@@ -63,9 +61,9 @@ pub enum Finding {
     QueueDiffers {
         queue: QueueName,
         argument: String,
-        /// The present value.
+        /// The value found at the broker.
         there: String,
-        /// The expected value.
+        /// The value that Doorstep declares.
         wanted: String,
         vhost: String,
     },
@@ -99,7 +97,7 @@ pub enum Finding {
         user: String,
         /// The present topic permissions. `None` if there are none, which allows every key.
         there: Option<TopicPermissions>,
-        /// The expected topic permissions.
+        /// The topic permissions that the program needs.
         wanted: TopicPermissions,
         vhost: String,
     },
@@ -107,7 +105,6 @@ pub enum Finding {
     NotCompared {
         what: &'static str,
         name: String,
-        /// The broker's reply.
         answer: String,
     },
     /// The user lacks a permission.
@@ -125,11 +122,11 @@ pub enum Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Permission {
-    /// Declare and delete.
+    /// Permission to declare and delete it.
     Configure,
-    /// Publish to.
+    /// Permission to publish to it.
     Write,
-    /// Consume from.
+    /// Permission to consume from it.
     Read,
 }
 

@@ -144,7 +144,7 @@ mod tests {
             let now = begin + Duration::from_secs(seconds);
             silence.age(sent, heard, now).as_secs()
         };
-        // No requests yet.
+        // No request has been sent yet.
         assert_eq!([age(0, 0, 0), age(10, 0, 0)], [0, 0]);
         // The last request was long ago, but the silence continues.
         assert_eq!([age(11, 1, 0), age(12, 2, 0), age(20, 2, 0)], [0, 1, 9]);

@@ -255,7 +255,6 @@ impl RpcClient {
 }
 
 impl Shared {
-    /// Sends a request.
     fn begin(self: &Arc<Self>, request: &Request, left: Duration) -> Result<Call, CallError> {
         let retry_after = self.settings.retry_after;
         let before = self.counts.in_flight.fetch_add(1, Ordering::Relaxed);

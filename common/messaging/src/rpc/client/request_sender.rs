@@ -79,7 +79,6 @@ struct SenderChannel {
 
 enum SenderState {
     Open(Channels),
-    /// Blocked by the broker.
     Blocked(Channels, String),
     Shut(String),
 }

@@ -58,7 +58,6 @@ impl Shared {
     }
 }
 
-/// A calling connection.
 struct ClientConnection {
     connection: Connection,
     channels: Channels,

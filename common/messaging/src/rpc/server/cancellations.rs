@@ -51,7 +51,6 @@ impl Cancelled {
     }
 }
 
-/// Cancellations on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Cancellations(Mutex<CancelRegistry>);
 

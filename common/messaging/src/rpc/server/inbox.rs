@@ -67,7 +67,6 @@ impl<A> Inbox<A> {
         }
     }
 
-    /// Takes all requests.
     pub(super) fn take_all(&self) -> VecDeque<A> {
         std::mem::take(&mut self.lock().requests)
     }

@@ -29,7 +29,7 @@ impl IncomingRequest {
     pub(super) fn if_pending(self) -> Option<Self> {
         let counts = &self.reply.counts;
         let reason = if self.reply.channel.is_shut() {
-            // The broker redelivers it.
+            // The broker redelivers it to another server.
             return None;
         } else if self.cancelled.is_cancelled() {
             &counts.cancelled

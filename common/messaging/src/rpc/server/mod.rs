@@ -46,7 +46,7 @@ pub struct RpcServerSettings {
     pub max_in_flight: u16,
     /// Maximum bytes of their data. A larger request is handed out if it is the only one.
     pub max_bytes: usize,
-    /// Retry delay reported then.
+    /// Retry delay that rejected callers receive.
     pub retry_after: Duration,
 }
 

@@ -138,7 +138,7 @@ impl ReplyChannel {
         if self.is_shut() {
             return;
         }
-        hand_over(self.channel.basic_ack(tag, BasicAckOptions::default()));
+        send_frame(self.channel.basic_ack(tag, BasicAckOptions::default()));
     }
 
     pub(super) fn requeue(&self, tag: u64) {
@@ -146,7 +146,7 @@ impl ReplyChannel {
             return;
         }
         let requeue = BasicRejectOptions { requeue: true };
-        hand_over(self.channel.basic_reject(tag, requeue));
+        send_frame(self.channel.basic_reject(tag, requeue));
     }
 
     fn lock(&self) -> MutexGuard<'_, Replies> {
@@ -155,7 +155,7 @@ impl ReplyChannel {
 }
 
 /// Hands a frame to lapin, on the first poll. Its writing needs no check: if it fails, the connection is lost.
-fn hand_over(work: impl Future<Output = lapin::Result<()>>) {
+fn send_frame(work: impl Future<Output = lapin::Result<()>>) {
     let _ = std::pin::pin!(work).poll(&mut noop_context());
 }
 

@@ -64,7 +64,6 @@ impl Drop for Task {
     }
 }
 
-/// A serving connection.
 struct ServerConnection {
     connection: Connection,
     channel: Arc<ReplyChannel>,
@@ -72,7 +71,7 @@ struct ServerConnection {
     /// Channel for the keepalive requests.
     keepalive: Channel,
     pumps: JoinSet<String>,
-    /// Receives cancellations, if permitted.
+    /// Channel that receives cancellations, if the user may.
     _cancel_channel: Option<Channel>,
     created: Vec<QueueName>,
 }
