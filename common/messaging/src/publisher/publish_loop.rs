@@ -70,129 +70,49 @@ const MANDATORY: BasicPublishOptions = BasicPublishOptions {
 /// Publishes until the channel breaks or everything is done. On return no message is in flight.
 ///
 /// The publisher's loop: feed lapin, wait for an event, decide completed messages.
-pub(super) async fn run(mut run: PublishLoop<'_>) -> LoopExit {
+pub(super) async fn run(run: PublishLoop<'_>) -> LoopExit {
     let channel = run.channel;
     let settings = run.settings;
-    let window = settings.publish_window.max(1);
-    let mut in_flight: SequenceMap<InFlight> = SequenceMap::new();
     let mut confirms = Confirms::new();
-    let mut clock = Clock::new();
-    let mut inbox_open = true;
-    let mut broken: Option<String> = None;
-    let mut ended_by = Ended::Connection;
-    let mut broken_positions: Vec<MessageIndex> = Vec::new();
+    let mut state = State::new(run);
     let mut tick = tokio::time::interval(tick_length(settings));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The receiver reports only later changes.
-    if *run.health.borrow() != Health::Open {
-        run.health.mark_changed();
-    }
 
     let end = loop {
         // Confirms may arrive endlessly; let other tasks of this thread run.
         consume_budget().await;
 
-        // 1. Feed. Not while blocked: lapin buffers unwritten messages without a bound.
-        while clock.blocked_since.is_none() && confirms.pending() < window {
-            if run.calls.wants_more() {
-                match run.inbox.try_recv() {
-                    Ok(call) => run.calls.start(call),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => {
-                        inbox_open = false;
-                        break;
-                    }
-                }
-            }
-            if let Some((position, message)) = run.calls.next_message() {
-                let (parts, sent) = message.into_parts(run.events_exchange, run.user_id);
-                let number = in_flight.push(InFlight {
-                    position,
-                    sent,
-                    since: clock.now,
-                    handed_over: clock.now,
-                });
-                confirms.push(number, send(channel, parts));
-            }
-        }
-        let drained = run.calls.is_empty() && run.inbox.is_empty();
-        if drained && (!inbox_open || clock.stop_at.is_some()) {
-            break LoopExit::Stopped(clock.time_remaining());
+        // 1. Feed.
+        state.feed(&mut confirms, |parts| send(channel, parts));
+        if state.is_done() {
+            break LoopExit::Stopped(state.clock.time_remaining());
         }
 
         // 2. Decide the messages whose confirms have completed.
-        confirms.decide(
-            channel,
-            &mut in_flight,
-            |returns, in_flight, (number, confirmation)| {
-                let Some(message) = in_flight.take(number) else {
-                    // The message has timed out before.
-                    return;
-                };
-                match returns.verdict(number, &message.sent, confirmation) {
-                    Verdict::Confirmed(outcome) => {
-                        clock.last_verdict = clock.now;
-                        run.calls.resolve(message.position, outcome);
-                    }
-                    Verdict::Broken(reason, ended) => {
-                        broken_positions.push(message.position);
-                        if broken.is_none() {
-                            broken = Some(reason);
-                            ended_by = ended;
-                        }
-                    }
-                }
-            },
-        );
-        if let Some(reason) = broken.take() {
-            if ended_by != Ended::Connection {
-                run.counts.channels_ended.add(1);
-            }
-            if ended_by == Ended::OverMessage {
-                run.counts.channels_refused.add(1);
-            }
-            // If the message was alone on the channel, it is the reason. Among several, the culprit is unknown.
-            let was_alone =
-                broken_positions.len() == 1 && in_flight.is_empty() && confirms.pending() == 0;
-            let outcome = if ended_by == Ended::OverMessage && was_alone {
-                run.report.unpublishable(&reason);
-                PublishOutcome::Unpublishable
-            } else {
-                PublishOutcome::Disconnected
-            };
-            for position in broken_positions {
-                run.calls.resolve(position, outcome);
-            }
-            break if ended_by == Ended::OverMessage {
-                LoopExit::ChannelClosed
-            } else {
-                LoopExit::Lost(reason)
-            };
+        if let Some(end) = state.decide(&mut confirms) {
+            break end;
         }
 
         // Deciding may have made room for a call that is already here, which no notification reports.
-        let has_room = clock.blocked_since.is_none() && confirms.pending() < window;
-        if has_room && !run.calls.wants_more() {
-            clock.now = Instant::now();
+        let has_room = state.has_room(confirms.pending());
+        if has_room && !state.run.calls.wants_more() {
+            state.clock.now = Instant::now();
             continue;
         }
 
-        let oldest = in_flight.oldest().map(|m| m.handed_over.into_std());
-        run.counts.outstanding(in_flight.len(), oldest);
+        state.count();
 
         // 3. Wait. Each arm is cancel-safe: completed confirms stay in the set, a call is received or stays in the channel, a watch keeps
         //    its change, and the interval keeps its time.
-        let room = clock.blocked_since.is_none()
-            && run.calls.wants_more()
-            && inbox_open
-            && confirms.pending() < window;
+        let room = has_room && state.inbox_open;
+        let State { run, clock, .. } = &mut state;
         tokio::select! {
             () = confirms.some_completed() => clock.now = Instant::now(),
             call = run.inbox.recv(), if room || clock.is_rejecting(settings) => {
                 clock.now = Instant::now();
                 match call {
                     Some(call) => run.calls.start(call),
-                    None => inbox_open = false,
+                    None => state.inbox_open = false,
                 }
             }
             changed = run.health.changed() => {
@@ -201,19 +121,8 @@ pub(super) async fn run(mut run: PublishLoop<'_>) -> LoopExit {
                     Ok(()) => run.health.borrow_and_update().clone(),
                     Err(_) => Health::Lost("the connection is lost".to_owned()),
                 };
-                match health {
-                    Health::Lost(reason) => break LoopExit::Lost(reason),
-                    Health::Blocked(reason) => {
-                        clock.blocked_since.get_or_insert(clock.now);
-                        run.report.blocked(reason);
-                    }
-                    Health::Open => {
-                        clock.blocked_since = None;
-                        // Messages that waited while the broker blocked get their full timeout again.
-                        clock.last_verdict = clock.now;
-                        in_flight.for_each(|message| message.since = clock.now);
-                        run.report.unblocked();
-                    }
+                if let Some(end) = state.observe(health) {
+                    break end;
                 }
             }
             grace = run.stopped.recv(), if clock.stop_at.is_none() => {
@@ -226,57 +135,239 @@ pub(super) async fn run(mut run: PublishLoop<'_>) -> LoopExit {
         }
 
         // 4. Time out overdue messages.
-        if clock.is_rejecting(settings) {
+        if let Some(end) = state.time_out(confirms.pending()) {
+            break end;
+        }
+        if state
+            .clock
+            .stop_at
+            .is_some_and(|stop_at| stop_at < state.clock.now)
+        {
+            break LoopExit::Stopped(state.clock.time_remaining());
+        }
+    };
+    state.finish(end).await
+}
+
+/// The state of a running loop.
+struct State<'a> {
+    run: PublishLoop<'a>,
+    /// Maximum messages without a confirm.
+    window: usize,
+    in_flight: SequenceMap<InFlight>,
+    clock: Clock,
+    inbox_open: bool,
+}
+
+impl<'a> State<'a> {
+    fn new(mut run: PublishLoop<'a>) -> Self {
+        // The receiver reports only later changes.
+        if *run.health.borrow() != Health::Open {
+            run.health.mark_changed();
+        }
+        Self {
+            window: run.settings.publish_window.max(1),
+            run,
+            in_flight: SequenceMap::new(),
+            clock: Clock::new(),
+            inbox_open: true,
+        }
+    }
+
+    /// Returns whether a message may be fed. Not while blocked: lapin buffers unwritten messages without a bound.
+    fn has_room(&self, pending: usize) -> bool {
+        self.clock.blocked_since.is_none() && pending < self.window
+    }
+
+    /// Hands messages to lapin while there is room.
+    fn feed<F: Future<Output = lapin::Result<PublisherConfirm>>>(
+        &mut self,
+        confirms: &mut Confirms<F>,
+        send: impl Fn(Parts) -> F,
+    ) {
+        while self.has_room(confirms.pending()) {
+            if self.run.calls.wants_more() {
+                match self.run.inbox.try_recv() {
+                    Ok(call) => self.run.calls.start(call),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        self.inbox_open = false;
+                        break;
+                    }
+                }
+            }
+            if let Some((position, message)) = self.run.calls.next_message() {
+                let (parts, sent) = message.into_parts(self.run.events_exchange, self.run.user_id);
+                let number = self.in_flight.push(InFlight {
+                    position,
+                    sent,
+                    since: self.clock.now,
+                    handed_over: self.clock.now,
+                });
+                confirms.push(number, send(parts));
+            }
+        }
+    }
+
+    /// Returns whether everything is published and nothing more will come.
+    fn is_done(&self) -> bool {
+        let drained = self.run.calls.is_empty() && self.run.inbox.is_empty();
+        drained && (!self.inbox_open || self.clock.stop_at.is_some())
+    }
+
+    /// Resolves completed messages. Returns the end of the loop if the channel broke.
+    fn decide<F: Future<Output = lapin::Result<PublisherConfirm>>>(
+        &mut self,
+        confirms: &mut Confirms<F>,
+    ) -> Option<LoopExit> {
+        let Self {
+            run,
+            in_flight,
+            clock,
+            ..
+        } = self;
+        let mut broken: Option<(String, Ended)> = None;
+        let mut broken_positions: Vec<MessageIndex> = Vec::new();
+        confirms.decide(
+            run.channel,
+            in_flight,
+            |returns, in_flight, (number, confirmation)| {
+                let Some(message) = in_flight.take(number) else {
+                    // The message has timed out before.
+                    return;
+                };
+                match returns.verdict(number, &message.sent, confirmation) {
+                    Verdict::Confirmed(outcome) => {
+                        clock.last_verdict = clock.now;
+                        run.calls.resolve(message.position, outcome);
+                    }
+                    Verdict::Broken(reason, ended) => {
+                        broken_positions.push(message.position);
+                        broken.get_or_insert((reason, ended));
+                    }
+                }
+            },
+        );
+        let (reason, ended_by) = broken?;
+        if ended_by != Ended::Connection {
+            run.counts.channels_ended.add(1);
+        }
+        if ended_by == Ended::OverMessage {
+            run.counts.channels_refused.add(1);
+        }
+        // If the message was alone on the channel, it is the reason. Among several, the culprit is unknown.
+        let was_alone =
+            broken_positions.len() == 1 && in_flight.is_empty() && confirms.pending() == 0;
+        let outcome = if ended_by == Ended::OverMessage && was_alone {
+            run.report.unpublishable(&reason);
+            PublishOutcome::Unpublishable
+        } else {
+            PublishOutcome::Disconnected
+        };
+        for position in broken_positions {
+            run.calls.resolve(position, outcome);
+        }
+        Some(if ended_by == Ended::OverMessage {
+            LoopExit::ChannelClosed
+        } else {
+            LoopExit::Lost(reason)
+        })
+    }
+
+    fn count(&self) {
+        let oldest = self.in_flight.oldest().map(|m| m.handed_over.into_std());
+        self.run.counts.outstanding(self.in_flight.len(), oldest);
+    }
+
+    /// Applies a change of the connection's health. Returns the end of the loop if the connection is lost.
+    fn observe(&mut self, health: Health) -> Option<LoopExit> {
+        let Self {
+            run,
+            in_flight,
+            clock,
+            ..
+        } = self;
+        match health {
+            Health::Lost(reason) => return Some(LoopExit::Lost(reason)),
+            Health::Blocked(reason) => {
+                clock.blocked_since.get_or_insert(clock.now);
+                run.report.blocked(reason);
+            }
+            Health::Open => {
+                clock.blocked_since = None;
+                // Messages that waited while the broker blocked get their full timeout again.
+                clock.last_verdict = clock.now;
+                in_flight.for_each(|message| message.since = clock.now);
+                run.report.unblocked();
+            }
+        }
+        None
+    }
+
+    /// Resolves overdue messages. Returns the end of the loop if the connection is bad.
+    fn time_out(&mut self, pending: usize) -> Option<LoopExit> {
+        let Self {
+            run,
+            in_flight,
+            clock,
+            window,
+            ..
+        } = self;
+        let confirm_timeout = run.settings.confirm_timeout;
+        if clock.is_rejecting(run.settings) {
             run.calls.resolve_waiting(PublishOutcome::Blocked);
             while let Some(message) = in_flight.take_oldest() {
                 run.calls.resolve(message.position, PublishOutcome::Blocked);
             }
-        } else if clock.blocked_since.is_none() {
-            let mut late = false;
-            while in_flight
-                .oldest()
-                .is_some_and(|message| message.since + settings.confirm_timeout < clock.now)
-            {
-                if let Some(message) = in_flight.take_oldest() {
-                    run.calls
-                        .resolve(message.position, PublishOutcome::TimedOut);
-                    late = true;
-                }
-            }
-            // One queue that does not confirm affects only its messages. A channel without any confirm, or a window full of timed-out
-            // messages, means that the connection is bad: rebuild it.
-            let silent = clock.last_verdict + settings.confirm_timeout < clock.now;
-            let given_up = confirms.pending().saturating_sub(in_flight.len());
-            if late && (silent || given_up * 2 > window) {
-                break LoopExit::Lost(format!(
-                    "messages were not confirmed within {:?}",
-                    settings.confirm_timeout
-                ));
+            return None;
+        }
+        if clock.blocked_since.is_some() {
+            return None;
+        }
+        let mut late = false;
+        while in_flight
+            .oldest()
+            .is_some_and(|message| message.since + confirm_timeout < clock.now)
+        {
+            if let Some(message) = in_flight.take_oldest() {
+                run.calls
+                    .resolve(message.position, PublishOutcome::TimedOut);
+                late = true;
             }
         }
-        if clock.stop_at.is_some_and(|stop_at| stop_at < clock.now) {
-            break LoopExit::Stopped(clock.time_remaining());
-        }
-    };
-
-    run.counts.outstanding(0, None);
-    // Callers may resend: consumers recognize duplicates by the id.
-    while let Some(message) = in_flight.take_oldest() {
-        run.calls
-            .resolve(message.position, PublishOutcome::Disconnected);
+        // One queue that does not confirm affects only its messages. A channel without any confirm, or a window full of timed-out
+        // messages, means that the connection is bad: rebuild it.
+        let silent = clock.last_verdict + confirm_timeout < clock.now;
+        let given_up = pending.saturating_sub(in_flight.len());
+        (late && (silent || given_up * 2 > *window)).then(|| {
+            LoopExit::Lost(format!(
+                "messages were not confirmed within {confirm_timeout:?}"
+            ))
+        })
     }
-    match end {
-        // The publisher is stopping, so no reconnect follows.
-        LoopExit::Lost(_) | LoopExit::ChannelClosed if clock.stop_at.is_some() => {
-            LoopExit::Stopped(clock.time_remaining())
+
+    /// Resolves the messages in flight and, when stopping, waits for the last frames to be written.
+    async fn finish(mut self, end: LoopExit) -> LoopExit {
+        self.run.counts.outstanding(0, None);
+        // Callers may resend: consumers recognize duplicates by the id.
+        while let Some(message) = self.in_flight.take_oldest() {
+            self.run
+                .calls
+                .resolve(message.position, PublishOutcome::Disconnected);
         }
-        LoopExit::Lost(_) | LoopExit::ChannelClosed => end,
-        LoopExit::Stopped(_) => {
-            // Frames written just before a connection closes may be lost. So send a request first: its response comes after all earlier
-            // frames.
-            let round_trip = channel.basic_qos(1, BasicQosOptions::default());
-            let _ = timeout(clock.time_remaining(), round_trip).await;
-            LoopExit::Stopped(clock.time_remaining())
+        match end {
+            // The publisher is stopping, so no reconnect follows.
+            LoopExit::Lost(_) | LoopExit::ChannelClosed if self.clock.stop_at.is_some() => {
+                LoopExit::Stopped(self.clock.time_remaining())
+            }
+            LoopExit::Lost(_) | LoopExit::ChannelClosed => end,
+            LoopExit::Stopped(_) => {
+                // Frames written just before a connection closes may be lost. So send a request first: its response comes after all
+                // earlier frames.
+                let round_trip = self.run.channel.basic_qos(1, BasicQosOptions::default());
+                let _ = timeout(self.clock.time_remaining(), round_trip).await;
+                LoopExit::Stopped(self.clock.time_remaining())
+            }
         }
     }
 }
