@@ -105,6 +105,8 @@ fn write() -> Result<ExitCode> {
 struct Pages {
     root: PathBuf,
     pages: BTreeMap<PathBuf, Page>,
+    /// The paths of all Rust sources, with a slash in front.
+    sources: Vec<String>,
 }
 
 #[derive(Default)]
@@ -113,6 +115,8 @@ struct Page {
     links: Vec<(usize, String)>,
     /// The fragments that headings have on GitHub and in an mdBook.
     anchors: BTreeSet<String>,
+    /// The sources that are named in code spans, such as `runner/mod.rs`, each with its line.
+    sources: Vec<(usize, String)>,
     /// The reason why shown code is not what its file says now.
     stale: Option<String>,
 }
@@ -121,7 +125,7 @@ impl Pages {
     fn read(root: &Path) -> Result<Self> {
         let mut paths: Vec<PathBuf> = PAGES.iter().map(PathBuf::from).collect();
         paths.retain(|path| root.join(path).exists());
-        find_pages(root, Path::new(BOOK), &mut paths)?;
+        find_files(root, Path::new(BOOK), "md", &mut paths)?;
         let mut pages = BTreeMap::new();
         for path in paths {
             let text = fs::read_to_string(root.join(&path))
@@ -139,6 +143,7 @@ impl Pages {
         Ok(Self {
             root: root.to_owned(),
             pages,
+            sources: sources(root)?,
         })
     }
 
@@ -153,6 +158,12 @@ impl Pages {
             for (line, link) in &page.links {
                 if let Err(what) = self.follow(path, link) {
                     findings.push(format!("{}:{line}: {what}", path.display()));
+                }
+            }
+            for (line, source) in &page.sources {
+                let tail = format!("/{source}");
+                if !self.sources.iter().any(|path| path.ends_with(&tail)) {
+                    findings.push(format!("{}:{line}: there is no {source}", path.display()));
                 }
             }
             let stale = page.stale.iter();
@@ -218,13 +229,18 @@ impl Page {
         let mut seen: HashMap<String, usize> = HashMap::new();
         let events = Parser::new_ext(text, Options::ENABLE_TABLES).into_offset_iter();
         for (event, range) in events {
+            let is_code = matches!(event, Event::Code(_));
             match event {
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
-                    let line = text[..range.start].matches('\n').count() + 1;
-                    page.links.push((line, dest_url.into_string()));
+                    page.links
+                        .push((line_of(text, range.start), dest_url.into_string()));
                 }
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
                 Event::Text(words) | Event::Code(words) => {
+                    if is_code && is_source(&words) {
+                        page.sources
+                            .push((line_of(text, range.start), words.to_string()));
+                    }
                     if let Some(heading) = &mut heading {
                         heading.push_str(&words);
                     }
@@ -243,6 +259,16 @@ impl Page {
         }
         page
     }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text[..offset].matches('\n').count() + 1
+}
+
+/// Returns whether a code span names a file of the sources by a part of its path.
+fn is_source(code: &str) -> bool {
+    let is_of_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '.');
+    code.ends_with(".rs") && code.contains('/') && code.chars().all(is_of_path)
 }
 
 /// Returns the fragment of a heading: small letters, hyphens for spaces, no other punctuation.
@@ -276,13 +302,29 @@ fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-fn find_pages(root: &Path, folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+fn sources(root: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    find_files(root, Path::new(""), "rs", &mut found)?;
+    let paths = found.iter();
+    Ok(paths.map(|path| format!("/{}", path.display())).collect())
+}
+
+/// Finds files with this extension; not in `target` nor in hidden folders.
+fn find_files(
+    root: &Path,
+    folder: &Path,
+    extension: &str,
+    found: &mut Vec<PathBuf>,
+) -> io::Result<()> {
     for entry in fs::read_dir(root.join(folder))? {
         let entry = entry?;
-        let path = folder.join(entry.file_name());
+        let name = entry.file_name();
+        let path = folder.join(&name);
         if entry.file_type()?.is_dir() {
-            find_pages(root, &path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "md") {
+            if name != "target" && !name.to_string_lossy().starts_with('.') {
+                find_files(root, &path, extension, found)?;
+            }
+        } else if path.extension().is_some_and(|is| is == extension) {
             found.push(path);
         }
     }
@@ -300,13 +342,14 @@ mod tests {
         Pages {
             root: root(),
             pages: pages.collect(),
+            sources: vec!["/xtask/src/main.rs".to_owned()],
         }
     }
 
     #[test]
     fn broken_links_are_found() {
         let summary = "[a](how-to/tls.md)\n[b](how-to/tls.md)";
-        let readme = "# Top\n[no file](docs/none.md)\n[no heading](#bottom)\n[out](../x)\n`[code](none)`\n[web](https://example.org/none)";
+        let readme = "# Top\n[no file](docs/none.md)\n[no heading](#bottom)\n[out](../x)\n`[code](none)` `src/main.rs` `x.rs` `src/none.rs`\n[web](https://example.org/none)";
         let found = pages(&[
             ("README.md", readme),
             ("docs/SUMMARY.md", summary),
@@ -320,6 +363,7 @@ mod tests {
                 "README.md:2: docs/none.md leads to no file",
                 "README.md:3: #bottom: README.md has no heading #bottom",
                 "README.md:4: ../x leads out of the checkout",
+                "README.md:5: there is no src/none.rs",
                 "docs/SUMMARY.md: docs/how-to/tls.md is listed twice",
                 "docs/SUMMARY.md: docs/how-to/users.md is not listed",
             ]
