@@ -52,9 +52,9 @@ impl TestEnv {
     /// # Panics
     /// If there is no such broker.
     pub async fn new(hint: &str, roles: &[RoleQueues]) -> Self {
-        let told = |name| env::var(name).is_ok_and(|url| !url.is_empty());
+        let is_set = |name| env::var(name).is_ok_and(|url| !url.is_empty());
         assert!(
-            told(TEST_AMQP_URL) && told(TEST_MANAGEMENT_URL),
+            is_set(TEST_AMQP_URL) && is_set(TEST_MANAGEMENT_URL),
             "these tests need a RabbitMQ, run them by `cargo xtask test`, which finds or starts one \
              (or name yours in {TEST_AMQP_URL} and {TEST_MANAGEMENT_URL})"
         );

@@ -23,10 +23,10 @@ impl Writer<'_> {
             let expected = status_column(*expected);
             match fate {
                 Resolution::Replaying => {
-                    self.set_status(id, expected, DeadLetterStatus::Replaying)?
+                    self.set_status(id, expected, DeadLetterStatus::Replaying)?;
                 }
                 Resolution::Awaiting => {
-                    self.set_status(id, expected, DeadLetterStatus::Awaiting)?
+                    self.set_status(id, expected, DeadLetterStatus::Awaiting)?;
                 }
                 Resolution::Gone => {
                     let (bytes, original, streamless) = self

@@ -93,7 +93,7 @@ impl Writer<'_> {
                 epoch,
                 dead,
             } if !self.known_dead_letters.contains(dead) => {
-                self.list_restored(source, *epoch, 1)?
+                self.list_restored(source, *epoch, 1)?;
             }
             RestoredSourceChange::Found { .. } => {}
             RestoredSourceChange::Accept(source) => {
