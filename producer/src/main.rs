@@ -55,6 +55,6 @@ async fn run(job: Job) -> Result<(), CliError> {
             import::run(Pickups::new(calendar), settings, output, stop).await
         }
         Job::Publish(file, output) => publish::run(file, output, stop).await,
-        Job::Demo(settings) => demo::run(settings, stop).await,
+        Job::Demo(settings) => demo::run(*settings, stop).await,
     }
 }

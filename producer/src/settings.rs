@@ -43,7 +43,7 @@ pub(crate) enum Job {
     /// Publish lines.
     Publish(Option<PathBuf>, Target),
     /// Play the demo.
-    Demo(DemoSettings),
+    Demo(Box<DemoSettings>),
 }
 
 /// The years that a calendar of real deliveries can have.
@@ -102,13 +102,13 @@ impl Settings {
                 let speed = wrong.check("--speed", number(&args.speed, 1..=10_000));
                 let sink = sink(&args.sink, &mut wrong);
                 (|| {
-                    Some(Job::Demo(DemoSettings {
+                    Some(Job::Demo(Box::new(DemoSettings {
                         seed: seed?,
                         minutes: minutes?,
                         speed: speed?,
                         report: args.report,
                         broker: sink?.settings,
-                    }))
+                    })))
                 })()
             }
         };

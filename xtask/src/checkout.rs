@@ -53,14 +53,14 @@ pub(crate) fn build(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs that users run.
-pub(crate) fn build_programs() -> Result<()> {
-    build(&[
-        "--package",
-        "doorstep-producer",
-        "--package",
-        "doorstep-consumers",
-    ])
+/// Builds these programs and nothing else.
+///
+/// They are built as members of the whole workspace: with the features that its other members ask for, they share every library with the
+/// tests, and none is built twice.
+pub(crate) fn build_programs(names: &[&str]) -> Result<()> {
+    let mut arguments = vec!["--workspace", "--exclude", "xtask"];
+    arguments.extend(names.iter().flat_map(|name| ["--bin", name]));
+    build(&arguments)
 }
 
 /// Returns a command for a program of this checkout.

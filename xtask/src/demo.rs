@@ -35,7 +35,7 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let found = find_broker("demo", Footprint::Full)?;
-        build_programs()?;
+        build_programs(&["producer", "consumers"])?;
         let broker = own_vhost(found.broker(), "demo")?;
         let stage = Sandbox::new("demo", broker.clone())?;
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use doorstep_broker::Footprint;
 
-use crate::checkout::{Profile, build, checked, find_broker, own_vhost, program};
+use crate::checkout::{Profile, build_programs, checked, find_broker, own_vhost, program};
 
 /// Place thousands of orders while gateway, payments and restaurant are killed, and check the final states.
 ///
@@ -29,10 +29,7 @@ pub(crate) struct Rush {
 
 impl Rush {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let packages = ["doorstep-gateway", "doorstep-consumers", "doorstep-tests"];
-        let mut arguments: Vec<&str> = packages.iter().flat_map(|p| ["--package", p]).collect();
-        arguments.push("--bins");
-        build(&arguments)?;
+        build_programs(&["gateway", "consumers", "doorstep-rush"])?;
         let found = find_broker("rush", Footprint::Full)?;
         let broker = own_vhost(found.broker(), "rush")?;
         let status = program(Profile::Dev, "doorstep-rush")?

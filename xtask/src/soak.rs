@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use doorstep_broker::{Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL};
 
-use crate::checkout::{Profile, build, find_broker, program};
+use crate::checkout::{Profile, build_programs, find_broker, program};
 
 /// Send messages of other publishers, valid and invalid, among valid events while the consumers are killed, and check
 /// the stores.
@@ -45,10 +45,7 @@ pub(crate) struct Soak {
 
 impl Soak {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let packages = ["doorstep-consumers", "doorstep-tests"];
-        let mut arguments: Vec<&str> = packages.iter().flat_map(|p| ["--package", p]).collect();
-        arguments.push("--bins");
-        build(&arguments)?;
+        build_programs(&["consumers", "doorstep-soak"])?;
         let found = find_broker("soak", Footprint::Full)?;
         let Ok(management) = found.broker().management() else {
             bail!(

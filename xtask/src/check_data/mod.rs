@@ -51,7 +51,7 @@ impl CheckData {
             ensure!(file.is_file(), "there is no {}", file.display());
         }
         install_if_possible(say)?;
-        build_programs()?;
+        build_programs(&["producer", "consumers"])?;
         let mut node =
             PrivateNode::start(NodeOptions::named("check-data").footprint(Footprint::Full))?;
 
