@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{play::Told, shop::Shop};
+use super::{play::CustomerView, shop::Shop};
 
 /// The states of the roles, by key.
 pub(super) struct Books {
@@ -43,20 +43,20 @@ impl Books {
     ///
     /// # Errors
     /// A description of the first contradiction.
-    pub(super) fn check(&self, told: &[Told]) -> Result<(), String> {
+    pub(super) fn check(&self, answers: &[CustomerView]) -> Result<(), String> {
         if !self.dead.is_empty() {
             return Err(format!("dead letters: {}", self.dead));
         }
         self.check_ledger()?;
         self.check_kitchens()?;
-        self.check_ends(told)?;
+        self.check_ends(answers)?;
         let mut receipts = BTreeMap::new();
-        for told in told {
-            if let Some(receipt) = told.receipt()
-                && let Some(twice) = receipts.insert(receipt.order.as_str(), told)
+        for answers in answers {
+            if let Some(receipt) = answers.receipt()
+                && let Some(twice) = receipts.insert(receipt.order.as_str(), answers)
             {
                 return Err(format!(
-                    "two orders have the same number: {twice:?}, {told:?}"
+                    "two orders have the same number: {twice:?}, {answers:?}"
                 ));
             }
         }
@@ -64,17 +64,21 @@ impl Books {
         let mut sold: BTreeMap<&str, i64> = BTreeMap::new();
         for (key, order) in &self.orders {
             let number = key.trim_start_matches("order/");
-            let told = receipts.remove(number);
+            let answers = receipts.remove(number);
             let payment = self.payments.get(&format!("payment/{number}"));
             let stage = payment.map_or("none", |p| text(&p["payment"], "status"));
             let booking = self.restaurant.get(&format!("booking/{number}"));
             let room = booking.map_or("none", |booking| text(booking, "status"));
-            let fits = match (text(order, "status"), told) {
-                ("confirmed", Some(told)) => {
-                    told.is_confirmed() && stage == "captured" && matches!(room, "taken" | "ready")
+            let fits = match (text(order, "status"), answers) {
+                ("confirmed", Some(answers)) => {
+                    answers.is_confirmed()
+                        && stage == "captured"
+                        && matches!(room, "taken" | "ready")
                 }
-                ("cancelled", Some(told)) => {
-                    told.is_cancelled() && matches!(stage, "refunded" | "voided") && room == "ended"
+                ("cancelled", Some(answers)) => {
+                    answers.is_cancelled()
+                        && matches!(stage, "refunded" | "voided")
+                        && room == "ended"
                 }
                 ("refused" | "abandoned", None) => {
                     matches!(stage, "voided" | "barred") && room == "ended"
@@ -83,20 +87,20 @@ impl Books {
             };
             if !fits {
                 return Err(format!(
-                    "{key} is {order}, its payment {payment:?}, its booking {booking:?}, and the customer got {told:?}"
+                    "{key} is {order}, its payment {payment:?}, its booking {booking:?}, and the customer got {answers:?}"
                 ));
             }
-            let Some(told) = told.filter(|told| told.is_confirmed()) else {
+            let Some(answers) = answers.filter(|answers| answers.is_confirmed()) else {
                 continue;
             };
-            let total = told.receipt().map_or("", |receipt| &receipt.total);
+            let total = answers.receipt().map_or("", |receipt| &receipt.total);
             let amount = payment.map_or("", |p| text(&p["payment"], "amount"));
             if mills(total) != mills(amount) || total != text(order, "total") {
                 return Err(format!(
                     "{key} costs {total}, {amount} was captured, order {order}"
                 ));
             }
-            let wanted: i64 = told.pieces.iter().map(|(_, quantity)| quantity).sum();
+            let wanted: i64 = answers.pieces.iter().map(|(_, quantity)| quantity).sum();
             let made = booking.and_then(|booking| booking["pieces"].as_i64());
             if made != Some(wanted) {
                 return Err(format!(
@@ -104,12 +108,12 @@ impl Books {
                 ));
             }
             sales += mills(total);
-            for (sku, quantity) in &told.pieces {
+            for (sku, quantity) in &answers.pieces {
                 *sold.entry(sku).or_default() += quantity;
             }
         }
-        if let Some((number, told)) = receipts.pop_first() {
-            return Err(format!("no role knows order {number}: {told:?}"));
+        if let Some((number, answers)) = receipts.pop_first() {
+            return Err(format!("no role knows order {number}: {answers:?}"));
         }
         let taken = self.balance("account/sales");
         if taken != sales {
@@ -137,13 +141,18 @@ impl Books {
     }
 
     /// Checks that each order ended as its customer was told, even if the customer got no order number.
-    fn check_ends(&self, told: &[Told]) -> Result<(), String> {
-        let of = |what: fn(&Told) -> bool| told.iter().filter(|told| what(told)).count();
+    fn check_ends(&self, answers: &[CustomerView]) -> Result<(), String> {
+        let of = |what: fn(&CustomerView) -> bool| {
+            answers.iter().filter(|answers| what(answers)).count()
+        };
         for (status, expected) in [
-            ("confirmed", of(Told::is_confirmed)),
-            ("cancelled", of(Told::is_cancelled)),
-            ("refused", of(Told::is_refused_order)),
-            ("abandoned", told.iter().map(|told| told.abandoned).sum()),
+            ("confirmed", of(CustomerView::is_confirmed)),
+            ("cancelled", of(CustomerView::is_cancelled)),
+            ("refused", of(CustomerView::is_refused_order)),
+            (
+                "abandoned",
+                answers.iter().map(|answers| answers.abandoned).sum(),
+            ),
         ] {
             let orders = self.orders.values();
             let found = orders.filter(|o| text(o, "status") == status).count();

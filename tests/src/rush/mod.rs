@@ -25,7 +25,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{books::Books, plan::Plan, play::Told, shop::Shop};
+use self::{books::Books, plan::Plan, play::CustomerView, shop::Shop};
 use crate::wait_for;
 
 /// The size of a rush.
@@ -119,26 +119,26 @@ pub async fn rush(
     let (done, over) = watch::channel(false);
     let (each, each_was_killed) = watch::channel(false);
     let playing = async {
-        let told = play_all(&shop, plans, size.at_once, each_was_killed, progress).await;
+        let views = play_all(&shop, plans, size.at_once, each_was_killed, progress).await;
         done.send_replace(true);
-        told
+        views
     };
-    let (told, kills) = tokio::join!(playing, blows::run(&shop, over, each));
+    let (views, kills) = tokio::join!(playing, blows::run(&shop, over, each));
     shop.start_missing().await;
     // The states agree soon; until then messages are still in flight.
     wait_for("the roles' states agree", SETTLING, async || {
-        Books::of(&shop).await.check(&told)
+        Books::of(&shop).await.check(&views)
     })
     .await;
     shop.stop().await;
-    let count = |what: fn(&Told) -> bool| told.iter().filter(|told| what(told)).count();
+    let count = |what: fn(&CustomerView) -> bool| views.iter().filter(|views| what(views)).count();
     Sums {
-        wanted: told.len(),
-        confirmed: count(Told::is_confirmed),
-        cancelled: count(Told::is_cancelled),
-        refused: count(Told::is_refused),
-        abandoned: told.iter().map(|told| told.abandoned).sum(),
-        again: told.iter().map(|told| told.again).sum(),
+        wanted: views.len(),
+        confirmed: count(CustomerView::is_confirmed),
+        cancelled: count(CustomerView::is_cancelled),
+        refused: count(CustomerView::is_refused),
+        abandoned: views.iter().map(|views| views.abandoned).sum(),
+        again: views.iter().map(|views| views.again).sum(),
         kills,
         took: began.elapsed(),
     }
@@ -152,7 +152,7 @@ async fn play_all(
     at_once: usize,
     each_was_killed: watch::Receiver<bool>,
     progress: impl Fn(usize) + Send + Sync + 'static,
-) -> Vec<Told> {
+) -> Vec<CustomerView> {
     let last = plans.len().saturating_sub(at_once);
     let plans = Arc::new(plans);
     let next = Arc::new(AtomicUsize::new(0));
@@ -164,7 +164,7 @@ async fn play_all(
             let (decided, progress) = (decided.clone(), progress.clone());
             let mut each_was_killed = each_was_killed.clone();
             tokio::spawn(async move {
-                let mut told = Vec::new();
+                let mut views = Vec::new();
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(plan) = plans.get(at) else {
@@ -174,19 +174,19 @@ async fn play_all(
                         // An error means that the killing task has ended: nothing to wait for.
                         let _ = each_was_killed.wait_for(|each| *each).await;
                     }
-                    told.push(play::order(&shop, number, plan).await);
+                    views.push(play::order(&shop, number, plan).await);
                     progress(decided.fetch_add(1, Ordering::Relaxed) + 1);
                 }
-                told
+                views
             })
         })
         .collect();
-    let mut told = Vec::new();
+    let mut views = Vec::new();
     for customer in customers {
         match customer.await {
-            Ok(more) => told.extend(more),
+            Ok(more) => views.extend(more),
             Err(e) => panic!("a customer failed: {e}"),
         }
     }
-    told
+    views
 }

@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The final answer that a customer got.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(super) struct CustomerView {
     pub(super) pieces: Vec<(&'static str, i64)>,
     outcome: Outcome,
     /// The number of orders abandoned before this one.
@@ -41,7 +41,7 @@ pub(super) struct Receipt {
     pub(super) total: String,
 }
 
-impl Told {
+impl CustomerView {
     pub(super) fn is_confirmed(&self) -> bool {
         matches!(self.outcome, Outcome::Confirmed(_))
     }
@@ -72,8 +72,8 @@ impl Told {
 ///
 /// # Panics
 /// If an answer is not understood, or none arrives.
-pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Told {
-    let mut told = Told {
+pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> CustomerView {
+    let mut view = CustomerView {
         pieces: plan.pieces.clone(),
         outcome: Outcome::Refused { begun: false },
         abandoned: 0,
@@ -87,30 +87,30 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Told {
             "/v1/orders",
             Some(&key),
             plan,
-            &mut told.again,
+            &mut view.again,
         )
         .await;
         if answer.status != 503 {
             break answer;
         }
         // Decided: nothing is charged, and this key will never order anything.
-        told.abandoned += 1;
+        view.abandoned += 1;
         key = Uuid::new_v4().to_string();
     };
     match answer.status {
         201 => {}
         402 | 409 | 422 => {
             let begun = !is_refused_before(&answer);
-            told.outcome = Outcome::Refused { begun };
+            view.outcome = Outcome::Refused { begun };
             if plan.asks_twice {
-                told.again += 1;
+                view.again += 1;
                 let again = insist(
                     shop,
                     customer,
                     "/v1/orders",
                     Some(&key),
                     plan,
-                    &mut told.again,
+                    &mut view.again,
                 )
                 .await;
                 assert_eq!(
@@ -119,34 +119,34 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Told {
                     "first {answer:?}, then {again:?}"
                 );
             }
-            return told;
+            return view;
         }
         other => panic!("{other} for {:?}: {}", plan.order, answer.text),
     }
     let receipt = receipt(&answer);
     if plan.asks_twice {
-        told.again += 1;
+        view.again += 1;
         let again = insist(
             shop,
             customer,
             "/v1/orders",
             Some(&key),
             plan,
-            &mut told.again,
+            &mut view.again,
         )
         .await;
         assert_eq!(again.status, 201, "{}", again.text);
         assert_eq!(self::receipt(&again), receipt);
     }
-    told.outcome = if plan.cancels {
+    view.outcome = if plan.cancels {
         let path = format!("/v1/orders/{}/cancellation", receipt.order);
-        let answer = insist(shop, customer, &path, None, plan, &mut told.again).await;
+        let answer = insist(shop, customer, &path, None, plan, &mut view.again).await;
         assert!((200..300).contains(&answer.status), "{}", answer.text);
         Outcome::Cancelled(receipt)
     } else {
         Outcome::Confirmed(receipt)
     };
-    told
+    view
 }
 
 fn receipt(answer: &Answer) -> Receipt {

@@ -162,11 +162,11 @@ pub async fn a_conflicting_commit_writes_nothing(store: impl Store) {
             c.streams[0].after.as_mut().unwrap().cursor = 2;
         }),
         ("an occupied sequence", |c| {
-            c.defer.push(deferred(event("order/1", 7)))
+            c.defer.push(deferred(event("order/1", 7)));
         }),
         ("a released event", |c| c.release.push(DeferredId(1_000))),
         ("a rescheduled event", |c| {
-            c.reschedule[0].id = DeferredId(1_000)
+            c.reschedule[0].id = DeferredId(1_000);
         }),
         ("a dead letter's status", |c| {
             c.resolve[1].1 = DeadLetterStatus::Replaying;

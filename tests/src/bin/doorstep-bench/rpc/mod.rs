@@ -134,7 +134,7 @@ pub(crate) async fn measure(
             progress.begin(&what);
             let trips = timeout(LIMIT, level(env, &answerer, number, in_flight, calls));
             let trips = trips.await.context("too slow").flatten().context(what)?;
-            progress.end(&told(&trips));
+            progress.end(&summarized(&trips));
             round.extend(trips);
         }
         if number > 0 || !warm_up {
@@ -146,7 +146,7 @@ pub(crate) async fn measure(
 }
 
 /// Summarizes the results in a few words.
-fn told(trips: &[Trips]) -> String {
+fn summarized(trips: &[Trips]) -> String {
     let p50s: Vec<String> = trips
         .iter()
         .map(|trips| format!("{}: {:.0} us", trips.way, trips.p50_us))
