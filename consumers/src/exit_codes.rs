@@ -5,16 +5,16 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed in a way that the other codes do not cover
-  2    `run --until-idle`: all is worked that can be, but something is blocked, missing or dead, or a store is full;
-       `dead replay`: some were refused anew;
+  2    `run --until-idle`: all work is done, but an event is blocked, missing or a dead letter, or a store is full;
+       `dead replay`: some were rejected again;
        `topology verify`: the broker differs;
        `health`: not every role does its work, or something is stuck
-  3    `dead`: already settled or edited by somebody else
+  3    `dead`: already resolved or edited by another operator
   64   wrong usage or settings; all wrong settings are listed at once
-  65   `dead`: what cannot be tried again, and data that would not be taken
-  66   the store, entity or dead letter is not there; `health`: nobody answers
+  65   `dead`: it cannot be replayed, or its new data would be rejected
+  66   the store, entity or dead letter is not there; `health`: no process responds
   69   the broker cannot be reached, or does not let the roles work
-  70   a role broke off: a mistake in the program
+  70   a role has panicked: a bug in the program
   73   the store cannot be created or opened
   74   reading or writing a store or file failed
   75   too busy just now, try again

@@ -224,7 +224,7 @@ impl EventSender {
     fn refusal(&self) -> String {
         let state = self.publisher.state();
         let words = state.borrow().last_refusal.clone();
-        words.unwrap_or_else(|| "it has not said why".to_owned())
+        words.unwrap_or_else(|| "it gave no reason".to_owned())
     }
 
     fn too_many_refused(&self, tally: &EventCounts) -> CliError {

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn messages_that_differ_in_ids_have_one_cause() {
-        let told = |id: &str| cause_of(&format!("already settled: {id} was replayed"));
+        let told = |id: &str| cause_of(&format!("already resolved: {id} was replayed"));
         assert_eq!(told("3f2a9c0e51b7d846-1"), told("9c0e51b7d8463f2a-12"));
         assert_ne!(cause_of("a is missing"), cause_of("a is wrong"));
     }

@@ -32,18 +32,12 @@ const STORE_OUTAGES: &str = "doorstep_pauses_total";
 /// Registers the descriptions of a role's metrics. To be called once, after the recorder is installed.
 pub fn describe() {
     let seconds = [
-        (
-            PROCESS_DURATION,
-            "How long a batch took to be decided and committed",
-        ),
-        (
-            OPERATION_DURATION,
-            "How long an operation on the broker took",
-        ),
-        (COMMIT_DURATION, "How long a commit took"),
+        (PROCESS_DURATION, "Time to decide and commit a batch"),
+        (OPERATION_DURATION, "Duration of an operation on the broker"),
+        (COMMIT_DURATION, "Duration of a commit"),
         (
             REQUEST_DURATION,
-            "How long a command or query took from its coming to its answer",
+            "Time from the arrival of a command or query to its reply",
         ),
     ];
     for (name, text) in seconds {
@@ -53,14 +47,14 @@ pub fn describe() {
     let counts = [
         (
             CONFLICTS,
-            "Batches worked again because somebody else had changed what they had read",
+            "Batches processed again after a conflicting commit",
         ),
         (DEAD_LETTERS, "Dead letters made, by reason"),
         (
             OVERFLOWED,
             "Dead letters of no stream that went to the overflow file",
         ),
-        (REJECTED, "Commands and queries refused, by reason"),
+        (REJECTED, "Commands and queries rejected, by reason"),
         (
             CLOCK_JUMPS,
             "Jumps of the wall clock, or suspensions of the machine",
@@ -185,10 +179,7 @@ impl BatchSettled<'_> {
         match self.settled {
             AckOutcome::Acked => self.meters.settled.record(self.took),
             AckOutcome::ChannelGone => {
-                tracing::debug!(
-                    role = self.role,
-                    "a settlement was discarded with its channel"
-                );
+                tracing::debug!(role = self.role, "an ack was discarded with its channel");
             }
         }
     }
@@ -248,7 +239,7 @@ impl Committed<'_> {
                 count = self.dead.len(),
                 first = first.id,
                 reason = first.reason,
-                "refused for good, see `consumers dead list`"
+                "dead-lettered, see `consumers dead list`"
             );
         }
         if self.overflowed > 0 {
@@ -275,7 +266,7 @@ impl StoreUnavailable<'_> {
     pub(crate) fn tell(self) {
         tracing::error!(
             role = self.role,
-            "paused, no deliveries are taken until the store is back: {}",
+            "consuming paused until the store is available: {}",
             self.error
         );
         counter!(STORE_OUTAGES, "role" => self.role).increment(1);
@@ -292,7 +283,7 @@ impl StoreStillUnavailable<'_> {
     pub(crate) fn tell(self) {
         tracing::error!(
             role = self.role,
-            "still paused, and the reason has changed: {}",
+            "consuming still paused, for another reason: {}",
             self.error
         );
     }
@@ -307,7 +298,7 @@ impl StoreRecovered {
     pub(crate) fn tell(self) {
         tracing::warn!(
             role = self.role,
-            "the store is back, deliveries are taken again"
+            "the store is available again, consuming resumed"
         );
     }
 }
@@ -332,7 +323,7 @@ impl StoreFull {
 /// Returns the remedy for a full table that does not drain by itself.
 fn remedy(table: &str) -> &'static str {
     if table == limits::HELD {
-        "; `consumers status` lists what is missing or blocked. Where what is missing waits in the queue, a higher --max-held lets the role reach it"
+        "; `consumers status` lists what is missing or blocked. If the missing event is in the queue, a higher --max-held lets the role reach it"
     } else {
         ""
     }
@@ -382,7 +373,7 @@ impl OutboxStalled {
             role = self.role,
             rows = self.rows,
             outcome = ?self.outcome,
-            "the outbox keeps what could not be sent"
+            "the outbox keeps the rows that could not be published"
         );
     }
 }
@@ -394,6 +385,6 @@ pub(crate) struct OutboxRecovered {
 
 impl OutboxRecovered {
     pub(crate) fn tell(self) {
-        tracing::info!(role = self.role, "the outbox flows again");
+        tracing::info!(role = self.role, "outbox publishing resumed");
     }
 }

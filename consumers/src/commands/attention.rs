@@ -88,7 +88,7 @@ async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, CliErro
     ));
     if summary.gaps > 0 {
         lines.push(format!(
-            "{role}: publish what is missing again from its source, or see `consumers dead skip --help` for stepping over it"
+            "{role}: publish the missing events again from their source, or see `consumers dead skip --help` for stepping over it"
         ));
     }
     if summary.blocked > 0 {
@@ -108,7 +108,7 @@ fn of_full(full: &FullRole) -> String {
             "; {} in its queues",
             counted(*ready, "message waits", "messages wait")
         ),
-        None => "; its queues could not be looked at".to_owned(),
+        None => "; its queues could not be read".to_owned(),
     };
     format!(
         "{role}: the store's {table} are at their bound, so that it takes no deliveries until there is room{waiting}; see `consumers \
@@ -138,7 +138,7 @@ fn of_dead(role: &str, row: &DeadLetter) -> String {
 /// Describes a gap, in the words of `status`.
 pub(crate) fn of_gap(role: &str, gap: &SequenceGap) -> String {
     format!(
-        "{role}: missing {}..{} of {}, {} held behind it since {}",
+        "{role}: missing {}..{} of {}, {} deferred behind it since {}",
         gap.from,
         gap.to,
         sanitize(&gap.stream.to_string()),
@@ -275,7 +275,7 @@ mod tests {
         let said = failure.to_string();
         for part in [
             "tracking: dead 3f2a-1: delivery.delivered.v1 number 1 of delivery/1 from test: breaks a rule: was not assigned yet\\u{1b}",
-            "tracking: missing 1..3 of delivery/2 from test, 1 held behind it since 1970-01-01T00:00:00Z",
+            "tracking: missing 1..3 of delivery/2 from test, 1 deferred behind it since 1970-01-01T00:00:00Z",
             "tracking: 1 stream is blocked",
         ] {
             assert!(said.contains(part), "{part} in {said}");

@@ -51,7 +51,7 @@ fn read<T: DeserializeOwned>(answer: &str) -> Result<T, CliError> {
     serde_json::from_str(answer).map_err(|e| {
         CliError::new(
             ExitReason::Data,
-            format!("what answers there is no process of Doorstep's: {e}"),
+            format!("the process at this address is not one of Doorstep's: {e}"),
         )
     })
 }

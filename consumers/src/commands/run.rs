@@ -126,12 +126,12 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
         ExitCause::Idle(_) => trouble,
         ExitCause::Wanted if job.until_idle.is_some() => Err(CliError::new(
             ExitReason::Interrupted,
-            "interrupted before all was worked; nothing is lost, what is left waits in the queues",
+            "interrupted before the queues were empty; nothing is lost, the rest waits in the queues",
         )),
         ExitCause::Wanted => Ok(()),
         ExitCause::Failed => Err(CliError::new(
             ExitReason::Internal,
-            "a role has ended without being asked to and without saying why: please report this with its log",
+            "a role has ended unexpectedly and without a reason: please report this with its log",
         )),
     }
 }
@@ -373,7 +373,7 @@ async fn ended(
         Err(_) => Err((
             ExitReason::Internal,
             format!(
-                "{} did not end within {:?}; what it had not settled comes again",
+                "{} did not end within {:?}; its unacked deliveries will be redelivered",
                 role.name,
                 job.grace + JOIN_MARGIN
             ),

@@ -79,7 +79,7 @@ pub(crate) async fn transfer(
     let before = before.map_or_else(|| "nobody".to_owned(), |user| sanitize(user.as_str()));
     let rest = match former {
         Former::Accepted => "events of the former owner are accepted for 24 hours more",
-        Former::Refused => "events of the former owner are refused from now on",
+        Former::Refused => "events of the former owner are rejected from now on",
     };
     print(|out| {
         writeln!(

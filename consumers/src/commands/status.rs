@@ -136,7 +136,7 @@ pub(crate) async fn status(
         (Some(failure), _) => Err(failure),
         (None, Some(error)) => Err(CliError::new(
             ExitReason::Broker,
-            format!("only the stores could be looked at: {error}"),
+            format!("only the stores could be read: {error}"),
         )),
         (None, None) => stores::require_any(roles, folder),
     }

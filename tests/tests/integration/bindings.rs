@@ -255,7 +255,7 @@ async fn a_replaced_queue_is_reported_as_possible_loss() {
     deleted.await.unwrap();
     wait_for("the possible loss is reported", SOON, async || {
         let degraded = role.status().degraded;
-        let output = "queue doorstep.ledger.0 was created again";
+        let output = "queue doorstep.ledger.0 was recreated";
         if degraded.iter().any(|line| line.message.contains(output)) {
             Ok(())
         } else {

@@ -175,7 +175,7 @@ on_every_store! {
         view.delete_queue(queue.as_str());
         let deleted = Instant::now();
         store.set(Fault::None);
-        degraded(&role, "queue doorstep.ledger.0 was created again").await;
+        degraded(&role, "queue doorstep.ledger.0 was recreated").await;
         println!("measured: consuming again {:?} after the queue was deleted", deleted.elapsed());
 
         // The next event of each stream reveals the missing ones before it.
@@ -228,7 +228,7 @@ async fn the_outbox_drains_after_a_memory_alarm() {
     block_in_place(|| node.block_publishers()).unwrap();
     store.set(Fault::None);
     applied(store.inner(), "a", COUNT).await;
-    degraded(&role, "the broker takes no messages for now").await;
+    degraded(&role, "the broker blocks publishing").await;
     let outcome = publisher.publish(Message::event(&tells[0])).await;
     assert_eq!(outcome, PublishOutcome::Blocked);
     assert!(matches!(

@@ -363,7 +363,7 @@ async fn a_memory_alarm_shows_in_health_and_metrics() {
     let blocked = |role: &Answering| role.value("doorstep_blocked_by_broker", &publishing);
     let tells_of_alarm = |ready: &Readiness| {
         let mut reasons = ready.roles[0].reasons.iter();
-        reasons.any(|reason| reason.message.contains("takes no messages for now"))
+        reasons.any(|reason| reason.message.contains("the broker blocks publishing"))
     };
     let degraded = wait_for("health tells of the alarm", SOON, async || {
         match role.readiness() {
@@ -481,7 +481,7 @@ async fn closed_channels_and_cancelled_consumers_are_counted() {
     wait_for("the possible loss is reported", SOON, async || {
         let (_, ready) = role.readiness();
         let mut reasons = ready.roles[0].reasons.iter();
-        if reasons.any(|reason| reason.message.contains("was created again")) {
+        if reasons.any(|reason| reason.message.contains("was recreated")) {
             Ok(())
         } else {
             Err(ready)

@@ -224,7 +224,7 @@ async fn until_idle_ends_with_2_until_resolved() {
         "order.placed.v2 number 1 of order/2 from shop/1: unknown type: ",
         "order.eaten.v1 number 1 of order/3 from shop/1: unknown type: ",
         "orders: 3 streams are blocked",
-        "inventory: missing 2..2 of stock/A from shop/1, 1 held behind it",
+        "inventory: missing 2..2 of stock/A from shop/1, 1 deferred behind it",
         "inventory: dead ",
         "an unreadable message: unreadable: ",
     ] {
@@ -254,7 +254,7 @@ async fn until_idle_ends_with_2_until_resolved() {
         .ran(&["dead", "skip", "orders", again, "--reason", "late"])
         .await;
     assert_eq!(late.code, Some(3), "{}", late.stderr);
-    assert!(late.stderr.contains("already settled"), "{}", late.stderr);
+    assert!(late.stderr.contains("already resolved"), "{}", late.stderr);
     assert_eq!(
         office.ran(&["run", "--until-idle", "1s"]).await.code,
         Some(2)

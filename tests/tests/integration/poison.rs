@@ -89,7 +89,7 @@ on_every_store! {
         operate::skip(&store, &second[0].id, Timestamp::now()).await.unwrap();
         entries_are(&store, "account/a", &["shop 2", "shop 4"]).await;
         let again = operate::skip(&store, &first[0].id, Timestamp::now()).await.unwrap_err();
-        assert!(again.to_string().starts_with("already settled: "), "{again}");
+        assert!(again.to_string().starts_with("already resolved: "), "{again}");
         role.stop().await.unwrap();
     }
 }
@@ -139,7 +139,7 @@ on_every_store! {
                 (Err(a), Err(b)) => panic!("no winner in round {round}: {a}; {b}"),
             };
             assert!(matches!(loser, OperateError::AlreadySettled(_)), "{loser}");
-            assert!(loser.to_string().starts_with("already settled: "), "{loser}");
+            assert!(loser.to_string().starts_with("already resolved: "), "{loser}");
             entries_are(&store, &subject, entries).await;
         }
         assert!(dead(&store).await.is_empty());

@@ -308,7 +308,7 @@ async fn printed_permissions_suffice_to_notice_deleted_queues() {
         if is_declared {
             place.import().await;
         }
-        let reported = format!("queue {QUEUE} was created again");
+        let reported = format!("queue {QUEUE} was recreated");
         running.says(&reported, SOON).await;
         running.terminate();
         let ended = running.ended(SOON).await;

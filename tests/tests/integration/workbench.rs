@@ -292,7 +292,11 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         "{before} before: {}",
         second.stderr
     );
-    assert!(second.stdout.contains("0 dead again"), "{}", second.stdout);
+    assert!(
+        second.stdout.contains("0 rejected again"),
+        "{}",
+        second.stdout
+    );
 
     // Each was applied once, followed by all events that it had blocked, in order.
     wait_for("the blocked events were applied", LONG, async || {
@@ -384,7 +388,7 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     assert_eq!(rest.code, Some(2), "{}", rest.stderr);
     assert!(
         rest.stdout
-            .contains("198 replayed, 0 already settled, 102 dead again"),
+            .contains("198 replayed, 0 already resolved, 102 rejected again"),
         "{}",
         rest.stdout
     );

@@ -27,10 +27,7 @@ pub(super) fn describe() {
             SENT,
             "Messages handed to the broker, by what became of them",
         ),
-        (
-            CONSUMED,
-            "Deliveries that came, those included that came again",
-        ),
+        (CONSUMED, "Deliveries, redeliveries included"),
         ("doorstep_applied_total", "Events applied"),
         (
             "doorstep_ignored_total",
@@ -40,23 +37,20 @@ pub(super) fn describe() {
             "doorstep_duplicates_total",
             "Deliveries dropped because they had been worked before",
         ),
-        ("doorstep_held_total", "Events held when they came"),
+        ("doorstep_held_total", "Events deferred on arrival"),
         (
             "doorstep_replayed_total",
             "Dead letters replayed and then applied",
         ),
-        (
-            "doorstep_skipped_total",
-            "Dead letters and gaps stepped over",
-        ),
-        ("doorstep_obeyed_total", "Commands obeyed, each once"),
+        ("doorstep_skipped_total", "Dead letters and gaps skipped"),
+        ("doorstep_obeyed_total", "Commands executed, each once"),
         (
             "doorstep_requests_forbidden_total",
             "Requests rejected since their user of the broker is none of --rpc-callers",
         ),
         (
             "doorstep_requests_skewed_total",
-            "Requests that were late when they first came: clocks differ, or the machine was held up",
+            "Requests past their deadline at their first delivery: clocks differ, or the machine was suspended",
         ),
         (
             "doorstep_requests_total",
@@ -68,7 +62,7 @@ pub(super) fn describe() {
         ),
         (
             "doorstep_replies_late_total",
-            "Replies that came when nobody waited for them any more",
+            "Replies that came after their caller had given up",
         ),
         ("doorstep_settled_total", "Deliveries acknowledged"),
         (
@@ -104,28 +98,34 @@ pub(super) fn describe() {
             "doorstep_consumers",
             "The broker's own count of consumers on the role's queue",
         ),
-        ("doorstep_unsettled", "Deliveries taken and not settled"),
-        ("doorstep_asking", "Requests to other roles under way"),
-        ("doorstep_requests_held", "Requests taken and not answered"),
+        ("doorstep_unsettled", "Deliveries taken and not acked"),
+        ("doorstep_asking", "Requests to other roles in flight"),
+        (
+            "doorstep_requests_held",
+            "Requests taken and not replied to",
+        ),
         (
             "doorstep_requests_waiting",
             "Requests in the role's queue that no process has taken",
         ),
         (
             "doorstep_unsettled_age_seconds",
-            "Age of the oldest delivery that is not settled",
+            "Age of the oldest unacked delivery",
         ),
         (
             "doorstep_unconfirmed",
             "Messages published and not yet confirmed",
         ),
-        ("doorstep_outbox_rows", "Rows that the outbox owes"),
+        ("doorstep_outbox_rows", "Rows pending in the outbox"),
         (
             "doorstep_outbox_age_seconds",
             "Age of the oldest row of the outbox",
         ),
-        ("doorstep_held_rows", "Events held"),
-        ("doorstep_held_age_seconds", "Age of the oldest held event"),
+        ("doorstep_held_rows", "Events deferred"),
+        (
+            "doorstep_held_age_seconds",
+            "Age of the oldest deferred event",
+        ),
         (
             "doorstep_scheduled_rows",
             "Events that the role has scheduled to itself",

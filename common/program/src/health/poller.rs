@@ -96,7 +96,7 @@ impl Polled {
         Self {
             consumers: ConsumerCount::Unknown {
                 since: Instant::now(),
-                reason: "it was not asked yet".to_owned(),
+                reason: "it was not polled yet".to_owned(),
             },
             waiting: None,
             summary: None,

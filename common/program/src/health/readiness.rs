@@ -73,7 +73,7 @@ pub(super) fn rpc_degraded_reason(link: &ConnectionStatus) -> Option<ReadinessRe
             format!("the broker takes no requests to others for now ({reason})"),
         )),
         (_, ConsumerLink::Away(reason)) => {
-            let message = format!("no connection to ask others by: {reason}");
+            let message = format!("no connection to call other roles: {reason}");
             Some(ReadinessReason::new(
                 ReasonName::NoRpcClientConnection,
                 message,
@@ -196,7 +196,7 @@ fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<R
     if let Some(age) = seen.oldest_unsettled.filter(|age| *age > OLD) {
         add(
             ReasonName::DeliveryUnacked,
-            format!("a delivery is not settled since {age:.0?}"),
+            format!("a delivery has been unacked for {age:.0?}"),
         );
     }
     if let Some(age) = oldest_outbox_ms
@@ -205,7 +205,7 @@ fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<R
     {
         add(
             ReasonName::OutboxStalled,
-            format!("the outbox owes something since {age:.0?}"),
+            format!("a row of the outbox has been pending for {age:.0?}"),
         );
     }
     if let Some(ahead) = seen.looked.summary.as_ref().map(|s| s.dated_ahead)

@@ -97,17 +97,17 @@ fn effect(
             Some("what waits for so many milliseconds is taken out of the queue")
         }
         "expires" if is_lower(value, ours) => Some(
-            "the queue is deleted with all that is in it once nobody has consumed for so many milliseconds",
+            "the queue is deleted with its messages after so many milliseconds without a consumer",
         ),
         "max-length" | "max-length-bytes" if is_lower(value, ours) => {
             Some(if drops(queue, definition) {
-                "what is beyond that bound is dropped"
+                "messages beyond that bound are dropped"
             } else {
-                "the queue refuses what is beyond that bound, before its own is reached"
+                "the queue rejects messages beyond that bound, before its own is reached"
             })
         }
         "overflow" if !is_classic && drops(queue, definition) => {
-            Some("a full queue drops its oldest messages instead of refusing new ones")
+            Some("a full queue drops its oldest messages instead of rejecting new ones")
         }
         "delivery-limit" if !is_classic && is_lower(value, ours) => Some(match queue.purpose {
             QueuePurpose::Role => {

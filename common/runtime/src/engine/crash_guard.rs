@@ -210,7 +210,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         let unread = match meeting {
             TrialPlan::Poison(trials) => Interpretation::Refused(Cause::new(
                 reason::POISON,
-                format!("the process ended {trials} times while it was working this event"),
+                format!("the process ended {trials} times while it processed this event"),
             )),
             TrialPlan::Together(_) | TrialPlan::Alone if suspect.is_open() => {
                 return match &suspect.matter {

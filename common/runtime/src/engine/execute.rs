@@ -151,7 +151,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         let former = count.saturating_sub(u32::from(has_begun));
         if former >= self.limits.max_crashes {
             // The crash count stays, so that a repeated request does not crash the process once more.
-            let detail = format!("the process ended {former} times while it was doing this");
+            let detail = format!("the process ended {former} times while it executed this command");
             let refused = Rejection::new(Rejection::FAILED, detail);
             let written = self.try_commit(&[], &[], Isolation::Exclusive, Vec::new(), now, jitter);
             let decided = CommandResult::Answer(Err(refused));

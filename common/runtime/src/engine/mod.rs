@@ -368,7 +368,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         StoreError::Unavailable {
             store: self.role.name().to_owned(),
             detail: format!(
-                "{} commits in a row met changes made by others",
+                "{} commits in a row conflicted with other writers",
                 self.limits.conflicts
             ),
         }

@@ -370,7 +370,7 @@ impl<'a, R: Role> Plan<'a, R> {
             ));
             if known_since.is_none() {
                 let detail = match event.time {
-                    None => "it has neither a sequence nor a time, so a duplicate of it could not be told".to_owned(),
+                    None => "it has neither a sequence nor a time, so a duplicate could not be recognised".to_owned(),
                     Some(time) if time >= oldest => format!(
                         "it has no sequence and its time is {time}, and ids may be pruned up to {}, since a clock was wrong",
                         pruned_to.unwrap_or(time)
@@ -508,7 +508,7 @@ impl<'a, R: Role> Plan<'a, R> {
                     && held.since <= saturating_sub(self.now, self.limits.max_wait);
                 if waited_too_long {
                     let detail = format!(
-                        "it waited for {entity} since {}, which did not bring what it needs",
+                        "it waited for {entity} since {}, without the change that it needs",
                         held.since
                     );
                     self.dead_letter_event(case, Cause::new(reason::WAIT_EXPIRED, detail));

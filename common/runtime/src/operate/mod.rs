@@ -39,10 +39,12 @@ const ATTEMPTS: usize = 100;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OperateError {
     /// The dead letter was already resolved, or its replay is in flight: another action came first.
-    #[error("already settled: {0} was replayed or skipped by somebody else, or is being replayed")]
+    #[error(
+        "already resolved: {0} was replayed or skipped by another operator, or is being replayed"
+    )]
     AlreadySettled(DeadLetterId),
     /// It was replayed, rejected again, and has become another dead letter.
-    #[error("already settled: {id} was tried again and refused anew, it is {now} now")]
+    #[error("already resolved: {id} was replayed and rejected again, it is {now} now")]
     RefusedAnew {
         /// The given id.
         id: DeadLetterId,
@@ -50,11 +52,11 @@ pub enum OperateError {
         now: DeadLetterId,
     },
     /// The dead letter cannot be replayed.
-    #[error("{id} cannot be tried again: {why}; skip it instead")]
+    #[error("{id} cannot be replayed: {why}; skip it instead")]
     NotReplayable { id: DeadLetterId, why: &'static str },
     /// Its sender is another broker user than the present owner of its source.
     #[error(
-        "{id} cannot be tried again while its source {source_name} belongs to another user than its sender: if the sender is the right one, \
+        "{id} cannot be replayed while its source {source_name} belongs to another user than its sender: if the sender is the right one, \
          give the source to it with consumers sources transfer, or else skip it"
     )]
     Foreign {
@@ -62,10 +64,10 @@ pub enum OperateError {
         source_name: Source,
     },
     /// The data is no longer as it was read.
-    #[error("{0} was edited by somebody else meanwhile, look at it again")]
+    #[error("{0} was edited by another operator meanwhile, check it again")]
     EditedMeanwhile(DeadLetterId),
     /// The stream does not miss these events, or no longer.
-    #[error("already settled: {stream} does not miss {from}..{to} (its cursor is at {cursor})")]
+    #[error("already resolved: {stream} does not miss {from}..{to} (its cursor is at {cursor})")]
     NoSuchGap {
         stream: StreamKey,
         /// The first sequence given as missing.
@@ -77,7 +79,7 @@ pub enum OperateError {
     },
     /// The store has no such source.
     #[error(
-        "no event of source {0} was ever accepted here: look for the right one among `consumers sources list`"
+        "no event of source {0} was ever accepted here: find the right one in `consumers sources list`"
     )]
     UnknownSource(Source),
     /// The user already owns the source.

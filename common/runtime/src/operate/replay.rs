@@ -113,7 +113,7 @@ async fn take_place<S: Store>(
     if !is_free {
         return Err(OperateError::NotReplayable {
             id: dead.id.clone(),
-            why: "another event has taken its number",
+            why: "another event has taken its sequence",
         });
     }
     let is_next = sequence.get() == stream.cursor + 1;
@@ -188,7 +188,7 @@ pub fn replayable(dead: &DeadLetter) -> Result<&Event, OperateError> {
     match &dead.event {
         None => Err(not("it could not be read as an event")),
         Some(event) if !dead.blocks && event.sequence.is_some() && !is_foreign(dead) => {
-            Err(not("another event has taken its number"))
+            Err(not("another event has taken its sequence"))
         }
         Some(event) => Ok(event),
     }

@@ -68,14 +68,12 @@ impl ConnectionMonitor {
         match &publishing.phase {
             ConnectionPhase::Blocked(reason) => add(
                 ReasonName::BrokerBlocked,
-                format!(
-                    "the broker takes no messages for now ({reason}): the outbox keeps what is owed"
-                ),
+                format!("the broker blocks publishing ({reason}): the outbox keeps its rows"),
             ),
             ConnectionPhase::Connecting => add(
                 ReasonName::NoPublisherConnection,
                 format!(
-                    "no connection to publish ({}): the outbox keeps what is owed",
+                    "no connection to publish ({}): the outbox keeps its rows",
                     reason(&publishing)
                 ),
             ),
@@ -89,7 +87,7 @@ impl ConnectionMonitor {
                 ConnectionPhase::Blocked(reason) => add(
                     ReasonName::BrokerBlocked,
                     format!(
-                        "the broker takes nothing from the consumers for now ({reason}): what is worked is not settled"
+                        "the broker blocks the consuming connection ({reason}): processed deliveries stay unacked"
                     ),
                 ),
                 ConnectionPhase::Connecting => {
@@ -101,7 +99,7 @@ impl ConnectionMonitor {
                 ConnectionPhase::Suspended { unacked_for } => add(
                     ReasonName::ConsumingSuspended,
                     format!(
-                        "consuming is suspended, since deliveries could not be acknowledged for {unacked_for:.0?}: they are back in their queue, and come again once the role can take them"
+                        "consuming is suspended, since deliveries could not be acknowledged for {unacked_for:.0?}: they are back in their queue, and are redelivered once the role can take them"
                     ),
                 ),
                 ConnectionPhase::Connected
@@ -129,12 +127,12 @@ impl ConnectionMonitor {
             match &answering.phase {
                 ConnectionPhase::Blocked(reason) => add(
                     ReasonName::BrokerBlocked,
-                    format!("the broker takes no replies for now ({reason}): requests wait"),
+                    format!("the broker blocks replies ({reason}): requests wait"),
                 ),
                 ConnectionPhase::Connecting => {
                     add(
                         ReasonName::NoRpcServerConnection,
-                        format!("no connection to answer ({})", reason(&answering)),
+                        format!("no connection to serve requests ({})", reason(&answering)),
                     );
                 }
                 ConnectionPhase::Connected
@@ -164,7 +162,7 @@ impl ConnectionMonitor {
             .filter(|loss| loss.connection > 1 || self.has_past)
             .map(|loss| {
                 let message = format!(
-                    "queue {} was created again: what waited in the old one may be lost, publish it again from its source",
+                    "queue {} was recreated: messages of the old one may be lost, publish them again from their source",
                     loss.queue
                 );
                 ReadinessReason::new(ReasonName::PossibleLoss, message)

@@ -7,13 +7,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocalCallError {
     /// A bound is reached. The request was not started now; an earlier call under the same id may have been.
-    #[error("too much is asked of this role, try again in {retry_after:?}")]
+    #[error("the role is overloaded, try again in {retry_after:?}")]
     Overloaded {
         /// The recommended delay before a retry.
         retry_after: Duration,
     },
     /// The deadline is over.
-    #[error("no answer came before the deadline")]
+    #[error("no reply came before the deadline")]
     TimedOut,
     /// The role has ended, or is ending.
     #[error("the role has ended")]

@@ -79,7 +79,7 @@ pub enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A task has ended in an impossible way: a bug in the program.
-    #[error("a task of role {0} has broken off: please report this with its log")]
+    #[error("a task of role {0} has ended unexpectedly: please report this with its log")]
     Broken(&'static str),
 }
 
@@ -254,7 +254,7 @@ impl<R: Role, S: Store> Run<R, S> {
                 Err(error) => return Err(error.into()),
             };
             if reasons.is_new(&error.to_string()) {
-                tracing::warn!(role = self.name(), %error, "no epoch could be begun; the role tries again before it starts");
+                tracing::warn!(role = self.name(), %error, "cannot begin an epoch; the role retries before it starts");
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY_DELAY) => {}

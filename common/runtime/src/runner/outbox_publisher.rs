@@ -256,8 +256,8 @@ impl<S> OutboxPublisher<S> {
             let link = self.outlet.publisher.state();
             let reason = link.borrow().last_refusal.clone();
             format!(
-                "the broker refuses {rows} messages of the outbox ({}): grant its user the right, or correct the setting or size that it names; they are tried again and hold back no other",
-                reason.as_deref().unwrap_or("it has not said why")
+                "the broker rejects {rows} messages of the outbox ({}): grant its user the permission, or correct the setting or size that it names; they are retried and delay no others",
+                reason.as_deref().unwrap_or("it gave no reason")
             )
         });
         self.refusals.send_if_modified(|shown| {

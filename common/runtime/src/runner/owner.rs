@@ -98,7 +98,7 @@ impl<S: Store> StorePolicy<S> {
 
     async fn mark_as_restored(&self, present: &PresentOwner) -> Result<(), StoreError> {
         let detail = format!(
-            "queue {} belongs {present}: that start is not one of this copy's, so what was acknowledged since it was made may be missing in it",
+            "queue {} belongs {present}: that start is not one of this copy's, so events acknowledged since the copy was made may be missing in it",
             self.queue
         );
         let changes = WriteSet {

@@ -26,7 +26,7 @@ pub(super) enum Checked {
 
 /// The note on an event that was not given to its handler.
 pub(super) const NOT_RUN: &str =
-    "keeps to its contract (its handler was not tried here, since processes have died of it)";
+    "meets its contract (its handler was not called here, since it has crashed processes)";
 
 /// Checks new data for a dead letter. Nothing is written.
 ///
@@ -72,14 +72,14 @@ fn told(rehearsal: &DryRun) -> Checked {
         }
         DryRun::Ignored => Checked::Taken("would be passed by".to_owned()),
         DryRun::Behind => {
-            Checked::Taken("would wait for what is missing before it in its stream".to_owned())
+            Checked::Taken("would wait for its missing predecessors in the stream".to_owned())
         }
         DryRun::Awaits(entity) => Checked::Taken(format!("would wait for {entity}")),
         DryRun::Refused { reason, detail } => {
-            Checked::Refused(format!("it would be refused: {reason}: {detail}"))
+            Checked::Refused(format!("it would be rejected: {reason}: {detail}"))
         }
         DryRun::NotNext => Checked::Refused(
-            "it is no longer what its stream waits for: it was settled meanwhile".to_owned(),
+            "it is no longer next in its stream: it was resolved meanwhile".to_owned(),
         ),
     }
 }

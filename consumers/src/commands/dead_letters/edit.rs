@@ -68,7 +68,7 @@ pub(crate) async fn edit(
         }
         (Selection::Group(_) | Selection::All, EditSource::Editor) => Err(CliError::new(
             ExitReason::Settings,
-            "a whole kind is edited by --patch, the editor is for one dead letter",
+            "use --patch for a whole kind, the editor edits one dead letter",
         )),
     }
 }
@@ -304,7 +304,7 @@ impl EditSummary {
             if untried > 0 {
                 writeln!(
                     out,
-                    "{untried} of the first were not tried on the handler here, since processes have died of them"
+                    "{untried} of the first were not given to the handler here, since they have crashed processes"
                 )?;
             }
             Ok(())

@@ -72,7 +72,7 @@ pub(crate) async fn replay(
     let ids = open_ids(&store, chosen, until).await?;
     if let Some(run) = run.as_ref().filter(|run| run.resumed) {
         eprintln!(
-            "going on with the run that was begun at {}: {} left; what has died since is for another one",
+            "resuming the run of {}: {} left; later dead letters are for another one",
             time(run.begun),
             ids.len()
         );
@@ -96,7 +96,7 @@ pub(crate) async fn replay(
             return Err(CliError::new(
                 ExitReason::Interrupted,
                 format!(
-                    "stopped after {done}; typed again it goes on with the others, and with none of these"
+                    "stopped after {done}; run it again to replay the others, and none of these"
                 ),
             ));
         }
@@ -156,7 +156,7 @@ async fn end<S: Store>(
     let by = by.at(Timestamp::now());
     let summed_up = by
         .clone()
-        .with_reason(&format!("the last {asked} of it were asked for"));
+        .with_reason(&format!("the last {asked} of it were replayed"));
     operate::end_replay(store, run, summed_up.unwrap_or(by))
         .await
         .map_err(|e| stores::failed(&e))
@@ -246,7 +246,7 @@ fn print_outcomes(role: &str, outcomes: &Outcomes) -> Result<(), CliError> {
     print(|out| {
         writeln!(
             out,
-            "{applied} replayed, {settled} already settled, {dead_again} dead again"
+            "{applied} replayed, {settled} already resolved, {dead_again} rejected again"
         )?;
         if awaiting > 0 {
             writeln!(
@@ -255,10 +255,10 @@ fn print_outcomes(role: &str, outcomes: &Outcomes) -> Result<(), CliError> {
             )?;
         }
         if not_replayable > 0 {
-            writeln!(out, "{not_replayable} cannot be tried again")?;
+            writeln!(out, "{not_replayable} cannot be replayed")?;
         }
         if untried > 0 {
-            writeln!(out, "{untried} will be tried again: {role} does it {WHEN}")?;
+            writeln!(out, "{untried} will be replayed: {role} does it {WHEN}")?;
         }
         Ok(())
     })
@@ -271,7 +271,7 @@ fn ended(failures: Vec<CliError>, outcomes: &Outcomes, role: &str) -> Result<(),
         return Err(CliError::new(
             ExitReason::Trouble,
             format!(
-                "{} were refused anew; `consumers dead list {role}` says why",
+                "{} were rejected again; `consumers dead list {role}` says why",
                 outcomes.dead_again
             ),
         ));

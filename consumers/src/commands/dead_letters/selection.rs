@@ -59,11 +59,11 @@ pub(super) async fn one<S: Store>(
     let anew = operate::refused_anew(store, id).await;
     let text = match anew.map_err(|e| stores::failed(&e))? {
         Some(now) => format!(
-            "{role} has no dead letter {:?} any more: it was tried again and refused anew, and is {now} now",
+            "{role} has no dead letter {:?} any more: it was replayed and rejected again, and is {now} now",
             id.0
         ),
         None => format!(
-            "{role} has no dead letter {:?}: it was settled, or never was; see `consumers dead list {role} --each`",
+            "{role} has no dead letter {:?}: it was resolved, or never existed; see `consumers dead list {role} --each`",
             id.0
         ),
     };

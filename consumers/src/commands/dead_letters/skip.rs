@@ -47,7 +47,7 @@ pub(crate) async fn skip(
                     print(|out| {
                         writeln!(
                             out,
-                            "{id} is skipped: {role} applies what is held behind it {WHEN}"
+                            "{id} is skipped: {role} applies the events deferred behind it {WHEN}"
                         )
                     })?;
                 }
@@ -70,7 +70,7 @@ pub(crate) async fn skip(
         print(|out| {
             writeln!(
                 out,
-                "{skipped} are skipped, {settled} were already settled: {role} applies what is held behind them {WHEN}"
+                "{skipped} are skipped, {settled} were already resolved: {role} applies the events deferred behind them {WHEN}"
             )
         })?;
     }
@@ -96,7 +96,7 @@ async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliEr
         }
         let what = match &row.event {
             Some(event) if row.blocks => format!(
-                "its stream {} would go on, {} held behind it",
+                "its stream {} would go on, {} deferred behind it",
                 event.stream(),
                 held_behind(&store, &row).await?
             ),
@@ -131,7 +131,7 @@ pub(crate) async fn skip_gap(
         let by = by.at(Timestamp::now());
         let done = operate::skip_gap(&store, stream, *from, *to, by).await;
         let sentence = format!(
-            "{from}..{to} of {stream} are skipped: {role} applies what is held behind them {WHEN}"
+            "{from}..{to} of {stream} are skipped: {role} applies the events deferred behind them {WHEN}"
         );
         (done, sentence)
     };

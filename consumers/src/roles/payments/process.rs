@@ -123,12 +123,12 @@ impl<'a> PaymentProcess<'a> {
         match method.as_str().split_once('/') {
             Some(("card", "declined")) => Err(self.refuse("card_declined", "the card is declined")),
             Some(("card", "insufficient_funds")) => {
-                Err(self.refuse("insufficient_funds", "the card has not enough money"))
+                Err(self.refuse("insufficient_funds", "the card has insufficient funds"))
             }
             Some(("card", name)) if !name.is_empty() => Ok(()),
             _ => Err(self.refuse(
                 "unknown_method",
-                format!("nobody takes {method}; a way to pay is card/NAME"),
+                format!("{method} is not accepted; pay by card/NAME"),
             )),
         }
     }
@@ -167,7 +167,7 @@ impl<'a> PaymentProcess<'a> {
                 payment: stage,
             }),
             Some(Stage::Captured(_)) => {
-                Err(self.refuse("captured", "the payment was captured, ask for a refund"))
+                Err(self.refuse("captured", "the payment was captured, request a refund"))
             }
             Some(Stage::Refunded(_)) => Err(self.is_refunded()),
         }
@@ -180,7 +180,7 @@ impl<'a> PaymentProcess<'a> {
             None | Some(Stage::Awaited) => Err(self.is_not_authorized()),
             Some(Stage::Authorized(_)) => Err(self.refuse(
                 "not_captured",
-                "the payment is authorized only, ask for a void",
+                "the payment is only authorized, request a void",
             )),
             Some(Stage::Captured(terms)) => {
                 self.refund_capture(&terms, ReversalReason::Requested, words)?;
@@ -209,7 +209,7 @@ impl<'a> PaymentProcess<'a> {
             // paid.
             Some(Stage::Voided(terms)) if terms.authorized_until <= self.now => {
                 return Err(HandlerError::Reject(format!(
-                    "order {} is confirmed and was not paid: what was held for it has lapsed at {}",
+                    "order {} is confirmed and was not paid: the hold on its money has lapsed at {}",
                     self.order, terms.authorized_until
                 )));
             }
@@ -338,6 +338,6 @@ impl<'a> PaymentProcess<'a> {
     }
 
     fn is_not_authorized(&self) -> Rejection {
-        self.refuse("not_authorized", "nothing is held")
+        self.refuse("not_authorized", "no money is held")
     }
 }

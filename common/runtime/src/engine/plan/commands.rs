@@ -86,7 +86,7 @@ impl<R: Role> Plan<'_, R> {
         let oldest = saturating_sub(self.now, self.limits.reply_retention);
         if request.time < oldest {
             let detail = format!(
-                "it is from {}, and replies are kept for {} h: whether it was obeyed before cannot be told",
+                "it is from {}, and replies are kept for {} h: it may have been executed before",
                 request.time,
                 self.limits.reply_retention.as_secs() / 3600
             );
@@ -164,6 +164,6 @@ impl<R: Role> Plan<'_, R> {
 fn id_reused(id: &RequestId) -> Rejection {
     Rejection::new(
         Rejection::ID_REUSED,
-        format!("another command was obeyed under the id {id}: use a new id"),
+        format!("another command was executed under the id {id}: use a new id"),
     )
 }
