@@ -131,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_ends_in_dots_within_its_bound() {
+    fn long_text_is_shortened_with_dots() {
         assert_eq!(shortened("äöü", 3), "äöü");
         assert_eq!(shortened("äöüß", 3), "äö…");
     }
 
     #[test]
-    fn json_is_indented_and_otherwise_left_as_it_is() {
+    fn json_is_indented_and_otherwise_unchanged() {
         let json = r#"{"b":1.50,"a":{"x":[],"y":["{,\"}:",{}]},"c":12345678901234567890123}"#;
         let expected = "{\n  \"b\": 1.50,\n  \"a\": {\n    \"x\": [],\n    \"y\": [\n      \"{,\\\"}:\",\n      {}\n    ]\n  },\n  \"c\": 12345678901234567890123\n}";
         assert_eq!(indented(json), expected);

@@ -168,13 +168,13 @@ mod tests {
         assert!(!clock.see(2.0, &[quiet(), quiet()]));
         assert!(
             !clock.see(3.0, &[quiet(), quiet()]),
-            "not since the first look's end"
+            "counted from the end of the first sample"
         );
         assert!(clock.see(3.1, &[quiet(), quiet()]));
     }
 
     #[test]
-    fn whatever_is_still_to_be_done_begins_the_window_anew() {
+    fn pending_work_restarts_the_window() {
         let busy = [
             RoleSample {
                 ready: Some(1),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_others_it_has_to_be_quiet_until_the_broker_has_given_up_whoever_is_dead() {
+    fn other_processes_extend_the_idle_window() {
         let beside = RoleSample {
             beside_others: true,
             ..quiet()
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_role_is_idle_once_nothing_makes_room_by_itself() {
+    fn full_role_is_idle_without_drainable_work() {
         let full = RoleSample {
             ready: Some(12),
             takes: Intake::Full("dead letters"),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_cannot_be_looked_at_is_not_idle() {
+    fn unreadable_store_is_not_idle() {
         let mut clock = Clock::start();
         assert!(!clock.see(0.0, &[quiet()]));
         assert!(!clock.look(3.5, None));

@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_variable_of_an_argument_is_known_to_the_warnings() {
+    fn every_argument_variable_is_known() {
         assert_eq!(unknown_to_warnings(&Cli::command()), BTreeSet::new());
     }
 

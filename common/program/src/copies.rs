@@ -30,7 +30,7 @@ pub struct BackupArgs {
     #[arg(long, value_name = "FILE|FOLDER")]
     to: PathBuf,
 
-    /// Print what was written as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -43,7 +43,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
 
-    /// Rename the store that is in its place, rather than refuse.
+    /// Rename the store in its place, rather than fail.
     #[arg(long)]
     move_aside: bool,
 }
@@ -52,11 +52,12 @@ pub struct RestoreArgs {
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct RestoredArgs {
-    /// Publish the rows of the outbox under the old source, as they are: consumers drop what they have had as duplicates.
+    /// Publish the rows of the outbox under the old source, unchanged: consumers drop those that they had before as
+    /// duplicates.
     #[arg(long)]
     keep_outbox: bool,
 
-    /// Why, for the record.
+    /// The reason, for the record.
     #[arg(long, value_name = "TEXT")]
     reason: String,
 
@@ -68,7 +69,7 @@ pub struct RestoredArgs {
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct AcceptArgs {
-    /// Why, for the record.
+    /// The reason, for the record.
     #[arg(long, value_name = "TEXT")]
     reason: String,
 

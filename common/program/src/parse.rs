@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_span_has_a_unit_and_is_not_negative() {
+    fn duration_has_a_unit_and_is_nonnegative() {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         for bad in ["", "5", "-1s", "soon"] {
             assert!(duration(bad).is_err(), "{bad}");

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_of_one_cause_are_a_few_lines_and_a_count() {
+    fn thousands_of_one_cause_are_summarised() {
         let mut repeats = Repeats::default();
         let mut told = Vec::new();
         for line in 1..=4_925 {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_ever_new_causes_is_bounded() {
+    fn distinct_causes_are_bounded() {
         let mut repeats = Repeats::default();
         let told = (0..1_000).filter_map(|n| repeats.add("x".repeat(n)));
         assert_eq!(told.count(), MAX_CAUSES);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_one_that_was_not_told_is_told_in_the_end() {
+    fn single_suppressed_message_is_shown_at_the_end() {
         let mut repeats = Repeats::default();
         for line in 1..=4 {
             repeats.add(format!("line {line}: empty"));

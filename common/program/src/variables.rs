@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_in_a_name_is_told_with_the_nearest_one() {
+    fn misspelt_name_is_reported_with_nearest_one() {
         for (slip, meant) in [
             ("AMPQ_URL", Some("DOORSTEP_AMQP_URL")),
             ("STORE_DIR", Some("DOORSTEP_STORE")),
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_read_anywhere_is_known_and_all_that_is_known_is_read() {
+    fn known_variables_are_exactly_those_read() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut files = Vec::new();
         sources(&root, &mut files);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_variable_of_users_is_on_the_page_of_settings() {
+    fn every_user_variable_is_on_the_page() {
         let page = crate::reference::page("settings.md");
         let is_of_compose = |name: &str| name.ends_with("_PORT") || name.ends_with("PASSWORD");
         let is_of_tests = |name: &str| {

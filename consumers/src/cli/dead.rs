@@ -1,4 +1,4 @@
-//! What can be typed after `consumers dead`.
+//! The arguments of `consumers dead`.
 
 use std::path::PathBuf;
 
@@ -15,35 +15,36 @@ pub(crate) enum Dead {
     #[command(after_help = LIST_HELP)]
     List(DeadListArgs),
 
-    /// Show one dead letter in full: what came, why it was refused, what it holds back, and earlier edits.
+    /// Show one dead letter in full: the event, the reason of its rejection, the events that it blocks, and earlier
+    /// edits.
     #[command(
         after_help = "Examples:\n  consumers dead show orders 3f2a9c0e51b7d846-1\n  consumers dead show orders 3f2a9c0e51b7d846-1 --json | jq .holds_back"
     )]
     Show(DeadShowArgs),
 
-    /// Put other data in place of a dead letter's, in an editor or by a JSON patch (RFC 6902).
+    /// Replace a dead letter's data, in an editor or by a JSON patch (RFC 6902).
     ///
-    /// Before anything is stored, the new data is checked against its contract, and the handler is tried on the present state without
-    /// writing anything. Only this role sees the edit: nothing is published, and source, subject, sequence and id stay what they are. What
-    /// first came is kept. To apply the edited event, replay it.
+    /// Before anything is stored, the new data is checked against its contract, and the handler is dry-run on the
+    /// present state. Only this role sees the edit: nothing is published, and source, subject, sequence and id stay the
+    /// same. The original data is kept. To apply the edited event, replay it.
     #[command(override_usage = EDIT_USAGE, after_help = EDIT_HELP)]
     Edit(DeadEditArgs),
 
-    /// Try dead letters again: the role applies each, and what it holds back, or refuses it anew.
+    /// Replay dead letters: the role applies each, with the events that it blocks, or rejects it again.
     ///
-    /// May be used while the role runs and while it does not. A replay of a kind, or of all, that was interrupted goes on where it was
-    /// when it is typed again: each is replayed at most once. Of a replay and a skip at once one wins, and the other is told.
+    /// Works whether the role runs or not. If a replay of a kind, or of all, was interrupted, the same command resumes
+    /// it: each dead letter is replayed at most once. Of a concurrent replay and skip one wins, and the other fails.
     #[command(override_usage = REPLAY_USAGE, after_help = REPLAY_HELP)]
     Replay(DeadReplayArgs),
 
-    /// Step over dead letters, or over events that never came: the stream goes on with the next event.
+    /// Skip dead letters, or events that never came: the stream continues with the next event.
     ///
-    /// May be used while the role runs and while it does not. What is stepped over is gone for this role; `dead audit` keeps its data
-    /// for a while.
+    /// Works whether the role runs or not. A skipped event is lost for this role; `dead audit` keeps its data for a
+    /// while.
     #[command(override_usage = SKIP_USAGE, after_help = SKIP_HELP)]
     Skip(DeadSkipArgs),
 
-    /// Write dead letters as JSON lines, complete: what came, edits, reasons.
+    /// Write complete dead letters as JSON lines: data, edits, reasons.
     #[command(
         after_help = "Example:\n  consumers dead export inventory --group 77aa01bc23de45f6 > dead.jsonl"
     )]
@@ -51,23 +52,24 @@ pub(crate) enum Dead {
 
     /// Take the data of exported lines back, each checked like an edit.
     ///
-    /// Only the member `data` may differ from what was exported. Lines that are refused are told by their number; the others are taken.
+    /// Only the member `data` may differ from the export. Rejected lines are reported by their number; the others are
+    /// taken.
     #[command(
         after_help = "Examples:\n  consumers dead import inventory dead.jsonl --dry-run\n  jq -c '.data.delta = 1' dead.jsonl | consumers dead import inventory -"
     )]
     Import(DeadImportArgs),
 
-    /// List what operators have done, the newest first: who, when, to what, and why.
+    /// List the actions of operators, the newest first: who, when, to what, and why.
     ///
-    /// The records stand in the role's store, each written together with the change that it tells of. Their number is bounded: the oldest
-    /// go, and the list says so.
+    /// The records are in the role's store, each committed together with its change. Their number is bounded: the
+    /// oldest are deleted, and the list says so.
     #[command(
         after_help = "Examples:\n  consumers dead audit inventory\n  consumers dead audit inventory --json | jq 'select(.action == \"skip\")'"
     )]
     Audit(DeadAuditArgs),
 }
 
-// Written by hand: clap puts a group before the role, where it is not understood.
+// Written by hand: clap puts a group before the role, and could not parse that itself.
 const EDIT_USAGE: &str = "\
 consumers dead edit [OPTIONS] <ROLE> <ID>
        consumers dead edit [OPTIONS] <ROLE> --group <FINGERPRINT> --patch <FILE>";
@@ -114,15 +116,15 @@ pub(crate) struct DeadListArgs {
     #[arg(value_name = "ROLE", value_parser = role_names())]
     pub(crate) role: Option<String>,
 
-    /// Each dead letter, oldest first, instead of one line for each kind.
+    /// List each dead letter, oldest first, instead of one line per kind.
     #[arg(long)]
     pub(crate) each: bool,
 
-    /// One JSON object a line, of all there are, instead of a table.
+    /// Print one JSON object a line, for all of them, instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// How many of each role the table shows.
+    /// The maximum of rows per role in the table.
     #[arg(
         long,
         value_name = "NUMBER",
@@ -143,7 +145,7 @@ pub(crate) struct DeadShowArgs {
     /// The dead letter, as `dead list` names it.
     pub(crate) id: String,
 
-    /// One JSON object on one line.
+    /// Print one JSON object on one line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -165,11 +167,11 @@ pub(crate) struct DeadEditArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "editor")]
     pub(crate) patch: Option<PathBuf>,
 
-    /// Open the data in $VISUAL or $EDITOR; so it is done without --patch.
+    /// Open the data in $VISUAL or $EDITOR; this is the default without --patch.
     #[arg(long)]
     pub(crate) editor: bool,
 
-    /// Only tell what would be done.
+    /// Only show the outcome, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
@@ -195,15 +197,15 @@ pub(crate) struct DeadReplayArgs {
     #[arg(long)]
     pub(crate) all: bool,
 
-    /// At most so many dead letters a second.
+    /// The maximum of replays per second.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) rate: Option<String>,
 
-    /// Do not wait for what the role makes of them.
+    /// Do not wait for the outcomes of the replays.
     #[arg(long)]
     pub(crate) no_wait: bool,
 
-    /// Only tell what would be done, and what the handler would say.
+    /// Only show the outcome that the handler would have, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
@@ -225,7 +227,7 @@ pub(crate) struct DeadSkipArgs {
     #[arg(long, value_name = "FINGERPRINT", conflicts_with = "gap")]
     pub(crate) group: Option<String>,
 
-    /// Step over missing events about this subject, instead of over dead letters.
+    /// Skip missing events about this subject, instead of dead letters.
     #[arg(long, value_name = "SUBJECT", requires = "source")]
     pub(crate) gap: Option<String>,
 
@@ -233,11 +235,11 @@ pub(crate) struct DeadSkipArgs {
     #[arg(long, value_name = "SOURCE", requires = "gap")]
     pub(crate) source: Option<String>,
 
-    /// Only tell what would be done; needs no reason.
+    /// Only show the outcome, and change nothing; needs no reason.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Why, for the record.
+    /// The reason, for the record.
     #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
     pub(crate) reason: Option<String>,
 
@@ -263,7 +265,7 @@ pub(crate) struct DeadImportArgs {
     /// The file with the lines, or `-` for standard input.
     pub(crate) file: PathBuf,
 
-    /// Only tell what would be done.
+    /// Only show the outcome, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
@@ -276,11 +278,11 @@ pub(crate) struct DeadAuditArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// One JSON object a line, of all that is kept, instead of a table.
+    /// Print one JSON object a line, for all records, instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// How many the table shows.
+    /// The maximum of rows in the table.
     #[arg(
         long,
         value_name = "NUMBER",
@@ -301,10 +303,10 @@ pub(crate) struct PlaceArgs {
     pub(crate) store: StoreArgs,
 }
 
-/// What is recorded of a change whose reason need not be given.
+/// The optional reason recorded with a change.
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
-    /// Why, for the record.
+    /// The reason, for the record.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
 
@@ -313,7 +315,7 @@ pub(crate) struct RecordArgs {
 }
 
 impl RecordArgs {
-    /// Checks who does it and, where it is given, why.
+    /// Validates the operator and, if there is one, the reason.
     pub(crate) fn by(self, wrong: &mut SettingsErrors) -> Option<Attribution> {
         self.who.by(self.reason.as_deref(), wrong)
     }

@@ -1,6 +1,7 @@
-//! What can be typed: commands, options, and the text of `--help`.
+//! The arguments: commands, options, and the text of `--help`.
 //!
-//! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
+//! Values that may be invalid are taken as text here and validated together in `settings`, so that all errors are
+//! reported at once.
 
 pub(crate) mod dead;
 pub(crate) mod sources;
@@ -19,11 +20,11 @@ use doorstep_runtime::Limits;
 use self::{dead::Dead, sources::Sources, store::StoreCommand, topology::TopologyCommand};
 use crate::{exit_codes::EXIT_CODES, roles};
 
-/// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of those who look after them.
+/// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of their operators.
 #[derive(Debug, Parser)]
 #[command(name = "consumers", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 
@@ -35,27 +36,30 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run one, several or (default) all roles, until stopped.
     ///
-    /// A role takes events from its queue, applies each once and in order, and keeps its state in its store. SIGTERM or Ctrl-C lets it
-    /// finish what it has begun; a second one ends it at once. Either way nothing is lost: what was not settled comes again and is
-    /// recognised. Once running, a role survives everything that can pass: broker restarts, cut networks, a full disk.
+    /// A role takes events from its queue, applies each once and in order, and keeps its state in its store. SIGTERM or
+    /// Ctrl-C lets it finish the work in progress; a second one ends it at once. Either way nothing is lost: unacked
+    /// deliveries are redelivered and recognised. A running role survives every passing failure: broker restarts, cut
+    /// networks, a full disk.
     ///
-    /// A role's queues belong to the store that first consumed from them. Any other store is refused with exit code 78, such as one that
-    /// another folder has begun; `consumers store take-over` gives them to it.
+    /// A role's queues belong to the store that first consumed from them. Any other store, such as one in another
+    /// folder, is rejected with exit code 78; `consumers store take-over` gives them to it.
     #[command(after_help = RUN_HELP)]
     Run(Box<RunArgs>),
 
-    /// Show for each role: queue, lag, what is held, blocked, missing, owed and dead.
+    /// Show for each role: queue, lag, deferred, blocked and missing events, outbox and dead letters.
     ///
-    /// READY is what waits in the role's queue and NET what the broker took out of it after too many attempts; LAG is both and what is
-    /// held: events that have arrived and are not applied. What a running role has just taken is in none of them, which is no more than its
-    /// prefetch. Without a broker the stores are shown all the same, and the exit code is 69. Works beside running roles.
+    /// READY counts the messages in the role's queue, and NET those that the broker moved out of it after too many
+    /// attempts; LAG adds the deferred events to both: all that have arrived and are not applied. None of them counts
+    /// the deliveries that a running role has just taken, at most its prefetch. Without a broker the stores are still
+    /// shown, and the exit code is 69. Works beside running roles.
     #[command(after_help = STATUS_HELP)]
     Status(StatusArgs),
 
-    /// Ask running roles how they are, at the address that they were given by --health-addr.
+    /// Query the health of running roles, at the address given by --health-addr.
     ///
-    /// Exit code 0 if every role does its work; 2 with the reasons if one does not; 66 if nobody answers. For container health checks
-    /// and for people. With --live it asks whether the process makes progress at all: if not, restart it.
+    /// Exit code 0 if every role does its work; 2 with the reasons if one does not; 66 if no process responds. For
+    /// container health checks and for people. With --live it checks whether the process makes progress at all: if not,
+    /// restart it.
     #[command(after_help = HEALTH_HELP)]
     Health(HealthArgs),
 
@@ -72,19 +76,19 @@ pub(crate) enum Command {
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
 
-    /// Look at, edit, replay and skip dead letters: what was refused for good, and the streams that it blocks.
+    /// List, edit, replay and skip dead letters: rejected events and the streams that they block.
     #[command(subcommand, after_help = EXIT_CODES)]
     Dead(Dead),
 
-    /// Look after the store of a role: whose queues it has.
+    /// Manage the store of a role: its queues and its copies.
     #[command(subcommand, after_help = EXIT_CODES)]
     Store(StoreCommand),
 
-    /// Look at and change the users of the broker that sources of events belong to.
+    /// List and transfer the broker users that own the sources of events.
     #[command(subcommand, after_help = EXIT_CODES)]
     Sources(Sources),
 
-    /// Show what Doorstep declares, how the broker differs, and what users must be allowed to do.
+    /// Show the topology, its differences from the broker, and the permissions that users need.
     #[command(subcommand, after_help = EXIT_CODES)]
     Topology(TopologyCommand),
 }
@@ -122,17 +126,18 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "ROLE", value_parser = role_names())]
     pub(crate) roles: Vec<String>,
 
-    /// Stop by itself once for this whole time nothing was ready or unsettled in the queues of these roles, their outboxes were empty
-    /// and nothing held could become due by itself: with exit code 0, or 2 and a list if anything is blocked, missing or dead, or if a
-    /// full store keeps a role from taking more.
+    /// Stop once, for this whole time, no message was ready or unacked in the queues of these roles, their outboxes
+    /// were empty and no deferred event could become due by itself: with exit code 0, or 2 and a list if anything is
+    /// blocked, missing or a dead letter, or if a full store keeps a role from taking more.
     ///
-    /// Of what another process has taken from the same queues, only the commits to the store are seen. Where there is one, all has to be
-    /// quiet for at least four heartbeats (40 s): by then the broker has given up a process that is frozen or cut off, and has handed
-    /// what it had taken to this one. A process that is alive and amid one batch for longer than that is not waited for.
+    /// Of another process on the same queues, only the commits to the store are visible. Beside one, all has to be
+    /// quiet for at least four heartbeats (40 s): by then the broker has closed the connection of a frozen or
+    /// disconnected process and redelivered its messages to this one. A live process that takes longer than that for
+    /// one batch is not waited for.
     #[arg(long, value_name = "TIME")]
     pub(crate) until_idle: Option<String>,
 
-    /// How long a stopping role may take to finish and settle its batch, and to send what it owes.
+    /// The time in which a stopping role has to finish and ack its batch and to publish its outbox.
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub(crate) grace: String,
 
@@ -142,7 +147,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) management: ManagementArgs,
 
-    /// The users of the broker whose requests the roles answer, separated by commas [default: all, and who sends no user id].
+    /// The broker users whose requests the roles serve, separated by commas [default: all, and requests without a user
+    /// id].
     #[arg(
         long,
         env = "DOORSTEP_RPC_CALLERS",
@@ -151,7 +157,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) rpc_callers: Option<Vec<String>>,
 
-    /// The most deliveries that the broker hands out before they are settled, from 1 to 2000.
+    /// The maximum of unacked deliveries per consumer, from 1 to 2000.
     #[arg(
         long,
         env = "DOORSTEP_PREFETCH",
@@ -160,8 +166,9 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) prefetch: String,
 
-    /// The time that a delivery may go unacknowledged, as while the store is away, before its role suspends consuming and gives it back to
-    /// the queue. Keep it well below the broker's consumer_timeout, which is 30 minutes unless configured otherwise.
+    /// The time that a delivery may stay unacked, as while the store is unavailable, before its role suspends consuming
+    /// and returns it to the queue. Keep it well below the broker's consumer_timeout, which is 30 minutes unless
+    /// configured otherwise.
     #[arg(
         long,
         env = "DOORSTEP_ACK_TIMEOUT",
@@ -170,7 +177,7 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) ack_timeout: String,
 
-    /// The most events that are applied in one commit, from 1 to 100000.
+    /// The maximum of events per commit, from 1 to 100000.
     #[arg(
         long,
         env = "DOORSTEP_BATCH",
@@ -179,10 +186,10 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) batch: String,
 
-    /// How many processes may end while an event is tried before it becomes a dead letter, from 2 to 100.
+    /// The number of process crashes during an event's attempts after which it becomes a dead letter, from 2 to 100.
     ///
-    /// What was delivered before and never settled may be what a process has died of. Its tries are counted in the role's store, and
-    /// from the second on it is tried alone.
+    /// An event that was delivered before and never acked may have crashed a process. Its attempts are counted in the
+    /// role's store, and from the second one on it is tried alone.
     #[arg(
         long,
         env = "DOORSTEP_TRIALS",
@@ -191,8 +198,9 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) trials: String,
 
-    /// The most events that a role holds, from 1000 on, of 1 KiB each on average: at this bound it takes no further deliveries. Where what
-    /// is missing is itself in the queue, behind what would have to be held, a higher bound lets the role reach it.
+    /// The maximum of deferred events of a role, from 1000 on, of 1 KiB each on average: at this bound it takes no
+    /// further deliveries. If a missing event is itself in the queue, behind events that would have to be deferred, a
+    /// higher bound lets the role reach it.
     #[arg(
         long,
         env = "DOORSTEP_MAX_HELD",
@@ -211,8 +219,8 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) dead_copy_ttl: String,
 
-    /// Consume also where the broker does not let this user record which store a role's queues belong to. Nothing then keeps another
-    /// store, such as one in another folder, from taking the role's events.
+    /// Consume even if the broker does not let this user record which store owns a role's queues. Then another store,
+    /// such as one in another folder, can take the role's events.
     #[arg(long, env = "DOORSTEP_WITHOUT_OWNER_RECORD")]
     pub(crate) without_owner_record: bool,
 
@@ -225,15 +233,15 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {
-    /// Ask whether the process makes progress, rather than whether it does its work.
+    /// Check whether the process makes progress, rather than whether it does its work.
     #[arg(long)]
     pub(crate) live: bool,
 
-    /// The answer as it comes, one JSON object.
+    /// Print the response unchanged, one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Where the roles answer.
+    /// The address of the roles' health endpoint.
     #[arg(
         long,
         env = "DOORSTEP_HEALTH_ADDR",
@@ -249,7 +257,7 @@ pub(crate) struct StatusArgs {
     #[arg(value_name = "ROLE", value_parser = role_names())]
     pub(crate) roles: Vec<String>,
 
-    /// One JSON object instead of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -269,7 +277,7 @@ pub(crate) struct ShowArgs {
     /// The entity's key, such as `stock/85123A`.
     pub(crate) key: String,
 
-    /// One line as in an export, key included.
+    /// Print one line as in an export, key included.
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -308,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_variable_of_an_argument_is_known_to_the_warnings() {
+    fn every_argument_variable_is_known() {
         assert_eq!(unknown_to_warnings(&Cli::command()), BTreeSet::new());
     }
 
@@ -319,7 +327,7 @@ mod tests {
         assert_section("cli-consumers.md", "commands", &command_line(program));
     }
 
-    /// A word in the place of a placeholder.
+    /// Returns a word in the place of a placeholder.
     fn sample(placeholder: &str) -> &str {
         match placeholder {
             "ROLE" => "orders",
@@ -329,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Types each usage line of a command as it is written, without what is optional.
+    /// Parses each usage line of a command as it is written, without its optional parts.
     fn type_usage(command: &mut Clap, tried: &mut usize) {
         let usage = command.render_usage().to_string();
         let usage = usage.strip_prefix("Usage: ").unwrap();

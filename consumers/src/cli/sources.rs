@@ -6,19 +6,21 @@ use super::dead::{PlaceArgs, RecordArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sources {
-    /// List the sources whose events a role accepts, with the user of the broker that each belongs to.
+    /// List the sources whose events a role accepts, with the broker user that owns each.
     ///
-    /// A source belongs to the first user that publishes events under it. Events under it from any other user become dead letters with
-    /// the reason `foreign source`. A source whose events carry no user id belongs to nobody until a user publishes under it.
+    /// A source belongs to the first user that publishes events under it. Events under it from any other user become
+    /// dead letters with the reason `foreign source`. A source whose events carry no user id has no owner until a user
+    /// publishes under it.
     #[command(
         after_help = "Examples:\n  consumers sources list orders\n  consumers sources list orders --json | jq 'select(.user == null)'"
     )]
     List(SourcesListArgs),
 
-    /// Make another user of the broker the owner of a source, as after a program's user was renamed.
+    /// Make another broker user the owner of a source, as after a program's user was renamed.
     ///
-    /// Events of the former owner may still be in the queue, so they are accepted for 24 hours more. With --refuse-former they are refused
-    /// at once, as when the former owner has published in the name of another. May be used while the role runs and while it does not.
+    /// Events of the former owner may still be queued, so they are accepted for another 24 hours. With --refuse-former
+    /// they are rejected at once, as when the former owner has published in the name of another. Works whether the role
+    /// runs or not.
     #[command(
         after_help = "Examples:\n  consumers sources transfer orders shop/7f3a --to shop-eu --reason 'renamed'\n  consumers sources transfer orders shop/7f3a --to shop-eu --refuse-former"
     )]
@@ -30,7 +32,7 @@ pub(crate) struct SourcesListArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// One JSON object a line instead of a table.
+    /// Print one JSON object a line instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -43,11 +45,11 @@ pub(crate) struct SourcesTransferArgs {
     /// The source, as `sources list` shows it.
     pub(crate) source: String,
 
-    /// The user of the broker that becomes its owner.
+    /// The broker user that becomes its owner.
     #[arg(long, value_name = "USER")]
     pub(crate) to: String,
 
-    /// Refuse the former owner's events from now on.
+    /// Reject the former owner's events from now on.
     #[arg(long)]
     pub(crate) refuse_former: bool,
 

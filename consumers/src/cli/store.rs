@@ -7,36 +7,37 @@ use super::dead::PlaceArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Give the queues of a role to this store, whichever store they belong to.
+    /// Give the queues of a role to this store, whichever store owns them.
     ///
-    /// A role's queues belong to the store that first consumed from them, and any other is refused with exit code 78. Take them over only
-    /// if the other store is gone for good: what it has acknowledged comes to this one no more. Nothing may consume from the queues
-    /// meanwhile. Afterwards the other store is refused.
+    /// A role's queues belong to the store that first consumed from them, and any other is rejected with exit code 78.
+    /// Take them over only if the other store is gone for good: events that it has acked are not delivered again. No
+    /// consumer may use the queues meanwhile. Afterwards the other store is rejected.
     #[command(after_help = TAKE_OVER_HELP)]
     TakeOver(TakeOverArgs),
 
-    /// Copy a store into a file while its role runs: all of it as of one moment, read back whole, never over a file that is there.
+    /// Copy a store into a file while its role runs: a complete snapshot, verified, never over an existing file.
     #[command(
         after_help = "Examples:\n  consumers store backup orders --to /backups\n  consumers store backup orders --to orders.backup --json"
     )]
     Backup(BackupArgs),
 
-    /// Put a backup in the place of a role's store. Its role must not run.
+    /// Restore a role's store from a backup. Its role must not run.
     ///
-    /// A restored store numbers anew what it had numbered since the backup. Consumers take such events for numbering conflicts, so run
-    /// `store restored` before the role is started.
+    /// A restored store reuses the sequences that it had assigned since the backup. Consumers would report numbering
+    /// conflicts, so run `store restored` before the role is started.
     #[command(
         after_help = "Example:\n  consumers store restore orders --from /backups/orders-20261130T060000Z.sqlite3 --move-aside"
     )]
     Restore(RestoreArgs),
 
-    /// Give a store that was restored or copied a source of its own: its streams begin with 1 under it. Its role must not run.
+    /// Give a restored or copied store a source of its own: its streams begin with 1 under it. Its role must not run.
     #[command(
         after_help = "Example:\n  consumers store restored orders --keep-outbox --reason 'back from the backup of 6:00'"
     )]
     Restored(RestoredArgs),
 
-    /// Accept that a role's store, or the store of a source that it consumes, was restored: the role is degraded by it no more.
+    /// Accept that a role's store, or the store of a source that it consumes, was restored: the role is no longer
+    /// degraded by it.
     #[command(
         after_help = "Examples:\n  consumers store accept orders --reason 'gaps filled'\n  consumers store accept tracking --source orders/0198c --reason 'has a new source now'"
     )]
@@ -92,7 +93,7 @@ pub(crate) struct TakeOverArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// Why, for the record.
+    /// The reason, for the record.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
 

@@ -1,4 +1,4 @@
-//! What can be typed after `consumers topology`.
+//! The arguments of `consumers topology`.
 
 use clap::{Args, Subcommand};
 
@@ -11,24 +11,25 @@ use super::role_names;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopologyCommand {
-    /// Show what is declared on the broker; none is needed for it.
+    /// Show the declared topology; needs no broker.
     #[command(after_help = SHOW_HELP)]
     Show(TopologyShowArgs),
 
-    /// List every way in which the broker differs: version, exchanges, queues, arguments, rights; with the management API also bindings,
-    /// policies that can lose something, and topic permissions.
+    /// List every difference of the broker: version, exchanges, queues, arguments, permissions; with the management API
+    /// also bindings, policies that can lose messages, and topic permissions.
     ///
-    /// Changes nothing, publishes and consumes nothing; works beside running roles. Exit code 0 if nothing differs, 2 if anything does,
-    /// 69 without a broker. Give it a user with all rights, or the one that `topology permissions` calls verify. What could not be compared
-    /// is listed with the reason, and changes no exit code. Topic permissions are shown to administrators of RabbitMQ only.
+    /// Changes nothing, publishes and consumes nothing; works beside running roles. Exit code 0 if nothing differs, 2
+    /// if anything does, 69 without a broker. Use a user with all permissions, or the one that `topology permissions`
+    /// calls verify. Areas that could not be compared are listed with the reason, and do not change the exit code.
+    /// RabbitMQ shows topic permissions to administrators only.
     #[command(after_help = VERIFY_HELP)]
     Verify(TopologyVerifyArgs),
 
-    /// Show the least rights of a user for each thing that Doorstep does; no broker is needed for it.
+    /// Show the least permissions of a user for each part of Doorstep; needs no broker.
     ///
-    /// RabbitMQ grants rights by patterns of names: to configure (declare and delete), to write (publish, bind to) and to read (consume,
-    /// bind from). Topic permissions say by patterns of routing keys which events may be published to the exchange of events and bound to
-    /// it: each program may publish only the families that it emits.
+    /// RabbitMQ grants permissions by patterns of names: to configure (declare and delete), to write (publish, bind to)
+    /// and to read (consume, bind from). Topic permissions say by patterns of routing keys which events may be
+    /// published to the exchange of events and bound to it: each program may publish only the families that it emits.
     #[command(after_help = PERMISSIONS_HELP)]
     Permissions(TopologyPermissionsArgs),
 }
@@ -55,15 +56,16 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct TopologyShowArgs {
-    /// One JSON object instead of tables.
+    /// Print one JSON object instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// A definitions file of RabbitMQ instead, for `rabbitmqctl import_definitions` or the management UI.
+    /// Print a definitions file of RabbitMQ instead, for `rabbitmqctl import_definitions` or the management UI.
     #[arg(long, conflicts_with = "json")]
     pub(crate) definitions: bool,
 
-    /// Also the rights of the users that `topology permissions --declared` shows. The users must exist when they are imported.
+    /// Add the permissions of the users that `topology permissions --declared` shows. The users must exist at the
+    /// import.
     #[arg(long, requires = "definitions")]
     pub(crate) users: bool,
 
@@ -71,7 +73,7 @@ pub(crate) struct TopologyShowArgs {
     #[arg(long, value_name = "PREFIX", requires = "users")]
     pub(crate) user: Option<String>,
 
-    /// The virtual host that the definitions are for; it must exist when they are imported.
+    /// The virtual host of the definitions, which must exist at the import.
     #[arg(
         long,
         value_name = "NAME",
@@ -86,15 +88,16 @@ pub(crate) struct TopologyShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TopologyVerifyArgs {
-    /// The roles whose queues to look at [default: all].
+    /// The roles whose queues to verify [default: all].
     #[arg(value_name = "ROLE", value_parser = role_names())]
     pub(crate) roles: Vec<String>,
 
-    /// One JSON object instead of a list.
+    /// Print one JSON object instead of a list.
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// The beginning of the names of the users whose topic permissions are compared, as of `topology permissions` [default: the namespace].
+    /// The common prefix of the users whose topic permissions are compared, as of `topology permissions` [default: the
+    /// namespace].
     #[arg(long, value_name = "PREFIX")]
     pub(crate) user: Option<String>,
 
@@ -107,19 +110,19 @@ pub(crate) struct TopologyVerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TopologyPermissionsArgs {
-    /// For where the exchanges and queues were imported before, so that nobody needs to declare them.
+    /// Assume that the exchanges and queues were imported before, so that no program declares them.
     #[arg(long)]
     pub(crate) declared: bool,
 
-    /// What the names of the users start with [default: the namespace].
+    /// The common prefix of the users' names [default: the namespace].
     #[arg(long, value_name = "PREFIX")]
     pub(crate) user: Option<String>,
 
-    /// The virtual host in which they have these rights.
+    /// The virtual host of the permissions.
     #[arg(long, value_name = "NAME", default_value = "/")]
     pub(crate) vhost: String,
 
-    /// One JSON object instead of a table and commands.
+    /// Print one JSON object instead of a table and commands.
     #[arg(long)]
     pub(crate) json: bool,
 

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_role_is_named_with_its_table_and_what_waits_for_it() {
+    async fn full_role_is_named_with_table_and_backlog() {
         let full = |table, ready| FullRole {
             role: "orders",
             table,

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_export_is_one_line_an_entity_sorted_by_the_bytes_of_its_key() {
+    async fn export_has_one_line_per_entity_sorted() {
         let keys = ["stock/ä", "stock/a", "stock/B", "stock/\"q\""].map(str::to_owned);
         let text = exported(&store_with(&keys).await).await;
         assert_eq!(
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_export_of_several_pages_holds_every_entity_once() {
+    async fn export_of_several_pages_is_complete() {
         for count in [0, 1, PAGE, PAGE + 1, 2 * PAGE + 3] {
             let keys: Vec<String> = (0..count).map(|n| format!("stock/{n:05}")).collect();
             let text = exported(&store_with(&keys).await).await;

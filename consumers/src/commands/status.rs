@@ -428,13 +428,13 @@ mod tests {
     }
 
     #[test]
-    fn lag_is_what_has_arrived_and_is_not_applied() {
+    fn lag_counts_arrived_unapplied_events() {
         assert_eq!(report().roles[0].lag, Some(44));
         assert_eq!(report().roles[1].lag(), None);
     }
 
     #[test]
-    fn what_is_not_known_is_a_dash_and_notes_follow_the_table() {
+    fn unknown_cells_are_dashes_followed_by_notes() {
         let mut out = Vec::new();
         write_text(&mut out, &report(), None).unwrap();
         let text = String::from_utf8(out).unwrap();
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_could_not_be_read_is_unknown_rather_than_empty() {
+    fn unreadable_queue_is_unknown_rather_than_empty() {
         let mut role = RoleReport::of("orders");
         let name = QueueName::new("doorstep.orders.0");
         let error = InspectError::Unreadable(name.clone());

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_movement_is_found_in_whatever_order_they_come() {
+    fn latest_movement_is_found_in_any_order() {
         let late = moved(None, 9, -1, StockReason::Sale);
         let both = moved(Some(late.clone()), 3, -1, StockReason::Sale);
         assert_eq!(both.last_moved_at, late.last_moved_at);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stock_beyond_what_can_be_counted_is_refused() {
+    fn stock_overflow_is_rejected() {
         let full = Stock {
             on_hand: i64::MAX,
             ..Stock::default()
@@ -224,7 +224,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_stays_reserved_once_all_orders_have_ended_in_any_order_of_their_streams(
+        fn ended_orders_leave_no_reservation_in_any_order(
             orders in vec(
                 (1..50_i64, prop_oneof![Just(Ending::Confirmed), Just(Ending::Refused), Just(Ending::Cancelled)]),
                 1..12,

@@ -122,7 +122,7 @@ mod tests {
     use crate::roles::testing::event;
 
     #[test]
-    fn every_role_of_the_contracts_can_be_run_under_its_own_name() {
+    fn every_role_of_the_contracts_can_run() {
         let listed: Vec<&str> = ALL.iter().map(|role| role.name).collect();
         let published: Vec<&str> = ROLES.iter().map(|spec| spec.name).collect();
         assert_eq!(listed, published);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn without_names_all_roles_are_chosen_and_each_once() {
+    fn no_names_choose_all_roles_once() {
         let names = |chosen: Vec<RoleEntry>| chosen.iter().map(|r| r.name).collect::<Vec<_>>();
         assert_eq!(
             names(chosen(&[])),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_type_of_another_role_passes_by_and_an_unknown_version_does_not() {
+    fn known_type_is_ignored_unknown_version_is_not() {
         let delivered = doorstep_contracts::DeliveryDelivered {
             delivered_at: "2026-11-23T09:00:00Z".parse().unwrap(),
         };
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_contract_is_handled_by_the_role_that_takes_its_subject() {
+    fn every_contract_is_handled_by_its_subject_role() {
         for kind in registry::TYPES {
             let kind = EventType::new(*kind).unwrap();
             let subject = kind.subject_kind();

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_assigned_followed_picked_up_and_delivered() {
+    fn delivery_goes_from_assigned_to_delivered() {
         let delivery = seen(assigned(), "00:50", 106.5);
         assert_eq!(delivery.status, DeliveryStatus::Assigned);
         let delivery = picked_up(delivery);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fix_keeps_its_own_time_even_before_the_assignment() {
+    fn fix_keeps_its_time_even_before_assignment() {
         let delivery = seen(assigned(), "00:01", 106.4);
         let fix = delivery.last_fix.unwrap();
         assert!(fix.recorded_at < delivery.accepted_at);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_fix_is_the_latest_by_its_own_time_and_of_two_at_once_the_one_told_last() {
+    fn last_fix_is_latest_by_its_own_time() {
         let delivery = seen(assigned(), "00:50", 106.5);
         let delivery = seen(delivery, "00:20", 106.2);
         let fix = delivery.last_fix.unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fix_from_well_ahead_of_now_hides_no_other() {
+    fn future_fix_hides_no_other() {
         let fix = |time: &str, longitude| DeliveryPositionRecorded {
             position: Position::new(longitude, 29.5).unwrap(),
             recorded_at: time.parse().unwrap(),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fix_may_come_after_the_parcel_was_delivered() {
+    fn fix_may_follow_the_delivery() {
         let delivery = seen(delivered(picked_up(assigned())), "04:30", 106.9);
         assert_eq!(
             (delivery.fixes, delivery.status),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_is_picked_up_once_and_delivered_once_after_that() {
+    fn parcel_is_picked_up_once_then_delivered_once() {
         let up = DeliveryPickedUp {
             picked_up_at: at("02:00"),
         };
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_hears_how_far_a_delivery_has_come() {
+    fn query_returns_the_state_of_a_delivery() {
         let mut bench = RoleHarness::new(Tracking);
         let order = || doorstep_contracts::DeliveryId::new("3781637").unwrap();
         let refused = bench.ask(&ReadDelivery { order: order() }).unwrap_err();

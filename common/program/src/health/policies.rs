@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_that_is_away_for_long_is_a_reason_and_hides_no_policy() {
+    fn long_api_outage_is_a_reason() {
         let mut policies = Policies::default();
         assert_eq!(policies.reasons(), []);
         policies.note("orders", PolicySnapshot::All(vec!["policy p".to_owned()]));

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_to_wait_grows_older_also_where_its_date_has_not_come_yet() {
+    fn rows_dated_ahead_grow_older_too() {
         let (mut ages, start) = (Ages::default(), Instant::now());
         let date = |text: &str| Some(text.parse().unwrap());
         let mut told = |outbox, held, dated_ahead, seconds| {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_dead_letter_grows_older_also_if_the_clock_goes_back() {
+    fn dead_letters_age_under_a_clock_set_back() {
         let (mut ages, start) = (Ages::default(), Instant::now());
         let mut told = |oldest_dead_ms, seconds| {
             let mut summary = Summary {

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_that_takes_deliveries_and_is_counted_is_ready() {
+    fn consuming_and_counted_role_is_ready() {
         let health = evaluate(well());
         assert_eq!(
             (health.status, health.consumers),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_keeps_a_role_from_consuming_makes_it_unready() {
+    fn every_consuming_failure_makes_a_role_unready() {
         let mut away = well();
         away.consume = ConsumerLink::Away("broken".to_owned());
         let mut uncounted = well();
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_is_not_known_for_a_moment_is_no_reason() {
+    fn briefly_unknown_count_is_no_reason() {
         let mut seen = well();
         seen.looked.consumers = ConsumerCount::Unknown {
             since: Instant::now(),

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_a_login_and_the_apis_own_port_unless_given() {
+    fn address_defaults_to_the_api_login_and_port() {
         let whole = |url: &str, user: &str, password: &str| {
             Ok((url.to_owned(), user.to_owned(), password.to_owned()))
         };

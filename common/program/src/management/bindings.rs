@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_and_surplus_bindings_are_told_and_the_brokers_own_are_not() {
+    fn missing_and_surplus_bindings_are_found() {
         let role = RoleQueues {
             role: "orders",
             subjects: &["order", "return"],

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn topic_permissions_are_compared_for_users_that_are_there() {
+    fn topic_permissions_are_compared_for_existing_users() {
         let topics = |user: &str, rights| Topics {
             user: user.to_owned(),
             rights,

@@ -186,14 +186,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_of_a_path_keeps_nothing_that_means_something_in_a_path() {
+    fn path_segments_are_escaped() {
         assert_eq!(encoded("/"), "%2F");
         assert_eq!(encoded("a/b c%?#"), "a%2Fb%20c%25%3F%23");
         assert_eq!(encoded("doorstep.orders.0"), "doorstep.orders.0");
     }
 
     #[test]
-    fn the_reason_of_a_refusal_is_shown_and_nothing_long() {
+    fn refusal_reason_is_shown_shortened() {
         let told = r#"{"error":"not_authorised","reason":"Not administrator user"}"#;
         assert_eq!(words(told), "Not administrator user");
         assert_eq!(words("<html>\n"), "<html>");

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_policy_can_lose_is_found_on_the_queues_that_it_concerns() {
+    fn lossy_policies_are_found_on_their_queues() {
         let all = json!({
             "dead-letter-exchange": "dlx", "dead-letter-routing-key": "lost", "delivery-limit": 5, "expires": 60000,
             "max-length": 10, "max-length-bytes": 10, "message-ttl": 1000, "overflow": "drop-head",
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_queues_own_arguments_outdo_is_no_finding() {
+    fn overridden_policy_is_no_finding() {
         let nothing = [""; 0];
         let harmless = json!({
             "dead-letter-exchange": "dlx", "delivery-limit": 100, "ha-mode": "all", "max-length": 5_000_000,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_is_told_apart_by_what_it_does_beyond_it() {
+    fn bounds_differ_by_their_overflow() {
         let refuses = found("orders.0", json!({"max-length": 10}));
         assert!(refuses[0].contains("refuses"), "{refuses:?}");
         let drops = found(
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_named_and_an_absent_definition_is_not_taken_for_none() {
+    fn policy_is_named_and_absent_definition_unknown() {
         let queue = &Topology::of(
             &"shop".parse().unwrap(),
             &[RoleQueues {

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_show_what_markdown_would_read_as_its_own() {
+    fn cells_escape_markdown() {
         assert_eq!(cell("a|b <c> `<d>*e` f_g *"), r"a\|b \<c> `<d>*e` f_g \*");
     }
 }

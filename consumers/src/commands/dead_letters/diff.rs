@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_is_marked_and_what_is_far_from_it_left_out() {
+    fn differences_are_marked_and_distant_lines_omitted() {
         assert_eq!(diff("a\nb", "a\nb"), "");
         assert_eq!(diff("a\nb\nc", "a\nx\nc"), "  a\n- b\n+ x\n  c\n");
         assert_eq!(diff("", "a"), "+ a\n");

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_is_applied_whole_or_told_why_not() {
+    fn patch_is_applied_whole_or_rejected() {
         let replace = r#"[{"op":"replace","path":"/delta","value":-2}]"#;
         assert_eq!(
             patched(replace, r#"{"delta":"-2","reason":"sale"}"#).unwrap(),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_a_patch_would_round_is_left_to_the_editor() {
+    fn patch_rejects_numbers_that_it_would_round() {
         let patch = r#"[{"op":"add","path":"/b","value":1}]"#;
         let refused = patched(patch, r#"{"a":12345678901234567890123}"#).unwrap_err();
         assert!(refused.contains("12345678901234567890123"), "{refused}");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_by_hand_is_stored_compact_and_otherwise_as_it_was_written() {
+    fn typed_data_is_stored_compact_and_unchanged() {
         let changed =
             to_json(b"{\"b\":1.50}", "{\n  \"b\": 1.500,\n  \"a\": \" x \"\n}\n").unwrap();
         assert_eq!(changed.data, "{\"b\":1.500,\"a\":\" x \"}");

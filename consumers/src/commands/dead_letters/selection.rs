@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_died_after_the_beginning_of_a_run_is_not_meant_unless_the_clock_was_ahead() {
+    fn younger_dead_letters_are_not_part_of_a_run() {
         let at = |text: &str| text.parse().unwrap();
         let (until, now) = (at("2026-11-23T10:00:00Z"), at("2026-11-23T10:05:00Z"));
         for (since, meant) in [

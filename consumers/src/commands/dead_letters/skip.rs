@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_failures_are_told_and_the_first_decides_the_exit_code() {
+    fn all_failures_are_reported_first_sets_exit_code() {
         assert!(summed_up(&[Ok(()), Ok(())]).is_ok());
         let settled = OperateError::AlreadySettled(DeadLetterId("a-1".into()));
         let busy = OperateError::Busy("b-1".into());

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_shown_in_the_clearest_form_that_loses_nothing() {
+    fn body_is_shown_in_clearest_lossless_form() {
         assert_eq!(json(b"{\"a\": 1}")["data"]["a"], 1);
         assert_eq!(json(b"{\"a\": ")["data_text"], "{\"a\": ");
         assert_eq!(json(b"\xff\x00")["data_hex"], "ff00");

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn each_role_has_a_user_of_its_own_where_it_declares_nothing() {
+    fn declared_topology_gives_each_role_its_user() {
         let names = |declared_by| -> Vec<String> {
             let users = users(&asked(declared_by));
             users.into_iter().map(|user| user.user).collect()

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_of_unknown_version_is_said_to_be_so() {
+    fn unknown_broker_version_is_reported() {
         let verified = Verified {
             address: "amqps://shop".to_owned(),
             broker: None,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_compared_is_said_with_its_reason() {
+    fn areas_not_compared_are_listed_with_reasons() {
         let verified = Verified {
             address: "amqps://shop".to_owned(),
             broker: None,
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_looked_at_is_said_where_it_matters() {
+    fn unverifiable_findings_are_listed_where_relevant() {
         let verified = |version: &str| Verified {
             address: "amqp://shop".to_owned(),
             broker: Some(ServerProperties {

@@ -45,7 +45,7 @@ fn an_order_is_summed_up_exactly() {
 }
 
 #[test]
-fn a_return_is_summed_up_with_a_negative_total_and_maybe_without_a_customer() {
+fn return_has_a_negative_total_and_optional_customer() {
     let fact = recorded(vec![line(-1, "27.50")]);
     let returned = applied(&Orders, None, &event("return/C536379", 1, &fact));
     let json = r#"{"line_count":1,"total":"-27.50","country":"France","recorded_at":"2010-12-01T09:41:00Z","status":"recorded"}"#;
@@ -54,7 +54,7 @@ fn a_return_is_summed_up_with_a_negative_total_and_maybe_without_a_customer() {
 }
 
 #[test]
-fn an_order_is_placed_once_and_a_return_recorded_once() {
+fn order_and_return_are_recorded_once() {
     let fact = placed(vec![line(6, "2.55")]);
     let order = applied(&Orders, None, &event("order/536365", 1, &fact));
     let said = refused(&Orders, Some(order), &event("order/536365", 2, &fact));
@@ -122,7 +122,7 @@ fn view(bench: &RoleHarness<Orders>) -> OrderView {
 }
 
 #[test]
-fn the_history_of_an_order_is_told_from_its_placing() {
+fn history_of_an_order_begins_with_its_placing() {
     let mut bench = RoleHarness::new(Orders);
     let order = InvoiceNo::new("536365").unwrap();
     let unknown = bench.ask(&ReadOrder { order }).unwrap_err();
@@ -155,7 +155,7 @@ fn the_history_of_an_order_is_told_from_its_placing() {
 }
 
 #[test]
-fn a_payment_that_is_told_twice_is_one_entry() {
+fn repeated_payment_is_one_entry() {
     let mut bench = RoleHarness::new(Orders);
     let [placed, ..] = order_events();
     let [authorized, captured, refunded] = payment_events();
@@ -192,7 +192,7 @@ fn a_payment_waits_for_its_order() {
 }
 
 #[test]
-fn what_contradicts_the_life_of_an_order_is_refused() {
+fn contradictions_of_an_order_are_rejected() {
     let [placed, confirmed, cancelled] = order_events();
     let refused_order = OrderRefused {
         by: RefusedBy::Restaurant,
@@ -253,7 +253,7 @@ fn what_contradicts_the_life_of_an_order_is_refused() {
 }
 
 #[test]
-fn only_the_end_of_a_long_history_is_kept_and_its_numbers_go_on() {
+fn long_history_keeps_only_its_end() {
     let mut bench = RoleHarness::new(Orders);
     let [placed, ..] = order_events();
     bench.give(&placed).unwrap();
@@ -270,7 +270,7 @@ fn only_the_end_of_a_long_history_is_kept_and_its_numbers_go_on() {
 
 proptest! {
     #[test]
-    fn an_order_and_its_payment_end_alike_in_any_order_of_their_streams(
+    fn order_and_payment_end_alike_in_any_order(
         turns in vec(any::<Index>(), 40),
     ) {
         let mut bench = RoleHarness::new(Orders);

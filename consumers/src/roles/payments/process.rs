@@ -167,7 +167,7 @@ impl<'a> PaymentProcess<'a> {
                 payment: stage,
             }),
             Some(Stage::Captured(_)) => {
-                Err(self.refuse("captured", "the payment was captured, request a refund"))
+                Err(self.refuse("captured", "the payment was captured: request a refund"))
             }
             Some(Stage::Refunded(_)) => Err(self.is_refunded()),
         }
@@ -180,7 +180,7 @@ impl<'a> PaymentProcess<'a> {
             None | Some(Stage::Awaited) => Err(self.is_not_authorized()),
             Some(Stage::Authorized(_)) => Err(self.refuse(
                 "not_captured",
-                "the payment is only authorized, request a void",
+                "the payment is only authorized: request a void",
             )),
             Some(Stage::Captured(terms)) => {
                 self.refund_capture(&terms, ReversalReason::Requested, words)?;

@@ -94,7 +94,7 @@ fn status(bench: &RoleHarness<Payments>, number: usize) -> PaymentStatus {
 }
 
 #[test]
-fn money_is_held_once_captured_once_and_given_back_once() {
+fn money_is_held_captured_and_refunded_once() {
     let mut bench = RoleHarness::new(Payments);
     for _ in 0..2 {
         let held = bench.obey(&authorize(1, "27.30", "card/visa")).unwrap();
@@ -131,7 +131,7 @@ fn money_is_held_once_captured_once_and_given_back_once() {
 }
 
 #[test]
-fn what_cannot_be_held_is_refused_by_its_code_and_changes_nothing() {
+fn rejected_hold_has_a_code_and_no_effect() {
     let mut bench = RoleHarness::new(Payments);
     for (amount, method, code) in [
         ("1", "card/declined", "card_declined"),
@@ -154,7 +154,7 @@ fn what_cannot_be_held_is_refused_by_its_code_and_changes_nothing() {
 }
 
 #[test]
-fn money_is_held_for_a_day_unless_said_otherwise() {
+fn money_is_held_a_day_by_default() {
     let mut bench = RoleHarness::new(Payments);
     let mut asked = authorize(1, "5", "card/visa");
     asked.hold_seconds = None;
@@ -175,7 +175,7 @@ fn other_terms_for_the_same_order_are_refused() {
 }
 
 #[test]
-fn a_confirmed_order_is_captured_also_where_it_is_confirmed_first() {
+fn order_confirmed_first_is_captured_too() {
     let mut bench = RoleHarness::new(Payments);
     bench.obey(&authorize(1, "5", "card/visa")).unwrap();
     bench.give(&confirmed(1, 2)).unwrap();
@@ -191,7 +191,7 @@ fn a_confirmed_order_is_captured_also_where_it_is_confirmed_first() {
 }
 
 #[test]
-fn an_order_that_ends_gets_its_money_back_with_the_reason() {
+fn ended_order_is_refunded_with_its_reason() {
     for (end, reason) in [
         (order_refused(1, 2), "order_refused"),
         (abandoned(1, 2), "order_abandoned"),
@@ -218,7 +218,7 @@ fn an_order_that_ends_gets_its_money_back_with_the_reason() {
 }
 
 #[test]
-fn an_end_that_comes_before_its_authorization_refuses_it() {
+fn end_before_its_authorization_rejects_it() {
     let mut bench = RoleHarness::new(Payments);
     bench.give(&abandoned(1, 2)).unwrap();
     let refused = bench.obey(&authorize(1, "5", "card/visa")).unwrap_err();
@@ -252,7 +252,7 @@ fn what_is_not_captured_lapses() {
 }
 
 #[test]
-fn that_money_is_held_for_long_is_scheduled_only_where_it_still_is_after_a_while() {
+fn long_hold_is_scheduled_only_after_first_check() {
     let mut bench = RoleHarness::new(Payments);
     for number in [1, 2] {
         let mut asked = authorize(number, "5", "card/visa");
@@ -274,7 +274,7 @@ fn that_money_is_held_for_long_is_scheduled_only_where_it_still_is_after_a_while
 }
 
 #[test]
-fn what_does_not_follow_is_refused_by_its_code() {
+fn invalid_steps_are_rejected_by_code() {
     let mut bench = RoleHarness::new(Payments);
     assert_eq!(bench.obey(&refund(1)).unwrap_err().code, "not_authorized");
     bench.obey(&authorize(1, "5", "card/visa")).unwrap();
@@ -291,7 +291,7 @@ fn what_does_not_follow_is_refused_by_its_code() {
 }
 
 #[test]
-fn an_order_that_was_only_placed_leaves_nothing_here() {
+fn placed_order_leaves_no_payment() {
     let golden = include_str!("../../../../common/contracts/golden/order.placed.v1.json");
     let placed: doorstep_contracts::OrderPlaced = serde_json::from_str(golden).unwrap();
     let mut bench = RoleHarness::new(Payments);
@@ -388,7 +388,7 @@ fn give(bench: &mut RoleHarness<Payments>, event: &Event) {
 
 proptest! {
     #[test]
-    fn no_money_is_lost_made_kept_or_taken_twice_whatever_comes_in_whatever_order(
+    fn any_order_of_steps_preserves_money(
         lives in vec(life(), 1..4),
         steps in vec((step(), any::<Index>(), any::<bool>()), 0..60),
     ) {

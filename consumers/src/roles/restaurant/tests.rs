@@ -100,7 +100,7 @@ fn an_order_costs_what_the_menu_says() {
 }
 
 #[test]
-fn what_cannot_be_quoted_is_refused_by_its_code() {
+fn invalid_quotes_are_rejected_by_code() {
     let mut bench = open(40);
     for (lines, code) in [
         (&[("MARGHERITA", 1), ("SUSHI", 1)][..], "unknown_sku"),
@@ -147,7 +147,7 @@ fn an_order_takes_room_until_its_promised_time() {
 }
 
 #[test]
-fn an_order_that_ends_gives_its_room_back_once() {
+fn ended_order_releases_its_capacity_once() {
     for end in [abandoned(1), order_refused(1), cancelled(1)] {
         let mut bench = open(10);
         bench.obey(&confirm(1, 6)).unwrap();
@@ -164,7 +164,7 @@ fn an_order_that_ends_gives_its_room_back_once() {
 }
 
 #[test]
-fn an_end_that_comes_before_its_order_refuses_it() {
+fn end_before_its_order_rejects_it() {
     let mut bench = open(10);
     bench.give(&abandoned(1)).unwrap();
     let refused = bench.obey(&confirm(1, 6)).unwrap_err();
@@ -174,7 +174,7 @@ fn an_end_that_comes_before_its_order_refuses_it() {
 }
 
 #[test]
-fn what_cannot_be_confirmed_is_refused_by_its_code() {
+fn invalid_confirmations_are_rejected_by_code() {
     let mut bench = open(10);
     let mut elsewhere = confirm(1, 1);
     elsewhere.restaurant = name("nowhere");
@@ -199,7 +199,7 @@ fn what_cannot_be_confirmed_is_refused_by_its_code() {
 }
 
 #[test]
-fn a_restaurant_that_is_configured_anew_keeps_what_it_has_in_hand() {
+fn reconfigured_restaurant_keeps_its_bookings() {
     let mut bench = open(10);
     bench.obey(&confirm(1, 6)).unwrap();
     bench.obey(&configure(5)).unwrap();
@@ -231,7 +231,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn a_kitchen_is_never_overfull_and_is_empty_in_the_end_whatever_comes_in_whatever_order(
+    fn any_order_of_steps_keeps_kitchen_within_capacity(
         steps in vec((step(), 0..6_usize, any::<Index>()), 0..80),
     ) {
         let mut bench = open(10);
