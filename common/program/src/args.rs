@@ -29,7 +29,7 @@ const USUAL_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 #[derive(Args)]
 #[command(next_help_heading = "Broker")]
 pub struct BrokerArgs {
-    /// Where RabbitMQ is; several addresses, separated by commas, are tried in turn.
+    /// The addresses of RabbitMQ, separated by commas and tried in turn.
     #[arg(
         long,
         env = "DOORSTEP_AMQP_URL",
@@ -43,12 +43,12 @@ pub struct BrokerArgs {
     #[arg(long, env = PASSWORD_FILE, value_name = "FILE")]
     pub amqp_password_file: Option<PathBuf>,
 
-    /// Which brokers to trust by amqps.
+    /// The brokers to trust by amqps.
     #[command(flatten)]
     pub tls: TlsArgs,
 
-    /// The user id of what is published, where the broker knows the user by another name than the URL does; - for none [default: the
-    /// URL's user]. Roles accept events of a source only from the user that first used it.
+    /// The user id of published messages, if the broker knows the user by another name than the URL does; - for none
+    /// [default: the URL's user]. Roles accept events of a source only from the user that first used it.
     #[arg(
         long,
         env = "DOORSTEP_USER_ID",
@@ -57,7 +57,7 @@ pub struct BrokerArgs {
     )]
     pub user_id: Option<String>,
 
-    /// What is Doorstep's there.
+    /// The part of the broker that is Doorstep's.
     #[command(flatten)]
     pub namespace: NamespaceArg,
 }
@@ -151,7 +151,7 @@ impl fmt::Debug for BrokerVariables {
     }
 }
 
-/// Which servers to trust, and the certificate to show them.
+/// The servers to trust, and the certificate to show them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
 pub struct TlsArgs {
@@ -203,11 +203,11 @@ impl TlsArgs {
     }
 }
 
-/// What is Doorstep's on the broker.
+/// The part of the broker that is Doorstep's.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Broker")]
 pub struct NamespaceArg {
-    /// What the name of every exchange and queue starts with.
+    /// The prefix of every exchange's and queue's name.
     #[arg(
         long,
         env = "DOORSTEP_NAMESPACE",
@@ -223,7 +223,7 @@ impl NamespaceArg {
     }
 }
 
-/// Where stores are.
+/// The folder of the stores.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
 pub struct StoreArgs {
@@ -237,16 +237,16 @@ pub struct StoreArgs {
     pub folder: PathBuf,
 }
 
-/// Where a process with running roles answers for how they are.
+/// The health endpoint of a process with running roles.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Telemetry")]
 pub struct EndpointArgs {
-    /// Answer /livez, /readyz and /metrics on this address [default: nowhere]. Nobody is asked for a password: keep it to where only
-    /// those reach it who may know.
+    /// Serve /livez, /readyz and /metrics on this address [default: nowhere]. There is no password: let only those
+    /// reach it who may know.
     #[arg(long, env = "DOORSTEP_HEALTH_ADDR", value_name = "IP:PORT")]
     pub health_addr: Option<String>,
 
-    /// How long one step of a role, such as working a batch, may take before /livez says that it is stuck.
+    /// The time limit of one step of a role, such as a batch, after which /livez reports it as stuck.
     #[arg(
         long,
         env = "DOORSTEP_STUCK_AFTER",
@@ -278,7 +278,7 @@ pub struct TelemetryArgs {
     #[command(flatten)]
     options: TelemetryOptions,
 
-    /// Which collectors to trust by https.
+    /// The collectors to trust by https.
     #[command(flatten)]
     tls: TlsArgs,
 }
@@ -293,11 +293,11 @@ impl TelemetryArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Telemetry")]
 pub struct TelemetryOptions {
-    /// What to log on standard error, such as `warn` or `info,doorstep_messaging=debug`.
+    /// The filter of the log on standard error, such as `warn` or `info,doorstep_messaging=debug`.
     #[arg(long, global = true, env = "DOORSTEP_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 
-    /// How to log: `text`, or `json` with one object a line.
+    /// The format of the log: `text`, or `json` with one object a line.
     #[arg(
         long,
         global = true,
@@ -307,7 +307,8 @@ pub struct TelemetryOptions {
     )]
     pub log_format: String,
 
-    /// Hand spans to the OpenTelemetry collector at this address, by OTLP over HTTP or HTTPS; OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
+    /// Export spans to the OpenTelemetry collector at this address, by OTLP over HTTP or HTTPS;
+    /// OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
     #[arg(
         long,
         global = true,
