@@ -132,7 +132,7 @@ on_every_store! {
             .with_content_type("application/cloudevents-batch+json; charset=utf-8".into());
         program.send(properties, batch.as_bytes()).await;
         let dead = dead_letters(&store, says.len() + 1).await;
-        for says in says.into_iter().map(|(_, says)| says).chain(["send each event as a message of its own"]) {
+        for says in says.into_iter().map(|(_, says)| says).chain(["send each event in its own message"]) {
             assert_eq!(saying(&dead, says), 1, "{says}: {dead:#?}");
         }
         assert!(dead.iter().any(|dead| dead.event.is_none() && dead.body == batch));
@@ -216,7 +216,7 @@ on_every_store! {
             .with_headers(attributes(20, &[]));
         program.send(compressed, &add(1)).await;
         let dead = dead_letters(&store, bad.len() + 1).await;
-        for says in bad.into_iter().map(|(_, _, says)| says).chain(["content encoding \"gzip\" is not read"]) {
+        for says in bad.into_iter().map(|(_, _, says)| says).chain(["content encoding \"gzip\" is not supported"]) {
             assert_eq!(saying(&dead, says), 1, "{says}: {dead:#?}");
         }
         assert!(dead.iter().all(|dead| !dead.detail.contains("missing")), "{dead:#?}");
