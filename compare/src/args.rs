@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use doorstep_program::{
+use doorstep_cli::{
     CliError, SettingsErrors,
     args::{BrokerArgs, StoreArgs, TelemetryOptions, TelemetrySettings},
     parse::{duration, number},
@@ -242,7 +242,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::CommandFactory;
-    use doorstep_program::{
+    use doorstep_cli::{
         reference::{assert_section, command_line},
         variables::unknown_to_warnings,
     };

@@ -3,7 +3,7 @@
 //! It stands on a ground of its own, so that it can be read wherever it is shown, and whoever looks at things in the dark is shown it in
 //! dark colours by a style sheet inside; what knows no style sheets shows the light ones.
 
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 use plotters::{
     coord::Shift,
     prelude::*,

@@ -2,11 +2,11 @@
 
 use std::{fs, sync::Arc};
 
-use doorstep_event::Timestamp;
-use doorstep_program::{
+use doorstep_cli::{
     CliError, ExitReason, ShutdownSignal,
     output::{cannot_write, print},
 };
+use doorstep_event::Timestamp;
 use doorstep_table::terminal_width;
 
 use crate::{

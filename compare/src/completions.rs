@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_store::{EntityKey, SqliteStore, Store, StoreError, sqlite::Options};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval};

@@ -3,8 +3,8 @@
 
 use std::{fs::File, io, path::Path, process::Stdio, time::Duration};
 
+use doorstep_cli::{CliError, ExitReason, args::BrokerVariables};
 use doorstep_messaging::BrokerSettings;
-use doorstep_program::{CliError, ExitReason, args::BrokerVariables};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},

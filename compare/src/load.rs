@@ -4,9 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_event::{Request, Source, Timestamp};
 use doorstep_messaging::{CallError, Message, Publisher, RpcClient};
-use doorstep_program::{CliError, ExitReason};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},

@@ -30,7 +30,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use doorstep_program::{CliError, ShutdownSignal, output::SuspendBar, start};
+use doorstep_cli::{CliError, ShutdownSignal, output::SuspendBar, start};
 
 use crate::args::{Cli, Job};
 

@@ -1,6 +1,6 @@
 //! All that was measured, in the form in which a program reads it.
 
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 use serde::Serialize;
 
 use crate::{

@@ -3,12 +3,12 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
+use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 use doorstep_event::Source;
 use doorstep_messaging::{
     BrokerSettings, ConnectError, ConnectErrorKind, Publisher, Refusal, RpcClient,
     RpcClientSettings, Topology, delete,
 };
-use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 
 use crate::{
     completions::StoreReader,

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use doorstep_cli::args::BrokerVariables;
 use doorstep_messaging::BrokerSettings;
-use doorstep_program::args::BrokerVariables;
 
 use crate::scenario::LoadProfile;
 

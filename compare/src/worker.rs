@@ -2,8 +2,8 @@
 
 use std::{io::Write, path::PathBuf, time::Duration};
 
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_messaging::{BrokerSettings, Topology};
-use doorstep_program::{CliError, ExitReason};
 use doorstep_runtime::{
     HandlerLock, Limits,
     runner::{self, RunSettings, RunningRole},

@@ -15,7 +15,7 @@ mod stores;
 
 use std::{io, process::ExitCode};
 
-use doorstep_program::{CliError, start};
+use doorstep_cli::{CliError, start};
 
 use crate::{
     cli::Cli,

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use doorstep_program::copies::{store_failed as failed, store_reason as reason};
-use doorstep_program::{CliError, ExitReason, copies::no_store};
+pub(crate) use doorstep_cli::copies::{store_failed as failed, store_reason as reason};
+use doorstep_cli::{CliError, ExitReason, copies::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
 use crate::roles::{RoleEntry, RoleStore};

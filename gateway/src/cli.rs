@@ -4,7 +4,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use doorstep_program::{
+use doorstep_cli::{
     args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
     copies,
 };
@@ -279,7 +279,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::CommandFactory;
-    use doorstep_program::{
+    use doorstep_cli::{
         reference::{assert_section, command_line, settings},
         variables::unknown_to_warnings,
     };

@@ -30,7 +30,7 @@ mod user_cache;
 
 use std::{io, process::ExitCode};
 
-use doorstep_program::{CliError, ShutdownSignal, start};
+use doorstep_cli::{CliError, ShutdownSignal, start};
 
 use crate::{
     cli::Cli,

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use doorstep_cli::reference::{assert_section, metrics, page};
 use doorstep_contracts::requests::REQUESTS;
 use doorstep_event::Rejection;
-use doorstep_program::reference::{assert_section, metrics, page};
 
 use crate::{error_mapping::problem, http::refusal_log, outages};
 

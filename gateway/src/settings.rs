@@ -2,13 +2,13 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use doorstep_contracts::{RestaurantId, check_text};
-use doorstep_program::{
+use doorstep_cli::{
     CliError, SettingsErrors,
     args::TelemetrySettings,
     copies::CopyJob,
     parse::{address, duration, number},
 };
+use doorstep_contracts::{RestaurantId, check_text};
 
 use crate::{
     cli::{Cli, Command, ServeArgs, StoreCommand, User, UserAddArgs, UserArgs},

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use doorstep_program::args::{BrokerArgs, StoreArgs, TelemetryArgs};
+use doorstep_cli::args::{BrokerArgs, StoreArgs, TelemetryArgs};
 
 use crate::exit_codes::EXIT_CODES;
 
@@ -223,7 +223,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::CommandFactory;
-    use doorstep_program::{
+    use doorstep_cli::{
         reference::{assert_section, command_line, settings},
         variables::unknown_to_warnings,
     };

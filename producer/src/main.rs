@@ -18,7 +18,7 @@ mod tally;
 
 use std::process::ExitCode;
 
-use doorstep_program::{CliError, ShutdownSignal, output::SuspendBar, start};
+use doorstep_cli::{CliError, ShutdownSignal, output::SuspendBar, start};
 
 use crate::{
     cli::Cli,

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufWriter, Write};
 
+use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 use doorstep_event::json;
-use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{

@@ -10,9 +10,9 @@ use std::{
     thread,
 };
 
+use doorstep_cli::{CliError, ExitReason, Repeats, ShutdownSignal};
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES, json};
-use doorstep_program::{CliError, ExitReason, Repeats, ShutdownSignal};
 use tokio::sync::oneshot;
 
 use crate::{

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
+use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 use doorstep_messaging::{
     BrokerSettings, ConnectionStatus, EncodedEvents, PublishOutcome, Publisher, check_version,
 };
-use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
     sync::{mpsc, watch},
@@ -49,7 +49,7 @@ impl BrokerTarget {
     /// # Errors
     /// The broker cannot be reached in time, refuses us, or has other queues under our names.
     pub(crate) async fn connect(self) -> Result<EventSender, CliError> {
-        let topology = doorstep_program::topology(&self.settings.namespace);
+        let topology = doorstep_cli::topology(&self.settings.namespace);
         let publisher = Publisher::start(&self.settings, "doorstep producer", topology);
         let mut state = publisher.state();
         tokio::select! {

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_messaging::PublishOutcome;
-use doorstep_program::{CliError, ExitReason};
 use rand::RngExt;
 
 use crate::{

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_contracts::Label;
-use doorstep_program::{
+use doorstep_cli::{
     CliError, SettingsErrors,
     args::TelemetrySettings,
     parse::{duration, number},
 };
+use doorstep_contracts::Label;
 use jiff::tz::Offset;
 
 use crate::{
@@ -276,7 +276,7 @@ fn another_file(list: PathBuf, input: &Path) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
-    use doorstep_program::ExitReason;
+    use doorstep_cli::ExitReason;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What is said where the user wanted to stop.
 
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 
 /// What is said where a second signal ends the program at once.
 pub(crate) fn ended_at_once() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use doorstep_program::{OperatorArgs, SettingsErrors, args::StoreArgs};
+use doorstep_cli::{OperatorArgs, SettingsErrors, args::StoreArgs};
 use doorstep_runtime::operate::Attribution;
 
 use super::role_names;

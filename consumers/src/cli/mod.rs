@@ -11,7 +11,7 @@ pub(crate) mod topology;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
-use doorstep_program::{
+use doorstep_cli::{
     args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
     management::ManagementArgs,
 };
@@ -308,7 +308,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::{Command as Clap, CommandFactory};
-    use doorstep_program::{
+    use doorstep_cli::{
         reference::{assert_section, command_line, settings},
         variables::unknown_to_warnings,
     };

@@ -1,7 +1,7 @@
 //! The arguments of `consumers store`.
 
 use clap::{Args, Subcommand};
-use doorstep_program::{OperatorArgs, args::BrokerArgs, copies};
+use doorstep_cli::{OperatorArgs, args::BrokerArgs, copies};
 
 use super::dead::PlaceArgs;
 

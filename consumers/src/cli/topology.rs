@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use doorstep_program::{
+use doorstep_cli::{
     args::{BrokerArgs, NamespaceArg},
     management::ManagementArgs,
 };

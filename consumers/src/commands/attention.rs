@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_event::Timestamp;
-use doorstep_program::{CliError, ExitReason};
 use doorstep_store::{DeadLetter, DeadLetterFilter, SequenceGap, SqliteStore, Store, Streamless};
 
 use crate::{

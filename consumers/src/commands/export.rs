@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{CliError, ExitReason, output::cannot_write};
+use doorstep_cli::{CliError, ExitReason, output::cannot_write};
 use doorstep_store::{EntityRow, Store};
 
 use crate::{settings::StoreLocation, stores};

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use doorstep_program::{CliError, ExitReason, output::print};
+use doorstep_cli::{CliError, ExitReason, output::print};
 use doorstep_telemetry::health::{HealthCheck, HealthStatus, Liveness, Readiness, get};
 use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use doorstep_cli::{CliError, ExitReason, ShutdownSignal, health};
 use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, ConnectErrorKind, Inspector, Topology, check_version};
-use doorstep_program::{CliError, ExitReason, ShutdownSignal, health};
 use doorstep_runtime::{
     HandlerLock,
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},

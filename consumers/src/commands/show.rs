@@ -1,7 +1,7 @@
 //! `consumers show`: the state of one entity.
 
+use doorstep_cli::{CliError, ExitReason, output::print};
 use doorstep_contracts::ROLES;
-use doorstep_program::{CliError, ExitReason, output::print};
 use doorstep_store::{EntityKey, ReadSet, Store};
 
 use super::export::write_line;

@@ -1,10 +1,10 @@
 //! `consumers sources`: the broker users that own sources.
 
-use doorstep_event::{BrokerUser, Source, Timestamp};
-use doorstep_program::{
+use doorstep_cli::{
     CliError,
     output::{print, print_json},
 };
+use doorstep_event::{BrokerUser, Source, Timestamp};
 use doorstep_runtime::operate::{self, Attribution, Former};
 use doorstep_store::{FormerOwner, SourceRow, Store};
 use doorstep_table::{Column, Table};

@@ -2,12 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use doorstep_event::Timestamp;
-use doorstep_messaging::{BrokerSettings, Depth, InspectError, Inspector, Namespace, QueueName};
-use doorstep_program::{
+use doorstep_cli::{
     CliError, ExitReason,
     output::{print, print_json},
 };
+use doorstep_event::Timestamp;
+use doorstep_messaging::{BrokerSettings, Depth, InspectError, Inspector, Namespace, QueueName};
 use doorstep_runtime::{
     Limits,
     limits::{Capacity, HELD},

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use doorstep_cli::{SettingsErrors, parse::number};
 use doorstep_event::{Source, StreamKey, Subject};
-use doorstep_program::{SettingsErrors, parse::number};
 use doorstep_runtime::operate::Attribution;
 use doorstep_store::DeadLetterId;
 

@@ -5,15 +5,15 @@ mod store;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use doorstep_event::{BrokerUser, Sequence, Source, StreamKey};
-use doorstep_messaging::{BrokerSettings, Namespace, TopologyOwner, UserId};
-use doorstep_program::{
+use doorstep_cli::{
     CliError, SettingsErrors,
     args::TelemetrySettings,
     health::HealthSettings,
     management::Management,
     parse::{address, duration, idle_window, number},
 };
+use doorstep_event::{BrokerUser, Sequence, Source, StreamKey};
+use doorstep_messaging::{BrokerSettings, Namespace, TopologyOwner, UserId};
 use doorstep_runtime::{
     Limits,
     operate::{Attribution, Former},
@@ -408,7 +408,7 @@ fn range(words: &[String]) -> Result<(u64, u64), String> {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use doorstep_program::ExitReason;
+    use doorstep_cli::ExitReason;
 
     use super::*;
 

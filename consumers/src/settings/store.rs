@@ -1,7 +1,7 @@
 //! The settings of `consumers store`.
 
+use doorstep_cli::{SettingsErrors, copies::CopyJob};
 use doorstep_messaging::BrokerSettings;
-use doorstep_program::{SettingsErrors, copies::CopyJob};
 use doorstep_runtime::operate::Attribution;
 
 use super::{StoreLocation, place};

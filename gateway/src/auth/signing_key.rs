@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 
 const NAME: &str = "gateway.key";
 const BYTES: usize = 32;

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use doorstep_messaging::{BrokerSettings, RpcClient, RpcClientSettings};
-use doorstep_program::{
+use doorstep_cli::{
     CliError, ExitReason, ShutdownSignal,
     health::{self, HealthSettings, LIVENESS_TIMEOUT, RpcClientHealth},
     output::print,
     topology,
 };
+use doorstep_messaging::{BrokerSettings, RpcClient, RpcClientSettings};
 use doorstep_runtime::{
     HandlerLock, Limits,
     runner::{self, Phase, RunSettings},

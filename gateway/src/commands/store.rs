@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use doorstep_program::{
+use doorstep_cli::{
     CliError, ExitReason,
     copies::{CopyJob, StorePlace},
     output::print,

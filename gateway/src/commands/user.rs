@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{
+use doorstep_cli::{
     CliError, ExitReason,
     output::{print, print_json},
 };

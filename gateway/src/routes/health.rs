@@ -7,8 +7,8 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use doorstep_cli::health::stuck_loops;
 use doorstep_messaging::{ConnectionPhase, ConnectionStatus};
-use doorstep_program::health::stuck_loops;
 use doorstep_telemetry::health::{HealthStatus, Liveness, Readiness};
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -6,9 +6,9 @@ mod scenario;
 
 use std::{path::PathBuf, time::Duration};
 
+use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 use doorstep_event::{Source, Timestamp};
 use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, UncheckedPublisher};
-use doorstep_program::{CliError, ExitReason, ShutdownSignal};
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
@@ -69,7 +69,7 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Res
     let publisher = Publisher::start(
         &settings.broker,
         &format!("{} producer demo", settings.broker.namespace),
-        doorstep_program::topology(&settings.broker.namespace),
+        doorstep_cli::topology(&settings.broker.namespace),
     );
     let broker =
         |e: doorstep_messaging::ConnectError| CliError::new(ExitReason::Broker, e.to_string());

@@ -11,8 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_event::{Source, Timestamp};
-use doorstep_program::{CliError, ExitReason};
 use serde::{Deserialize, Serialize};
 
 use super::{input::plain, mapping::RowMapper};

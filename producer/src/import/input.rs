@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 

@@ -5,7 +5,7 @@
 //! what is open between rows, and a digest of each row, never the file. Everything that an event says, its id and its number follow from
 //! the rows alone, so an import may be killed and run again, or run twice: the same events arrive again and change nothing.
 
-use doorstep_program::{CliError, ExitReason, ShutdownSignal};
+use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 
 mod format;
 mod history;

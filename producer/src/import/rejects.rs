@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 use serde::Serialize;
 
 use super::{

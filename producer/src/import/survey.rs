@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_event::Source;
-use doorstep_program::{CliError, ExitReason};
 use sha2::{Digest, Sha256};
 
 use super::{

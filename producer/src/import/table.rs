@@ -4,7 +4,7 @@
 //! order the columns stand, and which delimiter separates them.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 
 use super::input::{Bytes, Fingerprint, Input};
 

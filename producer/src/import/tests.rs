@@ -8,9 +8,9 @@ use std::{
     thread,
 };
 
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_contracts::registry;
 use doorstep_event::json;
-use doorstep_program::{CliError, ExitReason};
 use flate2::{Compression, write::GzEncoder};
 use jiff::tz::Offset;
 

@@ -1,6 +1,6 @@
 //! `consumers dead audit`.
 
-use doorstep_program::{
+use doorstep_cli::{
     CliError,
     output::{print, print_json},
 };

@@ -2,9 +2,9 @@
 //! to the handler here, where it would crash the operator's command: the role replays it under its crash guard.
 
 use bytes::Bytes;
+use doorstep_cli::CliError;
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES};
-use doorstep_program::CliError;
 use doorstep_runtime::{DryRun, operate};
 use doorstep_store::DeadLetter;
 

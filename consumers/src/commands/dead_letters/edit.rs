@@ -1,7 +1,7 @@
 //! `consumers dead edit`: new data for one dead letter or for all of a kind, stored only if the role would accept it.
 
+use doorstep_cli::{CliError, ExitReason, Repeats, output::print};
 use doorstep_event::Timestamp;
-use doorstep_program::{CliError, ExitReason, Repeats, output::print};
 use doorstep_runtime::operate::{self, Attribution, Edit, OperateError};
 use doorstep_store::{DeadLetter, DeadLetterId};
 

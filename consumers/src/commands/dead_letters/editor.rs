@@ -1,6 +1,6 @@
 //! The user's editor: it opens a text and returns the result.
 
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 
 use std::{
     env,

@@ -1,6 +1,6 @@
 //! `consumers dead export`: complete dead letters as JSON lines, to be read, edited and imported again.
 
-use doorstep_program::{CliError, output::print_json};
+use doorstep_cli::{CliError, output::print_json};
 use doorstep_store::{DeadLetter, Store};
 use serde::Serialize;
 

@@ -6,8 +6,8 @@ use std::{
     path::Path,
 };
 
+use doorstep_cli::{CliError, ExitReason, Repeats};
 use doorstep_event::{Event, Sequence};
-use doorstep_program::{CliError, ExitReason, Repeats};
 use doorstep_runtime::operate::{Attribution, Edit};
 use doorstep_store::{DeadLetter, DeadLetterId, DeadLetterStatus};
 use serde::Deserialize;

@@ -19,7 +19,7 @@ mod view;
 pub(super) use skip::failed;
 
 use crate::settings::dead::DeadJob;
-use doorstep_program::CliError;
+use doorstep_cli::CliError;
 
 /// Runs the command.
 ///

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use doorstep_program::{CliError, ExitReason};
+use doorstep_cli::{CliError, ExitReason};
 use serde_json::Value;
 
 use crate::format::{compacted, indented};

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
+use doorstep_cli::{CliError, ExitReason, ShutdownSignal, output::print};
 use doorstep_event::Timestamp;
-use doorstep_program::{CliError, ExitReason, ShutdownSignal, output::print};
 use doorstep_runtime::{
     operate::{self, Attribution, OperateError, ReplayRun},
     shape,

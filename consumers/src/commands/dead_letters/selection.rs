@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use doorstep_cli::{CliError, ExitReason};
 use doorstep_event::Timestamp;
-use doorstep_program::{CliError, ExitReason};
 use doorstep_runtime::operate;
 use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
 

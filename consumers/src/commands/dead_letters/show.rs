@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use doorstep_event::{Event, Sequence, headers};
-use doorstep_program::{
+use doorstep_cli::{
     CliError,
     output::{print, print_json},
 };
+use doorstep_event::{Event, Sequence, headers};
 use doorstep_store::{
     AuditAction, AuditFilter, AuditRow, DeadLetter, DeadLetterId, ReadSet, Store,
 };

@@ -1,7 +1,7 @@
 //! `consumers dead skip`: transactions on the role's store, whether the role runs or not.
 
+use doorstep_cli::{CliError, ExitReason, Repeats, output::print};
 use doorstep_event::Timestamp;
-use doorstep_program::{CliError, ExitReason, Repeats, output::print};
 use doorstep_runtime::operate::{self, Attribution, OperateError};
 use doorstep_store::DeadLetterStatus;
 

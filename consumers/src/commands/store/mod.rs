@@ -2,7 +2,7 @@
 
 mod take_over;
 
-use doorstep_program::{CliError, copies::StorePlace};
+use doorstep_cli::{CliError, copies::StorePlace};
 
 use crate::settings::{StoreJob, StoreLocation};
 

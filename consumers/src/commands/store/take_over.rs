@@ -1,10 +1,10 @@
 //! `consumers store take-over`: gives the queues of a role to the store in this folder.
 
+use doorstep_cli::{CliError, ExitReason, output::print};
 use doorstep_event::Timestamp;
 use doorstep_messaging::{
     BrokerSettings, ConnectError, ConnectErrorKind, OwnerRecord, PresentOwner, take_over as replace,
 };
-use doorstep_program::{CliError, ExitReason, output::print};
 use doorstep_runtime::operate::{Attribution, record_take_over};
 use doorstep_store::{Store, begin_epoch};
 

@@ -4,8 +4,8 @@
 //! It does not contain the virtual host: importing an existing one would overwrite its description. Nor does it contain
 //! the records of owners: each store writes its own.
 
+use doorstep_cli::{CliError, output::print};
 use doorstep_messaging::{Namespace, Topology};
-use doorstep_program::{CliError, output::print};
 use serde_json::{Value, json};
 
 use super::permissions::{Asked, users};

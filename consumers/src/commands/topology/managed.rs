@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use doorstep_messaging::{Finding, TopicPermissions, Topology, TopologyOwner};
-use doorstep_program::management::{
+use doorstep_cli::management::{
     Management, ManagementError, bindings, granted,
     policies::{self, Effective},
 };
+use doorstep_messaging::{Finding, TopicPermissions, Topology, TopologyOwner};
 use serde::Serialize;
 
 use super::permissions::{Asked, users};

@@ -1,11 +1,11 @@
 //! `consumers topology permissions`: the least permissions of a user for each part of Doorstep.
 
-use doorstep_contracts::{PUBLISHERS, ROLES};
-use doorstep_messaging::{Namespace, Permissions, Topology, TopologyOwner};
-use doorstep_program::{
+use doorstep_cli::{
     CliError,
     output::{print, print_json},
 };
+use doorstep_contracts::{PUBLISHERS, ROLES};
+use doorstep_messaging::{Namespace, Permissions, Topology, TopologyOwner};
 use doorstep_table::{fields, terminal_width, wrapped};
 use serde::Serialize;
 

@@ -1,10 +1,10 @@
 //! `consumers topology show`: the topology that Doorstep declares on the broker.
 
-use doorstep_messaging::{Argument, Namespace, Topology};
-use doorstep_program::{
+use doorstep_cli::{
     CliError,
     output::{print, print_json},
 };
+use doorstep_messaging::{Argument, Namespace, Topology};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 
 use crate::{roles, settings::OutputFormat};

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use doorstep_messaging::{Finding, QueuesOf, Topology, Verified, verify as look};
-use doorstep_program::{
+use doorstep_cli::{
     CliError, ExitReason,
     output::{print, print_json},
 };
+use doorstep_messaging::{Finding, QueuesOf, Topology, Verified, verify as look};
 use serde::Serialize;
 
 use super::managed::{self, Managed, NotCompared};
