@@ -21,7 +21,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -44,10 +47,10 @@ use self::{
 };
 use crate::{
     chunk::BatchSender,
-    output::Target,
+    output::{Console, Target},
     progress::{Progress, Unit},
     stop::nothing_sent,
-    tally::per_second,
+    tally::{EventCounts, per_second},
 };
 
 /// What an import needs to know besides the kind of file.
@@ -158,23 +161,11 @@ pub(crate) async fn run<M: RowMapper>(
         }
     }
     let list = refused.finish()?;
-    let known = if kept > 0 {
-        format!(" + {kept} known")
-    } else {
-        String::new()
-    };
     voice.println(&format!(
-        "{rows} read = {imported} imported + {refused_rows} refused{known}"
+        "{rows} read = {imported} imported + {refused_rows} refused{}",
+        known(kept)
     ));
-    if tally.total() > 0 {
-        voice.println(&format!(
-            "{} events {} in {:.1} s ({}/s): {tally}",
-            tally.total(),
-            voice.arrived(),
-            elapsed.as_secs_f64(),
-            per_second(tally.total(), elapsed)
-        ));
-    }
+    print_events(&voice, &tally, elapsed);
     for note in notes {
         voice.println(&note);
     }
@@ -198,6 +189,27 @@ pub(crate) async fn run<M: RowMapper>(
         ));
     }
     Ok(())
+}
+
+fn known(kept: u64) -> String {
+    if kept > 0 {
+        format!(" + {kept} known")
+    } else {
+        String::new()
+    }
+}
+
+/// Prints the number of events and their rate, if there are any.
+fn print_events(voice: &Console, tally: &EventCounts, elapsed: Duration) {
+    if tally.total() > 0 {
+        voice.println(&format!(
+            "{} events {} in {:.1} s ({}/s): {tally}",
+            tally.total(),
+            voice.arrived(),
+            elapsed.as_secs_f64(),
+            per_second(tally.total(), elapsed)
+        ));
+    }
 }
 
 /// Describes each source for the user.
