@@ -126,18 +126,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         most_requests: settings.requests,
         answer_within: settings.answer_within,
     });
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(|e| cannot_listen(settings.listen, &e))?;
-    let address = listener
-        .local_addr()
-        .map_err(|e| cannot_listen(settings.listen, &e))?;
-    print(|out| {
-        writeln!(
-            out,
-            "listens on http://{address}; its description is at http://{address}/openapi.json"
-        )
-    })?;
+    let listener = listen(settings.listen).await?;
     refusal_log::describe();
     outages::describe();
     let app = Arc::new(app);
@@ -174,6 +163,20 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         .join()
         .await
         .map_err(|e| CliError::new(ExitReason::Failed, e.to_string()))
+}
+
+/// Binds the address and prints it.
+async fn listen(wanted: SocketAddr) -> Result<TcpListener, CliError> {
+    let failed = |e| cannot_listen(wanted, &e);
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    print(|out| {
+        writeln!(
+            out,
+            "listens on http://{address}; its description is at http://{address}/openapi.json"
+        )
+    })?;
+    Ok(listener)
 }
 
 /// Prints the OpenAPI document.

@@ -173,14 +173,7 @@ pub(crate) async fn run<M: RowMapper>(
         voice.println(&format!("refused rows are listed in {}", list.display()));
     }
     if !is_whole {
-        return Err(CliError::new(
-            ExitReason::Data,
-            format!(
-                "the broker refuses {} events, see above: grant the user the right, or correct what it names, and run the import again; what is there \
-                 already changes nothing",
-                tally.refused()
-            ),
-        ));
+        return Err(events_refused(tally.refused()));
     }
     if imported + kept == 0 && rows > 0 {
         return Err(CliError::new(
@@ -189,6 +182,17 @@ pub(crate) async fn run<M: RowMapper>(
         ));
     }
     Ok(())
+}
+
+fn events_refused(refused: u64) -> CliError {
+    CliError::new(
+        ExitReason::Data,
+        format!(
+            "the broker refuses {} events, see above: grant the user the right, or correct what it names, and run the import again; what is there \
+                 already changes nothing",
+            refused
+        ),
+    )
 }
 
 fn known(kept: u64) -> String {

@@ -130,22 +130,8 @@ impl Task {
                         .settings()
                         .failures_after(failures, connected_at.elapsed());
                     let error = connection_lost(publishing.connection.address(), &reason);
-                    permission = match error.kind() {
-                        ConnectErrorKind::Refused(Refusal::UserId) => {
-                            is_checked = false;
-                            WritePermission::Assumed
-                        }
-                        // Some programs publish to only one of the two exchanges.
-                        ConnectErrorKind::Refused(_) if reason.contains(DEFAULT_EXCHANGE) => {
-                            WritePermission::Unverified {
-                                exchange: String::new(),
-                            }
-                        }
-                        ConnectErrorKind::Refused(_) => WritePermission::Unverified {
-                            exchange: events_exchange.clone(),
-                        },
-                        _ => WritePermission::Assumed,
-                    };
+                    is_checked &= error.kind() != ConnectErrorKind::Refused(Refusal::UserId);
+                    permission = WritePermission::after(error.kind(), &reason, &events_exchange);
                     self.report.lost(error);
                 }
                 LoopExit::Stopped(left) => {
@@ -170,6 +156,23 @@ enum WritePermission {
     /// The broker closed the last connection for a missing permission on this exchange. Another connection would only be closed again, so
     /// check first.
     Unverified { exchange: String },
+}
+
+impl WritePermission {
+    /// Returns the permission to assume after a connection was lost for this reason.
+    fn after(kind: ConnectErrorKind, reason: &str, events_exchange: &str) -> Self {
+        match kind {
+            ConnectErrorKind::Refused(Refusal::UserId) => Self::Assumed,
+            // Some programs publish to only one of the two exchanges.
+            ConnectErrorKind::Refused(_) if reason.contains(DEFAULT_EXCHANGE) => Self::Unverified {
+                exchange: String::new(),
+            },
+            ConnectErrorKind::Refused(_) => Self::Unverified {
+                exchange: events_exchange.to_owned(),
+            },
+            _ => Self::Assumed,
+        }
+    }
 }
 
 async fn connect(

@@ -28,8 +28,8 @@ use std::{
 
 use doorstep_event::{Epoch, Timestamp};
 use doorstep_messaging::{
-    BrokerSettings, ConnectError, OutageReasons, Publisher, QueueName, QueueSubscription,
-    RpcServer, RpcServerSettings, Subscription, Topology,
+    BrokerSettings, ConnectError, OutageReasons, OwnerClaim, Publisher, QueueName,
+    QueueSubscription, RpcServer, RpcServerSettings, Subscription, Topology,
 };
 use doorstep_store::{Store, StoreError, StoreUsage, Summary, begin_epoch};
 use tokio::{
@@ -321,19 +321,7 @@ impl<R: Role, S: Store> Run<R, S> {
             vec![quarantine_queue(&settings, name)],
             claim.clone(),
         );
-        let responder = self.answers().then(|| {
-            let connection = format!("{namespace} {name}: answer");
-            let topology = settings.topology.clone();
-            let bounds = RpcServerSettings::default();
-            Arc::new(RpcServer::start_claiming(
-                &settings.broker,
-                &connection,
-                topology,
-                name,
-                bounds,
-                claim,
-            ))
-        });
+        let responder = self.answers().then(|| self.start_rpc_server(claim));
         self.vitals.linked(RoleConnections {
             publish: publisher.state(),
             consume: Some(subscription.state()),
@@ -398,6 +386,23 @@ impl<R: Role, S: Store> Run<R, S> {
             publisher.close(left)
         );
         result
+    }
+
+    fn start_rpc_server(&self, claim: OwnerClaim) -> Arc<RpcServer> {
+        let RunSettings {
+            broker, topology, ..
+        } = &self.settings;
+        let connection = format!("{} {}: answer", broker.namespace, self.name());
+        let bounds = RpcServerSettings::default();
+        let topology = topology.clone();
+        Arc::new(RpcServer::start_claiming(
+            broker,
+            &connection,
+            topology,
+            self.name(),
+            bounds,
+            claim,
+        ))
     }
 
     /// Returns whether it serves requests from the broker.

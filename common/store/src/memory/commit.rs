@@ -15,8 +15,13 @@ mod timers;
 
 use std::collections::HashSet;
 
+use doorstep_event::Timestamp;
+
 use super::data::Data;
-use crate::{Commit, CommitReceipt, TableUsage, WriteSet, original_bodies::OriginalBodies};
+use crate::{
+    Commit, CommitReceipt, EntityChange, StreamChange, TableUsage, WriteSet,
+    original_bodies::OriginalBodies,
+};
 
 /// A row that the batch has read was changed by another writer.
 pub(super) struct Conflict;
@@ -139,16 +144,7 @@ impl Data {
         for new in changes.defer {
             self.defer(new)?;
         }
-        for change in &changes.streams {
-            if change.after.is_some() {
-                self.advance_cursor(&change.key, now);
-            }
-        }
-        for change in &changes.entities {
-            if change.after.is_some() {
-                self.wake_waiting(&change.key, now);
-            }
-        }
+        self.release_waiting(&changes.streams, &changes.entities, now);
         for learned in changes.learned {
             self.learn(learned, now);
         }
@@ -189,6 +185,25 @@ impl Data {
         self.counters.tally.add(&changes.counts);
         written.usage = self.counters.usage;
         Ok(written)
+    }
+
+    /// Drops the events that cursors have passed, and makes those due that waited for these streams and entities.
+    fn release_waiting(
+        &mut self,
+        streams: &[StreamChange],
+        entities: &[EntityChange],
+        now: Timestamp,
+    ) {
+        for change in streams {
+            if change.after.is_some() {
+                self.advance_cursor(&change.key, now);
+            }
+        }
+        for change in entities {
+            if change.after.is_some() {
+                self.wake_waiting(&change.key, now);
+            }
+        }
     }
 }
 
