@@ -25,12 +25,12 @@ fn later(by: Duration) -> Timestamp {
     now().checked_add(by).unwrap()
 }
 
-struct World {
+struct TestEnv {
     store: MemoryStore,
     engine: Engine<Ledger, MemoryStore>,
 }
 
-impl World {
+impl TestEnv {
     fn new() -> Self {
         let store = MemoryStore::new("ledger");
         Self {
@@ -107,13 +107,13 @@ impl OutboxSink for Says {
 
 #[tokio::test]
 async fn rows_deferred_by_a_fast_clock_go_out() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let tells = event("shop", "account/a", 1, &Move::Tell);
-    world.deliver(tells, now()).await;
+    env.deliver(tells, now()).await;
     let rows = RelayBatch::Rows(10);
     let mut known = relay::RefusedRows::default();
     let refused = relay::relay_once(
-        &world.store,
+        &env.store,
         &Says(PublishOutcome::Refused),
         rows,
         &mut known,
@@ -122,9 +122,9 @@ async fn rows_deferred_by_a_fast_clock_go_out() {
     assert_eq!(refused.await.unwrap().postponed, 1);
     let right = later(60 * SECOND);
     let beyond = right.checked_add(60 * SECOND).unwrap();
-    world.store.clamp_due_times(right, beyond).await.unwrap();
+    env.store.clamp_due_times(right, beyond).await.unwrap();
     let confirmed = relay::relay_once(
-        &world.store,
+        &env.store,
         &Says(PublishOutcome::Confirmed),
         rows,
         &mut known,
@@ -135,79 +135,76 @@ async fn rows_deferred_by_a_fast_clock_go_out() {
 
 #[tokio::test]
 async fn wrongly_pruned_id_lets_no_event_reapply() {
-    let mut world = World::new();
-    world.deliver(loose(1, now()), now()).await;
-    world.prune(later(10 * DAY)).await;
-    assert_eq!(world.store.usage().await.unwrap().seen.rows, 0);
+    let mut env = TestEnv::new();
+    env.deliver(loose(1, now()), now()).await;
+    env.prune(later(10 * DAY)).await;
+    assert_eq!(env.store.usage().await.unwrap().seen.rows, 0);
     let right = later(60 * SECOND);
-    world.deliver(loose(1, now()), right).await;
-    assert_eq!(world.entries().await, 1);
+    env.deliver(loose(1, now()), right).await;
+    assert_eq!(env.entries().await, 1);
     // An applied event cannot be told from one that was not, so another one of that time is rejected, too, and an
     // operator decides.
-    world.deliver(loose(2, now()), right).await;
-    assert_eq!(world.entries().await, 1);
-    assert_eq!(world.dead().await, ["too old to tell", "too old to tell"]);
+    env.deliver(loose(2, now()), right).await;
+    assert_eq!(env.entries().await, 1);
+    assert_eq!(env.dead().await, ["too old to tell", "too old to tell"]);
     // Later events are younger than the pruned times, however far ahead the clock was.
-    world.deliver(loose(3, later(SECOND)), right).await;
-    assert_eq!(world.entries().await, 2);
+    env.deliver(loose(3, later(SECOND)), right).await;
+    assert_eq!(env.entries().await, 2);
 }
 
 #[tokio::test]
 async fn wrongly_pruned_reply_lets_no_command_reexecute() {
-    let mut world = World::new();
-    assert_eq!(world.execute("1", now(), now()).await, Ok(()));
-    world.prune(later(2 * DAY)).await;
+    let mut env = TestEnv::new();
+    assert_eq!(env.execute("1", now(), now()).await, Ok(()));
+    env.prune(later(2 * DAY)).await;
     let right = later(SECOND);
     let too_old = Err(Rejection::TOO_OLD.to_owned());
-    assert_eq!(world.execute("1", now(), right).await, too_old);
-    assert_eq!(world.entries().await, 1);
-    assert_eq!(world.execute("2", right, right).await, Ok(()));
-    assert_eq!(world.entries().await, 2);
+    assert_eq!(env.execute("1", now(), right).await, too_old);
+    assert_eq!(env.entries().await, 1);
+    assert_eq!(env.execute("2", right, right).await, Ok(()));
+    assert_eq!(env.entries().await, 2);
 }
 
 #[tokio::test]
 async fn id_of_a_future_event_outlives_it() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     for days in [0, 10, 36] {
-        world.prune(later(DAY * days)).await;
-        world
-            .deliver(loose(1, later(30 * DAY)), later(DAY * days))
+        env.prune(later(DAY * days)).await;
+        env.deliver(loose(1, later(30 * DAY)), later(DAY * days))
             .await;
     }
-    assert_eq!((world.entries().await, world.dead().await.len()), (1, 0));
-    world.prune(later(40 * DAY)).await;
-    assert_eq!(world.store.usage().await.unwrap().seen.rows, 0);
+    assert_eq!((env.entries().await, env.dead().await.len()), (1, 0));
+    env.prune(later(40 * DAY)).await;
+    assert_eq!(env.store.usage().await.unwrap().seen.rows, 0);
 }
 
 #[tokio::test]
 async fn untrusted_clock_expires_no_waiting_event() {
-    let mut world = World::new();
-    world
-        .deliver(event("shop", "account/a", 1, &Move::AfterOpen), now())
+    let mut env = TestEnv::new();
+    env.deliver(event("shop", "account/a", 1, &Move::AfterOpen), now())
         .await;
     let ahead = later(2 * DAY);
-    world.engine.trust_clock(false);
-    world.engine.process_due(ahead, 0.5).await.unwrap().unwrap();
-    assert_eq!(world.dead().await, [""; 0]);
-    world.engine.trust_clock(true);
+    env.engine.trust_clock(false);
+    env.engine.process_due(ahead, 0.5).await.unwrap().unwrap();
+    assert_eq!(env.dead().await, [""; 0]);
+    env.engine.trust_clock(true);
     let ahead = ahead.checked_add(60 * SECOND).unwrap();
-    world.engine.process_due(ahead, 0.5).await.unwrap().unwrap();
-    assert_eq!(world.dead().await.len(), 1);
+    env.engine.process_due(ahead, 0.5).await.unwrap().unwrap();
+    assert_eq!(env.dead().await.len(), 1);
 }
 
 #[tokio::test]
 async fn deferral_by_a_fast_clock_extends_no_wait() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let ahead = later(365 * DAY);
-    world
-        .deliver(event("shop", "account/a", 1, &Move::AfterOpen), ahead)
+    env.deliver(event("shop", "account/a", 1, &Move::AfterOpen), ahead)
         .await;
-    assert_eq!(world.store.summary(now()).await.unwrap().dated_ahead, 1);
+    assert_eq!(env.store.summary(now()).await.unwrap().dated_ahead, 1);
     let beyond = later(60 * SECOND);
-    assert_eq!(world.store.clamp_due_times(now(), beyond).await.unwrap(), 1);
-    world.engine.process_due(now(), 0.5).await.unwrap().unwrap();
-    assert_eq!(world.store.summary(now()).await.unwrap().dated_ahead, 0);
+    assert_eq!(env.store.clamp_due_times(now(), beyond).await.unwrap(), 1);
+    env.engine.process_due(now(), 0.5).await.unwrap().unwrap();
+    assert_eq!(env.store.summary(now()).await.unwrap().dated_ahead, 0);
     let limit = later(Limits::default().max_wait + SECOND);
-    world.engine.process_due(limit, 0.5).await.unwrap().unwrap();
-    assert_eq!(world.dead().await.len(), 1);
+    env.engine.process_due(limit, 0.5).await.unwrap().unwrap();
+    assert_eq!(env.dead().await.len(), 1);
 }

@@ -23,12 +23,12 @@ fn after(seconds: u64) -> Timestamp {
     now() + Duration::from_secs(seconds)
 }
 
-struct World {
+struct TestEnv {
     store: MemoryStore,
     engine: Engine<Ledger, MemoryStore>,
 }
 
-impl World {
+impl TestEnv {
     fn new() -> Self {
         Self::on(MemoryStore::new("ledger"))
     }
@@ -66,7 +66,7 @@ impl World {
         decided.into_iter().map(answer).collect()
     }
 
-    async fn obey(&mut self, command: Request) -> Result<Standing, String> {
+    async fn execute(&mut self, command: Request) -> Result<Standing, String> {
         self.obey_all(vec![command]).await.remove(0)
     }
 
@@ -92,7 +92,7 @@ impl World {
         self.store.summary(now()).await.unwrap().usage
     }
 
-    async fn ask(&self, account: &str) -> Result<Standing, String> {
+    async fn query(&self, account: &str) -> Result<Standing, String> {
         let account = account.to_owned();
         let query = request("gateway/1", "q", now(), &Ask { account });
         let answer = self.engine.queries().answer(&query, now()).await.unwrap();
@@ -127,17 +127,17 @@ fn deposit(id: &str, amount: i64) -> Request {
 
 #[tokio::test]
 async fn command_is_executed_once_and_replied_again() {
-    let mut world = World::new();
-    assert_eq!(world.obey(deposit("1", 5)).await, standing(5, 1));
-    assert_eq!(world.obey(deposit("2", 2)).await, standing(7, 2));
+    let mut env = TestEnv::new();
+    assert_eq!(env.execute(deposit("1", 5)).await, standing(5, 1));
+    assert_eq!(env.execute(deposit("2", 2)).await, standing(7, 2));
     let mut again = deposit("1", 5);
     again.deadline = after(60);
     again.traceparent = Some("00-another-attempt-01".into());
-    assert_eq!(world.obey(again.clone()).await, standing(5, 1));
-    let mut other = World::on(world.store.clone());
-    assert_eq!(other.obey(again).await, standing(5, 1));
-    assert_eq!(world.entries("account/a").await.len(), 2);
-    let summary = world.store.summary(now()).await.unwrap();
+    assert_eq!(env.execute(again.clone()).await, standing(5, 1));
+    let mut other = TestEnv::on(env.store.clone());
+    assert_eq!(other.execute(again).await, standing(5, 1));
+    assert_eq!(env.entries("account/a").await.len(), 2);
+    let summary = env.store.summary(now()).await.unwrap();
     assert_eq!((summary.tally.obeyed, summary.usage.replies.rows), (2, 2));
     // Each deposit emits one event.
     assert_eq!(summary.usage.outbox.rows, 2);
@@ -145,79 +145,79 @@ async fn command_is_executed_once_and_replied_again() {
 
 #[tokio::test]
 async fn reply_to_a_one_shot_command_expires_sooner() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let once = Request {
         idempotency: Idempotency::OneShot,
         ..deposit("1", 5)
     };
-    assert_eq!(world.obey(once.clone()).await, standing(5, 1));
-    assert_eq!(world.obey(deposit("2", 2)).await, standing(7, 2));
+    assert_eq!(env.execute(once.clone()).await, standing(5, 1));
+    assert_eq!(env.execute(deposit("2", 2)).await, standing(7, 2));
     // A retry after a commit of unknown outcome finds the reply.
-    assert_eq!(world.obey(once).await, standing(5, 1));
+    assert_eq!(env.execute(once).await, standing(5, 1));
     let limits = Limits::default();
     for (hours, kept) in [(1, 2), (2, 1), (24, 1), (26, 0)] {
         let oldest = limits.oldest_reply(after(hours * 3600));
-        world.store.prune_replies(oldest, 100).await.unwrap();
-        let replies = world.usage().await.replies.rows;
+        env.store.prune_replies(oldest, 100).await.unwrap();
+        let replies = env.usage().await.replies.rows;
         assert_eq!(replies, kept, "after {hours} h");
     }
 }
 
 #[tokio::test]
 async fn command_twice_in_a_batch_is_executed_once() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let commands = vec![deposit("1", 5), deposit("1", 5), deposit("1", 6)];
-    let answers = world.obey_all(commands).await;
+    let answers = env.obey_all(commands).await;
     assert_eq!(answers[..2], [standing(5, 1), standing(5, 1)]);
     assert_eq!(answers[2], refused(Rejection::ID_REUSED));
-    assert_eq!(world.entries("account/a").await.len(), 1);
+    assert_eq!(env.entries("account/a").await.len(), 1);
 }
 
 #[tokio::test]
 async fn another_command_under_a_known_id_is_rejected() {
-    let mut world = World::new();
-    world.obey(deposit("1", 5)).await.unwrap();
+    let mut env = TestEnv::new();
+    env.execute(deposit("1", 5)).await.unwrap();
     assert_eq!(
-        world.obey(deposit("1", 6)).await,
+        env.execute(deposit("1", 6)).await,
         refused(Rejection::ID_REUSED)
     );
     // The same id of another caller is another command.
     let mut another = deposit("1", 6);
     another.caller = doorstep_event::Source::new("gateway/2").unwrap();
-    assert_eq!(world.obey(another).await, standing(11, 2));
+    assert_eq!(env.execute(another).await, standing(11, 2));
 }
 
 #[tokio::test]
 async fn rejection_leaves_the_command_executable() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let withdraw = order("1", now(), "account/a", Bid::Withdraw(5));
-    assert_eq!(world.obey(withdraw.clone()).await, refused("short"));
+    assert_eq!(env.execute(withdraw.clone()).await, refused("short"));
     let early = order("2", now(), "account/a", Bid::AfterOpen);
-    assert_eq!(world.obey(early).await, refused(Rejection::NOT_YET));
+    assert_eq!(env.execute(early).await, refused(Rejection::NOT_YET));
     let panics = order("3", now(), "account/a", Bid::Panic);
-    assert_eq!(world.obey(panics).await, refused(Rejection::FAILED));
+    assert_eq!(env.execute(panics).await, refused(Rejection::FAILED));
     let mut spoiled = deposit("4", 5);
     spoiled.data = bytes::Bytes::from_static(br#"{"account":"account/a","bid":{"Deposit":-1}}"#);
-    assert_eq!(world.obey(spoiled).await, refused(Rejection::BAD_REQUEST));
+    assert_eq!(env.execute(spoiled).await, refused(Rejection::BAD_REQUEST));
     // Nor is a row created: requests for entities that do not exist fill no store.
-    let summary = world.store.summary(now()).await.unwrap();
+    let summary = env.store.summary(now()).await.unwrap();
     assert_eq!((summary.usage, summary.commits), (StoreUsage::default(), 0));
-    let loaded = world
+    let loaded = env
         .store
         .read_entities(vec![EntityKey::new("account/a")])
         .await;
     assert_eq!(loaded.unwrap()[0].row, None);
 
-    world.obey(deposit("5", 9)).await.unwrap();
-    assert_eq!(world.obey(withdraw).await, standing(4, 2));
+    env.execute(deposit("5", 9)).await.unwrap();
+    assert_eq!(env.execute(withdraw).await, standing(4, 2));
     let removes = order("6", now(), "account/a", Bid::Remove);
-    assert_eq!(world.obey(removes).await, refused(Rejection::FAILED));
-    assert_eq!(world.ask("account/a").await, standing(4, 2));
+    assert_eq!(env.execute(removes).await, refused(Rejection::FAILED));
+    assert_eq!(env.query("account/a").await, standing(4, 2));
 }
 
 #[tokio::test]
 async fn rejection_spares_other_commands() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let on = |id, bid| order(id, now(), "account/a", bid);
     let commands = vec![
         on("1", Bid::Withdraw(1)),
@@ -231,38 +231,38 @@ async fn rejection_spares_other_commands() {
         refused(Rejection::FAILED),
         standing(1, 2),
     ];
-    assert_eq!(world.obey_all(commands).await, expected);
+    assert_eq!(env.obey_all(commands).await, expected);
 }
 
 #[tokio::test]
 async fn expired_command_is_not_started() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let late = deposit("1", 5);
-    let decided = world
+    let decided = env
         .decide(late.deadline, vec![(late.clone(), DeliveryHistory::First)])
         .await;
     assert_eq!(decided, [CommandResult::Expired]);
-    let decided = world
+    let decided = env
         .decide(late.deadline, vec![(late, DeliveryHistory::Redelivered)])
         .await;
     assert_eq!(decided, [CommandResult::Expired]);
-    assert_eq!(world.usage().await, StoreUsage::default());
+    assert_eq!(env.usage().await, StoreUsage::default());
 }
 
 #[tokio::test]
 async fn command_expiring_while_it_waits_is_not_started() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let mut almost_late = deposit("1", 5);
     // Reaching it takes longer than that.
     almost_late.deadline = now() + Duration::from_nanos(1);
     for past in [DeliveryHistory::First, DeliveryHistory::Redelivered] {
-        let decided = world.decide(now(), vec![(almost_late.clone(), past)]).await;
+        let decided = env.decide(now(), vec![(almost_late.clone(), past)]).await;
         assert_eq!(decided, [CommandResult::Expired]);
     }
-    assert_eq!(world.usage().await, StoreUsage::default());
+    assert_eq!(env.usage().await, StoreUsage::default());
     // With a frozen clock, it is in time.
     let limits = Limits::default();
-    let mut still = Engine::new(Ledger, world.store.clone(), limits).with_frozen_clock();
+    let mut still = Engine::new(Ledger, env.store.clone(), limits).with_frozen_clock();
     let mut commands = still.read_commands([(almost_late, DeliveryHistory::First)]);
     still.execute(&mut commands, now(), 0.5).await.unwrap();
     let decided = commands.take_decided().remove(0).1;
@@ -271,22 +271,14 @@ async fn command_expiring_while_it_waits_is_not_started() {
 
 #[tokio::test]
 async fn abandoned_command_is_not_tried_alone() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let asked = ["1", "2", "3"].map(|id| (deposit(id, 1), DeliveryHistory::Redelivered));
-    let mut commands = world.engine.read_commands(asked);
-    world
-        .engine
-        .execute(&mut commands, now(), 0.5)
-        .await
-        .unwrap();
+    let mut commands = env.engine.read_commands(asked);
+    env.engine.execute(&mut commands, now(), 0.5).await.unwrap();
     assert_eq!(commands.take_decided().len(), 1);
     assert_eq!(commands.give_up(|place| place < 2), [1]);
     assert!(!commands.is_done());
-    world
-        .engine
-        .execute(&mut commands, now(), 0.5)
-        .await
-        .unwrap();
+    env.engine.execute(&mut commands, now(), 0.5).await.unwrap();
     let (place, decided) = commands.take_decided().remove(0);
     assert_eq!((place, answer(decided)), (2, standing(2, 2)));
     assert!(commands.is_done());
@@ -294,7 +286,7 @@ async fn abandoned_command_is_not_tried_alone() {
 
 #[tokio::test]
 async fn command_older_than_the_retention_is_rejected() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let kept = Limits::default().reply_retention;
     let from = |id, time| {
         let mut command = deposit(id, 5);
@@ -303,86 +295,86 @@ async fn command_older_than_the_retention_is_rejected() {
         command
     };
     let just = now().checked_sub(kept).unwrap();
-    assert!(world.obey(from("1", just)).await.is_ok());
+    assert!(env.execute(from("1", just)).await.is_ok());
     let older = just - Duration::from_secs(1);
-    let too_old = world.obey(from("2", older)).await;
+    let too_old = env.execute(from("2", older)).await;
     assert_eq!(too_old, refused(Rejection::TOO_OLD));
-    let ahead = world.obey(from("3", after(3_601))).await;
+    let ahead = env.execute(from("3", after(3_601))).await;
     assert_eq!(ahead, refused(Rejection::BAD_REQUEST));
     // As long as it is not too old, its reply is kept.
     let limits = Limits::default();
     for command in [from("4", after(3_000)), from("5", now())] {
-        world.obey(command.clone()).await.unwrap();
+        env.execute(command.clone()).await.unwrap();
         let last = command.time + kept;
         let oldest = limits.oldest_reply(last);
-        world.store.prune_replies(oldest, 100).await.unwrap();
+        env.store.prune_replies(oldest, 100).await.unwrap();
         let mut again = command.clone();
         again.deadline = last + Duration::from_secs(1);
-        let before = world.entries("account/a").await;
-        let decided = world
+        let before = env.entries("account/a").await;
+        let decided = env
             .decide(last, vec![(again, DeliveryHistory::First)])
             .await;
         assert!(answer(decided[0].clone()).is_ok());
-        assert_eq!(world.entries("account/a").await, before);
+        assert_eq!(env.entries("account/a").await, before);
     }
 }
 
 #[tokio::test]
 async fn commands_and_events_share_one_commit() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let opens = event("shop", "account/a", 1, &Move::Open);
     let incoming = InboundMessage::Event {
         event: opens,
         defect: None,
         sender: Sender::Anonymous,
     };
-    let mut batch = world.engine.read_batch(vec![incoming]);
+    let mut batch = env.engine.read_batch(vec![incoming]);
     let command = order("1", now(), "account/a", Bid::AfterOpen);
-    let mut commands = world
+    let mut commands = env
         .engine
         .read_commands([(command, DeliveryHistory::First)]);
-    let worked = world
+    let worked = env
         .engine
         .process_with_commands(&mut batch, &mut commands, now(), 0.5)
         .await
         .unwrap();
     assert!(batch.is_done() && commands.is_done());
     assert_eq!((worked.tally.applied, worked.tally.obeyed), (1, 1));
-    assert_eq!(world.store.summary(now()).await.unwrap().commits, 1);
+    assert_eq!(env.store.summary(now()).await.unwrap().commits, 1);
     let decided = commands.take_decided().remove(0).1;
     assert_eq!(answer(decided), standing(0, 2));
     // The next event finds the command's state in the cache.
-    let worked = world
+    let worked = env
         .deliver(vec![event("shop", "account/a", 2, &Move::Add(1))])
         .await;
     assert_eq!(worked.conflicts, 0);
-    assert_eq!(world.ask("account/a").await, standing(1, 3));
+    assert_eq!(env.query("account/a").await, standing(1, 3));
 }
 
 #[tokio::test]
 async fn command_in_two_processes_is_executed_by_one() {
-    let mut one = World::new();
-    let mut two = World::on(one.store.clone());
+    let mut one = TestEnv::new();
+    let mut two = TestEnv::on(one.store.clone());
     // The second one's cache is stale by the time of its command.
-    two.obey(order("0", now(), "account/a", Bid::Nothing))
+    two.execute(order("0", now(), "account/a", Bid::Nothing))
         .await
         .unwrap();
-    assert_eq!(one.obey(deposit("1", 5)).await, standing(5, 1));
-    assert_eq!(two.obey(deposit("1", 5)).await, standing(5, 1));
+    assert_eq!(one.execute(deposit("1", 5)).await, standing(5, 1));
+    assert_eq!(two.execute(deposit("1", 5)).await, standing(5, 1));
     let withdraw = order("2", now(), "account/a", Bid::Withdraw(5));
-    assert_eq!(two.obey(withdraw).await, standing(0, 2));
+    assert_eq!(two.execute(withdraw).await, standing(0, 2));
     let refusal = order("3", now(), "account/a", Bid::Withdraw(1));
-    assert_eq!(one.obey(refusal).await, refused("short"));
+    assert_eq!(one.execute(refusal).await, refused("short"));
 }
 
 /// A rejected command changes nothing, so only the check of the row that it has read shows that the cache is stale.
 #[tokio::test]
 async fn stale_cache_rejects_no_command() {
     for past in [DeliveryHistory::First, DeliveryHistory::Redelivered] {
-        let mut one = World::new();
-        let mut two = World::on(one.store.clone());
-        assert_eq!(two.obey(deposit("1", 1)).await, standing(1, 1));
-        assert_eq!(one.obey(deposit("2", 99)).await, standing(100, 2));
+        let mut one = TestEnv::new();
+        let mut two = TestEnv::on(one.store.clone());
+        assert_eq!(two.execute(deposit("1", 1)).await, standing(1, 1));
+        assert_eq!(one.execute(deposit("2", 99)).await, standing(100, 2));
         // The second process has cached an account with 1.
         let withdraw = order("3", now(), "account/a", Bid::Withdraw(50));
         let decided = two.decide(now(), vec![(withdraw, past)]).await;
@@ -393,11 +385,11 @@ async fn stale_cache_rejects_no_command() {
 
 #[tokio::test]
 async fn poison_command_is_rejected_after_max_crashes() {
-    let world = World::new();
+    let env = TestEnv::new();
     let limit = Limits::default().max_crashes;
     // A crashed process is an engine that is never polled again: it has raised the crash count, and no outcome follows.
     let counted = async |command: &Request| {
-        let mut dying = World::on(world.store.clone());
+        let mut dying = TestEnv::on(env.store.clone());
         let decided = dying
             .decide(now(), vec![(command.clone(), DeliveryHistory::Redelivered)])
             .await;
@@ -414,12 +406,12 @@ async fn poison_command_is_rejected_after_max_crashes() {
             before,
             after,
         }];
-        world.store.commit(changes).await.unwrap();
+        env.store.commit(changes).await.unwrap();
     };
     count(0, limit).await;
     assert_eq!(counted(&poison).await, [refused(Rejection::FAILED)]);
     // A repeated request is not tried again either, even as a first delivery, and other commands do not suffer.
-    let mut fresh = World::on(world.store.clone());
+    let mut fresh = TestEnv::on(env.store.clone());
     let answers = fresh
         .obey_all(vec![
             deposit("before", 1),
@@ -437,88 +429,81 @@ async fn poison_command_is_rejected_after_max_crashes() {
         trials: vec![key.clone()],
         ..Load::default()
     };
-    assert_eq!(world.store.load(ask).await.unwrap().trials, [0]);
+    assert_eq!(env.store.load(ask).await.unwrap().trials, [0]);
     assert_eq!(counted(&poison).await, [standing(8, 3)]);
 }
 
 #[tokio::test]
 async fn queries_change_nothing() {
-    let mut world = World::new();
-    assert_eq!(world.ask("account/a").await, refused("unknown_account"));
-    world.obey(deposit("1", 5)).await.unwrap();
-    let before = world.store.summary(now()).await.unwrap();
-    assert_eq!(world.ask("account/a").await, standing(5, 1));
+    let mut env = TestEnv::new();
+    assert_eq!(env.query("account/a").await, refused("unknown_account"));
+    env.execute(deposit("1", 5)).await.unwrap();
+    let before = env.store.summary(now()).await.unwrap();
+    assert_eq!(env.query("account/a").await, standing(5, 1));
     let unknown = deposit("2", 5);
-    let answered = world
-        .engine
-        .queries()
-        .answer(&unknown, now())
-        .await
-        .unwrap();
+    let answered = env.engine.queries().answer(&unknown, now()).await.unwrap();
     assert_eq!(read(answered), refused(Rejection::BAD_REQUEST));
     for (sequence, fact) in [(1, Move::Open), (2, Move::Fix)] {
         let event = event("shop", "account/b", sequence, &fact);
-        world.deliver(vec![event]).await;
+        env.deliver(vec![event]).await;
     }
-    assert_eq!(world.ask("account/b").await, refused(Rejection::FAILED));
-    let summary = world.store.summary(now()).await.unwrap();
+    assert_eq!(env.query("account/b").await, refused(Rejection::FAILED));
+    let summary = env.store.summary(now()).await.unwrap();
     assert_eq!(summary.tally.obeyed, before.tally.obeyed);
     assert_eq!(summary.usage.replies, before.usage.replies);
 }
 
 #[tokio::test]
 async fn scheduled_event_is_handled_once_when_due() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let later = order("1", now(), "account/a", Bid::Later(30, Move::Add(7)));
-    world.obey(later.clone()).await.unwrap();
-    world.obey(later).await.unwrap();
+    env.execute(later.clone()).await.unwrap();
+    env.execute(later).await.unwrap();
     let chained = Move::Later(20, Box::new(Move::Tell));
-    world
-        .deliver(vec![event("shop", "account/a", 1, &chained)])
+    env.deliver(vec![event("shop", "account/a", 1, &chained)])
         .await;
-    assert_eq!(world.usage().await.scheduled.rows, 2);
-    world.work_due(after(19)).await;
-    assert_eq!(world.entries("account/a").await.len(), 2);
-    world.work_due(after(30)).await;
-    let mut other = World::on(world.store.clone());
+    assert_eq!(env.usage().await.scheduled.rows, 2);
+    env.work_due(after(19)).await;
+    assert_eq!(env.entries("account/a").await.len(), 2);
+    env.work_due(after(30)).await;
+    let mut other = TestEnv::on(env.store.clone());
     other.work_due(after(99)).await;
-    assert_eq!(world.ask("account/a").await, standing(7, 4));
-    let entries = world.entries("account/a").await;
+    assert_eq!(env.query("account/a").await, standing(7, 4));
+    let entries = env.entries("account/a").await;
     assert!(entries[2..].iter().all(|e| e.starts_with("scheduled-")));
-    let usage = world.usage().await;
+    let usage = env.usage().await;
     assert_eq!((usage.scheduled.rows, usage.outbox.rows), (0, 1));
 }
 
 #[tokio::test]
 async fn rejected_scheduled_event_blocks_nothing() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let later = |id, fact| order(id, now(), "account/a", Bid::Later(1, fact));
-    world
-        .obey(later("1", Move::PoisonUntilFixed))
+    env.execute(later("1", Move::PoisonUntilFixed))
         .await
         .unwrap();
-    world.obey(later("2", Move::AfterOpen)).await.unwrap();
-    world.work_due(after(1)).await;
-    let dead = world
+    env.execute(later("2", Move::AfterOpen)).await.unwrap();
+    env.work_due(after(1)).await;
+    let dead = env
         .store
         .dead_letters(DeadLetterFilter::All, None, 9)
         .await
         .unwrap();
     assert_eq!((dead.len(), dead[0].blocks), (1, false));
     // The other one waits like any event.
-    let usage = world.usage().await;
+    let usage = env.usage().await;
     assert_eq!((usage.scheduled.rows, usage.held.rows), (0, 1));
     for (sequence, fact) in [(1, Move::Open), (2, Move::Fix)] {
         let event = event("shop", "account/a", sequence, &fact);
-        world.deliver(vec![event]).await;
+        env.deliver(vec![event]).await;
     }
-    world.work_due(after(2)).await;
-    assert_eq!(world.entries("account/a").await.len(), 5);
-    doorstep_runtime::operate::replay(&world.store, &dead[0].id, after(3))
+    env.work_due(after(2)).await;
+    assert_eq!(env.entries("account/a").await.len(), 5);
+    doorstep_runtime::operate::replay(&env.store, &dead[0].id, after(3))
         .await
         .unwrap();
-    world.work_due(after(3)).await;
-    assert_eq!(world.entries("account/a").await.len(), 6);
-    let usage = world.usage().await;
+    env.work_due(after(3)).await;
+    assert_eq!(env.entries("account/a").await.len(), 6);
+    let usage = env.usage().await;
     assert_eq!((usage.dead.rows, usage.held.rows), (0, 0));
 }

@@ -14,12 +14,12 @@ fn now() -> Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()
 }
 
-struct World {
+struct TestEnv {
     store: MemoryStore,
     engine: Engine<Ledger, MemoryStore>,
 }
 
-impl World {
+impl TestEnv {
     fn new() -> Self {
         let store = MemoryStore::new("ledger");
         Self {
@@ -62,87 +62,85 @@ impl World {
 
 #[tokio::test]
 async fn events_are_applied_in_stream_order() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let e = |n| event("shop", "account/a", n, &Move::Add(1));
-    world.deliver(vec![e(3), e(1)]).await;
-    world.deliver(vec![e(5), e(4)]).await;
-    world.deliver(vec![e(2)]).await;
-    world.work_due(now()).await;
+    env.deliver(vec![e(3), e(1)]).await;
+    env.deliver(vec![e(5), e(4)]).await;
+    env.deliver(vec![e(2)]).await;
+    env.work_due(now()).await;
     assert_eq!(
-        world.entries("account/a").await,
+        env.entries("account/a").await,
         ["shop 1", "shop 2", "shop 3", "shop 4", "shop 5"]
     );
-    assert_eq!(world.store.summary(now()).await.unwrap().usage.held.rows, 0);
+    assert_eq!(env.store.summary(now()).await.unwrap().usage.held.rows, 0);
 }
 
 #[tokio::test]
 async fn duplicate_changes_nothing_in_any_state() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let e = |n| event("shop", "account/a", n, &Move::Add(1));
-    world.deliver(vec![e(1), e(1), e(3), e(3)]).await;
-    let worked = world.deliver(vec![e(1), e(3)]).await;
+    env.deliver(vec![e(1), e(1), e(3), e(3)]).await;
+    let worked = env.deliver(vec![e(1), e(3)]).await;
     assert_eq!(worked.tally.duplicates, 2);
-    assert_eq!(world.entries("account/a").await, ["shop 1"]);
+    assert_eq!(env.entries("account/a").await, ["shop 1"]);
     let poison = event("shop", "account/b", 1, &Move::Poison);
-    world.deliver(vec![poison.clone(), poison.clone()]).await;
-    assert_eq!(world.deliver(vec![poison]).await.tally.duplicates, 1);
-    assert_eq!(world.dead().await.len(), 1);
+    env.deliver(vec![poison.clone(), poison.clone()]).await;
+    assert_eq!(env.deliver(vec![poison]).await.tally.duplicates, 1);
+    assert_eq!(env.dead().await.len(), 1);
 }
 
 #[tokio::test]
 async fn dead_letter_blocks_one_stream_until_its_replay() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let poison = event("shop", "account/a", 2, &Move::PoisonUntilFixed);
-    world
-        .deliver(vec![
-            event("shop", "account/a", 1, &Move::Add(1)),
-            poison.clone(),
-            event("shop", "account/a", 3, &Move::Add(1)),
-            event("web", "account/a", 1, &Move::Add(1)),
-            event("shop", "account/b", 1, &Move::Add(1)),
-        ])
-        .await;
-    assert_eq!(world.entries("account/a").await, ["shop 1", "web 1"]);
-    assert_eq!(world.entries("account/b").await, ["shop 1"]);
-    let dead = world.dead().await;
+    env.deliver(vec![
+        event("shop", "account/a", 1, &Move::Add(1)),
+        poison.clone(),
+        event("shop", "account/a", 3, &Move::Add(1)),
+        event("web", "account/a", 1, &Move::Add(1)),
+        event("shop", "account/b", 1, &Move::Add(1)),
+    ])
+    .await;
+    assert_eq!(env.entries("account/a").await, ["shop 1", "web 1"]);
+    assert_eq!(env.entries("account/b").await, ["shop 1"]);
+    let dead = env.dead().await;
     assert_eq!(dead.len(), 1);
     assert!(dead[0].blocks);
 
     // Replayed before the cause is fixed: each rejection is a new dead letter.
-    operate::replay(&world.store, &dead[0].id, now())
+    operate::replay(&env.store, &dead[0].id, now())
         .await
         .unwrap();
-    world.work_due(now()).await;
-    let again = world.dead().await;
+    env.work_due(now()).await;
+    let again = env.dead().await;
     assert_eq!(again.len(), 1);
     assert_ne!(again[0].id, dead[0].id);
     assert_eq!(again[0].attempts, 2);
     assert!(
-        operate::replay(&world.store, &dead[0].id, now())
+        operate::replay(&env.store, &dead[0].id, now())
             .await
             .is_err()
     );
 
-    world
-        .deliver(vec![event("fix", "account/a", 1, &Move::Fix)])
+    env.deliver(vec![event("fix", "account/a", 1, &Move::Fix)])
         .await;
-    operate::replay(&world.store, &again[0].id, now())
+    operate::replay(&env.store, &again[0].id, now())
         .await
         .unwrap();
     assert!(
-        operate::skip(&world.store, &again[0].id, now())
+        operate::skip(&env.store, &again[0].id, now())
             .await
             .is_err(),
         "the replay was first"
     );
-    world.work_due(now()).await;
+    env.work_due(now()).await;
     assert_eq!(
-        world.entries("account/a").await,
+        env.entries("account/a").await,
         ["shop 1", "web 1", "fix 1", "shop 2", "shop 3"]
     );
-    assert!(world.dead().await.is_empty());
+    assert!(env.dead().await.is_empty());
     assert_eq!(
-        world.deliver(vec![poison]).await.tally.duplicates,
+        env.deliver(vec![poison]).await.tally.duplicates,
         1,
         "the original is harmless"
     );
@@ -150,72 +148,62 @@ async fn dead_letter_blocks_one_stream_until_its_replay() {
 
 #[tokio::test]
 async fn skip_lets_blocked_events_continue() {
-    let mut world = World::new();
-    world
-        .deliver(vec![
-            event("shop", "account/a", 1, &Move::Poison),
-            event("shop", "account/a", 2, &Move::Add(1)),
-        ])
-        .await;
-    let dead = world.dead().await;
-    operate::skip(&world.store, &dead[0].id, now())
-        .await
-        .unwrap();
+    let mut env = TestEnv::new();
+    env.deliver(vec![
+        event("shop", "account/a", 1, &Move::Poison),
+        event("shop", "account/a", 2, &Move::Add(1)),
+    ])
+    .await;
+    let dead = env.dead().await;
+    operate::skip(&env.store, &dead[0].id, now()).await.unwrap();
     assert!(
-        operate::replay(&world.store, &dead[0].id, now())
+        operate::replay(&env.store, &dead[0].id, now())
             .await
             .is_err()
     );
-    world.work_due(now()).await;
-    assert_eq!(world.entries("account/a").await, ["shop 2"]);
-    assert_eq!(world.store.summary(now()).await.unwrap().usage.held.rows, 0);
+    env.work_due(now()).await;
+    assert_eq!(env.entries("account/a").await, ["shop 2"]);
+    assert_eq!(env.store.summary(now()).await.unwrap().usage.held.rows, 0);
 }
 
 #[tokio::test]
 async fn waiting_event_is_retried_when_its_entity_changes() {
-    let mut world = World::new();
-    world
-        .deliver(vec![
-            event("pay", "account/a", 1, &Move::AfterOpen),
-            event("pay", "account/a", 2, &Move::Add(1)),
-        ])
+    let mut env = TestEnv::new();
+    env.deliver(vec![
+        event("pay", "account/a", 1, &Move::AfterOpen),
+        event("pay", "account/a", 2, &Move::Add(1)),
+    ])
+    .await;
+    assert!(env.entries("account/a").await.is_empty());
+    env.deliver(vec![event("shop", "account/a", 1, &Move::Open)])
         .await;
-    assert!(world.entries("account/a").await.is_empty());
-    world
-        .deliver(vec![event("shop", "account/a", 1, &Move::Open)])
-        .await;
-    world.work_due(now()).await;
-    assert_eq!(
-        world.entries("account/a").await,
-        ["shop 1", "pay 1", "pay 2"]
-    );
+    env.work_due(now()).await;
+    assert_eq!(env.entries("account/a").await, ["shop 1", "pay 1", "pay 2"]);
 }
 
 #[tokio::test]
 async fn awaited_change_in_one_batch_is_noticed() {
-    let mut world = World::new();
-    world
-        .deliver(vec![
-            event("pay", "account/a", 1, &Move::AfterOpen),
-            event("shop", "account/a", 1, &Move::Open),
-        ])
-        .await;
-    world.work_due(now()).await;
-    assert_eq!(world.entries("account/a").await, ["shop 1", "pay 1"]);
+    let mut env = TestEnv::new();
+    env.deliver(vec![
+        event("pay", "account/a", 1, &Move::AfterOpen),
+        event("shop", "account/a", 1, &Move::Open),
+    ])
+    .await;
+    env.work_due(now()).await;
+    assert_eq!(env.entries("account/a").await, ["shop 1", "pay 1"]);
 }
 
 #[tokio::test]
 async fn expired_wait_becomes_a_dead_letter() {
-    let mut world = World::new();
-    world
-        .deliver(vec![event("pay", "account/a", 1, &Move::AfterOpen)])
+    let mut env = TestEnv::new();
+    env.deliver(vec![event("pay", "account/a", 1, &Move::AfterOpen)])
         .await;
     let mut at = now();
     for _ in 0..2_000 {
         at = at.checked_add(std::time::Duration::from_mins(1)).unwrap();
-        world.work_due(at).await;
+        env.work_due(at).await;
     }
-    let dead = world.dead().await;
+    let dead = env.dead().await;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].reason, "awaited in vain");
     assert!(dead[0].detail.contains("account/a"), "{}", dead[0].detail);
@@ -225,12 +213,12 @@ async fn expired_wait_becomes_a_dead_letter() {
 /// would wait for ever.
 #[tokio::test]
 async fn waiting_for_an_unnamed_entity_is_rejected() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let other = "account/other".to_owned();
     let awaits = event("shop", "account/a", 1, &Move::AwaitUnnamed(other));
-    let worked = world.deliver(vec![awaits]).await;
+    let worked = env.deliver(vec![awaits]).await;
     assert_eq!((worked.tally.dead, worked.tally.held), (1, 0));
-    let dead = world.dead().await;
+    let dead = env.dead().await;
     assert_eq!((dead.len(), dead[0].blocks), (1, true));
     assert_eq!(dead[0].reason, "handler panicked");
     let detail = "the handler awaits account/other, which keys() does not name";
@@ -239,98 +227,94 @@ async fn waiting_for_an_unnamed_entity_is_rejected() {
 
 #[tokio::test]
 async fn panicking_handler_makes_one_dead_letter() {
-    let mut world = World::new();
-    world
-        .deliver(vec![
-            event("shop", "account/a", 1, &Move::Panic),
-            event("shop", "account/b", 1, &Move::Add(1)),
-        ])
-        .await;
-    assert_eq!(world.dead().await[0].reason, "handler panicked");
-    assert_eq!(world.entries("account/b").await, ["shop 1"]);
+    let mut env = TestEnv::new();
+    env.deliver(vec![
+        event("shop", "account/a", 1, &Move::Panic),
+        event("shop", "account/b", 1, &Move::Add(1)),
+    ])
+    .await;
+    assert_eq!(env.dead().await[0].reason, "handler panicked");
+    assert_eq!(env.entries("account/b").await, ["shop 1"]);
 }
 
 #[tokio::test]
 async fn reused_sequence_is_one_numbering_conflict() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let first = event("shop", "account/a", 1, &Move::Add(1));
     let mut other = first.clone();
     other.id = doorstep_event::EventId::new("other").unwrap();
-    world.deliver(vec![first, other.clone()]).await;
-    world
-        .deliver(vec![
-            other.clone(),
-            event("shop", "account/a", 2, &Move::Add(1)),
-        ])
-        .await;
-    let dead = world.dead().await;
+    env.deliver(vec![first, other.clone()]).await;
+    env.deliver(vec![
+        other.clone(),
+        event("shop", "account/a", 2, &Move::Add(1)),
+    ])
+    .await;
+    let dead = env.dead().await;
     assert_eq!(dead.len(), 1, "{dead:?}");
     assert_eq!(dead[0].reason, "numbering conflict");
-    assert_eq!(world.entries("account/a").await, ["shop 1", "shop 2"]);
+    assert_eq!(env.entries("account/a").await, ["shop 1", "shop 2"]);
 
     let mut early = event("shop", "account/a", 5, &Move::Add(1));
-    world.deliver(vec![early.clone()]).await;
+    env.deliver(vec![early.clone()]).await;
     early.id = doorstep_event::EventId::new("early").unwrap();
-    world.deliver(vec![early]).await;
-    assert_eq!(world.dead().await.len(), 2);
+    env.deliver(vec![early]).await;
+    assert_eq!(env.dead().await.len(), 2);
 }
 
 #[tokio::test]
 async fn sequence_of_a_dead_letter_conflicts() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let poison = event("shop", "account/a", 1, &Move::Poison);
-    world.deliver(vec![poison.clone()]).await;
+    env.deliver(vec![poison.clone()]).await;
     let mut other = event("shop", "account/a", 1, &Move::Add(1));
     other.id = doorstep_event::EventId::new("another").unwrap();
-    let worked = world.deliver(vec![other.clone(), poison]).await;
+    let worked = env.deliver(vec![other.clone(), poison]).await;
     assert_eq!((worked.tally.dead, worked.tally.duplicates), (1, 1));
-    let dead = world.dead().await;
+    let dead = env.dead().await;
     let reasons: Vec<_> = dead.iter().map(|row| row.reason.as_str()).collect();
     assert_eq!(reasons, ["breaks a rule", "numbering conflict"]);
     assert!(dead[0].blocks && !dead[1].blocks);
-    assert_eq!(world.deliver(vec![other]).await.tally.duplicates, 1);
-    assert_eq!(world.dead().await.len(), 2);
+    assert_eq!(env.deliver(vec![other]).await.tally.duplicates, 1);
+    assert_eq!(env.dead().await.len(), 2);
 }
 
 #[tokio::test]
 async fn clock_set_back_makes_nothing_due_early() {
-    let world = World::new();
+    let env = TestEnv::new();
     let later = now().checked_add(Duration::from_secs(7200)).unwrap();
-    let engine = Engine::new(Ledger, world.store.clone(), Limits::default());
-    let mut world = World {
+    let engine = Engine::new(Ledger, env.store.clone(), Limits::default());
+    let mut env = TestEnv {
         engine: engine.started_at(later),
-        ..world
+        ..env
     };
     let add = Move::Later(3600, Box::new(Move::Add(1)));
-    world
-        .deliver(vec![event("shop", "account/a", 1, &add)])
-        .await;
-    world.work_due(now()).await;
-    assert_eq!(world.entries("account/a").await, ["shop 1"]);
+    env.deliver(vec![event("shop", "account/a", 1, &add)]).await;
+    env.work_due(now()).await;
+    assert_eq!(env.entries("account/a").await, ["shop 1"]);
     let due = now().checked_add(Duration::from_secs(3600)).unwrap();
-    world.work_due(due).await;
-    assert_eq!(world.entries("account/a").await.len(), 2);
+    env.work_due(due).await;
+    assert_eq!(env.entries("account/a").await.len(), 2);
 }
 
 #[tokio::test]
 async fn conflict_delivered_twice_is_one_dead_letter() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let first = event("shop", "account/a", 1, &Move::Add(1));
     let mut other = first.clone();
     other.id = doorstep_event::EventId::new("other").unwrap();
-    let worked = world.deliver(vec![first, other.clone(), other]).await;
+    let worked = env.deliver(vec![first, other.clone(), other]).await;
     assert_eq!((worked.tally.dead, worked.tally.duplicates), (1, 1));
     assert_eq!(worked.owed, 1, "and there is one copy of it");
-    assert_eq!(world.dead().await.len(), 1);
+    assert_eq!(env.dead().await.len(), 1);
 }
 
 #[tokio::test]
 async fn dead_letter_redelivered_after_pruning_blocks_nothing() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let mut timeless = event("web", "account/a", 1, &Move::Add(1));
     timeless.sequence = None;
     timeless.time = None;
-    let mut batch = world.engine.read_batch(vec![
+    let mut batch = env.engine.read_batch(vec![
         InboundMessage::Unreadable {
             body: "rubbish".into(),
             headers: String::new(),
@@ -348,81 +332,74 @@ async fn dead_letter_redelivered_after_pruning_blocks_nothing() {
             sender: Sender::Anonymous,
         },
     ]);
-    world.engine.process(&mut batch, now(), 0.5).await.unwrap();
+    env.engine.process(&mut batch, now(), 0.5).await.unwrap();
     let later = now()
         .checked_add(std::time::Duration::from_hours(1))
         .unwrap();
-    assert_eq!(world.store.prune_seen(later, 10).await.unwrap(), 2);
-    world.engine.process(&mut batch, later, 0.5).await.unwrap();
-    assert_eq!(world.dead().await.len(), 2);
-    assert_eq!(world.entries("account/b").await, ["shop 1"]);
+    assert_eq!(env.store.prune_seen(later, 10).await.unwrap(), 2);
+    env.engine.process(&mut batch, later, 0.5).await.unwrap();
+    assert_eq!(env.dead().await.len(), 2);
+    assert_eq!(env.entries("account/b").await, ["shop 1"]);
 }
 
 #[tokio::test]
 async fn emitting_an_unnumberable_event_rejects_its_cause() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     // `told/` and the subject together are a subject, but leave no room for the sequence in an id.
     let long = format!("account/{}", "x".repeat(240));
     let mut tells = event("shop", "account/a", 1, &Move::Tell);
     tells.subject = doorstep_event::Subject::new(long).unwrap();
-    world
-        .deliver(vec![tells, event("shop", "account/b", 1, &Move::Tell)])
+    env.deliver(vec![tells, event("shop", "account/b", 1, &Move::Tell)])
         .await;
-    let dead = world.dead().await;
+    let dead = env.dead().await;
     assert_eq!(dead.len(), 1);
     assert!(dead[0].detail.contains("at most 255"), "{}", dead[0].detail);
-    assert_eq!(world.entries("account/b").await, ["shop 1"]);
+    assert_eq!(env.entries("account/b").await, ["shop 1"]);
 }
 
 #[tokio::test]
 async fn removing_a_state_rejects_the_event() {
-    let mut world = World::new();
-    world
-        .deliver(vec![
-            event("shop", "account/a", 1, &Move::Add(1)),
-            event("shop", "account/a", 2, &Move::Remove),
-            event("web", "account/a", 1, &Move::Add(1)),
-        ])
-        .await;
-    assert_eq!(world.entries("account/a").await, ["shop 1", "web 1"]);
-    let dead = world.dead().await;
+    let mut env = TestEnv::new();
+    env.deliver(vec![
+        event("shop", "account/a", 1, &Move::Add(1)),
+        event("shop", "account/a", 2, &Move::Remove),
+        event("web", "account/a", 1, &Move::Add(1)),
+    ])
+    .await;
+    assert_eq!(env.entries("account/a").await, ["shop 1", "web 1"]);
+    let dead = env.dead().await;
     assert_eq!(dead.len(), 1);
     assert!(dead[0].detail.contains("account/a"), "{}", dead[0].detail);
 }
 
 #[tokio::test]
 async fn deferral_behind_a_gap_spends_no_wait_time() {
-    let mut world = World::new();
-    world
-        .deliver(vec![event("pay", "account/a", 2, &Move::AfterOpen)])
+    let mut env = TestEnv::new();
+    env.deliver(vec![event("pay", "account/a", 2, &Move::AfterOpen)])
         .await;
     let mut at = now()
         .checked_add(std::time::Duration::from_hours(48))
         .unwrap();
-    let mut batch = world.engine.read_batch(vec![InboundMessage::Event {
+    let mut batch = env.engine.read_batch(vec![InboundMessage::Event {
         event: event("pay", "account/a", 1, &Move::Add(1)),
         defect: None,
         sender: Sender::Anonymous,
     }]);
-    world.engine.process(&mut batch, at, 0.5).await.unwrap();
+    env.engine.process(&mut batch, at, 0.5).await.unwrap();
     for _ in 0..100 {
         at = at.checked_add(std::time::Duration::from_mins(1)).unwrap();
-        world.work_due(at).await;
+        env.work_due(at).await;
     }
-    assert!(world.dead().await.is_empty());
-    world
-        .deliver(vec![event("shop", "account/a", 1, &Move::Open)])
+    assert!(env.dead().await.is_empty());
+    env.deliver(vec![event("shop", "account/a", 1, &Move::Open)])
         .await;
-    world.work_due(at).await;
-    assert_eq!(
-        world.entries("account/a").await,
-        ["pay 1", "shop 1", "pay 2"]
-    );
+    env.work_due(at).await;
+    assert_eq!(env.entries("account/a").await, ["pay 1", "shop 1", "pay 2"]);
 }
 
 #[tokio::test]
 async fn events_without_a_sequence_differ_by_id() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let mut loose = event("web", "account/a", 1, &Move::Add(1));
     loose.sequence = None;
     loose.time = Some(now());
@@ -432,77 +409,72 @@ async fn events_without_a_sequence_differ_by_id() {
     let mut timeless = loose.clone();
     timeless.id = doorstep_event::EventId::new("timeless").unwrap();
     timeless.time = None;
-    world
-        .deliver(vec![
-            loose.clone(),
-            loose.clone(),
-            old.clone(),
-            timeless.clone(),
-        ])
-        .await;
-    let again = world.deliver(vec![loose, old, timeless]).await;
+    env.deliver(vec![
+        loose.clone(),
+        loose.clone(),
+        old.clone(),
+        timeless.clone(),
+    ])
+    .await;
+    let again = env.deliver(vec![loose, old, timeless]).await;
     assert_eq!(again.tally.duplicates, 3);
-    assert_eq!(world.entries("account/a").await.len(), 1);
-    let dead = world.dead().await;
+    assert_eq!(env.entries("account/a").await.len(), 1);
+    let dead = env.dead().await;
     assert_eq!(dead.len(), 2);
     assert!(dead.iter().all(|d| d.reason == "too old to tell"));
 }
 
 #[tokio::test]
 async fn unreadable_message_is_one_dead_letter() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     for _ in 0..2 {
-        let mut batch = world.engine.read_batch(vec![InboundMessage::Unreadable {
+        let mut batch = env.engine.read_batch(vec![InboundMessage::Unreadable {
             body: "rubbish".into(),
             headers: String::new(),
             defect: "header cloudEvents:id is missing".into(),
             id: None,
         }]);
-        world.engine.process(&mut batch, now(), 0.5).await.unwrap();
+        env.engine.process(&mut batch, now(), 0.5).await.unwrap();
     }
-    let dead = world.dead().await;
+    let dead = env.dead().await;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].reason, "unreadable");
     assert!(
-        operate::replay(&world.store, &dead[0].id, now())
+        operate::replay(&env.store, &dead[0].id, now())
             .await
             .is_err()
     );
-    operate::skip(&world.store, &dead[0].id, now())
-        .await
-        .unwrap();
-    assert!(world.dead().await.is_empty());
+    operate::skip(&env.store, &dead[0].id, now()).await.unwrap();
+    assert!(env.dead().await.is_empty());
 }
 
 #[tokio::test]
 async fn invalid_event_is_rejected_only_when_next() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let spoiled = event("shop", "account/a", 2, &Move::Add(1));
-    let mut batch = world.engine.read_batch(vec![InboundMessage::Event {
+    let mut batch = env.engine.read_batch(vec![InboundMessage::Event {
         event: spoiled,
         defect: Some("specversion".into()),
         sender: Sender::Anonymous,
     }]);
-    world.engine.process(&mut batch, now(), 0.5).await.unwrap();
-    assert!(world.dead().await.is_empty());
-    world
-        .deliver(vec![event("shop", "account/a", 1, &Move::Add(1))])
+    env.engine.process(&mut batch, now(), 0.5).await.unwrap();
+    assert!(env.dead().await.is_empty());
+    env.deliver(vec![event("shop", "account/a", 1, &Move::Add(1))])
         .await;
-    world.work_due(now()).await;
-    assert_eq!(world.dead().await.len(), 1);
-    assert_eq!(world.entries("account/a").await, ["shop 1"]);
+    env.work_due(now()).await;
+    assert_eq!(env.dead().await.len(), 1);
+    assert_eq!(env.entries("account/a").await, ["shop 1"]);
 }
 
 #[tokio::test]
 async fn gap_is_listed_and_can_be_skipped() {
-    let mut world = World::new();
-    world
-        .deliver(vec![
-            event("shop", "account/a", 4, &Move::Add(1)),
-            event("shop", "account/a", 5, &Move::Add(1)),
-        ])
-        .await;
-    let gaps = world
+    let mut env = TestEnv::new();
+    env.deliver(vec![
+        event("shop", "account/a", 4, &Move::Add(1)),
+        event("shop", "account/a", 5, &Move::Add(1)),
+    ])
+    .await;
+    let gaps = env
         .store
         .gaps(Timestamp::MAX, Timestamp::MAX, 10)
         .await
@@ -510,34 +482,31 @@ async fn gap_is_listed_and_can_be_skipped() {
     assert_eq!((gaps.len(), gaps[0].from, gaps[0].to), (1, 1, 3));
     let stream = stream("shop", "account/a");
     assert!(
-        operate::skip_gap(&world.store, &stream, 1, 2, now())
+        operate::skip_gap(&env.store, &stream, 1, 2, now())
             .await
             .is_err()
     );
-    operate::skip_gap(&world.store, &stream, 1, 3, now())
+    operate::skip_gap(&env.store, &stream, 1, 3, now())
         .await
         .unwrap();
-    world.work_due(now()).await;
-    assert_eq!(world.entries("account/a").await, ["shop 4", "shop 5"]);
+    env.work_due(now()).await;
+    assert_eq!(env.entries("account/a").await, ["shop 4", "shop 5"]);
 }
 
 #[tokio::test]
 async fn emitted_events_are_numbered_in_the_commit() {
-    let mut world = World::new();
-    world
-        .deliver(
-            (1..=3)
-                .map(|n| event("shop", "account/a", n, &Move::Tell))
-                .collect(),
-        )
+    let mut env = TestEnv::new();
+    env.deliver(
+        (1..=3)
+            .map(|n| event("shop", "account/a", n, &Move::Tell))
+            .collect(),
+    )
+    .await;
+    env.deliver(vec![event("shop", "account/b", 1, &Move::Tell)])
         .await;
-    world
-        .deliver(vec![event("shop", "account/b", 1, &Move::Tell)])
+    env.deliver(vec![event("shop", "account/a", 4, &Move::Tell)])
         .await;
-    world
-        .deliver(vec![event("shop", "account/a", 4, &Move::Tell)])
-        .await;
-    let told: Vec<_> = world
+    let told: Vec<_> = env
         .store
         .outbox(now(), 100)
         .await
@@ -565,7 +534,7 @@ async fn emitted_events_are_numbered_in_the_commit() {
 
 #[tokio::test]
 async fn engines_sharing_a_store_apply_each_event_once() {
-    let mut one = World::new();
+    let mut one = TestEnv::new();
     let mut two = Engine::new(Ledger, one.store.clone(), Limits::default());
     for n in 1..=20 {
         one.deliver(vec![event("shop", "account/a", 2 * n - 1, &Move::Add(1))])

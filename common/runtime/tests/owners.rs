@@ -15,13 +15,13 @@ fn at(hour: i64) -> Timestamp {
     Timestamp::from_second(1_795_255_200 + hour * 3_600).unwrap()
 }
 
-struct World {
+struct TestEnv {
     store: MemoryStore,
     engine: Engine<Ledger, MemoryStore>,
     hour: i64,
 }
 
-impl World {
+impl TestEnv {
     fn new() -> Self {
         let store = MemoryStore::new("ledger");
         Self {
@@ -101,9 +101,8 @@ fn forged(sequence: u64) -> Event {
 #[tokio::test]
 async fn forgery_is_rejected_at_every_sequence() {
     for thief in [user("thief"), Sender::Anonymous] {
-        let mut world = World::new();
-        world
-            .deliver(vec![(add(1), user("shop")), (add(2), user("shop"))])
+        let mut env = TestEnv::new();
+        env.deliver(vec![(add(1), user("shop")), (add(2), user("shop"))])
             .await;
         // A past one, the last one, the next one, a later one, and one without a sequence.
         let mut loose = forged(9);
@@ -111,15 +110,15 @@ async fn forgery_is_rejected_at_every_sequence() {
         loose.time = Some(at(0));
         let forgeries = [forged(1), forged(2), forged(3), forged(5), loose];
         let forgeries = forgeries.map(|event| (event, thief.clone())).into();
-        let worked = world.deliver(forgeries).await;
+        let worked = env.deliver(forgeries).await;
         assert_eq!((worked.tally.dead, worked.tally.duplicates), (5, 0));
         // The owner's own events continue as before.
         let own = [5, 3, 4].map(|n| (add(n), user("shop"))).into();
-        let worked = world.deliver(own).await;
+        let worked = env.deliver(own).await;
         assert_eq!((worked.tally.applied, worked.tally.duplicates), (3, 0));
         let entries: Vec<String> = (1..=5).map(|n| format!("shop {n}")).collect();
-        assert_eq!(world.entries().await, entries);
-        for dead in world.dead().await {
+        assert_eq!(env.entries().await, entries);
+        for dead in env.dead().await {
             assert_eq!((&*dead.reason, dead.blocks), ("foreign source", false));
             assert!(dead.detail.contains("\"shop\""), "{}", dead.detail);
         }
@@ -128,90 +127,83 @@ async fn forgery_is_rejected_at_every_sequence() {
 
 #[tokio::test]
 async fn each_distinct_forgery_is_a_dead_letter() {
-    let mut world = World::new();
-    world.deliver(vec![(add(1), user("shop"))]).await;
+    let mut env = TestEnv::new();
+    env.deliver(vec![(add(1), user("shop"))]).await;
     let mut other = forged(2);
     other.data = add(2).data;
     let thief = user("thief");
     let batch = [forged(2), other, forged(2)].map(|event| (event, thief.clone()));
-    let worked = world.deliver(batch.into()).await;
+    let worked = env.deliver(batch.into()).await;
     assert_eq!((worked.tally.dead, worked.tally.duplicates), (2, 1));
 }
 
 #[tokio::test]
 async fn redelivered_forgery_raises_no_crash_count() {
-    let mut world = World::new();
-    world.deliver(vec![(add(1), user("shop"))]).await;
+    let mut env = TestEnv::new();
+    env.deliver(vec![(add(1), user("shop"))]).await;
     for past in [DeliveryHistory::Redelivered, DeliveryHistory::LimitExceeded] {
-        let worked = world.deliver_as(past, vec![(add(2), user("thief"))]).await;
+        let worked = env.deliver_as(past, vec![(add(2), user("thief"))]).await;
         assert_eq!(worked.tally.applied, 0);
     }
     let ask = doorstep_store::ReadSet {
         trials: vec![(add(2).source, add(2).id)],
         ..doorstep_store::ReadSet::default()
     };
-    assert_eq!(world.store.load(ask).await.unwrap().trials, [0]);
-    world.deliver(vec![(add(2), user("shop"))]).await;
-    assert_eq!(world.entries().await, ["shop 1", "shop 2"]);
+    assert_eq!(env.store.load(ask).await.unwrap().trials, [0]);
+    env.deliver(vec![(add(2), user("shop"))]).await;
+    assert_eq!(env.entries().await, ["shop 1", "shop 2"]);
 }
 
 #[tokio::test]
 async fn bypassing_the_exchange_is_rejected_and_owns_nothing() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let direct = || Sender::Bypass("the default exchange".into());
-    let worked = world.deliver(vec![(add(1), direct())]).await;
+    let worked = env.deliver(vec![(add(1), direct())]).await;
     assert_eq!(worked.tally.dead, 1);
-    let dead = world.dead().await;
+    let dead = env.dead().await;
     assert_eq!(dead[0].reason, "not from the exchange");
     assert!(dead[0].detail.contains("the default exchange"));
-    assert_eq!(world.owner("shop").await, None);
-    world.deliver(vec![(add(1), user("shop"))]).await;
-    assert_eq!(world.entries().await, ["shop 1"]);
+    assert_eq!(env.owner("shop").await, None);
+    env.deliver(vec![(add(1), user("shop"))]).await;
+    assert_eq!(env.entries().await, ["shop 1"]);
 }
 
 #[tokio::test]
 async fn backlog_without_user_ids_is_applied() {
-    let mut world = World::new();
+    let mut env = TestEnv::new();
     let nobody = Sender::Anonymous;
-    world
-        .deliver(vec![(add(1), nobody.clone()), (add(3), nobody.clone())])
+    env.deliver(vec![(add(1), nobody.clone()), (add(3), nobody.clone())])
         .await;
-    assert_eq!(world.owner("shop").await.unwrap().user, None);
+    assert_eq!(env.owner("shop").await.unwrap().user, None);
     // From here on the program sends its user id; earlier messages come late and twice.
-    world.deliver(vec![(add(4), user("shop"))]).await;
-    let owner = world.owner("shop").await.unwrap();
+    env.deliver(vec![(add(4), user("shop"))]).await;
+    let owner = env.owner("shop").await.unwrap();
     assert_eq!(owner.former, Some(FormerOwner::Nobody));
-    world.restarted();
+    env.restarted();
     let late = [1, 2, 3].map(|n| (add(n), nobody.clone())).into();
-    let worked = world.deliver_as(DeliveryHistory::Redelivered, late).await;
+    let worked = env.deliver_as(DeliveryHistory::Redelivered, late).await;
     assert_eq!((worked.tally.dead, worked.tally.duplicates), (0, 2));
-    while world
-        .engine
-        .process_due(at(0), 0.5)
-        .await
-        .unwrap()
-        .is_some()
-    {}
+    while env.engine.process_due(at(0), 0.5).await.unwrap().is_some() {}
     let all = ["shop 1", "shop 2", "shop 3", "shop 4"];
-    assert_eq!(world.entries().await, all);
+    assert_eq!(env.entries().await, all);
     // Long after that, only copies are accepted.
-    world.hour = 25;
-    let worked = world.deliver(vec![(add(2), nobody.clone())]).await;
+    env.hour = 25;
+    let worked = env.deliver(vec![(add(2), nobody.clone())]).await;
     assert_eq!((worked.tally.dead, worked.tally.duplicates), (0, 1));
-    let worked = world.deliver(vec![(add(5), nobody)]).await;
+    let worked = env.deliver(vec![(add(5), nobody)]).await;
     assert_eq!((worked.tally.dead, worked.tally.applied), (1, 0));
-    world.deliver(vec![(add(5), user("shop"))]).await;
-    assert_eq!(world.entries().await.len(), 5);
+    env.deliver(vec![(add(5), user("shop"))]).await;
+    assert_eq!(env.entries().await.len(), 5);
 }
 
 #[tokio::test]
 async fn transfer_takes_effect_despite_a_cached_owner() {
-    let mut world = World::new();
-    world.deliver(vec![(add(1), user("shop"))]).await;
+    let mut env = TestEnv::new();
+    env.deliver(vec![(add(1), user("shop"))]).await;
     let source = add(1).source;
     let to = BrokerUser::new("shop-eu");
     let transfer = async |former| {
-        let store = world.store.clone();
+        let store = env.store.clone();
         operate::transfer(&store, &source, &to, former, at(0)).await
     };
     let before = transfer(Former::Accepted).await.unwrap();
@@ -219,44 +211,44 @@ async fn transfer_takes_effect_despite_a_cached_owner() {
     let again = transfer(Former::Accepted).await;
     assert!(matches!(again, Err(OperateError::OwnedAlready { .. })));
     let batch = vec![(add(2), user("shop")), (add(3), user("shop-eu"))];
-    assert_eq!(world.deliver(batch).await.tally.applied, 2);
-    let transfer = operate::transfer(&world.store, &source, &to, Former::Refused, at(0));
+    assert_eq!(env.deliver(batch).await.tally.applied, 2);
+    let transfer = operate::transfer(&env.store, &source, &to, Former::Refused, at(0));
     transfer.await.unwrap();
-    let worked = world.deliver(vec![(add(4), user("shop"))]).await;
+    let worked = env.deliver(vec![(add(4), user("shop"))]).await;
     assert_eq!((worked.tally.applied, worked.tally.dead), (0, 1));
-    let worked = world.deliver(vec![(add(4), user("shop-eu"))]).await;
+    let worked = env.deliver(vec![(add(4), user("shop-eu"))]).await;
     assert_eq!(worked.tally.applied, 1);
-    assert_eq!(world.entries().await.len(), 4);
+    assert_eq!(env.entries().await.len(), 4);
     let unknown = "mill".parse().unwrap();
-    let transfer = operate::transfer(&world.store, &unknown, &to, Former::Accepted, at(0));
+    let transfer = operate::transfer(&env.store, &unknown, &to, Former::Accepted, at(0));
     let unknown = transfer.await;
     assert!(matches!(unknown, Err(OperateError::UnknownSource(_))));
 }
 
 #[tokio::test]
 async fn forgery_does_not_report_a_restored_source() {
-    let mut world = World::new();
-    world.deliver(vec![(add(1), user("shop"))]).await;
+    let mut env = TestEnv::new();
+    env.deliver(vec![(add(1), user("shop"))]).await;
     let mut forged = forged(1);
     forged.epoch = Epoch::new(7, 7);
-    world.deliver(vec![(forged, user("thief"))]).await;
-    assert_eq!(world.dead().await.len(), 1);
-    let summary = world.store.summary(at(0)).await.unwrap();
+    env.deliver(vec![(forged, user("thief"))]).await;
+    assert_eq!(env.dead().await.len(), 1);
+    let summary = env.store.summary(at(0)).await.unwrap();
     assert_eq!(summary.restored_sources, []);
 }
 
 #[tokio::test]
 async fn replay_after_transfer_takes_the_stream_position() {
-    let mut world = World::new();
-    world.deliver(vec![(add(1), user("shop"))]).await;
+    let mut env = TestEnv::new();
+    env.deliver(vec![(add(1), user("shop"))]).await;
     // The program continues as another user before its source is transferred; a forger sends something, too.
     let renamed = [3, 2].map(|n| (add(n), user("shop-eu"))).into();
-    assert_eq!(world.deliver(renamed).await.tally.dead, 2);
-    world.deliver(vec![(forged(4), user("thief"))]).await;
-    let replayed = async |world: &World| {
+    assert_eq!(env.deliver(renamed).await.tally.dead, 2);
+    env.deliver(vec![(forged(4), user("thief"))]).await;
+    let replayed = async |env: &TestEnv| {
         let mut refused = 0;
-        for dead in world.dead().await {
-            match operate::replay(&world.store, &dead.id, at(0)).await {
+        for dead in env.dead().await {
+            match operate::replay(&env.store, &dead.id, at(0)).await {
                 Ok(()) => {}
                 Err(OperateError::Foreign { .. }) => refused += 1,
                 Err(other) => panic!("{other}"),
@@ -264,12 +256,12 @@ async fn replay_after_transfer_takes_the_stream_position() {
         }
         refused
     };
-    assert_eq!(replayed(&world).await, 3);
+    assert_eq!(replayed(&env).await, 3);
     let (source, to) = (add(1).source, BrokerUser::new("shop-eu"));
-    operate::transfer(&world.store, &source, &to, Former::Accepted, at(0))
+    operate::transfer(&env.store, &source, &to, Former::Accepted, at(0))
         .await
         .unwrap();
-    for dead in world.dead().await {
+    for dead in env.dead().await {
         let event = dead.event.clone().unwrap();
         let wanted = match event.sequence.map(Sequence::get) {
             Some(2) => DryRun::Applied { emitted: 0 },
@@ -279,27 +271,21 @@ async fn replay_after_transfer_takes_the_stream_position() {
                 detail: dead.detail.clone(),
             },
         };
-        let rehearsal = world.engine.dry_run(&dead, event, at(0)).await.unwrap();
+        let rehearsal = env.engine.dry_run(&dead, event, at(0)).await.unwrap();
         assert_eq!(rehearsal, wanted);
     }
-    assert_eq!(replayed(&world).await, 1);
-    while world
-        .engine
-        .process_due(at(0), 0.5)
-        .await
-        .unwrap()
-        .is_some()
-    {}
-    assert_eq!(world.entries().await, ["shop 1", "shop 2", "shop 3"]);
-    world.deliver(vec![(add(4), user("shop-eu"))]).await;
-    assert_eq!(world.entries().await.len(), 4);
-    let dead = world.dead().await;
+    assert_eq!(replayed(&env).await, 1);
+    while env.engine.process_due(at(0), 0.5).await.unwrap().is_some() {}
+    assert_eq!(env.entries().await, ["shop 1", "shop 2", "shop 3"]);
+    env.deliver(vec![(add(4), user("shop-eu"))]).await;
+    assert_eq!(env.entries().await.len(), 4);
+    let dead = env.dead().await;
     assert_eq!(dead.len(), 1);
     // The sequence was used since, so the event has no position, whoever owns the source.
     let to = BrokerUser::new("thief");
-    operate::transfer(&world.store, &source, &to, Former::Accepted, at(0))
+    operate::transfer(&env.store, &source, &to, Former::Accepted, at(0))
         .await
         .unwrap();
-    let taken = operate::replay(&world.store, &dead[0].id, at(0)).await;
+    let taken = operate::replay(&env.store, &dead[0].id, at(0)).await;
     assert!(matches!(taken, Err(OperateError::NotReplayable { .. })));
 }

@@ -17,13 +17,13 @@ use doorstep_store::{
 };
 use ledger::{Ledger, Move, event};
 
-struct Desk {
+struct TestEnv {
     store: MemoryStore,
     engine: Engine<Ledger, MemoryStore>,
     now: Timestamp,
 }
 
-impl Desk {
+impl TestEnv {
     fn new() -> Self {
         let store = MemoryStore::new("ledger");
         Self {
@@ -91,7 +91,7 @@ impl Desk {
     }
 
     fn by(&self, why: &str) -> Attribution {
-        let ada = Operator::new("ada@desk").unwrap();
+        let ada = Operator::new("ada@env").unwrap();
         Attribution::new(ada, self.now).with_reason(why).unwrap()
     }
 }
@@ -105,88 +105,82 @@ fn e(sequence: u64, fact: Move) -> Event {
 }
 
 /// Returns a dead letter whose wait for an open account has expired.
-async fn awaited_in_vain() -> (Desk, DeadLetter) {
-    let mut desk = Desk::new();
-    desk.deliver(&[
+async fn awaited_in_vain() -> (TestEnv, DeadLetter) {
+    let mut env = TestEnv::new();
+    env.deliver(&[
         e(1, Move::Add(1)),
         e(2, Move::AfterOpen),
         e(3, Move::Add(1)),
     ])
     .await;
-    desk.later(25);
-    desk.work_due().await;
-    let dead = desk.only_dead().await;
+    env.later(25);
+    env.work_due().await;
+    let dead = env.only_dead().await;
     assert_eq!(dead.reason, "awaited in vain");
-    (desk, dead)
+    (env, dead)
 }
 
 #[tokio::test]
 async fn deferred_replay_continues_when_its_entity_changes() {
-    let (mut desk, dead) = awaited_in_vain().await;
-    operate::replay(&desk.store, &dead.id, desk.now)
+    let (mut env, dead) = awaited_in_vain().await;
+    operate::replay(&env.store, &dead.id, env.now)
         .await
         .unwrap();
-    desk.work_due().await;
-    assert_eq!(desk.only_dead().await.status, DeadLetterStatus::Awaiting);
+    env.work_due().await;
+    assert_eq!(env.only_dead().await.status, DeadLetterStatus::Awaiting);
     assert_eq!(
-        desk.deliver(&[e(2, Move::AfterOpen)])
-            .await
-            .tally
-            .duplicates,
+        env.deliver(&[e(2, Move::AfterOpen)]).await.tally.duplicates,
         1
     );
-    desk.deliver(&[event("web", "account/a", 1, &Move::Open)])
+    env.deliver(&[event("web", "account/a", 1, &Move::Open)])
         .await;
     // Before its backoff has run out.
-    desk.work_due().await;
+    env.work_due().await;
     assert_eq!(
-        desk.entries("account/a").await,
+        env.entries("account/a").await,
         ["shop 1", "web 1", "shop 2", "shop 3"]
     );
-    assert_eq!(desk.dead().await, []);
-    assert_eq!(
-        desk.store.summary(desk.now).await.unwrap().usage.held.rows,
-        0
-    );
+    assert_eq!(env.dead().await, []);
+    assert_eq!(env.store.summary(env.now).await.unwrap().usage.held.rows, 0);
 }
 
 #[tokio::test]
 async fn deferred_replay_can_be_skipped() {
-    let (mut desk, dead) = awaited_in_vain().await;
-    operate::replay(&desk.store, &dead.id, desk.now)
+    let (mut env, dead) = awaited_in_vain().await;
+    operate::replay(&env.store, &dead.id, env.now)
         .await
         .unwrap();
-    let early = operate::skip(&desk.store, &dead.id, desk.now).await;
+    let early = operate::skip(&env.store, &dead.id, env.now).await;
     assert!(matches!(early, Err(OperateError::AlreadySettled(_))));
-    desk.work_due().await;
-    operate::skip(&desk.store, &dead.id, desk.by("never opened"))
+    env.work_due().await;
+    operate::skip(&env.store, &dead.id, env.by("never opened"))
         .await
         .unwrap();
-    desk.work_due().await;
-    assert_eq!(desk.entries("account/a").await, ["shop 1", "shop 3"]);
-    assert_eq!(desk.dead().await, []);
-    let skipped = desk.records().await.remove(1);
+    env.work_due().await;
+    assert_eq!(env.entries("account/a").await, ["shop 1", "shop 3"]);
+    assert_eq!(env.dead().await, []);
+    let skipped = env.records().await.remove(1);
     assert_eq!(skipped.entry.action, AuditAction::Skip);
-    assert_eq!(skipped.entry.operator, "ada@desk");
+    assert_eq!(skipped.entry.operator, "ada@env");
     assert_eq!(skipped.entry.reason.as_deref(), Some("never opened"));
     assert_eq!(skipped.entry.before, Some(data(&Move::AfterOpen)));
 }
 
 #[tokio::test]
 async fn expired_replay_is_a_new_dead_letter() {
-    let (mut desk, dead) = awaited_in_vain().await;
-    operate::replay(&desk.store, &dead.id, desk.now)
+    let (mut env, dead) = awaited_in_vain().await;
+    operate::replay(&env.store, &dead.id, env.now)
         .await
         .unwrap();
     // Its wait starts with its first attempt, however late the role gets to that.
-    desk.later(25);
-    desk.work_due().await;
-    desk.later(23);
-    desk.work_due().await;
-    assert_eq!(desk.only_dead().await.status, DeadLetterStatus::Awaiting);
-    desk.later(2);
-    desk.work_due().await;
-    let again = desk.only_dead().await;
+    env.later(25);
+    env.work_due().await;
+    env.later(23);
+    env.work_due().await;
+    assert_eq!(env.only_dead().await.status, DeadLetterStatus::Awaiting);
+    env.later(2);
+    env.work_due().await;
+    let again = env.only_dead().await;
     assert_eq!(
         (again.status, &again.reason[..]),
         (DeadLetterStatus::Open, "awaited in vain")
@@ -197,73 +191,70 @@ async fn expired_replay_is_a_new_dead_letter() {
 
 #[tokio::test]
 async fn repeated_numbering_conflict_counts_and_copies_once() {
-    let mut desk = Desk::new();
-    desk.deliver(&[e(1, Move::Add(1))]).await;
+    let mut env = TestEnv::new();
+    env.deliver(&[e(1, Move::Add(1))]).await;
     let mut other = e(1, Move::Add(5));
     other.id = "another".parse().unwrap();
-    let first = desk.deliver(std::slice::from_ref(&other)).await.tally;
-    let second = desk.deliver(&[other]).await.tally;
+    let first = env.deliver(std::slice::from_ref(&other)).await.tally;
+    let second = env.deliver(&[other]).await.tally;
     assert_eq!((first.dead, first.duplicates), (1, 0));
     assert_eq!((second.dead, second.duplicates), (0, 1));
-    let summary = desk.store.summary(desk.now).await.unwrap();
+    let summary = env.store.summary(env.now).await.unwrap();
     assert_eq!((summary.tally.dead, summary.tally.duplicates), (1, 1));
     assert_eq!(summary.usage.outbox.rows, 1);
 }
 
 #[tokio::test]
 async fn dry_run_predicts_a_replay_and_writes_nothing() {
-    let mut desk = Desk::new();
-    desk.deliver(&[e(1, Move::Poison), e(2, Move::Tell), e(3, Move::Add(1))])
+    let mut env = TestEnv::new();
+    env.deliver(&[e(1, Move::Poison), e(2, Move::Tell), e(3, Move::Add(1))])
         .await;
-    let dead = desk.only_dead().await;
-    let before = desk.store.summary(desk.now).await.unwrap();
-    let applied = desk.rehearsed(&dead, &Move::Add(1)).await;
+    let dead = env.only_dead().await;
+    let before = env.store.summary(env.now).await.unwrap();
+    let applied = env.rehearsed(&dead, &Move::Add(1)).await;
     assert_eq!(applied, DryRun::Applied { emitted: 0 });
-    let telling = desk.rehearsed(&dead, &Move::Tell).await;
+    let telling = env.rehearsed(&dead, &Move::Tell).await;
     assert_eq!(telling, DryRun::Applied { emitted: 1 });
-    let refused = desk.rehearsed(&dead, &Move::Poison).await;
+    let refused = env.rehearsed(&dead, &Move::Poison).await;
     assert!(matches!(refused, DryRun::Refused { reason, .. } if reason == "breaks a rule"));
-    let panicked = desk.rehearsed(&dead, &Move::Panic).await;
+    let panicked = env.rehearsed(&dead, &Move::Panic).await;
     assert!(matches!(panicked, DryRun::Refused { reason, .. } if reason == "handler panicked"));
-    let waits = desk.rehearsed(&dead, &Move::AfterOpen).await;
+    let waits = env.rehearsed(&dead, &Move::AfterOpen).await;
     assert!(matches!(waits, DryRun::Awaits(entity) if entity.as_str() == "account/a"));
     let unlike = Event {
         data: "{}".into(),
         ..dead.event.clone().unwrap()
     };
-    let unlike = desk.engine.dry_run(&dead, unlike, desk.now).await.unwrap();
+    let unlike = env.engine.dry_run(&dead, unlike, env.now).await.unwrap();
     assert!(matches!(unlike, DryRun::Refused { reason, .. } if reason == "breaks its contract"));
-    assert_eq!(desk.store.summary(desk.now).await.unwrap(), before);
+    assert_eq!(env.store.summary(env.now).await.unwrap(), before);
 
-    operate::skip(&desk.store, &dead.id, desk.now)
-        .await
-        .unwrap();
-    assert_eq!(desk.rehearsed(&dead, &Move::Add(1)).await, DryRun::NotNext);
+    operate::skip(&env.store, &dead.id, env.now).await.unwrap();
+    assert_eq!(env.rehearsed(&dead, &Move::Add(1)).await, DryRun::NotNext);
 }
 
 #[tokio::test]
 async fn edit_is_replayed_once_and_keeps_the_original() {
-    let mut desk = Desk::new();
-    desk.deliver(&[e(1, Move::Poison), e(2, Move::Add(1))])
-        .await;
-    let dead = desk.only_dead().await;
-    let store = desk.store.clone();
+    let mut env = TestEnv::new();
+    env.deliver(&[e(1, Move::Poison), e(2, Move::Add(1))]).await;
+    let dead = env.only_dead().await;
+    let store = env.store.clone();
     operate::edit(
         &store,
         &dead,
         data(&Move::PoisonUntilFixed),
         Edit::Edit,
-        desk.by("first"),
+        env.by("first"),
     )
     .await
     .unwrap();
-    let stale = operate::edit(&store, &dead, data(&Move::Add(9)), Edit::Edit, desk.now).await;
+    let stale = operate::edit(&store, &dead, data(&Move::Add(9)), Edit::Edit, env.now).await;
     assert!(matches!(stale, Err(OperateError::EditedMeanwhile(_))));
 
     // Rejected again, it is another dead letter with the same beginning.
-    operate::replay(&store, &dead.id, desk.now).await.unwrap();
-    desk.work_due().await;
-    let again = desk.only_dead().await;
+    operate::replay(&store, &dead.id, env.now).await.unwrap();
+    env.work_due().await;
+    let again = env.only_dead().await;
     assert_eq!(again.body, data(&Move::Poison));
     assert_eq!(
         again.event.as_ref().unwrap().data,
@@ -274,16 +265,16 @@ async fn edit_is_replayed_once_and_keeps_the_original() {
         &again,
         data(&Move::Add(9)),
         Edit::Import,
-        desk.by("second"),
+        env.by("second"),
     )
     .await
     .unwrap();
-    operate::replay(&store, &again.id, desk.now).await.unwrap();
-    desk.work_due().await;
-    assert_eq!(desk.entries("account/a").await, ["shop 1", "shop 2"]);
+    operate::replay(&store, &again.id, env.now).await.unwrap();
+    env.work_due().await;
+    assert_eq!(env.entries("account/a").await, ["shop 1", "shop 2"]);
     assert_eq!(ledger::accounts(&store).await[0].1.balance, 10);
 
-    let records = desk.records().await;
+    let records = env.records().await;
     let told: Vec<_> = records
         .iter()
         .map(|row| (row.entry.action, row.entry.about == dead.id.event_digest()))
@@ -298,26 +289,20 @@ async fn edit_is_replayed_once_and_keeps_the_original() {
 
 #[tokio::test]
 async fn only_an_unfinished_run_is_resumed() {
-    let mut desk = Desk::new();
-    let store = desk.store.clone();
-    let begun = operate::start_replay(&store, "all", desk.now)
-        .await
-        .unwrap();
+    let mut env = TestEnv::new();
+    let store = env.store.clone();
+    let begun = operate::start_replay(&store, "all", env.now).await.unwrap();
     assert!(!begun.resumed);
-    desk.later(1);
-    let resumed = operate::start_replay(&store, "all", desk.now)
-        .await
-        .unwrap();
+    env.later(1);
+    let resumed = operate::start_replay(&store, "all", env.now).await.unwrap();
     assert_eq!((resumed.resumed, resumed.begun), (true, begun.begun));
-    let other = operate::start_replay(&store, "group 1", desk.now)
+    let other = operate::start_replay(&store, "group 1", env.now)
         .await
         .unwrap();
-    assert_eq!((other.resumed, other.begun), (false, desk.now));
-    operate::end_replay(&store, &resumed, desk.now)
+    assert_eq!((other.resumed, other.begun), (false, env.now));
+    operate::end_replay(&store, &resumed, env.now)
         .await
         .unwrap();
-    let anew = operate::start_replay(&store, "all", desk.now)
-        .await
-        .unwrap();
-    assert_eq!((anew.resumed, anew.begun), (false, desk.now));
+    let anew = operate::start_replay(&store, "all", env.now).await.unwrap();
+    assert_eq!((anew.resumed, anew.begun), (false, env.now));
 }

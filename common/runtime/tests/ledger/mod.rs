@@ -53,12 +53,12 @@ impl Contract for Move {
 
 /// The event that [`Move::Tell`] emits.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Told {
+pub struct Notice {
     /// The source and sequence of the event that caused it.
     pub of: String,
 }
 
-impl Contract for Told {
+impl Contract for Notice {
     const TYPE: &'static str = "told.once.v1";
     const REQUIRES_SEQUENCE: bool = true;
 }
@@ -202,7 +202,7 @@ impl Role for Ledger {
             Move::Tell => emits.push(NewEvent::of(
                 &Subject::new(format!("told/{}", event.subject))
                     .map_err(|e| HandlerError::never(e.to_string()))?,
-                &Told { of: name.clone() },
+                &Notice { of: name.clone() },
             )?),
             Move::Later(seconds, fact) => later.schedule(
                 now + std::time::Duration::from_secs(*seconds),
@@ -251,7 +251,7 @@ impl Role for Ledger {
             Bid::Deposit(amount) => {
                 account.balance += amount;
                 let told = Subject::new(format!("told/{subject}"))?;
-                effects.publish(&told, &Told { of: name.clone() })?;
+                effects.publish(&told, &Notice { of: name.clone() })?;
             }
             Bid::Withdraw(amount) if *amount > account.balance => {
                 let detail = format!("{} is less than {amount}", account.balance);

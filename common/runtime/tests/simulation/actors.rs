@@ -11,30 +11,29 @@ use doorstep_runtime::{
 use doorstep_store::{DeadLetter, DeadLetterFilter, MemoryStore, Store, StoreError};
 
 use super::{
-    asked::Given,
-    checker,
+    callers::Given,
+    checker, executed,
     executor::{Actor, race, step},
     mortal::Mortal,
-    obeyed,
     queue::Message,
     shape::{Guard, Settling},
-    stepped::Stepped,
     world::{Shared, SimulatedOutlet, now, with},
+    yielding_store::YieldingStore,
 };
 use crate::ledger::{Move, Order};
 
-pub type SimulatedStore = Stepped<MemoryStore>;
+pub type SimulatedStore = YieldingStore<MemoryStore>;
 
 /// Returns bounds so small that each of them is reached.
 pub fn limits(world: &Shared) -> Limits {
     with(world, |world| Limits {
-        batch_size: world.dice.between(1, 12),
-        held_per_stream: world.dice.between(1, 4),
-        due_events: world.dice.between(1, 6),
-        remembered_rows: world.dice.between(1, 8),
+        batch_size: world.rng.between(1, 12),
+        held_per_stream: world.rng.between(1, 4),
+        due_events: world.rng.between(1, 6),
+        remembered_rows: world.rng.between(1, 8),
         // Both owners may crash at once, each within an attempt of the same event.
-        max_crashes: world.dice.between(3, 5) as u32,
-        relay_rows: world.dice.between(1, 5),
+        max_crashes: world.rng.between(3, 5) as u32,
+        relay_rows: world.rng.between(1, 5),
         retry_longest: Duration::from_secs(5),
         max_wait: Duration::from_secs(30),
         conflicts: 40,
@@ -50,16 +49,16 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
         loop {
             step().await;
             let (held_first, most, jitter) = with(&world, |world| {
-                let dice = &mut world.dice;
-                (dice.one_in(3), dice.between(1, 7), dice.fraction())
+                let rng = &mut world.rng;
+                (rng.one_in(3), rng.between(1, 7), rng.fraction())
             });
             let (taken, asked) = if held_first {
                 (None, Vec::new())
             } else {
                 with(&world, |world| {
-                    let commands = world.dice.below(4);
+                    let commands = world.rng.below(4);
                     let taken = world.queue.take(number, most);
-                    (taken, world.desk.take(number, commands))
+                    (taken, world.callers.take(number, commands))
                 })
             };
             if taken.is_none() && asked.is_empty() {
@@ -108,8 +107,8 @@ pub fn engine(
 ) -> Engine<Mortal, SimulatedStore> {
     let engine = Engine::new(Mortal, store, limits).with_frozen_clock();
     match with(world, |world| world.shape.guard) {
-        Guard::Told => engine.started_at(now(world)),
-        Guard::NotTold => engine,
+        Guard::Informed => engine.started_at(now(world)),
+        Guard::Uninformed => engine,
     }
 }
 
@@ -122,7 +121,7 @@ pub fn read(
     let guard = with(world, |world| world.shape.guard);
     engine.read_deliveries(messages.iter().map(|message| {
         let past = match (guard, message.redelivered) {
-            (Guard::Told, true) => DeliveryHistory::Redelivered,
+            (Guard::Informed, true) => DeliveryHistory::Redelivered,
             _ => DeliveryHistory::First,
         };
         (message.incoming.clone(), past)
@@ -138,7 +137,7 @@ pub fn read_commands(
     let guard = with(world, |world| world.shape.guard);
     engine.read_commands(asked.iter().map(|given| {
         let past = match (guard, given.redelivered) {
-            (Guard::Told, true) => DeliveryHistory::Redelivered,
+            (Guard::Informed, true) => DeliveryHistory::Redelivered,
             _ => DeliveryHistory::First,
         };
         (given.request.clone(), past)
@@ -161,9 +160,9 @@ pub fn answer(world: &Shared, given: &Given, decided: CommandResult) {
             CommandResult::Answer(Err(_)) => world.book.count("refused"),
         }
         if let CommandResult::Answer(answer) = &decided {
-            obeyed::replied(world, given, answer);
+            executed::replied(world, given, answer);
         }
-        world.desk.answer(given, decided);
+        world.callers.answer(given, decided);
     });
 }
 
@@ -200,7 +199,7 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
 }
 
 /// No backoff of the engine or the relay is longer.
-pub const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+pub const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Returns whether an operator replays a dead letter. Excludes one that may have been applied before its id was pruned.
 pub fn may_replay(world: &Shared, dead: &DeadLetter) -> bool {
@@ -216,7 +215,7 @@ pub fn housekeeper(world: Shared, store: SimulatedStore) -> Actor {
             let at = now(&world);
             let _ = store.prune_seen(limits.oldest_seen(at), 3).await;
             let _ = store.prune_replies(limits.oldest_reply(at), 3).await;
-            let beyond = at.checked_add(LONGEST_BACKOFF).unwrap();
+            let beyond = at.checked_add(MAX_BACKOFF).unwrap();
             let _ = store.clamp_due_times(at, beyond).await;
         }
     })
@@ -227,7 +226,7 @@ pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
     Box::pin(async move {
         loop {
             step().await;
-            let (choice, dice) = with(&world, |world| (world.dice.below(16), world.dice.fork()));
+            let (choice, rng) = with(&world, |world| (world.rng.below(16), world.rng.fork()));
             if choice == 0 {
                 let _ = step_over_a_gap(&world, &store).await;
                 continue;
@@ -238,13 +237,13 @@ pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
             if dead.is_empty() {
                 continue;
             }
-            let dead = with(&world, |world| world.dice.pick(&dead).clone());
+            let dead = with(&world, |world| world.rng.pick(&dead).clone());
             match choice {
                 1..8 if !may_replay(&world, &dead) => {}
                 1..8 => drop(operate::replay(&store, &dead.id, now(&world)).await),
                 8..11 => drop(operate::skip(&store, &dead.id, now(&world)).await),
                 _ if !may_replay(&world, &dead) => {}
-                _ => both(&world, &store, &dead, dice).await,
+                _ => both(&world, &store, &dead, rng).await,
             }
         }
     })
@@ -259,7 +258,12 @@ async fn step_over_a_gap(world: &Shared, store: &SimulatedStore) -> Result<(), O
 }
 
 /// Replays and skips at once: exactly one wins, and the other learns that the dead letter is already resolved.
-async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadLetter, dice: super::dice::Dice) {
+async fn both(
+    world: &Shared,
+    store: &SimulatedStore,
+    dead: &DeadLetter,
+    rng: super::seeded_rng::SeededRng,
+) {
     let at = now(world);
     let replay: Actor<Result<(), OperateError>> = Box::pin({
         let (store, id) = (store.clone(), dead.id.clone());
@@ -270,7 +274,7 @@ async fn both(world: &Shared, store: &SimulatedStore, dead: &DeadLetter, dice: s
         async move { operate::skip(&store, &id, at).await }
     });
     let was_open = dead.status == doorstep_store::DeadLetterStatus::Open;
-    let (replay, skip) = race(dice, replay, skip).await;
+    let (replay, skip) = race(rng, replay, skip).await;
     with(world, |world| {
         world.book.count("replay against skip");
         let won = usize::from(replay.is_ok()) + usize::from(skip.is_ok());

@@ -75,9 +75,9 @@ impl Book {
         for _ in &changes.replies {
             let beside = changes.counts.applied > 0;
             self.count(if beside {
-                "obeyed beside events"
+                "executed beside events"
             } else {
-                "obeyed"
+                "executed"
             });
         }
         for _ in &changes.timers {

@@ -7,16 +7,16 @@ use doorstep_runtime::InboundMessage;
 use doorstep_store::{DeadLetterFilter, OutboxKind, ReadSet, Store};
 
 use super::{
+    executed::{self, CALLER},
     executor::finish,
     input::{Form, Meant},
-    obeyed::{self, CALLER},
     queue::Message,
-    world::World,
+    world::Environment,
 };
-use crate::ledger::{self, Account, Bid, Move, Told};
+use crate::ledger::{self, Account, Bid, Move, Notice};
 
 /// No delivery is acked before its event is durably applied, deferred, dead-lettered or dropped.
-pub fn settled(world: &mut World, messages: &[Message]) {
+pub fn settled(world: &mut Environment, messages: &[Message]) {
     for message in messages {
         if let Err(why) = durable(world, &message.incoming) {
             world
@@ -27,7 +27,7 @@ pub fn settled(world: &mut World, messages: &[Message]) {
     }
 }
 
-fn durable(world: &World, incoming: &InboundMessage) -> Result<(), String> {
+fn durable(world: &Environment, incoming: &InboundMessage) -> Result<(), String> {
     let event = match incoming {
         InboundMessage::Event { event, .. } => event,
         InboundMessage::Unreadable { body, .. } => {
@@ -79,7 +79,7 @@ fn durable(world: &World, incoming: &InboundMessage) -> Result<(), String> {
     }
 }
 
-fn is_dead(world: &World, event: &Event) -> bool {
+fn is_dead(world: &Environment, event: &Event) -> bool {
     let key = (event.source.to_string(), event.id.clone());
     world.book.skipped_ids.contains(&key)
         || finish(
@@ -93,11 +93,11 @@ fn is_dead(world: &World, event: &Event) -> bool {
 }
 
 /// Checks the final state after draining, after any course of events.
-pub fn drained(world: &World) -> Vec<String> {
+pub fn drained(world: &Environment) -> Vec<String> {
     let mut wrong = world.book.violations.clone();
     let accounts: BTreeMap<_, _> = finish(ledger::accounts(&world.store)).into_iter().collect();
     wrong.extend(leftovers(world));
-    wrong.extend(obeyed::commands(world, &accounts));
+    wrong.extend(executed::commands(world, &accounts));
     wrong.extend(streams(world, &accounts));
     wrong.extend(loose(world, &accounts));
     wrong.extend(states(world, &accounts));
@@ -106,7 +106,7 @@ pub fn drained(world: &World) -> Vec<String> {
     wrong
 }
 
-fn leftovers(world: &World) -> Vec<String> {
+fn leftovers(world: &Environment) -> Vec<String> {
     let summary = finish(world.store.summary(world.clock)).unwrap();
     let usage = summary.usage;
     [
@@ -140,7 +140,7 @@ fn entries<'a>(accounts: &'a Accounts, account: &str) -> &'a [String] {
 }
 
 /// Every event of each stream was applied once and in order, except the skipped ones.
-fn streams(world: &World, accounts: &Accounts) -> Vec<String> {
+fn streams(world: &Environment, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     for (key, meant) in &world.input.streams {
         let prefix = format!("{} ", key.source);
@@ -181,7 +181,7 @@ fn kills_or_poisons(fact: &Move) -> bool {
     matches!(fact, Move::Poison | Move::Kill)
 }
 
-fn cursor(world: &World, key: &StreamKey, length: u64) -> Option<String> {
+fn cursor(world: &Environment, key: &StreamKey, length: u64) -> Option<String> {
     let ask = ReadSet {
         streams: vec![key.clone()],
         ..ReadSet::default()
@@ -191,7 +191,7 @@ fn cursor(world: &World, key: &StreamKey, length: u64) -> Option<String> {
 }
 
 /// Every event without a sequence was applied once, or was a dead letter that the operator skipped.
-fn loose(world: &World, accounts: &Accounts) -> Vec<String> {
+fn loose(world: &Environment, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     for loose in &world.input.loose {
         let name = format!("{} 0", loose.source);
@@ -216,7 +216,7 @@ fn loose(world: &World, accounts: &Accounts) -> Vec<String> {
 }
 
 /// Returns the fact behind an entry of an account.
-fn fact<'a>(world: &'a World, account: &str, entry: &str) -> Option<&'a Move> {
+fn fact<'a>(world: &'a Environment, account: &str, entry: &str) -> Option<&'a Move> {
     let (source, number) = entry.split_once(' ')?;
     let number: u64 = number.parse().ok()?;
     match Sequence::new(number) {
@@ -232,12 +232,12 @@ fn fact<'a>(world: &'a World, account: &str, entry: &str) -> Option<&'a Move> {
 }
 
 /// The states follow from the applied events: sums agree, and no event was applied before the one that it waits for.
-fn states(world: &World, accounts: &Accounts) -> Vec<String> {
+fn states(world: &Environment, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut balances: BTreeMap<&str, i64> = BTreeMap::new();
     for (key, account) in accounts {
         let (mut open, mut fixed) = (false, false);
-        match obeyed::scheduled(world, key, account) {
+        match executed::scheduled(world, key, account) {
             Ok(sum) => *balances.entry(key).or_default() += sum,
             Err(why) => wrong.push(why),
         }
@@ -246,7 +246,7 @@ fn states(world: &World, accounts: &Accounts) -> Vec<String> {
                 continue;
             }
             if let Some(id) = entry.strip_prefix(CALLER) {
-                match world.desk.obeyed(id).map(|order| order.bid) {
+                match world.callers.executed(id).map(|order| order.bid) {
                     Some(Bid::Deposit(amount)) => *balances.entry(key).or_default() += amount,
                     Some(Bid::Withdraw(amount)) => *balances.entry(key).or_default() -= amount,
                     Some(Bid::AfterOpen) if !open => {
@@ -296,7 +296,7 @@ fn states(world: &World, accounts: &Accounts) -> Vec<String> {
 }
 
 /// The broker has every emitted event: numbered without gaps, one content per id, one event per cause.
-fn emitted(world: &World, accounts: &Accounts) -> Vec<String> {
+fn emitted(world: &Environment, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut contents: BTreeMap<(String, String), &Event> = BTreeMap::new();
     let mut copies = BTreeSet::new();
@@ -320,7 +320,7 @@ fn emitted(world: &World, accounts: &Accounts) -> Vec<String> {
         let subject = event.subject.as_str();
         let number = event.sequence.map_or(0, Sequence::get);
         numbers.entry(subject).or_default().push(number);
-        let fact: Told = serde_json::from_slice(&event.data).unwrap();
+        let fact: Notice = serde_json::from_slice(&event.data).unwrap();
         told.entry(subject).or_default().push(fact.of);
     }
     for (subject, numbers) in &mut numbers {
@@ -332,7 +332,7 @@ fn emitted(world: &World, accounts: &Accounts) -> Vec<String> {
     for (key, account) in accounts {
         let tells = |entry: &&String| match entry.strip_prefix(CALLER) {
             Some(id) => matches!(
-                world.desk.obeyed(id).map(|order| order.bid),
+                world.callers.executed(id).map(|order| order.bid),
                 Some(Bid::Deposit(_))
             ),
             None => matches!(fact(world, key, entry), Some(Move::Tell)),
@@ -357,7 +357,7 @@ fn emitted(world: &World, accounts: &Accounts) -> Vec<String> {
 }
 
 /// Each rejection is one dead letter.
-fn dead_letters(world: &World) -> Vec<String> {
+fn dead_letters(world: &Environment) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, (_, times)) in &world.book.dead {
         // Its message may come again after its id was pruned and the dead letter was resolved.

@@ -11,7 +11,7 @@ use super::{
     executor::finish,
     ledger::{self, Ledger, Move, event},
     scenes::{Ending, Play, Role, Scene, Setting, at},
-    stepped::{Bug, Steps},
+    yielding_store::{Bug, Steps},
 };
 
 /// Returns the defaults, with a small cache: a scene starts very many engines.
@@ -410,7 +410,7 @@ fn a_mended_dead_letter() -> Setting {
         let batch = vec![
             shop(1, Move::PoisonUntilFixed),
             shop(2, Move::Add(1)),
-            delivery(event("desk", "account/a", 1, &Move::Fix)),
+            delivery(event("callers", "account/a", 1, &Move::Fix)),
         ];
         worked_before(play, batch);
     })
@@ -432,8 +432,8 @@ fn ends_with_one_winner() -> Ending {
             return Err(format!("{heard:?}"));
         }
         let expected: &[&str] = match winner {
-            "replay" => &["desk 1", "shop 1", "shop 2"],
-            _ => &["desk 1", "shop 2"],
+            "replay" => &["callers 1", "shop 1", "shop 2"],
+            _ => &["callers 1", "shop 2"],
         };
         ends_with("account/a", &[expected])(play)
     })
@@ -442,7 +442,7 @@ fn ends_with_one_winner() -> Ending {
 fn either_way() -> Ending {
     ends_with(
         "account/a",
-        &[&["desk 1", "shop 1", "shop 2"], &["desk 1", "shop 2"]],
+        &[&["callers 1", "shop 1", "shop 2"], &["callers 1", "shop 2"]],
     )
 }
 
@@ -491,9 +491,9 @@ fn operator_wins_against_a_working_owner() {
     for (operator, entries) in [
         (
             replays("replay"),
-            ["desk 1", "shop 1", "shop 2", "shop 3"].as_slice(),
+            ["callers 1", "shop 1", "shop 2", "shop 3"].as_slice(),
         ),
-        (skips("skip"), &["desk 1", "shop 2", "shop 3"]),
+        (skips("skip"), &["callers 1", "shop 2", "shop 3"]),
     ] {
         let scene = Scene {
             set: a_mended_dead_letter(),

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::dice::Dice;
+use super::seeded_rng::SeededRng;
 
 /// A running program: an owner of the queue, a relay, an operator. Dropping it is a crash.
 pub type Actor<T = ()> = Pin<Box<dyn Future<Output = T>>>;
@@ -57,10 +57,10 @@ pub fn finish<T>(actor: impl Future<Output = T>) -> T {
 }
 
 /// Runs two actors in one program, of which a random one moves at each step.
-pub async fn race<A, B>(mut dice: Dice, a: Actor<A>, b: Actor<B>) -> (A, B) {
+pub async fn race<A, B>(mut rng: SeededRng, a: Actor<A>, b: Actor<B>) -> (A, B) {
     let (mut a, mut b) = (Racer::Running(a), Racer::Running(b));
     loop {
-        let first = dice.one_in(2);
+        let first = rng.one_in(2);
         match (a, b) {
             (Racer::Ended(a), Racer::Ended(b)) => return (a, b),
             (Racer::Running(x), Racer::Ended(y)) => {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use doorstep_event::{EventId, EventType, Sender, StreamKey, Timestamp};
 use doorstep_runtime::InboundMessage;
 
-use super::dice::Dice;
+use super::seeded_rng::SeededRng;
 use crate::ledger::{self, Move};
 
 pub const ACCOUNTS: [&str; 3] = ["account/a", "account/b", "account/c"];
@@ -46,28 +46,24 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn new(dice: &mut Dice, now: Timestamp, events: usize) -> Self {
+    pub fn new(rng: &mut SeededRng, now: Timestamp, events: usize) -> Self {
         let mut input = Self {
             streams: BTreeMap::new(),
             loose: Vec::new(),
             unreadable: Vec::new(),
             to_publish: Vec::new(),
         };
-        input.fill_streams(dice, events);
+        input.fill_streams(rng, events);
         // Each message gets a position, and messages are published in the order of positions.
         let mut line: Vec<(usize, InboundMessage)> = Vec::new();
-        input.numbered(dice, &mut line);
-        input.unnumbered(dice, now, &mut line);
+        input.numbered(rng, &mut line);
+        input.unnumbered(rng, now, &mut line);
         let length = line.len() * 4;
         for index in 0..line.len() {
-            if dice.one_in(6) {
+            if rng.one_in(6) {
                 let (place, incoming) = line[index].clone();
                 // A duplicate follows at once or much later.
-                let later = if dice.one_in(2) {
-                    1
-                } else {
-                    dice.below(length)
-                };
+                let later = if rng.one_in(2) { 1 } else { rng.below(length) };
                 line.push((place + later, incoming));
             }
         }
@@ -77,66 +73,67 @@ impl Input {
         input
     }
 
-    fn fill_streams(&mut self, dice: &mut Dice, events: usize) {
+    fn fill_streams(&mut self, rng: &mut SeededRng, events: usize) {
         let mut left = events;
-        let accounts = dice.between(1, ACCOUNTS.len());
+        let accounts = rng.between(1, ACCOUNTS.len());
         for account in &ACCOUNTS[..accounts] {
             for source in SOURCES {
-                if dice.one_in(3) {
+                if rng.one_in(3) {
                     continue;
                 }
-                let length = dice.between(1, 6).min(left);
+                let length = rng.between(1, 6).min(left);
                 left -= length;
-                let meant = (0..length).map(|_| Meant::any(dice)).collect();
+                let meant = (0..length).map(|_| Meant::any(rng)).collect();
                 self.streams.insert(ledger::stream(source, account), meant);
             }
             // Each account needs these two.
-            let mut desk = vec![Move::Open, Move::Fix];
-            if dice.one_in(2) {
-                desk.swap(0, 1);
+            let mut callers = vec![Move::Open, Move::Fix];
+            if rng.one_in(2) {
+                callers.swap(0, 1);
             }
-            let desk = desk.into_iter().map(Meant::sound).collect();
-            self.streams.insert(ledger::stream("desk", account), desk);
+            let callers = callers.into_iter().map(Meant::sound).collect();
+            self.streams
+                .insert(ledger::stream("callers", account), callers);
         }
     }
 
-    fn numbered(&self, dice: &mut Dice, line: &mut Vec<(usize, InboundMessage)>) {
-        let disorder = *dice.pick(&[1, 4, 12, 40]);
+    fn numbered(&self, rng: &mut SeededRng, line: &mut Vec<(usize, InboundMessage)>) {
+        let disorder = *rng.pick(&[1, 4, 12, 40]);
         for (key, meant) in &self.streams {
-            let mut place = dice.below(20);
+            let mut place = rng.below(20);
             for (index, meant) in meant.iter().enumerate() {
-                place += dice.between(1, 4);
+                place += rng.between(1, 4);
                 let incoming = meant.incoming(key, index as u64 + 1);
                 // Now and then an event is missing until nearly all others have been processed.
-                let late = if dice.one_in(15) { 200 } else { 0 };
-                if meant.form == Form::Sound && dice.one_in(15) {
+                let late = if rng.one_in(15) { 200 } else { 0 };
+                if meant.form == Form::Sound && rng.one_in(15) {
                     let contender = contender(incoming.clone());
-                    let at = place + dice.below(disorder + 8);
+                    let at = place + rng.below(disorder + 8);
                     line.push((at, contender.clone()));
-                    if dice.one_in(2) {
-                        line.push((at + dice.below(3), contender));
+                    if rng.one_in(2) {
+                        line.push((at + rng.below(3), contender));
                     }
                 }
-                line.push((place + dice.below(disorder) + late, incoming));
+                line.push((place + rng.below(disorder) + late, incoming));
             }
         }
     }
 
     fn unnumbered(
         &mut self,
-        dice: &mut Dice,
+        rng: &mut SeededRng,
         now: Timestamp,
         line: &mut Vec<(usize, InboundMessage)>,
     ) {
-        for number in 0..dice.below(4) {
+        for number in 0..rng.below(4) {
             let loose = Loose {
                 source: format!("loose-{number}"),
-                account: (*dice.pick(&ACCOUNTS[..2])).to_owned(),
-                fact: Meant::any(dice).fact,
+                account: (*rng.pick(&ACCOUNTS[..2])).to_owned(),
+                fact: Meant::any(rng).fact,
             };
             let mut event = ledger::event(&loose.source, &loose.account, 1, &loose.fact);
             event.sequence = None;
-            event.time = match dice.below(6) {
+            event.time = match rng.below(6) {
                 0 => None,
                 1 => Some("2020-01-01T00:00:00Z".parse().unwrap()),
                 _ => Some(now),
@@ -147,9 +144,9 @@ impl Input {
                 defect: None,
                 sender: Sender::Anonymous,
             };
-            line.push((dice.below(60), incoming));
+            line.push((rng.below(60), incoming));
         }
-        for number in 0..dice.below(3) {
+        for number in 0..rng.below(3) {
             let body = format!("rubbish {number}");
             self.unreadable.push(body.clone());
             let incoming = InboundMessage::Unreadable {
@@ -158,7 +155,7 @@ impl Input {
                 defect: "it has no attributes".into(),
                 id: None,
             };
-            line.push((dice.below(60), incoming));
+            line.push((rng.below(60), incoming));
         }
     }
 }
@@ -179,18 +176,18 @@ impl Meant {
         }
     }
 
-    fn any(dice: &mut Dice) -> Self {
-        let amount = dice.between(1, 9) as i64;
-        let fact = match dice.below(20) {
+    fn any(rng: &mut SeededRng) -> Self {
+        let amount = rng.between(1, 9) as i64;
+        let fact = match rng.below(20) {
             0 => Move::Poison,
             1 => Move::PoisonUntilFixed,
             10 => Move::Kill,
             2 | 3 => Move::AfterOpen,
             4..=6 => Move::Tell,
-            7..=9 => Move::MoveTo((*dice.pick(&ACCOUNTS)).to_owned(), amount),
+            7..=9 => Move::MoveTo((*rng.pick(&ACCOUNTS)).to_owned(), amount),
             _ => Move::Add(amount),
         };
-        let form = match dice.below(16) {
+        let form = match rng.below(16) {
             0 => Form::Ignored,
             1 => Form::Spoiled,
             _ => Form::Sound,

@@ -6,28 +6,28 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod actors;
-mod asked;
 mod book;
+mod callers;
 mod checker;
-mod dice;
 mod every_order;
+mod executed;
 mod executor;
 mod input;
 #[path = "../ledger/mod.rs"]
 mod ledger;
 mod mortal;
-mod obeyed;
 mod queue;
 mod scenes;
 mod schedules;
+mod seeded_rng;
 mod shape;
-mod stepped;
 mod world;
+mod yielding_store;
 
 use schedules::{first_failure, run_all};
 use shape::{Guard, Settling, Shape};
-use stepped::Bug;
 use world::Honesty;
+use yielding_store::Bug;
 
 /// Returns the number of schedules to run; more than usual if the environment asks for them.
 fn how_many(usual: u64) -> u64 {
@@ -57,8 +57,8 @@ fn schedules_apply_each_event_once_in_order() {
             "replay against skip",
             "death",
             "poison",
-            "obeyed",
-            "obeyed beside events",
+            "executed",
+            "executed beside events",
             "replied anew",
             "id reused",
             "expired",
@@ -114,7 +114,7 @@ fn only_crashing_events_become_poison() {
 #[test]
 fn schedules_find_an_engine_without_delivery_history() {
     finds(|shape| Shape {
-        guard: Guard::NotTold,
+        guard: Guard::Uninformed,
         ..shape
     });
 }
@@ -220,7 +220,12 @@ fn jumping_clocks_let_nothing_be_applied_twice() {
     let counts = run_all(30_000_000..30_000_000 + how_many(500), jumping);
     println!("{counts:?}");
     if std::env::var(schedules::SEED).is_err() {
-        for what in ["clock set", "too old to tell", "command too old", "obeyed"] {
+        for what in [
+            "clock set",
+            "too old to tell",
+            "command too old",
+            "executed",
+        ] {
             assert!(counts[what] >= 20, "{what}: {counts:?}");
         }
     }

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use super::{
     book::Book,
-    dice::Dice,
     executor::{Actor, advance},
     input::Input,
     queue::Queue,
+    seeded_rng::SeededRng,
     shape::Shape,
-    stepped::{Bug, Stepped, Steps},
-    world::{Shared, World},
+    world::{Environment, Shared},
+    yielding_store::{Bug, Steps, YieldingStore},
 };
 use doorstep_event::{Source, Timestamp};
 use doorstep_runtime::operate::OperateError;
@@ -25,7 +25,7 @@ pub struct Play {
     /// The store without steps, to set the scene and to check its end.
     pub memory: MemoryStore,
     /// The store as the actors use it.
-    pub store: Stepped<MemoryStore>,
+    pub store: YieldingStore<MemoryStore>,
     /// The results that operators got, by their names.
     pub heard: Heard,
 }
@@ -38,7 +38,7 @@ impl Play {
         let memory = MemoryStore::with_source(Source::new("ledger/scene").unwrap());
         let world = quiet_world(memory.clone());
         Self {
-            store: Stepped::new(memory.clone(), world, bug, steps),
+            store: YieldingStore::new(memory.clone(), world, bug, steps),
             memory,
             heard: Arc::default(),
         }
@@ -53,15 +53,15 @@ impl Play {
 }
 
 fn quiet_world(store: MemoryStore) -> Shared {
-    let mut dice = Dice::new(0);
-    Arc::new(Mutex::new(World {
+    let mut rng = SeededRng::new(0);
+    Arc::new(Mutex::new(Environment {
         clock: at(),
         ahead: std::time::Duration::ZERO,
-        input: Input::new(&mut dice, at(), 0),
-        dice,
+        input: Input::new(&mut rng, at(), 0),
+        rng,
         shape: Shape::of(0),
         faulty: false,
-        desk: super::asked::Desk::new(&mut Dice::new(0), at(), 0, false),
+        callers: super::callers::Callers::new(&mut SeededRng::new(0), at(), 0, false),
         queue: Queue::new(1, 1),
         book: Book::default(),
         published: Vec::new(),

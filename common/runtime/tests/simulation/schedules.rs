@@ -18,16 +18,16 @@ use doorstep_store::{DeadLetterFilter, MemoryStore, Store};
 
 use super::{
     actors,
-    asked::Desk,
+    callers::Callers,
     checker,
-    dice::Dice,
     executor::{Actor, advance, finish},
     input::Input,
     mortal::{Mortal, lethal},
     queue::{Queue, Return},
+    seeded_rng::SeededRng,
     shape::Shape,
-    stepped::{Stepped, Steps},
-    world::{Shared, SimulatedOutlet, World, now, with},
+    world::{Environment, Shared, SimulatedOutlet, now, with},
+    yielding_store::{Steps, YieldingStore},
 };
 
 /// The maximum of rounds of draining; a correct engine needs a fraction of it.
@@ -39,9 +39,9 @@ const ROUNDS: usize = 400;
 /// The violations, with the trace if the shape asks for one.
 pub fn run(shape: &Shape) -> Result<BTreeMap<String, usize>, Vec<String>> {
     lethal(shape.deaths);
-    let mut dice = Dice::new(shape.seed);
-    let world = world(shape, &mut dice);
-    Schedule::new(world.clone(), shape.clone(), dice).run();
+    let mut rng = SeededRng::new(shape.seed);
+    let world = world(shape, &mut rng);
+    Schedule::new(world.clone(), shape.clone(), rng).run();
     let drained = drain(&world);
     with(&world, |world| {
         let mut wrong: Vec<_> = drained.err().into_iter().collect();
@@ -54,16 +54,16 @@ pub fn run(shape: &Shape) -> Result<BTreeMap<String, usize>, Vec<String>> {
     })
 }
 
-fn world(shape: &Shape, dice: &mut Dice) -> Shared {
+fn world(shape: &Shape, rng: &mut SeededRng) -> Shared {
     let clock = "2026-11-23T10:00:00Z".parse().unwrap();
     let source = doorstep_event::Source::new("ledger/simulated").unwrap();
-    let prefetch = dice.between(1, 20);
-    Arc::new(Mutex::new(World {
+    let prefetch = rng.between(1, 20);
+    Arc::new(Mutex::new(Environment {
         clock,
         ahead: Duration::ZERO,
-        input: Input::new(&mut dice.fork(), clock, shape.events),
-        desk: Desk::new(&mut dice.fork(), clock, shape.commands, shape.jumps),
-        dice: dice.fork(),
+        input: Input::new(&mut rng.fork(), clock, shape.events),
+        callers: Callers::new(&mut rng.fork(), clock, shape.commands, shape.jumps),
+        rng: rng.fork(),
         shape: shape.clone(),
         faulty: true,
         queue: Queue::new(2, prefetch),
@@ -88,12 +88,12 @@ enum Who {
 struct Schedule {
     world: Shared,
     shape: Shape,
-    dice: Dice,
+    rng: SeededRng,
     actors: Vec<(Who, Actor)>,
 }
 
 impl Schedule {
-    fn new(world: Shared, shape: Shape, dice: Dice) -> Self {
+    fn new(world: Shared, shape: Shape, rng: SeededRng) -> Self {
         let mut who = vec![Who::Owner(0), Who::Relay];
         who.extend(shape.second_owner.then_some(Who::Owner(1)));
         who.extend(shape.second_relay.then_some(Who::Relay));
@@ -102,7 +102,7 @@ impl Schedule {
         let mut schedule = Self {
             world,
             shape,
-            dice,
+            rng,
             actors: Vec::new(),
         };
         schedule.actors = who.into_iter().map(|w| (w, schedule.start(w))).collect();
@@ -122,21 +122,21 @@ impl Schedule {
 
     fn run(&mut self) {
         for _ in 0..self.shape.moves {
-            match self.dice.below(60) {
+            match self.rng.below(60) {
                 0..4 => self.publish(),
                 4..8 => {
                     with(&self.world, |world| world.queue.arrive());
                 }
                 8..10 => {
-                    let milliseconds = match self.dice.below(30) {
+                    let milliseconds = match self.rng.below(30) {
                         0 => 20_000,
-                        1..8 => self.dice.below(6_000),
-                        _ => self.dice.below(300),
+                        1..8 => self.rng.below(6_000),
+                        _ => self.rng.below(300),
                     };
                     with(&self.world, |world| world.advance_clock(milliseconds));
                 }
                 10 if self.shape.cuts => {
-                    let owner = self.dice.below(2);
+                    let owner = self.rng.below(2);
                     self.cut(owner);
                 }
                 11 if self.shape.crashes => self.crash(),
@@ -147,7 +147,7 @@ impl Schedule {
     }
 
     fn publish(&mut self) {
-        let most = self.dice.between(1, 4);
+        let most = self.rng.between(1, 4);
         with(&self.world, |world| {
             for _ in 0..most {
                 if let Some(incoming) = world.input.to_publish.pop() {
@@ -155,17 +155,17 @@ impl Schedule {
                     world.queue.publish(incoming);
                 }
             }
-            let owner = world.dice.below(2);
+            let owner = world.rng.below(2);
             world.queue.push(owner);
-            if world.dice.one_in(2) {
+            if world.rng.one_in(2) {
                 let clock = world.clock;
-                world.desk.ask(&mut world.dice, clock);
+                world.callers.call(&mut world.rng, clock);
             }
         });
     }
 
     fn move_one(&mut self) {
-        let index = self.dice.below(self.actors.len());
+        let index = self.rng.below(self.actors.len());
         let (who, actor) = &mut self.actors[index];
         with(&self.world, |world| {
             if world.shape.traced {
@@ -184,7 +184,7 @@ impl Schedule {
     }
 
     fn cut(&mut self, owner: usize) {
-        let to = if self.dice.one_in(2) {
+        let to = if self.rng.one_in(2) {
             Return::ToFront
         } else {
             Return::ToBack
@@ -194,13 +194,13 @@ impl Schedule {
             world
                 .note(|| format!("cut the channel of owner {owner}, its deliveries return {to:?}"));
             world.queue.cut(owner, to);
-            world.desk.cut(owner);
+            world.callers.cut(owner);
         });
     }
 
     /// Sets the clock of the role's processes ahead by days, or right.
     fn set_clock(&mut self) {
-        let days = self.dice.below(3) * self.dice.between(2, 12);
+        let days = self.rng.below(3) * self.rng.between(2, 12);
         with(&self.world, |world| {
             world.book.count("clock set");
             world.note(|| format!("the clock is {days} days ahead"));
@@ -209,7 +209,7 @@ impl Schedule {
     }
 
     fn crash(&mut self) {
-        let index = self.dice.below(self.actors.len());
+        let index = self.rng.below(self.actors.len());
         let who = self.actors[index].0;
         with(&self.world, |world| {
             world.book.count("crash");
@@ -224,7 +224,7 @@ impl Schedule {
 
 fn store(world: &Shared) -> actors::SimulatedStore {
     let (memory, bug) = with(world, |world| (world.store.clone(), world.shape.bug));
-    Stepped::new(memory, world.clone(), bug, Steps::Around)
+    YieldingStore::new(memory, world.clone(), bug, Steps::Around)
 }
 
 /// Ends all faults, and lets one owner, one relay and one operator finish the rest. No sweep runs.
@@ -235,10 +235,10 @@ fn drain(world: &Shared) -> Result<(), String> {
         world.moving = "drain".into();
         world.queue.cut(0, Return::ToFront);
         world.queue.cut(1, Return::ToFront);
-        world.desk.cut(0);
-        world.desk.cut(1);
+        world.callers.cut(0);
+        world.callers.cut(1);
         // Callers without a final result call once more.
-        world.desk.begin_anew();
+        world.callers.begin_anew();
         // Acks that are still on their way arrive too late.
         while world.queue.arrive() {}
         while let Some(incoming) = world.input.to_publish.pop() {
@@ -247,7 +247,7 @@ fn drain(world: &Shared) -> Result<(), String> {
     });
     let store = store(world);
     let right = now(world);
-    let beyond = right.checked_add(actors::LONGEST_BACKOFF).unwrap();
+    let beyond = right.checked_add(actors::MAX_BACKOFF).unwrap();
     finish(store.clamp_due_times(right, beyond)).map_err(|e| e.to_string())?;
     let mut drain = Drain {
         engine: actors::engine(world, store.clone(), actors::limits(world)),
@@ -300,7 +300,7 @@ impl Drain {
                 while world.queue.arrive() {}
             });
         }
-        if !self.obey()? {
+        if !self.execute()? {
             return Ok(false);
         }
         for _ in 0..ROUNDS {
@@ -332,7 +332,7 @@ impl Drain {
         let left = usage.held.rows + usage.dead.rows + usage.outbox.rows + usage.scheduled.rows;
         if left == 0 {
             return Ok(with(&self.world, |world| {
-                world.desk.ask_the_rest(world.clock)
+                world.callers.call_the_rest(world.clock)
             }));
         }
         let next_due = finish(memory.next_due())?;
@@ -344,9 +344,9 @@ impl Drain {
     }
 
     /// Executes waiting commands. Returns whether the process is still alive.
-    fn obey(&mut self) -> Result<bool, OperateError> {
+    fn execute(&mut self) -> Result<bool, OperateError> {
         loop {
-            let asked = with(&self.world, |world| world.desk.take(0, 5));
+            let asked = with(&self.world, |world| world.callers.take(0, 5));
             if asked.is_empty() {
                 return Ok(true);
             }
@@ -370,7 +370,7 @@ impl Drain {
     fn start_again(&mut self) {
         with(&self.world, |world| {
             world.queue.cut(0, Return::ToFront);
-            world.desk.cut(0);
+            world.callers.cut(0);
         });
         let limits = self.limits.clone();
         self.engine = actors::engine(&self.world, self.store.clone(), limits);

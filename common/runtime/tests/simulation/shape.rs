@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{stepped::Bug, world::Honesty};
+use super::{world::Honesty, yielding_store::Bug};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
@@ -45,8 +45,8 @@ pub enum Settling {
 /// The choice whether the engine knows of redeliveries and of its process's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    Told,
-    NotTold,
+    Informed,
+    Uninformed,
 }
 
 impl Shape {
@@ -66,7 +66,7 @@ impl Shape {
             crashes: true,
             cuts: true,
             deaths: true,
-            guard: Guard::Told,
+            guard: Guard::Informed,
             errors: true,
             operator: true,
             unruly_broker: true,

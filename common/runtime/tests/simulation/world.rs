@@ -9,22 +9,23 @@ use doorstep_runtime::relay::OutboxSink;
 use doorstep_store::{MemoryStore, OutboxKind};
 
 use super::{
-    asked::Desk, book::Book, dice::Dice, executor::step, input::Input, queue::Queue, shape::Shape,
+    book::Book, callers::Callers, executor::step, input::Input, queue::Queue,
+    seeded_rng::SeededRng, shape::Shape,
 };
 
 /// The environment, as actors share it.
-pub type Shared = Arc<Mutex<World>>;
+pub type Shared = Arc<Mutex<Environment>>;
 
-pub struct World {
+pub struct Environment {
     pub clock: Timestamp,
     /// The time by which the clock of the role's processes is ahead; callers and producers have the right time.
     pub ahead: std::time::Duration,
-    pub dice: Dice,
+    pub rng: SeededRng,
     pub shape: Shape,
     /// Set while faults strike; off during draining.
     pub faulty: bool,
     pub queue: Queue,
-    pub desk: Desk,
+    pub callers: Callers,
     pub book: Book,
     /// The messages that the broker got from the outbox, in the order of their arrival.
     pub published: Vec<OutboxKind>,
@@ -48,7 +49,7 @@ pub enum Fault {
 }
 
 /// Accesses the environment. Nothing else runs meanwhile.
-pub fn with<T>(world: &Shared, look: impl FnOnce(&mut World) -> T) -> T {
+pub fn with<T>(world: &Shared, look: impl FnOnce(&mut Environment) -> T) -> T {
     look(&mut world.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -57,9 +58,9 @@ pub fn now(world: &Shared) -> Timestamp {
     with(world, |world| world.clock.checked_add(world.ahead).unwrap())
 }
 
-impl World {
+impl Environment {
     pub fn strikes(&mut self, _: Fault) -> bool {
-        self.faulty && self.shape.errors && self.dice.one_in(80)
+        self.faulty && self.shape.errors && self.rng.one_in(80)
     }
 
     pub fn advance_clock(&mut self, milliseconds: usize) {
@@ -100,14 +101,14 @@ impl OutboxSink for SimulatedOutlet {
             step().await;
             let outcome = with(&self.world, |world| {
                 let is_unruly = world.faulty && world.shape.unruly_broker;
-                let fate = if is_unruly { world.dice.below(10) } else { 9 };
+                let fate = if is_unruly { world.rng.below(10) } else { 9 };
                 // The last three say nothing about the message itself: it has arrived, or it is lost.
                 let (arrives, outcome) = match fate {
                     0 => (false, PublishOutcome::Unroutable),
                     1 => (false, PublishOutcome::Refused),
-                    2 => (world.dice.one_in(2), PublishOutcome::TimedOut),
-                    3 => (world.dice.one_in(2), PublishOutcome::Blocked),
-                    4 => (world.dice.one_in(2), PublishOutcome::Disconnected),
+                    2 => (world.rng.one_in(2), PublishOutcome::TimedOut),
+                    3 => (world.rng.one_in(2), PublishOutcome::Blocked),
+                    4 => (world.rng.one_in(2), PublishOutcome::Disconnected),
                     _ => (true, PublishOutcome::Confirmed),
                 };
                 if arrives {

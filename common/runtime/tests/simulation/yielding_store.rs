@@ -54,14 +54,14 @@ pub enum Steps {
 
 /// A store in steps.
 #[derive(Clone)]
-pub struct Stepped<S> {
+pub struct YieldingStore<S> {
     store: S,
     world: Shared,
     bug: Bug,
     steps: Steps,
 }
 
-impl<S: Store> Stepped<S> {
+impl<S: Store> YieldingStore<S> {
     pub fn new(store: S, world: Shared, bug: Bug, steps: Steps) -> Self {
         Self {
             store,
@@ -81,7 +81,7 @@ impl<S: Store> Stepped<S> {
         Ok(())
     }
 
-    async fn stepped<T>(
+    async fn yielding_store<T>(
         &self,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
@@ -105,13 +105,13 @@ impl<S: Store> Stepped<S> {
                 all.iter()
                     .any(|row| row.id == id && row.reason == DeferReason::Scheduled)
             };
-            if with(&self.world, |world| world.faulty && world.dice.one_in(2)) {
+            if with(&self.world, |world| world.faulty && world.rng.one_in(2)) {
                 changes.release.retain(|id| !scheduled(*id));
             }
         }
         if self.bug == Bug::WritesLate && !changes.replies.is_empty() {
             let nothing = self.store.commit(WriteSet::at(changes.now)).await?;
-            if with(&self.world, |world| world.faulty && world.dice.one_in(3)) {
+            if with(&self.world, |world| world.faulty && world.rng.one_in(3)) {
                 return Ok(nothing);
             }
         }
@@ -228,13 +228,13 @@ fn story(changes: &WriteSet, commit: &Commit) -> String {
     )
 }
 
-impl<S: Store> Store for Stepped<S> {
+impl<S: Store> Store for YieldingStore<S> {
     fn source(&self) -> &Source {
         self.store.source()
     }
 
     async fn load(&self, ask: ReadSet) -> Result<ReadResult, StoreError> {
-        let mut loaded = self.stepped(self.store.load(ask)).await?;
+        let mut loaded = self.yielding_store(self.store.load(ask)).await?;
         if self.bug == Bug::ForgetsPruning {
             loaded.pruned_to = PrunedTo::default();
         }
@@ -242,11 +242,12 @@ impl<S: Store> Store for Stepped<S> {
     }
 
     async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
-        self.stepped(self.store.read_entities(entities)).await
+        self.yielding_store(self.store.read_entities(entities))
+            .await
     }
 
     async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
-        self.stepped(self.commit_and_note(changes)).await
+        self.yielding_store(self.commit_and_note(changes)).await
     }
 
     async fn due(
@@ -256,7 +257,7 @@ impl<S: Store> Store for Stepped<S> {
         max_bytes: u64,
     ) -> Result<Vec<DeferredEvent>, StoreError> {
         let due = self.store.due(now, usize::MAX, max_bytes);
-        let mut due = self.stepped(due).await?;
+        let mut due = self.yielding_store(due).await?;
         match self.bug {
             Bug::ForgetsNextHeld => due.retain(|held| held.reason != DeferReason::OutOfOrder),
             Bug::ForgetsAwaiting => {
@@ -273,19 +274,20 @@ impl<S: Store> Store for Stepped<S> {
     }
 
     async fn repair_due(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.stepped(self.store.repair_due(now)).await
+        self.yielding_store(self.store.repair_due(now)).await
     }
 
     async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
-        self.stepped(self.store.clamp_due_times(now, beyond)).await
+        self.yielding_store(self.store.clamp_due_times(now, beyond))
+            .await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.stepped(self.store.next_due()).await
+        self.yielding_store(self.store.next_due()).await
     }
 
     async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.stepped(self.store.outbox(now, limit)).await
+        self.yielding_store(self.store.outbox(now, limit)).await
     }
 
     async fn entities(
@@ -293,7 +295,7 @@ impl<S: Store> Store for Stepped<S> {
         after: Option<EntityKey>,
         limit: usize,
     ) -> Result<Vec<EntityRow>, StoreError> {
-        self.stepped(self.store.entities(after, limit)).await
+        self.yielding_store(self.store.entities(after, limit)).await
     }
 
     async fn dead_letters(
@@ -302,12 +304,13 @@ impl<S: Store> Store for Stepped<S> {
         after: Option<DeadLetterId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, StoreError> {
-        self.stepped(self.store.dead_letters(filter, after, limit))
+        self.yielding_store(self.store.dead_letters(filter, after, limit))
             .await
     }
 
     async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, StoreError> {
-        self.stepped(self.store.dead_letter_groups(limit)).await
+        self.yielding_store(self.store.dead_letter_groups(limit))
+            .await
     }
 
     async fn deferred_sequences(
@@ -316,7 +319,7 @@ impl<S: Store> Store for Stepped<S> {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Sequence>, StoreError> {
-        self.stepped(self.store.deferred_sequences(stream, after, limit))
+        self.yielding_store(self.store.deferred_sequences(stream, after, limit))
             .await
     }
 
@@ -326,7 +329,8 @@ impl<S: Store> Store for Stepped<S> {
         before: Option<AuditId>,
         limit: usize,
     ) -> Result<AuditPage, StoreError> {
-        self.stepped(self.store.audit(filter, before, limit)).await
+        self.yielding_store(self.store.audit(filter, before, limit))
+            .await
     }
 
     async fn gaps(
@@ -335,11 +339,13 @@ impl<S: Store> Store for Stepped<S> {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<SequenceGap>, StoreError> {
-        self.stepped(self.store.gaps(older_than, now, limit)).await
+        self.yielding_store(self.store.gaps(older_than, now, limit))
+            .await
     }
 
     async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.stepped(self.store.prune_seen(older_than, limit)).await
+        self.yielding_store(self.store.prune_seen(older_than, limit))
+            .await
     }
 
     async fn prune_crash_counts(
@@ -347,29 +353,30 @@ impl<S: Store> Store for Stepped<S> {
         older_than: Timestamp,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        self.stepped(self.store.prune_crash_counts(older_than, limit))
+        self.yielding_store(self.store.prune_crash_counts(older_than, limit))
             .await
     }
 
     async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.stepped(self.store.prune_replies(older_than, limit))
+        self.yielding_store(self.store.prune_replies(older_than, limit))
             .await
     }
 
     async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless, StoreError> {
-        self.stepped(self.store.streamless(least, limit)).await
+        self.yielding_store(self.store.streamless(least, limit))
+            .await
     }
 
     async fn usage(&self) -> Result<StoreUsage, StoreError> {
-        self.stepped(self.store.usage()).await
+        self.yielding_store(self.store.usage()).await
     }
 
     async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
-        self.stepped(self.store.summary(now)).await
+        self.yielding_store(self.store.summary(now)).await
     }
 
     async fn epochs(&self) -> Result<OwnEpochs, StoreError> {
-        self.stepped(self.store.epochs()).await
+        self.yielding_store(self.store.epochs()).await
     }
 
     async fn sources(
@@ -377,7 +384,7 @@ impl<S: Store> Store for Stepped<S> {
         after: Option<Source>,
         limit: usize,
     ) -> Result<Vec<SourceRow>, StoreError> {
-        self.stepped(self.store.sources(after, limit)).await
+        self.yielding_store(self.store.sources(after, limit)).await
     }
 
     async fn streams(
@@ -385,6 +392,6 @@ impl<S: Store> Store for Stepped<S> {
         after: Option<StreamKey>,
         limit: usize,
     ) -> Result<Vec<StreamRow>, StoreError> {
-        self.stepped(self.store.streams(after, limit)).await
+        self.yielding_store(self.store.streams(after, limit)).await
     }
 }

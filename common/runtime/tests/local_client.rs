@@ -56,16 +56,16 @@ fn deposit(id: &str, amount: i64) -> doorstep_event::Request {
     order(id, Timestamp::now(), "account/a", Bid::Deposit(amount))
 }
 
-async fn obey(desk: &LocalClient, order: doorstep_event::Request) -> Result<Standing, String> {
-    let answer = desk.ask(order).await.map_err(|error| error.to_string())?;
+async fn execute(client: &LocalClient, order: doorstep_event::Request) -> Result<Standing, String> {
+    let answer = client.ask(order).await.map_err(|error| error.to_string())?;
     let reply = answer.map_err(|refused| refused.code)?;
     Ok(serde_json::from_slice(&reply).unwrap())
 }
 
-async fn ask(desk: &LocalClient) -> Result<Standing, String> {
+async fn ask(client: &LocalClient) -> Result<Standing, String> {
     let account = "account/a".to_owned();
     let query = request("gateway/1", "q", Timestamp::now(), &Ask { account });
-    obey(desk, query).await
+    execute(client, query).await
 }
 
 async fn stop(role: RunningRole) {
@@ -77,27 +77,27 @@ async fn stop(role: RunningRole) {
 async fn role_without_a_queue_serves_without_a_broker() {
     let store = MemoryStore::new("ledger");
     let role = start(&store, Limits::default());
-    let desk = role.local_client();
+    let client = role.local_client();
     let first = Standing {
         balance: 5,
         entries: 1,
     };
-    assert_eq!(obey(&desk, deposit("1", 5)).await, Ok(first.clone()));
-    assert_eq!(obey(&desk, deposit("2", 6)).await.unwrap().balance, 11);
-    assert_eq!(obey(&desk, deposit("1", 5)).await, Ok(first));
-    assert_eq!(ask(&desk).await.unwrap().balance, 11);
+    assert_eq!(execute(&client, deposit("1", 5)).await, Ok(first.clone()));
+    assert_eq!(execute(&client, deposit("2", 6)).await.unwrap().balance, 11);
+    assert_eq!(execute(&client, deposit("1", 5)).await, Ok(first));
+    assert_eq!(ask(&client).await.unwrap().balance, 11);
     let withdraw = order("3", Timestamp::now(), "account/a", Bid::Withdraw(99));
-    assert_eq!(obey(&desk, withdraw).await, Err("short".to_owned()));
+    assert_eq!(execute(&client, withdraw).await, Err("short".to_owned()));
     let mut spoiled = deposit("4", 1);
     spoiled.kind = Ask::request_type();
-    let refused = obey(&desk, spoiled).await;
+    let refused = execute(&client, spoiled).await;
     assert_eq!(refused, Err(Rejection::BAD_REQUEST.to_owned()));
 
     let later = Bid::Later(0, Move::Add(100));
     let later = order("5", Timestamp::now(), "account/a", later);
-    obey(&desk, later).await.unwrap();
+    execute(&client, later).await.unwrap();
     let fired = async {
-        while ask(&desk).await.unwrap().balance < 111 {
+        while ask(&client).await.unwrap().balance < 111 {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -108,7 +108,7 @@ async fn role_without_a_queue_serves_without_a_broker() {
     assert_eq!(summary.usage.outbox.rows, 2);
     stop(role).await;
     assert_eq!(
-        desk.execute(deposit("6", 1)).await,
+        client.execute(deposit("6", 1)).await,
         Err(LocalCallError::Closed),
         "after its end"
     );
@@ -124,10 +124,10 @@ async fn overload_is_reported_and_expired_commands_never_start() {
         ..Limits::default()
     };
     let role = start(&store, limits);
-    let desk = role.local_client();
+    let client = role.local_client();
     let retry_after = Duration::from_secs(7);
     // The loop has had no chance to take any of them yet.
-    let all = ["1", "2", "3"].map(|id| desk.execute(deposit(id, 1)));
+    let all = ["1", "2", "3"].map(|id| client.execute(deposit(id, 1)));
     let [one, two, three] = all;
     let (one, two, three) = tokio::join!(one, two, three);
     assert!(one.unwrap().is_ok() && two.unwrap().is_ok());
@@ -136,17 +136,17 @@ async fn overload_is_reported_and_expired_commands_never_start() {
         account: "account/a".to_owned(),
     };
     let query = request("gateway/1", "q", Timestamp::now(), &query);
-    let refused = desk.query(query).await;
+    let refused = client.query(query).await;
     assert_eq!(refused, Err(LocalCallError::Overloaded { retry_after }));
 
     let mut late = deposit("4", 1);
     late.deadline = Timestamp::now();
-    assert_eq!(desk.execute(late).await, Err(LocalCallError::TimedOut));
+    assert_eq!(client.execute(late).await, Err(LocalCallError::TimedOut));
     // A command whose caller goes away before its start is never started.
-    let mut gone = Box::pin(desk.execute(deposit("5", 1)));
+    let mut gone = Box::pin(client.execute(deposit("5", 1)));
     assert!(gone.as_mut().now_or_never().is_none());
     drop(gone);
-    assert_eq!(obey(&desk, deposit("6", 1)).await.unwrap().balance, 3);
+    assert_eq!(execute(&client, deposit("6", 1)).await.unwrap().balance, 3);
     let entries = ledger::entries(&store, "account/a").await;
     assert_eq!(entries.len(), 3, "{entries:?}");
     stop(role).await;
@@ -156,10 +156,10 @@ async fn overload_is_reported_and_expired_commands_never_start() {
 async fn command_taken_before_a_stop_is_served() {
     let store = MemoryStore::new("ledger");
     let role = start(&store, Limits::default());
-    let desk = role.local_client();
-    obey(&desk, deposit("0", 1)).await.unwrap();
+    let client = role.local_client();
+    execute(&client, deposit("0", 1)).await.unwrap();
     let mut asked: Vec<_> = (1..50)
-        .map(|n| Box::pin(desk.execute(deposit(&n.to_string(), 1))))
+        .map(|n| Box::pin(client.execute(deposit(&n.to_string(), 1))))
         .collect();
     for one in &mut asked {
         assert!(one.as_mut().now_or_never().is_none());
@@ -250,15 +250,15 @@ async fn full_table_rejects_commands_and_serves_queries() {
         ..Limits::default()
     };
     let role = start(&store, limits);
-    let desk = role.local_client();
-    obey(&desk, deposit("1", 1)).await.unwrap();
-    obey(&desk, deposit("2", 1)).await.unwrap();
-    let shed = desk.execute(deposit("3", 1)).await;
+    let client = role.local_client();
+    execute(&client, deposit("1", 1)).await.unwrap();
+    execute(&client, deposit("2", 1)).await.unwrap();
+    let shed = client.execute(deposit("3", 1)).await;
     assert!(
         matches!(shed, Err(LocalCallError::Overloaded { .. })),
         "{shed:?}"
     );
-    assert_eq!(ask(&desk).await.unwrap().balance, 2);
+    assert_eq!(ask(&client).await.unwrap().balance, 2);
     assert_eq!(role.status().phase, Phase::Full { table: "outbox" });
 
     // Rows published by others make room, and the status says so although nothing is processed.
@@ -413,8 +413,8 @@ fn patient(id: &str) -> doorstep_event::Request {
 async fn calls_are_served_during_a_large_replay() {
     let store = store_with_replay().await;
     let (role, open) = amid_replay(&store).await;
-    let desk = role.local_client();
-    let mut answer = Box::pin(obey(&desk, patient("1")));
+    let client = role.local_client();
+    let mut answer = Box::pin(execute(&client, patient("1")));
     assert!(answer.as_mut().now_or_never().is_none());
     open.send(()).unwrap();
     assert_eq!(answer.await.unwrap().balance, 1);
@@ -437,14 +437,17 @@ async fn replay_continues_under_constant_calls() {
     const CALLERS: usize = 4;
     let store = store_with_replay().await;
     let (role, open) = amid_replay(&store).await;
-    let desk = role.local_client();
+    let client = role.local_client();
     // More wait than a slice takes, so that there is always one.
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
-            let desk = desk.clone();
+            let client = client.clone();
             tokio::spawn(async move {
                 let mut n = 0_u64;
-                while obey(&desk, patient(&format!("{caller}-{n}"))).await.is_ok() {
+                while execute(&client, patient(&format!("{caller}-{n}")))
+                    .await
+                    .is_ok()
+                {
                     n += 1;
                 }
             })

@@ -9,11 +9,11 @@ use std::{
 use doorstep_event::{Request, RequestResult, Timestamp};
 use doorstep_runtime::CommandResult;
 
-use super::{dice::Dice, input::ACCOUNTS};
+use super::{input::ACCOUNTS, seeded_rng::SeededRng};
 use crate::ledger::{Bid, Move, Order, order};
 
 /// The time that a caller waits.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A command that was delivered to an owner.
 #[derive(Debug, Clone)]
@@ -26,11 +26,11 @@ pub struct Given {
     channel: u64,
 }
 
-pub struct Desk {
+pub struct Callers {
     /// All commands: several may have one id, with different contents.
     pub orders: Vec<Request>,
     /// The commands that were not sent yet.
-    to_ask: VecDeque<usize>,
+    unsent: VecDeque<usize>,
     /// The results that came back, for each command.
     pub answers: BTreeMap<usize, Vec<RequestResult>>,
     /// The replies from before everything was sent once more.
@@ -40,21 +40,21 @@ pub struct Desk {
     channels: [u64; 2],
 }
 
-impl Desk {
+impl Callers {
     /// Creates commands, each under an id of its own if `unique`.
-    pub fn new(dice: &mut Dice, now: Timestamp, most: usize, unique: bool) -> Self {
+    pub fn new(rng: &mut SeededRng, now: Timestamp, most: usize, unique: bool) -> Self {
         let mut orders = Vec::new();
-        for id in 0..dice.below(most + 1) {
+        for id in 0..rng.below(most + 1) {
             let id = format!("command-{id}");
-            let account = *dice.pick(&ACCOUNTS);
-            orders.push(order(&id, now, account, bid(dice)));
+            let account = *rng.pick(&ACCOUNTS);
+            orders.push(order(&id, now, account, bid(rng)));
             // A client uses an id twice.
-            if dice.one_in(8) && !unique {
+            if rng.one_in(8) && !unique {
                 orders.push(order(&id, now, account, Bid::Deposit(100)));
             }
         }
         Self {
-            to_ask: (0..orders.len()).collect(),
+            unsent: (0..orders.len()).collect(),
             orders,
             answers: BTreeMap::new(),
             replies: BTreeMap::new(),
@@ -65,11 +65,11 @@ impl Desk {
     }
 
     /// Sends a new command or, equally often, repeats one whose result is unknown.
-    pub fn ask(&mut self, dice: &mut Dice, now: Timestamp) {
-        let asked = self.orders.len() - self.to_ask.len();
-        if asked > 0 && dice.one_in(2) {
-            self.send(dice.below(asked), now);
-        } else if let Some(number) = self.to_ask.pop_front() {
+    pub fn call(&mut self, rng: &mut SeededRng, now: Timestamp) {
+        let asked = self.orders.len() - self.unsent.len();
+        if asked > 0 && rng.one_in(2) {
+            self.send(rng.below(asked), now);
+        } else if let Some(number) = self.unsent.pop_front() {
             self.send(number, now);
         }
     }
@@ -84,11 +84,11 @@ impl Desk {
     }
 
     /// Sends all commands that were not sent yet, and all that have no final result since the start over.
-    pub fn ask_the_rest(&mut self, now: Timestamp) -> bool {
+    pub fn call_the_rest(&mut self, now: Timestamp) -> bool {
         if !self.ready.is_empty() || !self.given.is_empty() {
             return false;
         }
-        self.to_ask.clear();
+        self.unsent.clear();
         let open: Vec<_> = (0..self.orders.len())
             .filter(|number| !self.answers.contains_key(number))
             .collect();
@@ -100,7 +100,7 @@ impl Desk {
 
     fn send(&mut self, number: usize, now: Timestamp) {
         let mut request = self.orders[number].clone();
-        request.deadline = now.checked_add(PATIENCE).unwrap();
+        request.deadline = now.checked_add(TIMEOUT).unwrap();
         self.ready.push_back(Given {
             number,
             request,
@@ -163,7 +163,7 @@ impl Desk {
     }
 
     /// Returns the command executed under this id: the one that was replied to.
-    pub fn obeyed(&self, id: &str) -> Option<Order> {
+    pub fn executed(&self, id: &str) -> Option<Order> {
         let is_it = |number: &usize| {
             let answers = self.answers.get(number);
             self.orders[*number].id.as_str() == id
@@ -176,19 +176,19 @@ impl Desk {
     }
 }
 
-fn bid(dice: &mut Dice) -> Bid {
-    let amount = dice.between(1, 9) as i64;
-    match dice.below(16) {
+fn bid(rng: &mut SeededRng) -> Bid {
+    let amount = rng.between(1, 9) as i64;
+    match rng.below(16) {
         0..5 => Bid::Deposit(amount),
         5..7 => Bid::Withdraw(amount),
         7 => Bid::AfterOpen,
         8..12 => {
-            let fact = match dice.below(6) {
+            let fact = match rng.below(6) {
                 0 => Move::AfterOpen,
                 1 => Move::Poison,
                 _ => Move::Add(amount),
             };
-            Bid::Later(dice.below(20) as u64, fact)
+            Bid::Later(rng.below(20) as u64, fact)
         }
         12 | 13 => Bid::Nothing,
         14 => Bid::Panic,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use doorstep_event::{Rejection, RequestResult};
 use doorstep_store::{ReadSet, Store};
 
-use super::{asked::Given, executor::finish, world::World};
+use super::{callers::Given, executor::finish, world::Environment};
 use crate::ledger::{Account, Bid, Move};
 
 type Accounts = BTreeMap<String, Account>;
@@ -14,7 +14,7 @@ type Accounts = BTreeMap<String, Account>;
 pub const CALLER: &str = "gateway/1 ";
 
 /// No reply is sent before it is in the store.
-pub fn replied(world: &mut World, given: &Given, answer: &RequestResult) {
+pub fn replied(world: &mut Environment, given: &Given, answer: &RequestResult) {
     let Ok(reply) = answer else { return };
     let request = &given.request;
     let ask = ReadSet {
@@ -34,25 +34,25 @@ pub fn replied(world: &mut World, given: &Given, answer: &RequestResult) {
 
 /// Each command was executed once if it was ever replied to, and otherwise never; and its caller has got the same reply
 /// each time.
-pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
+pub fn commands(world: &Environment, accounts: &Accounts) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut replies: BTreeMap<&str, Vec<(usize, &bytes::Bytes)>> = BTreeMap::new();
     // If a reply was pruned, its caller cannot learn whether the command was executed.
     let mut untold = BTreeSet::new();
-    for (number, request) in world.desk.orders.iter().enumerate() {
-        let bid = world.desk.bid(number).bid;
+    for (number, request) in world.callers.orders.iter().enumerate() {
+        let bid = world.callers.bid(number).bid;
         let replies = replies.entry(request.id.as_str()).or_default();
-        let Some(answers) = world.desk.answers.get(&number) else {
+        let Some(answers) = world.callers.answers.get(&number) else {
             wrong.push(format!("{request:?} was never answered"));
             continue;
         };
-        let before = world.desk.replies.get(&number).into_iter().flatten();
+        let before = world.callers.replies.get(&number).into_iter().flatten();
         for answer in before.chain(answers) {
             match answer {
                 Ok(reply) => replies.push((number, reply)),
                 Err(refused) if refused.code == Rejection::FAILED => {
                     // A crashing command is known by its id alone.
-                    let kills = world.desk.is_under_one_id_with(number, &Bid::Kill);
+                    let kills = world.callers.is_under_one_id_with(number, &Bid::Kill);
                     let blamed = bid == Bid::Panic || kills;
                     // If a process is crashed from outside while it tries a command, the command counts as the cause.
                     if !blamed && !world.shape.crashes {
@@ -74,10 +74,11 @@ pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
         let name = format!("{CALLER}{id}");
         let entries = accounts.values().flat_map(|account| &account.entries);
         let times = entries.filter(|entry| **entry == name).count();
-        let silent = first.is_some_and(|(number, _)| world.desk.bid(*number).bid == Bid::Nothing);
+        let silent =
+            first.is_some_and(|(number, _)| world.callers.bid(*number).bid == Bid::Nothing);
         let untold = first.is_none() && untold.contains(id);
         if times != usize::from(first.is_some() && !silent) && !(untold && times == 1) {
-            wrong.push(format!("{id} was obeyed {times} times: {first:?}"));
+            wrong.push(format!("{id} was executed {times} times: {first:?}"));
         }
     }
     wrong
@@ -85,7 +86,7 @@ pub fn commands(world: &World, accounts: &Accounts) -> Vec<String> {
 
 /// Each event scheduled on an account has fired once, or was skipped as a dead letter. Returns the sum of their
 /// amounts.
-pub fn scheduled(world: &World, key: &str, account: &Account) -> Result<i64, String> {
+pub fn scheduled(world: &Environment, key: &str, account: &Account) -> Result<i64, String> {
     let fires = |entry: &&String| entry.starts_with("scheduled-");
     let mut fired: Vec<_> = account.entries.iter().filter(fires).collect();
     let times = fired.len();
@@ -97,7 +98,7 @@ pub fn scheduled(world: &World, key: &str, account: &Account) -> Result<i64, Str
         .iter()
         .filter_map(|e| e.strip_prefix(CALLER))
     {
-        if let Some(Bid::Later(_, fact)) = world.desk.obeyed(id).map(|order| order.bid) {
+        if let Some(Bid::Later(_, fact)) = world.callers.executed(id).map(|order| order.bid) {
             expected.push(fact);
         }
     }
