@@ -243,7 +243,7 @@ async fn replays_without_the_role_are_asked_for_once_and_told_so() {
         "{dry}"
     );
     let (asked, _) = desk.told(&all, "", 0);
-    assert!(asked.contains("3 will be tried again"), "{asked}");
+    assert!(asked.contains("3 will be replayed"), "{asked}");
     let (none, _) = desk.told(&all, "", 0);
     assert!(none.starts_with("0 replayed, 0 already resolved"), "{none}");
     let (_, late) = desk.told(&["dead", "replay", "inventory", "b-1", "--no-wait"], "", 3);

@@ -401,7 +401,7 @@ mod tests {
         slow.oldest_unsettled = Some(OLD * 2);
         for (seen, word) in [
             (unknown, "not known"),
-            (owed, "owes"),
+            (owed, "pending"),
             (gap, "missing"),
             (policy, "policy p"),
             (ahead, "3 rows of the store are dated ahead"),
@@ -409,7 +409,7 @@ mod tests {
                 dead,
                 "3 dead letters await an operator, the oldest for 90s; 2 streams are blocked",
             ),
-            (slow, "settled"),
+            (slow, "unacked"),
         ] {
             let health = evaluate(seen);
             assert_eq!(health.status, HealthStatus::Degraded, "{word}");

@@ -250,12 +250,12 @@ mod tests {
     #[test]
     fn bounds_differ_by_their_overflow() {
         let refuses = found("orders.0", json!({"max-length": 10}));
-        assert!(refuses[0].contains("refuses"), "{refuses:?}");
+        assert!(refuses[0].contains("rejects"), "{refuses:?}");
         let drops = found(
             "orders.0",
             json!({"max-length": 10, "overflow": "drop-head"}),
         );
-        assert!(drops[0].contains("is dropped"), "{drops:?}");
+        assert!(drops[0].contains("are dropped"), "{drops:?}");
     }
 
     #[test]
