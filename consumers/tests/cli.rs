@@ -50,6 +50,35 @@ fn refused(words: &[&str], variables: &[(&str, &str)], code: i32) -> String {
 }
 
 #[test]
+fn completions_are_scripts_that_bash_reads() {
+    let folder = Folder::new("completions");
+    let script = folder.0.join("consumers.bash");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = consumers(&["completions", shell], &[]);
+        assert!(output.status.success(), "{shell}");
+        assert!(said(&output.stdout).contains("permissions"), "{shell}");
+        if shell == "bash" {
+            fs::write(&script, &output.stdout).unwrap();
+        }
+    }
+    let read = Command::new("bash")
+        .arg("-n")
+        .arg(&script)
+        .output()
+        .unwrap();
+    assert!(read.status.success(), "{}", said(&read.stderr));
+    let completed = Command::new("bash")
+        .arg("-c")
+        .arg(format!(
+            "source {}; COMP_WORDS=(consumers topo); COMP_CWORD=1; _consumers consumers topo consumers; echo ${{COMPREPLY[@]}}",
+            script.display()
+        ))
+        .output()
+        .unwrap();
+    assert_eq!(said(&completed.stdout), "topology\n");
+}
+
+#[test]
 fn every_wrong_variable_is_named_at_once() {
     let wrong = [
         ("DOORSTEP_AMQP_URL", "http://user:secret@host"),

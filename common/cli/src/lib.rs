@@ -7,6 +7,7 @@
 //! - [`Repeats`]: messages of which many may be alike.
 //! - [`OperatorArgs`]: the operator, for the record.
 //! - [`copies`]: copies of a store, made, restored and accepted.
+//! - [`completions`]: scripts for shells.
 //! - [`health`]: the health of the running roles, served on an address of the process.
 //! - [`management`]: the broker's management API, read only.
 //! - [`output`]: standard output, whose reader may close it early.
@@ -16,6 +17,7 @@
 //! - [`ShutdownSignal`]: the user's request to stop.
 
 pub mod args;
+pub mod completions;
 pub mod copies;
 mod failure;
 pub mod health;

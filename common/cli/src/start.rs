@@ -1,22 +1,29 @@
 //! From the command line to the exit code.
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, error::Error};
 use doorstep_telemetry::log;
 use tokio::runtime::Runtime;
 
-use crate::{CliError, ExitReason};
+use crate::{
+    CliError, ExitReason,
+    completions::{print_if_asked, with_completions},
+};
 
 /// Parses the command line of a program that takes [`crate::args::TelemetryArgs`]; `log` is its default filter.
 ///
 /// # Errors
-/// The exit code, if the arguments are invalid, or help or the version was printed.
+/// The exit code, if the arguments are invalid, or help, the version or a shell's completions were printed.
 pub fn parse<C: CommandFactory + FromArgMatches>(log: &'static str) -> Result<C, ExitCode> {
-    let read = C::command()
-        .mut_arg("log", |arg| arg.default_value(log))
-        .try_get_matches()
-        .and_then(|matches| C::from_arg_matches(&matches));
+    let mut program = with_completions(C::command()).mut_arg("log", |arg| arg.default_value(log));
+    let typed = program.try_get_matches_from_mut(env::args_os());
+    if let Ok(typed) = &typed
+        && print_if_asked(&mut program, typed)
+    {
+        return Err(ExitCode::SUCCESS);
+    }
+    let read = typed.and_then(|typed| C::from_arg_matches(&typed));
     read.map_err(|error: Error| {
         // Help and version come as errors, too.
         let _ = error.print();

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, Args, Command, builder::StyledStr};
 use super::cell;
 use crate::{
     args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
+    completions::with_completions,
     management::ManagementArgs,
 };
 
@@ -15,7 +16,8 @@ const SHARED_FROM: usize = 3;
 
 /// Returns a section for each command that has no subcommands, and one for the options that several commands have.
 #[must_use]
-pub fn command_line(mut command: Command) -> String {
+pub fn command_line(program: Command) -> String {
+    let mut command = with_completions(program);
     command.build();
     let mut commands = Vec::new();
     leaves(&command, &mut commands);
@@ -98,7 +100,7 @@ fn variables(command: &Command) -> BTreeMap<String, String> {
 fn leaves<'a>(command: &'a Command, found: &mut Vec<&'a Command>) {
     let is_told = |sub: &&Command| sub.get_name() != "help" && !sub.is_hide_set();
     let mut subs = command.get_subcommands().filter(is_told).peekable();
-    if subs.peek().is_none() {
+    if subs.peek().is_none() || !command.is_subcommand_required_set() {
         found.push(command);
     }
     for sub in subs {
