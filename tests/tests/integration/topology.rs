@@ -363,23 +363,14 @@ async fn one_missing_permission_names_the_grant() {
     let producer = place.user(&permitted, "u-producer", without("write"));
     let ended = place.published(&producer).await;
     assert_eq!(ended.code, Some(69), "{}", ended.stderr);
-    for part in ["doorstep.events", "topology permissions"] {
-        assert!(
-            ended.stderr.contains(part),
-            "{part} is not in {}",
-            ended.stderr
-        );
-    }
+    assert_names(&ended.stderr, &["doorstep.events", "topology permissions"]);
     let orders = place.user(&permitted, "u-orders", without("read"));
     let ended = place.ran(Some(&orders), &["run", "orders"]).await;
     assert_eq!(ended.code, Some(69), "{}", ended.stderr);
-    for part in ["doorstep.orders.0", "topology permissions"] {
-        assert!(
-            ended.stderr.contains(part),
-            "{part} is not in {}",
-            ended.stderr
-        );
-    }
+    assert_names(
+        &ended.stderr,
+        &["doorstep.orders.0", "topology permissions"],
+    );
     // Without the permission to publish to the default exchange a dead letter's copy stays in the outbox, and the log
     // gives the reason.
     let producer = place.user(&permitted, "u-producer", same);
@@ -408,16 +399,19 @@ async fn one_missing_permission_names_the_grant() {
         .ran(Some(&orders), &["run", "orders", "--until-idle", "1s"])
         .await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-    for part in [
-        "doorstep.orders.0",
-        "would not be noticed",
-        "topology permissions",
-    ] {
-        assert!(
-            ended.stderr.contains(part),
-            "{part} is not in {}",
-            ended.stderr
-        );
+    assert_names(
+        &ended.stderr,
+        &[
+            "doorstep.orders.0",
+            "would not be noticed",
+            "topology permissions",
+        ],
+    );
+}
+
+fn assert_names(stderr: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(stderr.contains(part), "{part} is not in {stderr}");
     }
 }
 

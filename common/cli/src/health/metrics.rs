@@ -84,6 +84,10 @@ pub(super) fn describe() {
     ] {
         describe_counter!(name, text);
     }
+    describe_gauges();
+}
+
+fn describe_gauges() {
     for (name, text) in [
         (
             "doorstep_role_status",
