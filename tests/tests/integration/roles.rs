@@ -5,7 +5,7 @@ use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
 use doorstep_store::{DeadLetter, DeadLetterFilter, EntityKey, Store, Summary};
 use doorstep_tests::{
-    ledger::{self, Told},
+    ledger::{self, Notice},
     wait_for,
 };
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub(crate) const LISTENER: RoleQueues = RoleQueues {
 pub(crate) struct Heard(pub(crate) Vec<String>);
 
 impl Role for Listener {
-    type Payload = Told;
+    type Payload = Notice;
     type Command = Unsupported;
     type Query = Unsupported;
     type State = Heard;
@@ -35,11 +35,11 @@ impl Role for Listener {
         LISTENER.role
     }
 
-    fn read(&self, event: &Event) -> Result<Reading<Told>, ContractError> {
-        Told::read(event).map(Reading::Handled)
+    fn read(&self, event: &Event) -> Result<Reading<Notice>, ContractError> {
+        Notice::read(event).map(Reading::Handled)
     }
 
-    fn keys(&self, event: &Event, _fact: &Told) -> Vec<EntityKey> {
+    fn keys(&self, event: &Event, _fact: &Notice) -> Vec<EntityKey> {
         vec![EntityKey::from(&event.subject)]
     }
 
@@ -47,7 +47,7 @@ impl Role for Listener {
         &self,
         states: &mut States<Heard>,
         _event: &Event,
-        fact: &Told,
+        fact: &Notice,
         _now: Timestamp,
     ) -> Result<Effects, HandlerError> {
         states.first_or_default().0.push(fact.of.clone());
