@@ -188,9 +188,8 @@ fn events_refused(refused: u64) -> CliError {
     CliError::new(
         ExitReason::Data,
         format!(
-            "the broker refuses {} events, see above: grant the user the right, or correct what it names, and run the import again; what is there \
-                 already changes nothing",
-            refused
+            "the broker refuses {refused} events, see above: grant the user the right, or correct what it names, and run the import again; what is there \
+                 already changes nothing"
         ),
     )
 }

@@ -65,7 +65,7 @@ impl<C> Commands<C> {
                         place,
                         request,
                         begun: None,
-                    })
+                    });
                 }
             }
         }

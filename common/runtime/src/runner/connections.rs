@@ -60,10 +60,10 @@ impl ConnectionMonitor {
         let publishing = self.publishing.borrow_and_update().clone();
         let mut issues = Vec::new();
         let mut add = |name, message| issues.push(ReadinessReason::new(name, message));
-        if let Some(refusals) = &mut self.refusals {
-            if let Some(refusals) = refusals.borrow_and_update().clone() {
-                add(ReasonName::OutboxRefused, refusals);
-            }
+        if let Some(refusals) = &mut self.refusals
+            && let Some(refusals) = refusals.borrow_and_update().clone()
+        {
+            add(ReasonName::OutboxRefused, refusals);
         }
         match &publishing.phase {
             ConnectionPhase::Blocked(reason) => add(

@@ -495,7 +495,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     let is_new = self.store_outage.is_new(&reason);
                     match status.phase {
                         Phase::Paused { .. } if is_new => {
-                            StoreStillUnavailable { role, error }.tell()
+                            StoreStillUnavailable { role, error }.tell();
                         }
                         Phase::Paused { .. } => {}
                         _ => StoreUnavailable { role, error }.tell(),
