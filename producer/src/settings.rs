@@ -366,4 +366,29 @@ mod tests {
             )
         ));
     }
+
+    #[test]
+    fn import_options_reach_the_settings() {
+        let words = "import retail x.csv --columns invoice=Order --columns price=Price --delimiter tab --decimal comma --dates us \
+                     --country Italy --max-refused 2.5 --store stores";
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let Job::Retail(import, reading, _) = check(&words).unwrap().job else {
+            panic!("not an import of sales");
+        };
+        let names = [(0, "Order".to_owned()), (5, "Price".to_owned())];
+        assert_eq!(import.layout.names, names);
+        assert_eq!(import.layout.delimiter, Some(b'\t'));
+        assert_eq!(import.max_refused_percent.to_string(), "2.5");
+        assert_eq!(import.history, Some(PathBuf::from("stores")));
+        assert_eq!(reading.country.unwrap().as_str(), "Italy");
+        let of = |decimal, dates| Format { decimal, dates };
+        assert_eq!(reading.format, of(Decimal::Comma, Dates::MonthFirst));
+        let Job::Retail(_, reading, _) = check(&["import", "retail", "x.csv", "--dates", "eu"])
+            .unwrap()
+            .job
+        else {
+            panic!("not an import of sales");
+        };
+        assert_eq!(reading.format, of(Decimal::Point, Dates::DayFirst));
+    }
 }

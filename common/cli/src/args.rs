@@ -375,3 +375,62 @@ impl TelemetrySettings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        broker: BrokerArgs,
+    }
+
+    #[derive(Parser)]
+    struct TypedTelemetry {
+        #[command(flatten)]
+        telemetry: TelemetryArgs,
+    }
+
+    #[test]
+    fn https_collectors_use_the_tls_settings() {
+        let folder = env::temp_dir().join(format!("doorstep-collector-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let ca_file = folder.join("ca.pem");
+        let made = rcgen::generate_simple_self_signed(["collector".to_owned()]).unwrap();
+        std::fs::write(&ca_file, made.cert.pem()).unwrap();
+        let words = ["x", "--otlp-endpoint", "https://collector", "--tls-ca-file"];
+        let words = words.map(OsString::from).into_iter();
+        let typed = TypedTelemetry::parse_from(words.chain([ca_file.clone().into()]));
+        let settings = typed.telemetry.check(&mut SettingsErrors::default());
+        std::fs::remove_dir_all(folder).unwrap();
+        let trusting = TlsSettings {
+            ca_file: Some(ca_file),
+            client: None,
+        };
+        let url: HttpUrl = "https://collector".parse().unwrap();
+        assert_eq!(settings.unwrap().collector, Some(url.with_tls(trusting)));
+    }
+
+    #[test]
+    fn child_programs_get_all_broker_files() {
+        let words = "x --amqp-password-file p --tls-ca-file a --tls-cert-file c --tls-key-file k";
+        let typed = Typed::parse_from(words.split(' '));
+        let variables = typed.broker.variables();
+        let files: Vec<_> = variables.as_slice()[1..]
+            .iter()
+            .map(|(name, file)| (*name, file.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            files,
+            [
+                (PASSWORD_FILE, "p"),
+                (CA_FILE, "a"),
+                (CERT_FILE, "c"),
+                (KEY_FILE, "k")
+            ]
+        );
+    }
+}

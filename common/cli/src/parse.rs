@@ -116,4 +116,31 @@ mod tests {
         assert!(idle_window("99ms").is_err());
         assert_eq!(idle_window("100ms"), Ok(Duration::from_millis(100)));
     }
+
+    #[test]
+    fn password_files_have_one_line() {
+        let folder = std::env::temp_dir().join(format!("doorstep-password-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let read = |text: &str| {
+            let path = folder.join("password");
+            fs::write(&path, text).unwrap();
+            password(&path)
+        };
+        for text in ["a b ", "a b \n", "a b \r\n"] {
+            assert_eq!(read(text).as_deref(), Ok("a b "), "{text:?}");
+        }
+        let longest = "x".repeat(4096);
+        assert_eq!(read(&longest), Ok(longest.clone()));
+        for (text, part) in [
+            ("", "is empty"),
+            ("\n", "is empty"),
+            ("a\nb\n", "several lines"),
+            (&(longest + "x"), "has 4097 bytes"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(password(&folder.join("password")).is_err());
+    }
 }

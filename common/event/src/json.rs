@@ -294,6 +294,11 @@ mod tests {
                 "\"datacontenttype\":\"text/xml\",\"color\"",
                 "text/xml",
             ),
+            (
+                "\"color\"",
+                "\"datacontenttype\":true,\"color\"",
+                "datacontenttype is a boolean",
+            ),
             ("\"color\"", "\"time\":\"noon\",\"color\"", "RFC 3339"),
         ] {
             let error = read(&LINE.replace(from, to)).unwrap_err().to_string();

@@ -329,7 +329,60 @@ pub(crate) async fn closed(mut state: watch::Receiver<ConnectionStatus>, limit: 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tracing::{Event, Level, Metadata, Subscriber, span, subscriber::with_default};
+
     use super::*;
+
+    /// Counts warnings.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            if *event.metadata().level() == Level::WARN {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn each_outage_reason_is_logged_once() {
+        let warnings = Warnings::default();
+        with_default(warnings.clone(), || {
+            let (report, _state) = StatusReporter::new("test");
+            let lost = |reason: &str| {
+                let error = ConnectError::new(ConnectErrorKind::Unreachable, reason.to_owned());
+                report.lost(error);
+                warnings.0.load(Ordering::Relaxed)
+            };
+            assert_eq!([lost("no answer"), lost("no answer")], [1, 1]);
+            // A changed reason is logged, and alternating reasons are not logged again.
+            assert_eq!([lost("bad password"), lost("no answer")], [2, 2]);
+            report.connected(Vec::new());
+            assert_eq!(lost("no answer"), 3);
+        });
+    }
 
     #[test]
     fn a_closing_connection_ignores_broker_blocks() {

@@ -308,8 +308,8 @@ mod tests {
             position: Position::new(longitude, 29.5).unwrap(),
             recorded_at: time.parse().unwrap(),
         };
-        let mut delivery = assigned();
-        delivery.record(&fix("2046-07-16T00:00:00Z", 1.0), ten());
+        let ahead = fix("2046-07-16T00:00:00Z", 1.0);
+        let mut delivery = applied(&Tracking, Some(assigned()), &event(KEY, 2, &ahead));
         assert_eq!((delivery.fixes, delivery.last_fix), (1, None));
         // A fix within the differences of clocks counts.
         let soon = ten() + MAX_AHEAD;

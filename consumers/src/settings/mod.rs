@@ -537,4 +537,12 @@ mod tests {
         assert_eq!(range(&["7".to_owned()]), Ok((7, 7)));
         assert!(range(&["1".to_owned(), "2".to_owned()]).is_err());
     }
+
+    #[test]
+    fn dead_copy_ttl_is_applied() {
+        let Action::Run(job) = check(&["run", "--dead-copy-ttl", "2h"]).unwrap().job else {
+            panic!("not a run");
+        };
+        assert_eq!(job.limits.dead_copy_ttl, Duration::from_hours(2));
+    }
 }

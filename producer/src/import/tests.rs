@@ -643,6 +643,7 @@ fn what_is_no_such_file_is_told_before_anything_is_sent() {
     );
     assert!(retail("x.csv", b"\x89PNG\r\n\x1a\n\0\0").contains("has other columns"));
     assert!(retail("x.csv.gz", RETAIL.as_bytes()).contains("is not gzip"));
+    assert!(retail("x.csv", b"PK\x03\x04").contains("x.csv is a zip archive"));
     let said = refusal(pickups_of(2022), "x.csv", RETAIL.as_bytes());
     assert!(
         said.contains("other columns: order_id, region_id"),
