@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{app::AppState, routes::troubles};
 
-const OUTAGES: &str = "doorstep_outages_total";
+const OUTAGES: &str = "doorstep_backend_outages_total";
 
 /// The interval of looking.
 const EVERY: Duration = Duration::from_secs(1);

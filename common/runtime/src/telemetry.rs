@@ -20,14 +20,14 @@ const SYSTEM: (&str, &str) = ("messaging_system", "rabbitmq");
 const PROCESS_DURATION: &str = "messaging_process_duration_seconds";
 const OPERATION_DURATION: &str = "messaging_client_operation_duration_seconds";
 const REQUEST_DURATION: &str = "rpc_server_call_duration_seconds";
-const REJECTED: &str = "doorstep_refused_total";
+const REJECTED: &str = "doorstep_requests_rejected_total";
 const COMMIT_DURATION: &str = "doorstep_commit_duration_seconds";
 const BATCH_EVENTS: &str = "doorstep_batch_events";
-const CONFLICTS: &str = "doorstep_conflicts_total";
-const DEAD_LETTERS: &str = "doorstep_dead_total";
+const CONFLICTS: &str = "doorstep_commit_conflicts_total";
+const DEAD_LETTERS: &str = "doorstep_dead_letters_total";
 const CLOCK_JUMPS: &str = "doorstep_clock_jumps_total";
-const OVERFLOWED: &str = "doorstep_dead_overflowed_total";
-const STORE_OUTAGES: &str = "doorstep_pauses_total";
+const OVERFLOWED: &str = "doorstep_dead_letters_overflowed_total";
+const STORE_OUTAGES: &str = "doorstep_store_outages_total";
 
 /// Registers the descriptions of a role's metrics. To be called once, after the recorder is installed.
 pub fn describe() {

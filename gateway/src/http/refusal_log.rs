@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::domain::UserName;
 use crate::limits::RateLimiter;
 
-const REFUSED: &str = "doorstep_http_refused_total";
+const REFUSED: &str = "doorstep_http_requests_rejected_total";
 const LOGINS: &str = "doorstep_logins_total";
 
 /// For how long what repeats is only counted.
@@ -144,7 +144,7 @@ impl RefusalLog {
             if untold > 0 {
                 tracing::warn!(
                     count = untold,
-                    "refused more than is logged one by one; see doorstep_http_refused_total"
+                    "refused more than is logged one by one; see doorstep_http_requests_rejected_total"
                 );
             }
         }

@@ -158,10 +158,17 @@ async fn logs_name_the_address_and_no_secret() {
     };
     assert!(counted(r#"doorstep_logins_total{outcome="wrong"}"#) >= 1.0);
     assert!(counted(r#"doorstep_logins_total{outcome="right"}"#) >= 2.0);
-    assert!(counted(r#"doorstep_http_refused_total{status="401",code="unauthorized"}"#) >= 2.0);
-    assert!(counted(r#"doorstep_http_refused_total{status="403",code="forbidden"}"#) >= 1.0);
-    assert!(counted(r#"doorstep_http_refused_total{status="503",code="broker_away"}"#) >= 1.0);
-    assert!(counted(r#"doorstep_outages_total{reason="the broker is away"}"#) >= 1.0);
+    assert!(
+        counted(r#"doorstep_http_requests_rejected_total{status="401",code="unauthorized"}"#)
+            >= 2.0
+    );
+    assert!(
+        counted(r#"doorstep_http_requests_rejected_total{status="403",code="forbidden"}"#) >= 1.0
+    );
+    assert!(
+        counted(r#"doorstep_http_requests_rejected_total{status="503",code="broker_away"}"#) >= 1.0
+    );
+    assert!(counted(r#"doorstep_backend_outages_total{reason="the broker is away"}"#) >= 1.0);
 
     let hash = gateway.password_hash("ada").await;
     let key = std::fs::read_to_string(gateway.scratch.join("store").join("gateway.key")).unwrap();

@@ -41,13 +41,13 @@ async fn metrics_cover_connections_outbox_and_rpc() {
     // One request each for the price, the payment and the kitchen.
     let metrics = operator.get("/metrics").await;
     let gateway = r#"role="gateway""#;
-    let answered = [gateway, r#"end="answered""#];
-    assert!(value(&metrics, "doorstep_asked_total", &answered) >= Some(3.0));
-    let obeyed = value(&metrics, "doorstep_obeyed_total", &[gateway]);
+    let answered = [gateway, r#"outcome="answered""#];
+    assert!(value(&metrics, "doorstep_rpc_client_requests_total", &answered) >= Some(3.0));
+    let obeyed = value(&metrics, "doorstep_commands_executed_total", &[gateway]);
     assert!(obeyed >= Some(2.0), "{obeyed:?}");
-    for link in [r#"link="publish""#, r#"link="ask""#] {
+    for link in [r#"connection="publish""#, r#"connection="rpc_client""#] {
         assert_eq!(
-            value(&metrics, "doorstep_connected", &[gateway, link]),
+            value(&metrics, "doorstep_connection_up", &[gateway, link]),
             Some(1.0)
         );
     }
@@ -66,11 +66,11 @@ async fn metrics_cover_connections_outbox_and_rpc() {
         is_reported.then_some(()).ok_or(ready)
     })
     .await;
-    let blocked = [gateway, r#"link="ask""#];
+    let blocked = [gateway, r#"connection="rpc_client""#];
     wait_for("the metric says so", SOON, async || {
         match value(
             &operator.get("/metrics").await,
-            "doorstep_blocked_by_broker",
+            "doorstep_connection_blocked",
             &blocked,
         ) {
             Some(1.0) => Ok(()),

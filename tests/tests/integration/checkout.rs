@@ -500,7 +500,7 @@ async fn a_request_of_an_unlisted_user_is_rejected() {
         output.is_some_and(|line| line.contains(thief.name())),
         "{log}"
     );
-    let counted = r#"doorstep_requests_forbidden_total{role="payments"} 2"#;
+    let counted = r#"doorstep_rpc_forbidden_total{role="payments"} 2"#;
     wait_for("they are counted", SOON, async || {
         let said = log.lines().find(|line| line.contains("answering /livez"));
         let line: Value = serde_json::from_str(said.ok_or("no address")?).map_err(|_| "no JSON")?;

@@ -171,36 +171,40 @@ async fn metrics_have_conventional_names() {
             &[system, send, exchange, unroutable],
             0.0,
         ),
-        ("doorstep_settled_total", &[inventory], 23.0),
-        ("doorstep_applied_total", &[inventory], 20.0),
-        ("doorstep_duplicates_total", &[inventory], 1.0),
-        ("doorstep_held_total", &[inventory], 1.0),
+        ("doorstep_deliveries_acked_total", &[inventory], 23.0),
+        ("doorstep_events_applied_total", &[inventory], 20.0),
+        ("doorstep_duplicate_deliveries_total", &[inventory], 1.0),
+        ("doorstep_events_deferred_total", &[inventory], 1.0),
         (
-            "doorstep_dead_total",
+            "doorstep_dead_letters_total",
             &[inventory, ("reason", "unknown type")],
             1.0,
         ),
-        ("doorstep_held_rows", &[inventory], 1.0),
-        ("doorstep_dead_rows", &[inventory], 1.0),
+        ("doorstep_deferred_events", &[inventory], 1.0),
+        ("doorstep_dead_letters_open", &[inventory], 1.0),
         ("doorstep_blocked_streams", &[inventory], 1.0),
-        ("doorstep_gaps", &[inventory], 1.0),
-        ("doorstep_outbox_rows", &[inventory], 0.0),
-        ("doorstep_unsettled", &[inventory], 0.0),
+        ("doorstep_stream_gaps", &[inventory], 1.0),
+        ("doorstep_outbox_pending", &[inventory], 0.0),
+        ("doorstep_deliveries_unacked", &[inventory], 0.0),
         ("doorstep_consumers", &[inventory], 1.0),
         (
             "doorstep_role_status",
             &[inventory, ("status", "degraded")],
             1.0,
         ),
-        ("doorstep_connected", &[inventory, ("link", "consume")], 1.0),
         (
-            "doorstep_blocked_by_broker",
-            &[inventory, ("link", "publish")],
+            "doorstep_connection_up",
+            &[inventory, ("connection", "consume")],
+            1.0,
+        ),
+        (
+            "doorstep_connection_blocked",
+            &[inventory, ("connection", "publish")],
             0.0,
         ),
         (
             "doorstep_reconnects_total",
-            &[inventory, ("link", "publish")],
+            &[inventory, ("connection", "publish")],
             0.0,
         ),
     ];
@@ -233,8 +237,11 @@ async fn metrics_have_conventional_names() {
         text.contains("# TYPE messaging_process_duration_seconds histogram"),
         "{text}"
     );
-    assert!(text.contains("# HELP doorstep_held_age_seconds"), "{text}");
-    assert!(count("doorstep_held_age_seconds", &[inventory]) > 0.0);
+    assert!(
+        text.contains("# HELP doorstep_oldest_deferred_age_seconds"),
+        "{text}"
+    );
+    assert!(count("doorstep_oldest_deferred_age_seconds", &[inventory]) > 0.0);
     for name in [
         "process_resident_memory_bytes",
         "process_open_fds",
@@ -244,7 +251,7 @@ async fn metrics_have_conventional_names() {
     }
     assert!(count("doorstep_store_log_bytes", &[inventory]) > 0.0);
     assert_eq!(count("doorstep_build_info", &[]), 1.0);
-    assert!(count("doorstep_dead_age_seconds", &[inventory]) > 0.0);
+    assert!(count("doorstep_oldest_dead_letter_age_seconds", &[inventory]) > 0.0);
 
     let (is_good, ready) = role.readiness();
     let health = &ready.roles[0];
@@ -337,7 +344,7 @@ async fn readiness_follows_the_broker() {
     proxy.restore();
     role.is_ready().await;
     assert!(role.running.is_running());
-    let reconnects = role.value("doorstep_reconnects_total", &[("link", "consume")]);
+    let reconnects = role.value("doorstep_reconnects_total", &[("connection", "consume")]);
     assert_eq!(reconnects, Some(1.0));
     let gone = role.running.kill();
     assert!(gone);
@@ -359,8 +366,8 @@ async fn a_memory_alarm_shows_in_health_and_metrics() {
     office.env.publish(&[refused, moved("2", 1, -1)]).await;
     block_in_place(|| node.block_publishers()).unwrap();
     let role = office.answering(&office.env.amqp_url(), &[]).await;
-    let publishing = [("role", "inventory"), ("link", "publish")];
-    let blocked = |role: &Answering| role.value("doorstep_blocked_by_broker", &publishing);
+    let publishing = [("role", "inventory"), ("connection", "publish")];
+    let blocked = |role: &Answering| role.value("doorstep_connection_blocked", &publishing);
     let tells_of_alarm = |ready: &Readiness| {
         let mut reasons = ready.roles[0].reasons.iter();
         reasons.any(|reason| reason.message.contains("the broker blocks publishing"))
@@ -383,8 +390,8 @@ async fn a_memory_alarm_shows_in_health_and_metrics() {
     wait_for("consuming continues", SOON, async || {
         let value = |name| role.value(name, &inventory);
         match (
-            value("doorstep_applied_total"),
-            value("doorstep_outbox_rows"),
+            value("doorstep_events_applied_total"),
+            value("doorstep_outbox_pending"),
         ) {
             (Some(1.0), Some(1.0)) => Ok(()),
             other => Err(other),
@@ -453,8 +460,8 @@ async fn closed_channels_and_cancelled_consumers_are_counted() {
     let queue = office.env.namespace().role_queue("inventory", 0);
     let inventory = ("role", "inventory");
     let channels = (
-        "doorstep_channels_ended_total",
-        [inventory, ("link", "consume")],
+        "doorstep_channels_closed_by_broker_total",
+        [inventory, ("connection", "consume")],
     );
     let consumers = ("doorstep_consumers_cancelled_total", [inventory]);
     assert_eq!(role.value(channels.0, &channels.1), Some(0.0));
@@ -469,7 +476,7 @@ async fn closed_channels_and_cancelled_consumers_are_counted() {
     office.env.publish(&more).await;
     office.has_applied(20).await;
     office.env.depth_is(&queue, 0, 1, SOON).await;
-    role.counts("doorstep_unsettled", &[inventory], 0.0).await;
+    role.counts("doorstep_deliveries_unacked", &[inventory], 0.0).await;
     assert_eq!(role.value(consumers.0, &consumers.1), Some(0.0));
 
     office.env.view().delete_queue(queue.as_str());
@@ -655,7 +662,7 @@ async fn alternating_reasons_are_logged_once() {
     };
     assert_eq!((logged(&database), logged(&log)), (1, 1), "{stderr}");
     assert_eq!(
-        role.value("doorstep_pauses_total", &[("role", "inventory")]),
+        role.value("doorstep_store_outages_total", &[("role", "inventory")]),
         Some(1.0)
     );
 }

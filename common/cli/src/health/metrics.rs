@@ -23,59 +23,74 @@ const CONSUMED: &str = "messaging_client_consumed_messages_total";
 /// Registers the descriptions of the metrics.
 pub(super) fn describe() {
     for (name, text) in [
+        (SENT, "Messages published, by outcome"),
+        (CONSUMED, "Deliveries received, redeliveries included"),
+        ("doorstep_events_applied_total", "Events applied"),
         (
             SENT,
             "Messages handed to the broker, by what became of them",
         ),
         (CONSUMED, "Deliveries, redeliveries included"),
-        ("doorstep_applied_total", "Events applied"),
+        ("doorstep_events_applied_total", "Events applied"),
         (
-            "doorstep_ignored_total",
+            "doorstep_events_ignored_total",
             "Known events of types that the role does not handle",
         ),
         (
-            "doorstep_duplicates_total",
-            "Deliveries dropped because they had been worked before",
+            "doorstep_duplicate_deliveries_total",
+            "Deliveries of events that were applied before",
         ),
-        ("doorstep_held_total", "Events deferred on arrival"),
+        ("doorstep_events_deferred_total", "Events deferred on arrival"),
         (
-            "doorstep_replayed_total",
+            "doorstep_events_deferred_total",
+            "Events deferred on arrival",
+        ),
+        (
+            "doorstep_dead_letters_replayed_total",
             "Dead letters replayed and then applied",
         ),
-        ("doorstep_skipped_total", "Dead letters and gaps skipped"),
-        ("doorstep_obeyed_total", "Commands executed, each once"),
+        ("doorstep_dead_letters_skipped_total", "Dead letters and gaps skipped"),
+        ("doorstep_commands_executed_total", "Commands executed, each once"),
         (
-            "doorstep_requests_forbidden_total",
+            "doorstep_rpc_forbidden_total",
             "Requests rejected since their user of the broker is none of --rpc-callers",
         ),
         (
-            "doorstep_requests_skewed_total",
+            "doorstep_rpc_clock_skew_total",
             "Requests past their deadline at their first delivery: clocks differ, or the machine was suspended",
         ),
         (
-            "doorstep_requests_total",
-            "Requests that came by the broker, by how they ended",
+            "doorstep_rpc_forbidden_total",
+            "Requests rejected because their broker user is not in --rpc-callers",
         ),
         (
-            "doorstep_asked_total",
-            "Requests to other roles, by how they ended",
+            "doorstep_rpc_clock_skew_total",
+            "Requests past their deadline on first delivery: clocks differ, or the machine stalled",
         ),
         (
-            "doorstep_replies_late_total",
+            "doorstep_rpc_late_replies_total",
             "Replies that came after their caller had given up",
         ),
-        ("doorstep_settled_total", "Deliveries acknowledged"),
         (
-            "doorstep_settlements_discarded_total",
-            "Settlements that came too late for their channel",
+            "doorstep_rpc_client_requests_total",
+            "Requests to other roles, by outcome",
+        ),
+        (
+            "doorstep_rpc_late_replies_total",
+            "Replies received after their call had ended",
+        ),
+        ("doorstep_deliveries_acked_total", "Deliveries acknowledged"),
+        (
+            "doorstep_stale_acks_total",
+            "Acknowledgements of deliveries whose channel was gone",
         ),
         (
             "doorstep_consumers_cancelled_total",
-            "Consumers that the broker has cancelled",
+            "Consumers cancelled by the broker",
         ),
         (
-            "doorstep_channels_ended_total",
-            "Channels that the broker has closed while their connection stayed",
+            "doorstep_channels_closed_by_broker_total",
+            "Channels closed by the broker while their connection stayed open",
         ),
         (
             "doorstep_reconnects_total",
@@ -91,62 +106,82 @@ fn describe_gauges() {
     for (name, text) in [
         (
             "doorstep_role_status",
-            "1 for how the role is now: ready, degraded or unready",
+            "1 for the current status: ready, degraded or unready",
         ),
-        ("doorstep_connected", "Whether there is a connection"),
+        ("doorstep_connection_up", "1 while the connection is open"),
         (
-            "doorstep_blocked_by_broker",
-            "Whether the broker takes nothing for want of memory or disk",
+            "doorstep_connection_blocked",
+            "1 while the broker blocks the connection for lack of memory or disk",
         ),
         (
             "doorstep_consumers",
             "The broker's own count of consumers on the role's queue",
         ),
-        ("doorstep_unsettled", "Deliveries taken and not acked"),
-        ("doorstep_asking", "Requests to other roles in flight"),
+        ("doorstep_deliveries_unacked", "Deliveries taken and not acked"),
+        ("doorstep_rpc_client_in_flight", "Requests to other roles in flight"),
         (
-            "doorstep_requests_held",
+            "doorstep_rpc_server_in_flight",
             "Requests taken and not replied to",
         ),
         (
-            "doorstep_requests_waiting",
+            "doorstep_rpc_queue_ready",
             "Requests in the role's queue that no process has taken",
         ),
         (
-            "doorstep_unsettled_age_seconds",
+            "doorstep_oldest_unacked_age_seconds",
             "Age of the oldest unacked delivery",
         ),
         (
-            "doorstep_unconfirmed",
+            "doorstep_rpc_client_in_flight",
+            "Requests to other roles in flight",
+        ),
+        (
+            "doorstep_rpc_server_in_flight",
+            "Requests received and not answered",
+        ),
+        (
+            "doorstep_rpc_queue_ready",
+            "Requests ready in the role's queue",
+        ),
+        (
+            "doorstep_oldest_unacked_age_seconds",
+            "Age of the oldest unacknowledged delivery",
+        ),
+        (
+            "doorstep_publishes_unconfirmed",
             "Messages published and not yet confirmed",
         ),
-        ("doorstep_outbox_rows", "Rows pending in the outbox"),
+        ("doorstep_outbox_pending", "Rows pending in the outbox"),
         (
-            "doorstep_outbox_age_seconds",
-            "Age of the oldest row of the outbox",
+            "doorstep_oldest_outbox_age_seconds",
+            "Age of the oldest message in the outbox",
         ),
-        ("doorstep_held_rows", "Events deferred"),
+        ("doorstep_deferred_events", "Events deferred"),
         (
-            "doorstep_held_age_seconds",
+            "doorstep_oldest_deferred_age_seconds",
             "Age of the oldest deferred event",
         ),
         (
-            "doorstep_scheduled_rows",
-            "Events that the role has scheduled to itself",
+            "doorstep_oldest_deferred_age_seconds",
+            "Age of the oldest deferred event",
         ),
-        ("doorstep_replies_rows", "Replies to commands kept"),
         (
-            "doorstep_dead_rows",
-            "Dead letters that wait for an operator",
+            "doorstep_timers",
+            "Events that the role has scheduled for itself",
         ),
-        ("doorstep_dead_age_seconds", "Age of the oldest dead letter"),
+        ("doorstep_stored_replies", "Stored replies to commands"),
+        ("doorstep_dead_letters_open", "Open dead letters"),
+        (
+            "doorstep_oldest_dead_letter_age_seconds",
+            "Age of the oldest dead letter",
+        ),
         (
             "doorstep_blocked_streams",
             "Streams whose next event is a dead letter",
         ),
         (
-            "doorstep_gaps",
-            "Streams that hold events behind a missing one",
+            "doorstep_stream_gaps",
+            "Streams with events deferred behind a missing one",
         ),
         (
             "doorstep_restored",
@@ -159,8 +194,8 @@ fn describe_gauges() {
         ("doorstep_entities", "Entities with a state"),
         ("doorstep_streams", "Streams"),
         (
-            "doorstep_dated_ahead_rows",
-            "Held events, and the oldest outbox row, that are dated ahead of the clock",
+            "doorstep_dated_ahead_events",
+            "Deferred events, and the oldest outbox message, dated ahead of the clock",
         ),
         (
             "doorstep_store_log_bytes",
@@ -209,7 +244,7 @@ pub(super) fn export_connections(
     }
     export_published(role, namespace, &links.published.read());
     if let Some(answer) = &links.answer {
-        export_connection(role, "answer", &answer.borrow());
+        export_connection(role, "rpc_server", &answer.borrow());
     }
     if let Some(answered) = &links.answered {
         export_rpc_server(role, &answered.read());
@@ -218,11 +253,11 @@ pub(super) fn export_connections(
 
 /// Exports the calls made in the name of this role.
 pub(super) fn export_rpc_client(role: &'static str, asking: &RpcClientHealth) {
-    export_connection(role, "ask", &asking.link.borrow());
+    export_connection(role, "rpc_client", &asking.link.borrow());
     let counts = asking.asked.read();
-    for (end, count) in [
+    for (outcome, count) in [
         ("answered", counts.answered),
-        ("refused", counts.refused),
+        ("rejected", counts.refused),
         ("no_responder", counts.no_responder),
         ("timed_out", counts.timed_out),
         ("overloaded", counts.overloaded),
@@ -230,42 +265,44 @@ pub(super) fn export_rpc_client(role: &'static str, asking: &RpcClientHealth) {
         ("malformed", counts.malformed),
         ("cancelled", counts.cancelled),
     ] {
-        counter!("doorstep_asked_total", "role" => role, "end" => end).absolute(count);
+        counter!("doorstep_rpc_client_requests_total", "role" => role, "outcome" => outcome)
+            .absolute(count);
     }
-    counter!("doorstep_replies_late_total", "role" => role).absolute(counts.late);
-    gauge!("doorstep_asking", "role" => role).set(counts.in_flight as f64);
+    counter!("doorstep_rpc_late_replies_total", "role" => role).absolute(counts.late);
+    gauge!("doorstep_rpc_client_in_flight", "role" => role).set(counts.in_flight as f64);
 }
 
 /// Exports the number of requests ready in its queue.
 pub(super) fn export_waiting(role: &'static str, waiting: u64) {
-    gauge!("doorstep_requests_waiting", "role" => role).set(waiting as f64);
+    gauge!("doorstep_rpc_queue_ready", "role" => role).set(waiting as f64);
 }
 
 fn export_rpc_server(role: &'static str, counts: &RpcServerTotals) {
-    for (end, count) in [
+    for (outcome, count) in [
         ("answered", counts.answered),
-        ("refused", counts.refused),
-        ("shed", counts.shed),
+        ("rejected", counts.refused),
+        ("overloaded", counts.shed),
         ("expired", counts.expired),
         ("cancelled", counts.cancelled),
         ("malformed", counts.malformed),
-        ("put_back", counts.put_back),
+        ("requeued", counts.put_back),
         ("discarded", counts.discarded),
     ] {
-        counter!("doorstep_requests_total", "role" => role, "end" => end).absolute(count);
+        counter!("doorstep_rpc_server_requests_total", "role" => role, "outcome" => outcome)
+            .absolute(count);
     }
-    counter!("doorstep_requests_forbidden_total", "role" => role).absolute(counts.forbidden);
-    counter!("doorstep_requests_skewed_total", "role" => role).absolute(counts.skewed);
-    gauge!("doorstep_requests_held", "role" => role).set(counts.held as f64);
+    counter!("doorstep_rpc_forbidden_total", "role" => role).absolute(counts.forbidden);
+    counter!("doorstep_rpc_clock_skew_total", "role" => role).absolute(counts.skewed);
+    gauge!("doorstep_rpc_server_in_flight", "role" => role).set(counts.held as f64);
 }
 
 fn export_connection(role: &'static str, link: &'static str, state: &ConnectionStatus) {
     let is = |yes: bool| f64::from(u8::from(yes));
     let blocked = matches!(state.phase, ConnectionPhase::Blocked(_));
-    gauge!("doorstep_connected", "role" => role, "link" => link)
+    gauge!("doorstep_connection_up", "role" => role, "connection" => link)
         .set(is(blocked || state.phase == ConnectionPhase::Connected));
-    gauge!("doorstep_blocked_by_broker", "role" => role, "link" => link).set(is(blocked));
-    counter!("doorstep_reconnects_total", "role" => role, "link" => link)
+    gauge!("doorstep_connection_blocked", "role" => role, "connection" => link).set(is(blocked));
+    counter!("doorstep_reconnects_total", "role" => role, "connection" => link)
         .absolute(state.connections.saturating_sub(1));
 }
 
@@ -279,7 +316,7 @@ fn export_received(
     counter!(CONSUMED, "messaging_system" => "rabbitmq", "messaging_operation_name" => "receive",
         "messaging_destination_name" => queue.to_string(), "role" => role)
     .absolute(counts.delivered);
-    counter!("doorstep_channels_ended_total", "role" => role, "link" => link)
+    counter!("doorstep_channels_closed_by_broker_total", "role" => role, "connection" => link)
         .absolute(counts.channels_ended);
 }
 
@@ -287,8 +324,8 @@ fn export_received(
 fn export_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
     let sum = |count: fn(&ConsumerTotals) -> u64| counts.into_iter().map(count).sum::<u64>();
     for (name, count) in [
-        ("doorstep_settled_total", sum(|c| c.settled)),
-        ("doorstep_settlements_discarded_total", sum(|c| c.discarded)),
+        ("doorstep_deliveries_acked_total", sum(|c| c.settled)),
+        ("doorstep_stale_acks_total", sum(|c| c.discarded)),
         (
             "doorstep_consumers_cancelled_total",
             sum(|c| c.consumers_cancelled),
@@ -296,17 +333,17 @@ fn export_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
     ] {
         counter!(name, "role" => role).absolute(count);
     }
-    gauge!("doorstep_unsettled", "role" => role).set(sum(|c| c.unsettled) as f64);
+    gauge!("doorstep_deliveries_unacked", "role" => role).set(sum(|c| c.unsettled) as f64);
     let oldest = counts.into_iter().filter_map(|c| c.oldest_unsettled).min();
     let age = oldest.map(|since| since.elapsed());
-    gauge!("doorstep_unsettled_age_seconds", "role" => role).set(seconds(age));
+    gauge!("doorstep_oldest_unacked_age_seconds", "role" => role).set(seconds(age));
 }
 
 fn export_published(role: &'static str, namespace: &Namespace, counts: &PublisherTotals) {
     export_sent(role, &namespace.events_exchange(), counts);
-    counter!("doorstep_channels_ended_total", "role" => role, "link" => "publish")
+    counter!("doorstep_channels_closed_by_broker_total", "role" => role, "connection" => "publish")
         .absolute(counts.channels_ended);
-    gauge!("doorstep_unconfirmed", "role" => role).set(counts.outstanding as f64);
+    gauge!("doorstep_publishes_unconfirmed", "role" => role).set(counts.outstanding as f64);
 }
 
 fn export_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
@@ -315,7 +352,7 @@ fn export_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
     .absolute(counts.confirmed);
     for (error, count) in [
         ("unroutable", counts.returned),
-        ("refused", counts.refused),
+        ("rejected", counts.refused),
         ("timed_out", counts.timed_out),
         ("disconnected", counts.disconnected),
         ("blocked", counts.blocked),
@@ -329,13 +366,13 @@ fn export_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
 /// Exports the outcomes counted since its start.
 pub(super) fn export_done(role: &'static str, done: &EventCounts) {
     for (name, count) in [
-        ("doorstep_applied_total", done.applied),
-        ("doorstep_ignored_total", done.ignored),
-        ("doorstep_duplicates_total", done.duplicates),
-        ("doorstep_held_total", done.held),
-        ("doorstep_replayed_total", done.replayed),
-        ("doorstep_skipped_total", done.skipped),
-        ("doorstep_obeyed_total", done.obeyed),
+        ("doorstep_events_applied_total", done.applied),
+        ("doorstep_events_ignored_total", done.ignored),
+        ("doorstep_duplicate_deliveries_total", done.duplicates),
+        ("doorstep_events_deferred_total", done.held),
+        ("doorstep_dead_letters_replayed_total", done.replayed),
+        ("doorstep_dead_letters_skipped_total", done.skipped),
+        ("doorstep_commands_executed_total", done.obeyed),
     ] {
         counter!(name, "role" => role).absolute(count);
     }
@@ -345,19 +382,25 @@ pub(super) fn export_done(role: &'static str, done: &EventCounts) {
 pub(super) fn export_store(role: &'static str, summary: &Summary) {
     let age = |ms: Option<u64>| seconds(ms.map(Duration::from_millis));
     for (name, value) in [
-        ("doorstep_outbox_rows", summary.usage.outbox.rows as f64),
-        ("doorstep_outbox_age_seconds", age(summary.oldest_outbox_ms)),
-        ("doorstep_held_rows", summary.usage.held.rows as f64),
-        ("doorstep_held_age_seconds", age(summary.oldest_held_ms)),
+        ("doorstep_outbox_pending", summary.usage.outbox.rows as f64),
         (
-            "doorstep_scheduled_rows",
-            summary.usage.scheduled.rows as f64,
+            "doorstep_oldest_outbox_age_seconds",
+            age(summary.oldest_outbox_ms),
         ),
-        ("doorstep_replies_rows", summary.usage.replies.rows as f64),
-        ("doorstep_dead_rows", summary.usage.dead.rows as f64),
-        ("doorstep_dead_age_seconds", age(summary.oldest_dead_ms)),
+        ("doorstep_deferred_events", summary.usage.held.rows as f64),
+        (
+            "doorstep_oldest_deferred_age_seconds",
+            age(summary.oldest_held_ms),
+        ),
+        ("doorstep_timers", summary.usage.scheduled.rows as f64),
+        ("doorstep_stored_replies", summary.usage.replies.rows as f64),
+        ("doorstep_dead_letters_open", summary.usage.dead.rows as f64),
+        (
+            "doorstep_oldest_dead_letter_age_seconds",
+            age(summary.oldest_dead_ms),
+        ),
         ("doorstep_blocked_streams", summary.blocked as f64),
-        ("doorstep_gaps", summary.gaps as f64),
+        ("doorstep_stream_gaps", summary.gaps as f64),
         (
             "doorstep_restored",
             f64::from(u8::from(summary.restored.is_some())),
@@ -368,7 +411,7 @@ pub(super) fn export_store(role: &'static str, summary: &Summary) {
         ),
         ("doorstep_entities", summary.entities as f64),
         ("doorstep_streams", summary.streams as f64),
-        ("doorstep_dated_ahead_rows", summary.dated_ahead as f64),
+        ("doorstep_dated_ahead_events", summary.dated_ahead as f64),
     ] {
         gauge!(name, "role" => role).set(value);
     }
