@@ -266,7 +266,7 @@ impl TestEnv {
     pub async fn all_is_acked(&self, role: &RoleProcess, name: &str, limit: Duration) {
         let queues = [
             self.namespace().role_queue(name, 0),
-            self.namespace().net_queue(name),
+            self.namespace().quarantine_queue(name),
         ];
         // A message that has left the queue shows in the role only a moment later, hence several polls in a row.
         let mut quiet = 0;

@@ -171,7 +171,7 @@ impl StatusReporter {
             %queue,
             reason,
             "the user may not mark this queue, so its loss would not be noticed: grant configure and read on {} and write on the queue, see `consumers topology permissions`",
-            queue.mark()
+            queue.marker()
         );
         self.state
             .send_modify(|state| state.marker_missing.push(queue.clone()));

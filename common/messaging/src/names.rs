@@ -7,9 +7,19 @@ use serde::Serialize;
 use crate::settings::Namespace;
 
 /// Suffix of a queue marker's name.
-pub(crate) const MARK: &str = ".mark";
+pub(crate) const MARKER_SUFFIX: &str = ".marker";
 /// Suffix of a quarantine queue's name.
-const NET: &str = "net";
+const QUARANTINE: &str = "quarantine";
+
+/// Returns advice for a queue declared before the quarantine queue `.net` and the dead-letter queue `.dead` had their present names. Its
+/// dead-letter routing key shows it. Empty for any other difference.
+pub(crate) fn former_names(argument: &str, there: &impl fmt::Display) -> &'static str {
+    if argument == "x-dead-letter-routing-key" && there.to_string().ends_with(".net") {
+        "; an earlier version declared it: drain and delete the role's .net, too, and delete its .dead, as docs/operations/upgrade.md shows"
+    } else {
+        ""
+    }
+}
 
 /// Suffix of an owner record's name.
 pub(crate) const OWNER: &str = ".owner";
@@ -32,15 +42,17 @@ impl QueueName {
 }
 
 impl QueueName {
-    /// Returns the name of the queue's marker, an exchange that is deleted together with the queue: `doorstep.tracking.0.mark`.
+    /// Returns the name of the queue's marker, an exchange that is deleted together with the queue: `doorstep.tracking.0.marker`.
     #[must_use]
-    pub fn mark(&self) -> String {
-        format!("{self}{MARK}")
+    pub fn marker(&self) -> String {
+        format!("{self}{MARKER_SUFFIX}")
     }
 
     /// Returns the prefix of its role's queues if this is a quarantine queue: `doorstep.tracking.`.
-    pub(crate) fn net_of(&self) -> Option<&str> {
-        self.0.strip_suffix(NET).filter(|role| role.ends_with('.'))
+    pub(crate) fn quarantined_prefix(&self) -> Option<&str> {
+        self.0
+            .strip_suffix(QUARANTINE)
+            .filter(|role| role.ends_with('.'))
     }
 }
 
@@ -75,16 +87,16 @@ impl Namespace {
         QueueName::new(format!("{self}.{role}.{partition}"))
     }
 
-    /// Returns the quarantine queue, for messages that exceeded the delivery limit of a role's queue: `doorstep.tracking.net`.
+    /// Returns the quarantine queue, for messages that exceeded the delivery limit of a role's queue: `doorstep.tracking.quarantine`.
     #[must_use]
-    pub fn net_queue(&self, role: &str) -> QueueName {
-        QueueName::new(format!("{self}.{role}.{NET}"))
+    pub fn quarantine_queue(&self, role: &str) -> QueueName {
+        QueueName::new(format!("{self}.{role}.{QUARANTINE}"))
     }
 
-    /// Returns the queue for copies of a role's dead letters: `doorstep.tracking.dead`.
+    /// Returns the queue for copies of a role's dead letters: `doorstep.tracking.dlq`.
     #[must_use]
-    pub fn dead_queue(&self, role: &str) -> QueueName {
-        QueueName::new(format!("{self}.{role}.dead"))
+    pub fn dead_letter_queue(&self, role: &str) -> QueueName {
+        QueueName::new(format!("{self}.{role}.dlq"))
     }
 
     /// Returns the exchange that records which store owns a role's queues: `doorstep.tracking.owner`.
@@ -125,12 +137,12 @@ mod tests {
             "shop.tracking.0"
         );
         assert_eq!(
-            namespace.net_queue("tracking").as_str(),
-            "shop.tracking.net"
+            namespace.quarantine_queue("tracking").as_str(),
+            "shop.tracking.quarantine"
         );
         assert_eq!(
-            namespace.dead_queue("tracking").as_str(),
-            "shop.tracking.dead"
+            namespace.dead_letter_queue("tracking").as_str(),
+            "shop.tracking.dlq"
         );
         assert_eq!(
             namespace.rpc_queue("tracking").as_str(),

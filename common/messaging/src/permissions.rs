@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    names::MARK,
+    names::MARKER_SUFFIX,
     owner::MARKER,
     settings::Namespace,
     topology::{Owner, Queue, QueuePurpose, Topology},
@@ -109,7 +109,7 @@ impl Permissions {
         let of_queue = |queue: &&Queue| {
             role.is_none_or(|role| {
                 queue.name == namespace.role_queue(role, 0)
-                    || queue.name == namespace.net_queue(role)
+                    || queue.name == namespace.quarantine_queue(role)
                     || queue.name == namespace.rpc_queue(role)
             })
         };
@@ -210,7 +210,7 @@ impl Names {
         if !queue.purpose.is_durable_work() {
             return;
         }
-        let mark = queue.name.mark();
+        let mark = queue.name.marker();
         self.configure.insert(mark.clone());
         self.read.insert(mark);
         self.write.insert(queue.name.to_string());
@@ -228,7 +228,7 @@ impl Names {
 
     /// Leaves out the copies of dead letters, which are for people.
     fn consume<'a>(&mut self, queues: impl Iterator<Item = &'a Queue>) {
-        let consumed = queues.filter(|q| q.purpose != QueuePurpose::Dead);
+        let consumed = queues.filter(|q| q.purpose != QueuePurpose::DeadLetters);
         self.read.extend(consumed.map(|q| q.name.to_string()));
     }
 
@@ -252,7 +252,7 @@ impl Names {
     }
 }
 
-/// Builds a pattern of exactly these names: `^(amq\.default|doorstep\.(events|(orders|tracking)\.(0|net)))$`.
+/// Builds a pattern of exactly these names: `^(amq\.default|doorstep\.(events|(orders|tracking)\.(0|quarantine)))$`.
 fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
     let start = format!("{namespace}.");
     let mut others = Vec::new();
@@ -263,7 +263,7 @@ fn pattern(namespace: &Namespace, names: &BTreeSet<String>) -> String {
             None => others.push(escaped(name)),
             Some(rest) => {
                 // A marker's name extends its queue's, so it is listed beside it.
-                let queue = rest.strip_suffix(MARK).unwrap_or(rest);
+                let queue = rest.strip_suffix(MARKER_SUFFIX).unwrap_or(rest);
                 match queue.rfind('.') {
                     None => ours.push(escaped(rest)),
                     Some(dot) => {
@@ -352,22 +352,22 @@ mod tests {
         // The exceptions are its queues' markers and its owner record, which only the role can create.
         assert_eq!(
             role.configure,
-            r"^shop\.eu\.orders\.(0\.mark|net\.mark|owner)$"
+            r"^shop\.eu\.orders\.(0\.marker|owner|quarantine\.marker)$"
         );
         assert_eq!(
             role.write,
-            r"^(@.*|amq\.default|shop\.eu\.(events|orders\.(0|net)))$"
+            r"^(@.*|amq\.default|shop\.eu\.(events|orders\.(0|quarantine)))$"
         );
-        let read = r"^shop\.eu\.orders\.(0|0\.mark|net|net\.mark|owner)$";
+        let read = r"^shop\.eu\.orders\.(0|0\.marker|owner|quarantine|quarantine\.marker)$";
         assert_eq!(role.read, read);
         assert_eq!(role.topics.unwrap().write, r"^payment\.");
         let all = Permissions::for_consumer(&namespace, &topology, None, others, &[]);
-        let read = r"^shop\.eu\.(orders|stock)\.(0|0\.mark|net|net\.mark|owner)$";
+        let read = r"^shop\.eu\.(orders|stock)\.(0|0\.marker|owner|quarantine|quarantine\.marker)$";
         assert_eq!(all.read, read);
         // Publishes only copies of dead letters and the owner record.
         assert_eq!(
             all.write,
-            r"^(@.*|amq\.default|shop\.eu\.(orders|stock)\.(0|net))$"
+            r"^(@.*|amq\.default|shop\.eu\.(orders|stock)\.(0|quarantine))$"
         );
         assert_eq!(all.topics, None);
     }
@@ -380,7 +380,7 @@ mod tests {
             Permissions::for_publisher(&namespace, &topology, TopologyOwner::Programs, &["order"]);
         assert_eq!(
             producer.configure,
-            r"^shop\.(events|(orders|stock)\.(0|dead|net))$"
+            r"^shop\.(events|(orders|stock)\.(0|dlq|quarantine))$"
         );
         assert_eq!(
             producer.write,
@@ -401,11 +401,11 @@ mod tests {
         );
         assert_eq!(
             role.configure,
-            r"^shop\.(events|stock\.(0|0\.mark|dead|net|net\.mark|owner)|orders\.(0|dead|net))$"
+            r"^shop\.(events|stock\.(0|0\.marker|dlq|owner|quarantine|quarantine\.marker)|orders\.(0|dlq|quarantine))$"
         );
         assert_eq!(
             role.write,
-            r"^(@.*|amq\.default|shop\.(events|orders\.0|stock\.(0|net)))$"
+            r"^(@.*|amq\.default|shop\.(events|orders\.0|stock\.(0|quarantine)))$"
         );
     }
 
@@ -415,13 +415,13 @@ mod tests {
         let rights = Permissions::for_verifier(&namespace, &topology(&namespace));
         assert_eq!(
             rights.configure,
-            r"^shop\.(events|(orders|stock)\.(0|0\.mark|dead|net|net\.mark|owner))$"
+            r"^shop\.(events|(orders|stock)\.(0|0\.marker|dlq|owner|quarantine|quarantine\.marker))$"
         );
         assert_eq!(
             rights.write,
-            r"^(@.*|amq\.default|shop\.(events|(orders|stock)\.(0|net)))$"
+            r"^(@.*|amq\.default|shop\.(events|(orders|stock)\.(0|quarantine)))$"
         );
-        let read = r"^shop\.(orders|stock)\.(0|0\.mark|net|net\.mark|owner)$";
+        let read = r"^shop\.(orders|stock)\.(0|0\.marker|owner|quarantine|quarantine\.marker)$";
         assert_eq!(rights.read, read);
     }
 
@@ -447,15 +447,15 @@ mod tests {
         );
         assert_eq!(
             rights.configure,
-            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0\.mark|net\.mark|owner))$"
+            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0\.marker|owner|quarantine\.marker))$"
         );
         assert_eq!(
             rights.write,
-            r"^(@.*|amq\.default|shop\.(events|rpc\.payments\.cancel\.[^.]+|payments\.(0|net)))$"
+            r"^(@.*|amq\.default|shop\.(events|rpc\.payments\.cancel\.[^.]+|payments\.(0|quarantine)))$"
         );
         assert_eq!(
             rights.read,
-            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0|0\.mark|net|net\.mark|owner)|rpc\.payments\.cancel|rpc\.payments)$"
+            r"^shop\.(rpc\.payments\.cancel\.[^.]+|payments\.(0|0\.marker|owner|quarantine|quarantine\.marker)|rpc\.payments\.cancel|rpc\.payments)$"
         );
     }
 
@@ -478,6 +478,6 @@ mod tests {
         let namespace: Namespace = "shop".parse().unwrap();
         let rights = Permissions::for_monitoring(&namespace, &topology(&namespace));
         assert_eq!((&*rights.configure, &*rights.write), ("^$", "^$"));
-        assert_eq!(rights.read, r"^shop\.(orders|stock)\.(0|net)$");
+        assert_eq!(rights.read, r"^shop\.(orders|stock)\.(0|quarantine)$");
     }
 }

@@ -77,14 +77,14 @@ pub struct Queue {
 
 /// The purpose of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum QueuePurpose {
     /// A role's backlog. If the queue is created again, messages may have been lost.
     Role,
     /// Quarantine: messages that the broker took out of a role's queue after too many deliveries.
-    Net,
+    Quarantine,
     /// Copies of dead letters, for people to read. No program consumes them.
-    Dead,
+    DeadLetters,
     /// Holds RPC requests until their deadline.
     Rpc,
 }
@@ -95,8 +95,8 @@ impl QueuePurpose {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Role => "a role's events",
-            Self::Net => "messages in quarantine",
-            Self::Dead => "copies of dead letters",
+            Self::Quarantine => "messages in quarantine",
+            Self::DeadLetters => "copies of dead letters",
             Self::Rpc => "requests",
         }
     }
@@ -105,8 +105,8 @@ impl QueuePurpose {
     /// by itself.
     pub(crate) fn is_durable_work(self) -> bool {
         match self {
-            Self::Role | Self::Net => true,
-            Self::Dead | Self::Rpc => false,
+            Self::Role | Self::Quarantine => true,
+            Self::DeadLetters | Self::Rpc => false,
         }
     }
 }
@@ -142,15 +142,15 @@ pub struct RoleQueues {
 const DELIVERY_LIMIT: i64 = 100;
 /// Delivery limit of the quarantine queue, so high that it is never reached. Behind that queue there is none, so the broker would drop the
 /// message without a record in any store. Without a limit, RabbitMQ 4.0 uses 20; -1, which disables it there, is rejected by 3.x.
-const NET_DELIVERY_LIMIT: i64 = 2_147_483_647;
+const QUARANTINE_DELIVERY_LIMIT: i64 = 2_147_483_647;
 /// Bounds of a role's backlog. At either bound the broker rejects a publish, and the outbox keeps the event.
 const ROLE_MAX_LENGTH: i64 = 5_000_000;
 const ROLE_MAX_BYTES: i64 = 8 * 1024 * 1024 * 1024;
 /// Bound of the messages in quarantine, which may have crashed a process repeatedly, until an operator looks at them.
-const NET_MAX_LENGTH: i64 = 100_000;
+const QUARANTINE_MAX_LENGTH: i64 = 100_000;
 /// Bounds of the dead-letter copies. The oldest is dropped first.
-const DEAD_MAX_LENGTH: i64 = 10_000;
-const DEAD_MAX_BYTES: i64 = 256 * 1024 * 1024;
+const DLQ_MAX_LENGTH: i64 = 10_000;
+const DLQ_MAX_BYTES: i64 = 256 * 1024 * 1024;
 /// Bounds of the requests waiting for a role. At either bound the broker rejects a request, and the client learns at once that its command
 /// was not sent.
 pub(crate) const RPC_MAX_LENGTH: u32 = 10_000;
@@ -176,12 +176,12 @@ impl Topology {
         };
         for role in roles {
             let queue = namespace.role_queue(role.role, 0);
-            let net = namespace.net_queue(role.role);
-            let dead = namespace.dead_queue(role.role);
+            let quarantine = namespace.quarantine_queue(role.role);
+            let dead = namespace.dead_letter_queue(role.role);
             // Targets before sources: a dead-lettered message must find its queue, even between two declarations.
-            topology.queues.push(dead_queue(dead));
-            topology.queues.push(net_queue(net.clone()));
-            topology.queues.push(role_queue(queue.clone(), &net));
+            topology.queues.push(dead_letter_queue(dead));
+            topology.queues.push(quarantine_queue(quarantine.clone()));
+            topology.queues.push(role_queue(queue.clone(), &quarantine));
             topology.owners.push(Owner {
                 role: role.role.to_owned(),
                 exchange: namespace.owner_exchange(role.role),
@@ -218,13 +218,13 @@ impl Topology {
     }
 }
 
-fn role_queue(name: QueueName, net: &QueueName) -> Queue {
+fn role_queue(name: QueueName, quarantine: &QueueName) -> Queue {
     let mut arguments = consumed_queue(DELIVERY_LIMIT, ROLE_MAX_LENGTH);
     arguments.insert("x-max-length-bytes", Argument::Number(ROLE_MAX_BYTES));
     // At-least-once dead-lettering survives a broker failure in between; the default strategy can lose messages. It requires
     // reject-publish.
     arguments.insert("x-dead-letter-exchange", text(""));
-    arguments.insert("x-dead-letter-routing-key", text(net.as_str()));
+    arguments.insert("x-dead-letter-routing-key", text(quarantine.as_str()));
     arguments.insert("x-dead-letter-strategy", text("at-least-once"));
     Queue {
         name,
@@ -235,11 +235,11 @@ fn role_queue(name: QueueName, net: &QueueName) -> Queue {
 
 /// Has no dead-letter target: a message stays in quarantine until the role has processed it, however often connections are lost. The store
 /// counts the crashes, and after a few attempts makes the message a dead letter.
-fn net_queue(name: QueueName) -> Queue {
+fn quarantine_queue(name: QueueName) -> Queue {
     Queue {
         name,
-        purpose: QueuePurpose::Net,
-        arguments: consumed_queue(NET_DELIVERY_LIMIT, NET_MAX_LENGTH),
+        purpose: QueuePurpose::Quarantine,
+        arguments: consumed_queue(QUARANTINE_DELIVERY_LIMIT, QUARANTINE_MAX_LENGTH),
     }
 }
 
@@ -254,14 +254,14 @@ fn consumed_queue(delivery_limit: i64, max_length: i64) -> BTreeMap<&'static str
     ])
 }
 
-fn dead_queue(name: QueueName) -> Queue {
+fn dead_letter_queue(name: QueueName) -> Queue {
     Queue {
         name,
-        purpose: QueuePurpose::Dead,
+        purpose: QueuePurpose::DeadLetters,
         arguments: BTreeMap::from([
             ("x-queue-type", text("quorum")),
-            ("x-max-length", Argument::Number(DEAD_MAX_LENGTH)),
-            ("x-max-length-bytes", Argument::Number(DEAD_MAX_BYTES)),
+            ("x-max-length", Argument::Number(DLQ_MAX_LENGTH)),
+            ("x-max-length-bytes", Argument::Number(DLQ_MAX_BYTES)),
             ("x-overflow", text("drop-head")),
         ]),
     }
@@ -311,12 +311,12 @@ mod tests {
         assert_eq!(json["queues"][2]["name"], "shop.orders.0");
         let role = &json["queues"][2]["arguments"];
         assert_eq!(role["x-single-active-consumer"], true);
-        assert_eq!(role["x-dead-letter-routing-key"], "shop.orders.net");
+        assert_eq!(role["x-dead-letter-routing-key"], "shop.orders.quarantine");
         assert_eq!(role["x-max-length-bytes"], 8_589_934_592_i64);
-        let net = &json["queues"][1]["arguments"];
-        assert_eq!(net["x-delivery-limit"], 2_147_483_647);
-        assert_eq!(net["x-overflow"], "reject-publish");
-        for name in net.as_object().unwrap().keys() {
+        let quarantine = &json["queues"][1]["arguments"];
+        assert_eq!(quarantine["x-delivery-limit"], 2_147_483_647);
+        assert_eq!(quarantine["x-overflow"], "reject-publish");
+        for name in quarantine.as_object().unwrap().keys() {
             assert!(!name.starts_with("x-dead-letter"), "{name}");
         }
         assert_eq!(role["x-delivery-limit"], 100);

@@ -198,7 +198,7 @@ pub(crate) fn of_body(
     }
 }
 
-/// Builds the copy of a dead letter for the role's `.dead` queue. Doorstep never reads it back.
+/// Builds the copy of a dead letter for the role's `.dlq` queue. Doorstep never reads it back.
 pub(crate) fn copy(role: &str, dead: &DeadLetter) -> NewOutbox {
     let mut headers = BTreeMap::from([
         ("doorstep-role".to_owned(), role.to_owned()),

@@ -16,7 +16,7 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// The maximum of a stream's deferred events that a batch takes along once their predecessor is applied; more
     /// follow in later batches.
-    pub held_per_stream: usize,
+    pub deferred_per_stream: usize,
     /// The maximum of due events in a batch.
     pub due_events: usize,
     /// The maximum wait of an event for another stream before it becomes a dead letter.
@@ -25,9 +25,9 @@ pub struct Limits {
     /// one. At least 2: the first crash does not tell which of several events caused it.
     pub max_crashes: u32,
     /// The backoff before the first retry of a deferred event; it doubles with each further one.
-    pub retry_first: Duration,
+    pub initial_backoff: Duration,
     /// The maximum backoff before a retry of a deferred event.
-    pub retry_longest: Duration,
+    pub max_backoff: Duration,
     /// The retention of the ids of events without a sequence. An older event is rejected, since it could be a
     /// duplicate. Crash counts whose events have not come again are kept as long.
     pub dedup_retention: Duration,
@@ -40,16 +40,16 @@ pub struct Limits {
     /// The maximum of attempts after conflicts before the store counts as unavailable.
     pub conflicts: usize,
     /// The maximum of deferred rows and bytes.
-    pub held: TableUsage,
+    pub deferred: TableUsage,
     /// The maximum of rows and bytes of dead letters.
-    pub dead: TableUsage,
+    pub dead_letters: TableUsage,
     /// The time that the copy of a dead letter stays in its queue for the management UI. The dead letter itself stays
     /// in the store until it is resolved.
-    pub dead_copy_ttl: Duration,
+    pub dead_letter_copy_ttl: Duration,
     /// The maximum of rows and bytes of dead letters of one kind that belong to no stream: undecodable messages, and
     /// rejected deliveries of events without a sequence. All such kinds together take at most half of [`Limits::dead`].
     /// Beyond either bound, dead letters go to the overflow file.
-    pub dead_of_kind: TableUsage,
+    pub dead_letters_of_kind: TableUsage,
     /// The maximum size of an overflow file in bytes.
     pub overflow_file_bytes: u64,
     /// The maximum of overflow files: another one replaces the oldest, whose content is lost.
@@ -61,7 +61,7 @@ pub struct Limits {
     /// The maximum of rows and bytes of replies to commands.
     pub replies: TableUsage,
     /// The maximum of rows and bytes of scheduled events.
-    pub scheduled: TableUsage,
+    pub timers: TableUsage,
     /// The maximum of commands in a batch.
     pub batch_commands: usize,
     /// The maximum of commands that wait for the loop. Beyond it, callers get an overload error.
@@ -80,7 +80,7 @@ pub struct Limits {
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// The name of the table of deferred events in [`Capacity`].
-pub const HELD: &str = "held events";
+pub const DEFERRED: &str = "deferred events";
 
 const MIB: u64 = 1024 * 1024;
 
@@ -89,24 +89,24 @@ impl Default for Limits {
         Self {
             batch_size: 500,
             batch_bytes: 8 * MIB as usize,
-            held_per_stream: 64,
+            deferred_per_stream: 64,
             due_events: 500,
             max_wait: Duration::from_hours(24),
             max_crashes: 3,
-            retry_first: Duration::from_millis(200),
-            retry_longest: Duration::from_secs(60),
+            initial_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(60),
             dedup_retention: Duration::from_hours(7 * 24),
             reply_retention: Duration::from_hours(24),
             former_owner_grace: Duration::from_hours(24),
             remembered_rows: 20_000,
             conflicts: 1_000,
-            held: Self::max_deferred_of(1_000_000),
-            dead: TableUsage {
+            deferred: Self::max_deferred_of(1_000_000),
+            dead_letters: TableUsage {
                 rows: 100_000,
                 bytes: 1024 * MIB,
             },
-            dead_copy_ttl: Duration::from_hours(24),
-            dead_of_kind: StreamlessBounds::default().kind,
+            dead_letter_copy_ttl: Duration::from_hours(24),
+            dead_letters_of_kind: StreamlessBounds::default().kind,
             overflow_file_bytes: StreamlessBounds::default().file_bytes,
             overflow_files: StreamlessBounds::default().files,
             seen: TableUsage {
@@ -121,7 +121,7 @@ impl Default for Limits {
                 rows: 10_000_000,
                 bytes: 4 * 1024 * MIB,
             },
-            scheduled: TableUsage {
+            timers: TableUsage {
                 rows: 1_000_000,
                 bytes: 1024 * MIB,
             },
@@ -171,10 +171,10 @@ impl Limits {
     #[must_use]
     pub fn streamless(&self) -> StreamlessBounds {
         StreamlessBounds {
-            kind: self.dead_of_kind,
+            kind: self.dead_letters_of_kind,
             all: TableUsage {
-                rows: self.dead.rows / 2,
-                bytes: self.dead.bytes / 2,
+                rows: self.dead_letters.rows / 2,
+                bytes: self.dead_letters.bytes / 2,
             },
             file_bytes: self.overflow_file_bytes,
             files: self.overflow_files,
@@ -208,7 +208,7 @@ impl Limits {
     /// Returns the rows and bytes from which one kind of dead letters of no stream makes a role degraded.
     #[must_use]
     pub fn large_kind(&self) -> TableUsage {
-        let TableUsage { rows, bytes } = four_fifths(self.dead_of_kind);
+        let TableUsage { rows, bytes } = four_fifths(self.dead_letters_of_kind);
         TableUsage {
             rows: rows.max(1),
             bytes: bytes.max(1),
@@ -219,12 +219,12 @@ impl Limits {
     #[must_use]
     pub fn capacity(&self, usage: &StoreUsage) -> Capacity {
         let tables = [
-            (HELD, usage.held, self.held),
-            ("dead letters", usage.dead, self.dead),
+            (DEFERRED, usage.deferred, self.deferred),
+            ("dead letters", usage.dead_letters, self.dead_letters),
             ("seen ids", usage.seen, self.seen),
             ("outbox", usage.outbox, self.outbox),
             ("replies", usage.replies, self.replies),
-            ("scheduled events", usage.scheduled, self.scheduled),
+            ("scheduled events", usage.timers, self.timers),
         ];
         let share = |used: TableUsage, most: TableUsage| {
             let rows = used.rows.saturating_mul(100) / most.rows.max(1);
@@ -271,12 +271,12 @@ impl Limits {
     /// jittered: `jitter` is a number from 0 to 1.
     #[must_use]
     pub fn retry_backoff(&self, attempts: u32, jitter: f64) -> Duration {
-        let doubled = self.retry_first.saturating_mul(
+        let doubled = self.initial_backoff.saturating_mul(
             1_u32
                 .checked_shl(attempts.saturating_sub(1))
                 .unwrap_or(u32::MAX),
         );
-        let longest = doubled.min(self.retry_longest);
+        let longest = doubled.min(self.max_backoff);
         longest.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 }

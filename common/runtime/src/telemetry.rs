@@ -322,7 +322,7 @@ impl StoreFull {
 
 /// Returns the remedy for a full table that does not drain by itself.
 fn remedy(table: &str) -> &'static str {
-    if table == limits::HELD {
+    if table == limits::DEFERRED {
         "; `consumers status` lists what is missing or blocked. If the missing event is in the queue, a higher --max-held lets the role reach it"
     } else {
         ""

@@ -138,7 +138,7 @@ async fn command_is_executed_once_and_replied_again() {
     assert_eq!(other.execute(again).await, standing(5, 1));
     assert_eq!(env.entries("account/a").await.len(), 2);
     let summary = env.store.summary(now()).await.unwrap();
-    assert_eq!((summary.tally.obeyed, summary.usage.replies.rows), (2, 2));
+    assert_eq!((summary.tally.executed, summary.usage.replies.rows), (2, 2));
     // Each deposit emits one event.
     assert_eq!(summary.usage.outbox.rows, 2);
 }
@@ -339,7 +339,7 @@ async fn commands_and_events_share_one_commit() {
         .await
         .unwrap();
     assert!(batch.is_done() && commands.is_done());
-    assert_eq!((worked.tally.applied, worked.tally.obeyed), (1, 1));
+    assert_eq!((worked.tally.applied, worked.tally.executed), (1, 1));
     assert_eq!(env.store.summary(now()).await.unwrap().commits, 1);
     let decided = commands.take_decided().remove(0).1;
     assert_eq!(answer(decided), standing(0, 2));
@@ -449,7 +449,7 @@ async fn queries_change_nothing() {
     }
     assert_eq!(env.query("account/b").await, refused(Rejection::FAILED));
     let summary = env.store.summary(now()).await.unwrap();
-    assert_eq!(summary.tally.obeyed, before.tally.obeyed);
+    assert_eq!(summary.tally.executed, before.tally.executed);
     assert_eq!(summary.usage.replies, before.usage.replies);
 }
 
@@ -462,7 +462,7 @@ async fn scheduled_event_is_handled_once_when_due() {
     let chained = Move::Later(20, Box::new(Move::Tell));
     env.deliver(vec![event("shop", "account/a", 1, &chained)])
         .await;
-    assert_eq!(env.usage().await.scheduled.rows, 2);
+    assert_eq!(env.usage().await.timers.rows, 2);
     env.work_due(after(19)).await;
     assert_eq!(env.entries("account/a").await.len(), 2);
     env.work_due(after(30)).await;
@@ -472,7 +472,7 @@ async fn scheduled_event_is_handled_once_when_due() {
     let entries = env.entries("account/a").await;
     assert!(entries[2..].iter().all(|e| e.starts_with("scheduled-")));
     let usage = env.usage().await;
-    assert_eq!((usage.scheduled.rows, usage.outbox.rows), (0, 1));
+    assert_eq!((usage.timers.rows, usage.outbox.rows), (0, 1));
 }
 
 #[tokio::test]
@@ -492,7 +492,7 @@ async fn rejected_scheduled_event_blocks_nothing() {
     assert_eq!((dead.len(), dead[0].blocks), (1, false));
     // The other one waits like any event.
     let usage = env.usage().await;
-    assert_eq!((usage.scheduled.rows, usage.held.rows), (0, 1));
+    assert_eq!((usage.timers.rows, usage.deferred.rows), (0, 1));
     for (sequence, fact) in [(1, Move::Open), (2, Move::Fix)] {
         let event = event("shop", "account/a", sequence, &fact);
         env.deliver(vec![event]).await;
@@ -505,5 +505,5 @@ async fn rejected_scheduled_event_blocks_nothing() {
     env.work_due(after(3)).await;
     assert_eq!(env.entries("account/a").await.len(), 6);
     let usage = env.usage().await;
-    assert_eq!((usage.dead.rows, usage.held.rows), (0, 0));
+    assert_eq!((usage.dead_letters.rows, usage.deferred.rows), (0, 0));
 }

@@ -72,7 +72,10 @@ async fn events_are_applied_in_stream_order() {
         env.entries("account/a").await,
         ["shop 1", "shop 2", "shop 3", "shop 4", "shop 5"]
     );
-    assert_eq!(env.store.summary(now()).await.unwrap().usage.held.rows, 0);
+    assert_eq!(
+        env.store.summary(now()).await.unwrap().usage.deferred.rows,
+        0
+    );
 }
 
 #[tokio::test]
@@ -163,7 +166,10 @@ async fn skip_lets_blocked_events_continue() {
     );
     env.work_due(now()).await;
     assert_eq!(env.entries("account/a").await, ["shop 2"]);
-    assert_eq!(env.store.summary(now()).await.unwrap().usage.held.rows, 0);
+    assert_eq!(
+        env.store.summary(now()).await.unwrap().usage.deferred.rows,
+        0
+    );
 }
 
 #[tokio::test]
@@ -217,7 +223,7 @@ async fn waiting_for_an_unnamed_entity_is_rejected() {
     let other = "account/other".to_owned();
     let awaits = event("shop", "account/a", 1, &Move::AwaitUnnamed(other));
     let worked = env.deliver(vec![awaits]).await;
-    assert_eq!((worked.tally.dead, worked.tally.held), (1, 0));
+    assert_eq!((worked.tally.dead_letters, worked.tally.deferred), (1, 0));
     let dead = env.dead().await;
     assert_eq!((dead.len(), dead[0].blocks), (1, true));
     assert_eq!(dead[0].reason, "handler panicked");
@@ -269,7 +275,7 @@ async fn sequence_of_a_dead_letter_conflicts() {
     let mut other = event("shop", "account/a", 1, &Move::Add(1));
     other.id = doorstep_event::EventId::new("another").unwrap();
     let worked = env.deliver(vec![other.clone(), poison]).await;
-    assert_eq!((worked.tally.dead, worked.tally.duplicates), (1, 1));
+    assert_eq!((worked.tally.dead_letters, worked.tally.duplicates), (1, 1));
     let dead = env.dead().await;
     let reasons: Vec<_> = dead.iter().map(|row| row.reason.as_str()).collect();
     assert_eq!(reasons, ["breaks a rule", "numbering conflict"]);
@@ -303,7 +309,7 @@ async fn conflict_delivered_twice_is_one_dead_letter() {
     let mut other = first.clone();
     other.id = doorstep_event::EventId::new("other").unwrap();
     let worked = env.deliver(vec![first, other.clone(), other]).await;
-    assert_eq!((worked.tally.dead, worked.tally.duplicates), (1, 1));
+    assert_eq!((worked.tally.dead_letters, worked.tally.duplicates), (1, 1));
     assert_eq!(worked.owed, 1, "and there is one copy of it");
     assert_eq!(env.dead().await.len(), 1);
 }

@@ -51,8 +51,8 @@ impl TestEnv {
             let one = self.deliver([event]).await.tally;
             tally.applied += one.applied;
             tally.duplicates += one.duplicates;
-            tally.held += one.held;
-            tally.dead += one.dead;
+            tally.deferred += one.deferred;
+            tally.dead_letters += one.dead_letters;
         }
         tally
     }
@@ -97,7 +97,10 @@ async fn conflict_is_dead_lettered_and_lists_its_source() {
     let second = adds(A, 1, epoch(2, 0), 1_000);
     assert_eq!(first.id, second.id);
     let tally = env.deliver_each([first.clone(), second.clone()]).await;
-    assert_eq!((tally.applied, tally.dead, tally.duplicates), (1, 1, 0));
+    assert_eq!(
+        (tally.applied, tally.dead_letters, tally.duplicates),
+        (1, 1, 0)
+    );
     let dead = env.dead().await;
     assert_eq!(dead.len(), 1);
     assert_eq!(
@@ -116,7 +119,7 @@ async fn conflict_is_dead_lettered_and_lists_its_source() {
     let mut other = TestEnv::on(env.store.clone());
     for env in [&mut env, &mut other] {
         let tally = env.deliver([first.clone(), second.clone()]).await.tally;
-        assert_eq!((tally.duplicates, tally.dead), (2, 0));
+        assert_eq!((tally.duplicates, tally.dead_letters), (2, 0));
     }
     assert_eq!(env.restored().await, restored);
     assert_eq!(env.balance(A).await, 1);
@@ -135,10 +138,16 @@ async fn epoch_known_from_another_stream_hides_no_conflict() {
     let mut restored = vec![adds(B, 1, epoch(2, 0), 1)];
     restored.extend((11..=23).map(|n| adds(A, n, epoch(2, 0), 1)));
     let tally = env.deliver_each(restored.clone()).await;
-    assert_eq!((tally.applied, tally.dead, tally.duplicates), (4, 10, 0));
+    assert_eq!(
+        (tally.applied, tally.dead_letters, tally.duplicates),
+        (4, 10, 0)
+    );
     assert_eq!(env.balance(A).await, 23);
     let tally = TestEnv::on(env.store.clone()).deliver(restored).await.tally;
-    assert_eq!((tally.applied, tally.dead, tally.duplicates), (0, 0, 14));
+    assert_eq!(
+        (tally.applied, tally.dead_letters, tally.duplicates),
+        (0, 0, 14)
+    );
 }
 
 #[tokio::test]
@@ -149,7 +158,10 @@ async fn late_conflict_is_recognised_by_its_epoch() {
     // 11 of the restored store comes after 13, which was applied.
     let restored = [13, 14, 11, 13].map(|n| adds(A, n, epoch(2, 0), 1));
     let tally = env.deliver_each(restored).await;
-    assert_eq!((tally.applied, tally.dead, tally.duplicates), (2, 1, 1));
+    assert_eq!(
+        (tally.applied, tally.dead_letters, tally.duplicates),
+        (2, 1, 1)
+    );
 }
 
 #[tokio::test]
@@ -163,15 +175,15 @@ async fn older_epoch_is_recognised_by_lineage_and_history() {
     let tally = env
         .deliver_each([adds(B, 1, epoch(2, 7), 1), adds(A, 2, epoch(2, 7), 9)])
         .await;
-    assert_eq!((tally.applied, tally.dead), (1, 1));
+    assert_eq!((tally.applied, tally.dead_letters), (1, 1));
     // Then 3, whose counter is known, with another random part.
     let tally = env.deliver_each([adds(A, 1, epoch(3, 7), 9)]).await;
-    assert_eq!(tally.dead, 1);
+    assert_eq!(tally.dead_letters, 1);
     // Events applied under older epochs are still duplicates.
     let tally = env
         .deliver_each([adds(A, 1, epoch(1, 0), 1), adds(A, 2, epoch(3, 0), 1)])
         .await;
-    assert_eq!((tally.duplicates, tally.dead), (2, 0));
+    assert_eq!((tally.duplicates, tally.dead_letters), (2, 0));
 }
 
 #[tokio::test]
@@ -180,7 +192,7 @@ async fn second_lineage_is_listed_without_a_conflict() {
     env.deliver([adds(A, 1, epoch(2, 0), 1)]).await;
     assert_eq!(env.restored().await, []);
     let tally = env.deliver([adds(B, 1, epoch(2, 7), 1)]).await.tally;
-    assert_eq!((tally.applied, tally.dead), (1, 0));
+    assert_eq!((tally.applied, tally.dead_letters), (1, 0));
     let restored = env.restored().await;
     assert_eq!((restored.len(), restored[0].conflicts), (1, 0));
     // An operator accepts it; more of the same is no new finding.
@@ -208,14 +220,14 @@ async fn events_without_an_epoch_differ_by_id() {
         .deliver([adds(A, 1, None, 1), adds(A, 2, None, 1)])
         .await
         .tally;
-    assert_eq!((tally.duplicates, tally.dead), (2, 0));
+    assert_eq!((tally.duplicates, tally.dead_letters), (2, 0));
     // The source's store begins epochs now. Its earlier events are duplicates when redelivered.
     env.deliver([adds(A, 3, epoch(1, 0), 1)]).await;
     let tally = env
         .deliver([adds(A, 2, None, 1), adds(A, 3, epoch(1, 0), 1)])
         .await
         .tally;
-    assert_eq!((tally.duplicates, tally.dead), (2, 0));
+    assert_eq!((tally.duplicates, tally.dead_letters), (2, 0));
     assert_eq!(env.restored().await, []);
     // A backup from before that numbers anew in its own first epoch.
     env.deliver([adds(B, 1, None, 1)]).await;
@@ -223,7 +235,7 @@ async fn events_without_an_epoch_differ_by_id() {
         .deliver([adds(A, 2, epoch(1, 7), 9), adds(B, 1, epoch(1, 7), 9)])
         .await
         .tally;
-    assert_eq!((tally.duplicates, tally.dead), (0, 2));
+    assert_eq!((tally.duplicates, tally.dead_letters), (0, 2));
 }
 
 #[tokio::test]
@@ -244,9 +256,9 @@ async fn deferred_or_blocked_sequence_belongs_to_one_event() {
         TestEnv::on(env.store.clone()),
     ] {
         let tally = env.deliver(same.clone()).await.tally;
-        assert_eq!((tally.duplicates, tally.dead), (2, 0));
+        assert_eq!((tally.duplicates, tally.dead_letters), (2, 0));
         let tally = env.deliver(others.clone()).await.tally;
-        assert_eq!(tally.dead + tally.duplicates, 2);
+        assert_eq!(tally.dead_letters + tally.duplicates, 2);
         let dead = env.dead().await;
         assert_eq!(dead.len(), 3);
         assert_eq!(dead.iter().filter(|row| row.blocks).count(), 1);
@@ -257,7 +269,7 @@ async fn deferred_or_blocked_sequence_belongs_to_one_event() {
         .deliver([adds(A, 3, epoch(1, 0), 1), adds(A, 3, epoch(2, 0), 9)])
         .await
         .tally;
-    assert_eq!((tally.held, tally.dead), (1, 1));
+    assert_eq!((tally.deferred, tally.dead_letters), (1, 1));
 }
 
 #[tokio::test]
@@ -271,17 +283,17 @@ async fn late_event_of_skipped_gap_is_duplicate() {
         .unwrap();
     let late = |epoch| (2..=4).map(move |n| adds(A, n, epoch, 9));
     let tally = env.deliver(late(epoch(2, 0))).await.tally;
-    assert_eq!((tally.duplicates, tally.dead), (3, 0));
+    assert_eq!((tally.duplicates, tally.dead_letters), (3, 0));
     while env.engine.process_due(now(), 0.5).await.unwrap().is_some() {}
     assert_eq!(env.balance(A).await, 2);
     for late_in in [epoch(1, 0), epoch(2, 0), epoch(3, 0)] {
         let tally = env.deliver(late(late_in)).await.tally;
-        assert_eq!((tally.duplicates, tally.dead), (3, 0));
+        assert_eq!((tally.duplicates, tally.dead_letters), (3, 0));
     }
     assert_eq!(env.restored().await, []);
     // An epoch newer than that of the event behind the gap cannot have been in it.
     let tally = env.deliver(late(epoch(4, 0))).await.tally;
-    assert_eq!((tally.duplicates, tally.dead), (0, 3));
+    assert_eq!((tally.duplicates, tally.dead_letters), (0, 3));
 }
 
 #[tokio::test]
@@ -293,9 +305,9 @@ async fn resolved_dead_letter_leaves_its_epoch() {
     let id = env.dead().await[0].id.clone();
     operate::skip(&env.store, &id, now()).await.unwrap();
     let tally = env.deliver([poison.clone()]).await.tally;
-    assert_eq!((tally.duplicates, tally.dead), (1, 0));
+    assert_eq!((tally.duplicates, tally.dead_letters), (1, 0));
     let tally = env.deliver([adds(A, 1, epoch(2, 0), 9)]).await.tally;
-    assert_eq!((tally.duplicates, tally.dead), (0, 1));
+    assert_eq!((tally.duplicates, tally.dead_letters), (0, 1));
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ fn now() -> Timestamp {
 fn engine<S: Store>(store: &S) -> Engine<Ledger, S> {
     let limits = Limits {
         remembered_rows: 3,
-        held_per_stream: 2,
+        deferred_per_stream: 2,
         due_events: 3,
         ..Limits::default()
     };
@@ -179,8 +179,8 @@ async fn check<S: Store>(store: &S, case: &Case) -> Result<(), TestCaseError> {
     let came = case.as_they_come();
     let accounts = worked(store, case, &came).await;
     let summary = store.summary(now()).await.unwrap();
-    prop_assert_eq!(summary.usage.held.rows, 0, "something is still held");
-    prop_assert_eq!(summary.usage.dead.rows, 0);
+    prop_assert_eq!(summary.usage.deferred.rows, 0, "something is still held");
+    prop_assert_eq!(summary.usage.dead_letters.rows, 0);
     let events = case.in_order().len() as u64;
     prop_assert_eq!(summary.tally.applied, events);
     let tells = case.streams.values().flatten();

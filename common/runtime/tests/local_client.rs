@@ -400,7 +400,7 @@ async fn amid_replay(store: &MemoryStore) -> (RunningRole, mpsc::Sender<()>) {
 
 async fn to_be_replayed(store: &MemoryStore) -> u64 {
     let summary = store.summary(Timestamp::now()).await.unwrap();
-    summary.usage.dead.rows
+    summary.usage.dead_letters.rows
 }
 
 fn patient(id: &str) -> doorstep_event::Request {

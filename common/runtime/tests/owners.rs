@@ -59,7 +59,7 @@ impl TestEnv {
             let step = self.engine.process(&mut batch, at(self.hour), 0.5).await;
             let tally = step.unwrap().tally;
             worked.tally.applied += tally.applied;
-            worked.tally.dead += tally.dead;
+            worked.tally.dead_letters += tally.dead_letters;
             worked.tally.duplicates += tally.duplicates;
         }
         worked
@@ -111,7 +111,7 @@ async fn forgery_is_rejected_at_every_sequence() {
         let forgeries = [forged(1), forged(2), forged(3), forged(5), loose];
         let forgeries = forgeries.map(|event| (event, thief.clone())).into();
         let worked = env.deliver(forgeries).await;
-        assert_eq!((worked.tally.dead, worked.tally.duplicates), (5, 0));
+        assert_eq!((worked.tally.dead_letters, worked.tally.duplicates), (5, 0));
         // The owner's own events continue as before.
         let own = [5, 3, 4].map(|n| (add(n), user("shop"))).into();
         let worked = env.deliver(own).await;
@@ -134,7 +134,7 @@ async fn each_distinct_forgery_is_a_dead_letter() {
     let thief = user("thief");
     let batch = [forged(2), other, forged(2)].map(|event| (event, thief.clone()));
     let worked = env.deliver(batch.into()).await;
-    assert_eq!((worked.tally.dead, worked.tally.duplicates), (2, 1));
+    assert_eq!((worked.tally.dead_letters, worked.tally.duplicates), (2, 1));
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn bypassing_the_exchange_is_rejected_and_owns_nothing() {
     let mut env = TestEnv::new();
     let direct = || Sender::Bypass("the default exchange".into());
     let worked = env.deliver(vec![(add(1), direct())]).await;
-    assert_eq!(worked.tally.dead, 1);
+    assert_eq!(worked.tally.dead_letters, 1);
     let dead = env.dead().await;
     assert_eq!(dead[0].reason, "not from the exchange");
     assert!(dead[0].detail.contains("the default exchange"));
@@ -182,16 +182,16 @@ async fn backlog_without_user_ids_is_applied() {
     env.restarted();
     let late = [1, 2, 3].map(|n| (add(n), nobody.clone())).into();
     let worked = env.deliver_as(DeliveryHistory::Redelivered, late).await;
-    assert_eq!((worked.tally.dead, worked.tally.duplicates), (0, 2));
+    assert_eq!((worked.tally.dead_letters, worked.tally.duplicates), (0, 2));
     while env.engine.process_due(at(0), 0.5).await.unwrap().is_some() {}
     let all = ["shop 1", "shop 2", "shop 3", "shop 4"];
     assert_eq!(env.entries().await, all);
     // Long after that, only copies are accepted.
     env.hour = 25;
     let worked = env.deliver(vec![(add(2), nobody.clone())]).await;
-    assert_eq!((worked.tally.dead, worked.tally.duplicates), (0, 1));
+    assert_eq!((worked.tally.dead_letters, worked.tally.duplicates), (0, 1));
     let worked = env.deliver(vec![(add(5), nobody)]).await;
-    assert_eq!((worked.tally.dead, worked.tally.applied), (1, 0));
+    assert_eq!((worked.tally.dead_letters, worked.tally.applied), (1, 0));
     env.deliver(vec![(add(5), user("shop"))]).await;
     assert_eq!(env.entries().await.len(), 5);
 }
@@ -215,7 +215,7 @@ async fn transfer_takes_effect_despite_a_cached_owner() {
     let transfer = operate::transfer(&env.store, &source, &to, Former::Refused, at(0));
     transfer.await.unwrap();
     let worked = env.deliver(vec![(add(4), user("shop"))]).await;
-    assert_eq!((worked.tally.applied, worked.tally.dead), (0, 1));
+    assert_eq!((worked.tally.applied, worked.tally.dead_letters), (0, 1));
     let worked = env.deliver(vec![(add(4), user("shop-eu"))]).await;
     assert_eq!(worked.tally.applied, 1);
     assert_eq!(env.entries().await.len(), 4);
@@ -243,7 +243,7 @@ async fn replay_after_transfer_takes_the_stream_position() {
     env.deliver(vec![(add(1), user("shop"))]).await;
     // The program continues as another user before its source is transferred; a forger sends something, too.
     let renamed = [3, 2].map(|n| (add(n), user("shop-eu"))).into();
-    assert_eq!(env.deliver(renamed).await.tally.dead, 2);
+    assert_eq!(env.deliver(renamed).await.tally.dead_letters, 2);
     env.deliver(vec![(forged(4), user("thief"))]).await;
     let replayed = async |env: &TestEnv| {
         let mut refused = 0;

@@ -141,7 +141,16 @@ async fn deferred_replay_continues_when_its_entity_changes() {
         ["shop 1", "web 1", "shop 2", "shop 3"]
     );
     assert_eq!(env.dead().await, []);
-    assert_eq!(env.store.summary(env.now).await.unwrap().usage.held.rows, 0);
+    assert_eq!(
+        env.store
+            .summary(env.now)
+            .await
+            .unwrap()
+            .usage
+            .deferred
+            .rows,
+        0
+    );
 }
 
 #[tokio::test]
@@ -197,10 +206,13 @@ async fn repeated_numbering_conflict_counts_and_copies_once() {
     other.id = "another".parse().unwrap();
     let first = env.deliver(std::slice::from_ref(&other)).await.tally;
     let second = env.deliver(&[other]).await.tally;
-    assert_eq!((first.dead, first.duplicates), (1, 0));
-    assert_eq!((second.dead, second.duplicates), (0, 1));
+    assert_eq!((first.dead_letters, first.duplicates), (1, 0));
+    assert_eq!((second.dead_letters, second.duplicates), (0, 1));
     let summary = env.store.summary(env.now).await.unwrap();
-    assert_eq!((summary.tally.dead, summary.tally.duplicates), (1, 1));
+    assert_eq!(
+        (summary.tally.dead_letters, summary.tally.duplicates),
+        (1, 1)
+    );
     assert_eq!(summary.usage.outbox.rows, 1);
 }
 

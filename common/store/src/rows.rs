@@ -358,13 +358,13 @@ impl TableUsage {
 /// The usage of the tables whose growth is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct StoreUsage {
-    pub held: TableUsage,
-    pub dead: TableUsage,
+    pub deferred: TableUsage,
+    pub dead_letters: TableUsage,
     pub seen: TableUsage,
     pub outbox: TableUsage,
     pub replies: TableUsage,
     /// Timers of the role.
-    pub scheduled: TableUsage,
+    pub timers: TableUsage,
 }
 
 /// Counts of what a role did with deliveries since its store was created.
@@ -376,14 +376,14 @@ pub struct EventCounts {
     /// Deliveries dropped because their event had been applied, deferred or dead-lettered before.
     pub duplicates: u64,
     /// Events deferred on arrival.
-    pub held: u64,
-    pub dead: u64,
+    pub deferred: u64,
+    pub dead_letters: u64,
     /// Dead letters replayed and then applied.
     pub replayed: u64,
     /// Dead letters and gaps skipped.
     pub skipped: u64,
     /// Commands executed, each once.
-    pub obeyed: u64,
+    pub executed: u64,
 }
 
 impl EventCounts {
@@ -392,11 +392,11 @@ impl EventCounts {
             (&mut self.applied, more.applied),
             (&mut self.ignored, more.ignored),
             (&mut self.duplicates, more.duplicates),
-            (&mut self.held, more.held),
-            (&mut self.dead, more.dead),
+            (&mut self.deferred, more.deferred),
+            (&mut self.dead_letters, more.dead_letters),
             (&mut self.replayed, more.replayed),
             (&mut self.skipped, more.skipped),
-            (&mut self.obeyed, more.obeyed),
+            (&mut self.executed, more.executed),
         ];
         for (count, more) in counts {
             *count = count.saturating_add(more);

@@ -176,7 +176,11 @@ async fn whole_commits(folder: &Path) -> u64 {
     assert_eq!(summary.tally.applied, number * STREAMS);
     let usage = summary.usage;
     assert_eq!(
-        (usage.held.rows, usage.dead.rows, usage.outbox.rows),
+        (
+            usage.deferred.rows,
+            usage.dead_letters.rows,
+            usage.outbox.rows
+        ),
         (number, number, number)
     );
     number

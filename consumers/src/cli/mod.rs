@@ -205,7 +205,7 @@ pub(crate) struct RunArgs {
         long,
         env = "DOORSTEP_MAX_HELD",
         value_name = "NUMBER",
-        default_value_t = Limits::default().held.rows.to_string()
+        default_value_t = Limits::default().deferred.rows.to_string()
     )]
     pub(crate) max_held: String,
 

@@ -76,7 +76,7 @@ async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, CliErro
     lines.extend(left_off(
         role,
         "dead letters",
-        summary.usage.dead.rows,
+        summary.usage.dead_letters.rows,
         dead.len(),
     ));
     lines.extend(gaps.iter().map(|gap| of_gap(role, gap)));

@@ -343,10 +343,10 @@ impl Consuming {
 /// Returns the number of messages ready in a role's queues.
 async fn ready(inspector: &Inspector, broker: &BrokerSettings, role: &str) -> Option<u64> {
     let queue = broker.namespace.role_queue(role, 0);
-    let net = broker.namespace.net_queue(role);
+    let quarantine = broker.namespace.quarantine_queue(role);
     let queue = inspector.certain_depth(&queue).await.ok()?;
-    let net = inspector.certain_depth(&net).await.ok()?;
-    Some(queue.ready + net.ready)
+    let quarantine = inspector.certain_depth(&quarantine).await.ok()?;
+    Some(queue.ready + quarantine.ready)
 }
 
 /// Waits for a role that was asked to stop, and reports its outcomes.
@@ -362,8 +362,8 @@ async fn ended(
         role = role.name,
         applied = done.applied,
         duplicates = done.duplicates,
-        held = done.held,
-        dead = done.dead,
+        held = done.deferred,
+        dead = done.dead_letters,
         replayed = done.replayed,
         ignored = done.ignored,
         "ended"

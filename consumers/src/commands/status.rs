@@ -10,7 +10,7 @@ use doorstep_event::Timestamp;
 use doorstep_messaging::{BrokerSettings, Depth, InspectError, Inspector, Namespace, QueueName};
 use doorstep_runtime::{
     Limits,
-    limits::{Capacity, HELD},
+    limits::{Capacity, DEFERRED},
 };
 use doorstep_store::{SequenceGap, Store, Streamless, Summary};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
@@ -54,7 +54,7 @@ struct RoleReport {
     role: &'static str,
     /// `null` where there is none.
     queue: Option<QueueReport>,
-    net: Option<QueueReport>,
+    quarantine: Option<QueueReport>,
     /// Its queue of requests; left out for a role that serves none.
     #[serde(skip_serializing_if = "Option::is_none")]
     requests: Option<QueueReport>,
@@ -148,7 +148,7 @@ impl RoleReport {
         Self {
             role,
             queue: None,
-            net: None,
+            quarantine: None,
             requests: None,
             lag: None,
             store: None,
@@ -171,7 +171,7 @@ impl RoleReport {
         // By the default bounds: a role that runs with others reports that itself.
         match Limits::default().capacity(&summary.usage) {
             // The missing event may be in the queue, but the full role takes no more deliveries.
-            Capacity::Full(HELD) => self.notes.push(
+            Capacity::Full(DEFERRED) => self.notes.push(
                 "the store's held events are at their bound, unless the role runs with a higher --max-held: no deliveries are taken until \
                  there is room; settle the dead letters that block streams, let the role reach what is missing by a higher --max-held, or \
                  step over it by `consumers dead skip ROLE --gap`"
@@ -206,8 +206,8 @@ impl RoleReport {
             .look_at_queue(inspector, namespace.role_queue(self.role, 0))
             .await;
         if self.queue.is_some() {
-            self.net = self
-                .look_at_queue(inspector, namespace.net_queue(self.role))
+            self.quarantine = self
+                .look_at_queue(inspector, namespace.quarantine_queue(self.role))
                 .await;
             if answers(self.role) {
                 let requests = namespace.rpc_queue(self.role);
@@ -222,7 +222,7 @@ impl RoleReport {
     /// Notes that no queue could be read, since there is no broker.
     fn knows_no_queue(&mut self, namespace: &Namespace) {
         self.queue = Some(QueueReport::unknown(namespace.role_queue(self.role, 0)));
-        self.net = Some(QueueReport::unknown(namespace.net_queue(self.role)));
+        self.quarantine = Some(QueueReport::unknown(namespace.quarantine_queue(self.role)));
         if answers(self.role) {
             self.requests = Some(QueueReport::unknown(namespace.rpc_queue(self.role)));
         }
@@ -258,8 +258,11 @@ impl RoleReport {
 
     fn lag(&self) -> Option<u64> {
         // A role without a store has no deferred events.
-        let held = self.store.as_ref().map_or(0, |store| store.usage.held.rows);
-        Some(self.queue.as_ref()?.ready? + self.net.as_ref()?.ready? + held)
+        let held = self
+            .store
+            .as_ref()
+            .map_or(0, |store| store.usage.deferred.rows);
+        Some(self.queue.as_ref()?.ready? + self.quarantine.as_ref()?.ready? + held)
     }
 }
 
@@ -320,16 +323,16 @@ fn write_text(
 fn rows(report: &Report) -> Table {
     let numbers = [
         "READY",
-        "NET",
+        "QUARANTINE",
         "CONSUMERS",
         "ASKED",
         "LAG",
-        "HELD",
+        "DEFERRED",
         "BLOCKED",
         "MISSING",
         "SCHEDULED",
         "OUTBOX",
-        "DEAD",
+        "DEAD LETTERS",
         "ENTITIES",
         "APPLIED",
         "DUPLICATES",
@@ -361,16 +364,16 @@ fn rows(report: &Report) -> Table {
         table.add_row([
             role.role.to_owned(),
             of_queue(role.queue.as_ref(), |queue| queue.ready),
-            of_queue(role.net.as_ref(), |net| net.ready),
+            of_queue(role.quarantine.as_ref(), |queue| queue.ready),
             of_queue(role.queue.as_ref(), |queue| queue.consumers),
             of_queue(role.requests.as_ref(), |requests| requests.ready),
             or(if role.queue.is_some() { "?" } else { "-" }, role.lag),
-            aged(|s| s.usage.held.rows, |s| s.oldest_held_ms),
+            aged(|s| s.usage.deferred.rows, |s| s.oldest_held_ms),
             stored(|s| s.blocked),
             stored(|s| s.gaps),
-            stored(|s| s.usage.scheduled.rows),
+            stored(|s| s.usage.timers.rows),
             aged(|s| s.usage.outbox.rows, |s| s.oldest_outbox_ms),
-            stored(|s| s.usage.dead.rows),
+            stored(|s| s.usage.dead_letters.rows),
             stored(|s| s.entities),
             stored(|s| s.tally.applied),
             stored(|s| s.tally.duplicates),
@@ -388,15 +391,15 @@ mod tests {
             blocked: 1,
             ..Summary::default()
         };
-        store.usage.held.rows = 12;
+        store.usage.deferred.rows = 12;
         store.oldest_held_ms = Some(180_000);
         let queue = QueueReport {
             name: QueueName::new("doorstep.orders.0"),
             ready: Some(30),
             consumers: Some(1),
         };
-        let net = QueueReport {
-            name: QueueName::new("doorstep.orders.net"),
+        let quarantine = QueueReport {
+            name: QueueName::new("doorstep.orders.quarantine"),
             ready: Some(2),
             consumers: Some(1),
         };
@@ -407,7 +410,7 @@ mod tests {
         };
         let mut with = RoleReport {
             queue: Some(queue),
-            net: Some(net),
+            quarantine: Some(quarantine),
             requests: Some(requests),
             store: Some(store),
             ..RoleReport::of("orders")
@@ -458,13 +461,13 @@ mod tests {
         let error = InspectError::Unreadable(name.clone());
         role.queue = role.report_of(name, Err(error));
         role.lag = role.lag();
-        let missing = QueueName::new("doorstep.orders.net");
+        let missing = QueueName::new("doorstep.orders.quarantine");
         let error = InspectError::Missing(missing.clone());
-        role.net = role.report_of(missing, Err(error));
+        role.quarantine = role.report_of(missing, Err(error));
         let json = serde_json::to_value(&role).unwrap();
         assert_eq!(json["queue"]["ready"], serde_json::Value::Null);
         assert_eq!(json["queue"]["name"], "doorstep.orders.0");
-        assert_eq!(json["net"], serde_json::Value::Null);
+        assert_eq!(json["quarantine"], serde_json::Value::Null);
         assert_eq!(json["lag"], serde_json::Value::Null);
         let report = Report {
             roles: vec![role],
@@ -502,7 +505,7 @@ mod tests {
         assert_eq!(json["roles"][0]["queue"]["ready"], 30);
         assert_eq!(json["roles"][0]["requests"]["ready"], 7);
         assert_eq!(json["roles"][1].get("requests"), None);
-        assert_eq!(json["roles"][0]["store"]["usage"]["held"]["rows"], 12);
+        assert_eq!(json["roles"][0]["store"]["usage"]["deferred"]["rows"], 12);
         assert_eq!(json["roles"][1]["store"], serde_json::Value::Null);
         assert_eq!(json["broker"]["reachable"], true);
     }

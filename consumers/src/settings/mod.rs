@@ -346,8 +346,8 @@ fn run(args: RunArgs, wrong: &mut SettingsErrors) -> Option<Action> {
         limits: Limits {
             batch_size: batch?,
             max_crashes: trials?,
-            held: Limits::max_deferred_of(max_held?),
-            dead_copy_ttl: dead_copy_ttl?,
+            deferred: Limits::max_deferred_of(max_held?),
+            dead_letter_copy_ttl: dead_copy_ttl?,
             ..Limits::default()
         },
         grace: grace?,

@@ -50,7 +50,7 @@ impl Books {
                 }
             }
             books.dead.extend(dead(&store).await);
-            books.held += store.usage().await.unwrap().held.rows;
+            books.held += store.usage().await.unwrap().deferred.rows;
         }
         books
     }

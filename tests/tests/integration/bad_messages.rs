@@ -61,7 +61,7 @@ on_every_store! {
         }
 
         // The queue of copies has each of them once, for other tools.
-        let queue = env.namespace().dead_queue("ledger");
+        let queue = env.namespace().dead_letter_queue("ledger");
         let copies = channel.take_many(queue.as_str(), bad.len(), SOON).await;
         role.stop().await.unwrap();
         assert!(channel.take(queue.as_str()).await.is_none());
@@ -95,7 +95,7 @@ on_every_store! {
         // An early event: it is rejected only when it is next.
         send(&env, &channel, &spoiled).await;
         env.publish(&[early]).await;
-        wait_until("both are deferred", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        wait_until("both are deferred", SOON, async || summary(&store).await.usage.deferred.rows == 2).await;
         assert!(crate::roles::dead(&store).await.is_empty());
         env.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
         let dead = dead_letters(&store, 1).await;
@@ -164,7 +164,7 @@ on_every_store! {
         let env = TestEnv::new("expiring", &[LEDGER]).await;
         let store = shelf.open();
         let mut settings = env.run_settings();
-        settings.limits.dead_copy_ttl = Duration::from_secs(5);
+        settings.limits.dead_letter_copy_ttl = Duration::from_secs(5);
         let role = RoleProcess::start(Ledger, shelf.open(), settings);
         role.consuming(SOON).await;
         let channel = env.channel().await;
@@ -176,7 +176,7 @@ on_every_store! {
             summary(&store).await.usage.outbox.rows == 0
         })
         .await;
-        let copies = env.namespace().dead_queue("ledger");
+        let copies = env.namespace().dead_letter_queue("ledger");
         env.depth_is(&copies, 0, 0, SOON).await;
         assert_eq!(dead_letters(&store, 1).await[0].id, dead[0].id);
         role.stop().await.unwrap();

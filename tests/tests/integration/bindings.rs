@@ -64,13 +64,13 @@ async fn verify_finds_missing_and_surplus_bindings() {
         .unbind("doorstep.inventory.0", "doorstep.events", "stock.#")
         .await;
     channel
-        .bind("doorstep.orders.net", "amq.topic", "tap.#")
+        .bind("doorstep.orders.quarantine", "amq.topic", "tap.#")
         .await;
     let ended = office.verified(&management, &[]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     for part in [
         "queue doorstep.inventory.0 is not bound to exchange doorstep.events by stock.#",
-        "queue doorstep.orders.net is bound to exchange amq.topic by \"tap.#\"",
+        "queue doorstep.orders.quarantine is bound to exchange amq.topic by \"tap.#\"",
     ] {
         assert!(
             ended.stdout.contains(part),
@@ -251,7 +251,7 @@ async fn a_replaced_queue_is_reported_as_possible_loss() {
     let channel = env.channel().await;
     let deleted = channel
         .channel()
-        .exchange_delete("doorstep.ledger.0.mark".into(), Default::default());
+        .exchange_delete("doorstep.ledger.0.marker".into(), Default::default());
     deleted.await.unwrap();
     wait_for("the possible loss is reported", SOON, async || {
         let degraded = role.status().degraded;
@@ -265,7 +265,7 @@ async fn a_replaced_queue_is_reported_as_possible_loss() {
     .await;
     let view = env.view();
     wait_until("the queue has its marker again", SOON, async || {
-        let mark = "doorstep.ledger.0.mark".to_owned();
+        let mark = "doorstep.ledger.0.marker".to_owned();
         view.exchanges().contains(&mark)
     })
     .await;

@@ -66,7 +66,10 @@ impl<K: Shelf> Load<K> {
         assert!(entries(&store, "account/a").await == all);
         assert!(dead(&store).await.is_empty());
         let after = summary(&store).await;
-        assert_eq!((after.tally.applied, after.usage.held.rows), (EVENTS, 0));
+        assert_eq!(
+            (after.tally.applied, after.usage.deferred.rows),
+            (EVENTS, 0)
+        );
         let queue = self.env.namespace().role_queue("ledger", 0);
         self.env.depth_is(&queue, 0, 0, SOON).await;
     }

@@ -157,13 +157,13 @@ impl Service {
     /// Waits until some more commands are executed, always with many in flight.
     async fn some_are_executed(&mut self) {
         let store = self.store.clone();
-        let before = summary(&store).await.tally.obeyed;
+        let before = summary(&store).await.tally.executed;
         wait_for("some are obeyed", LONG, async || {
             self.take_ended();
             if self.calls.len() < MORE {
                 self.make(MORE);
             }
-            let executed = summary(&store).await.tally.obeyed;
+            let executed = summary(&store).await.tally.executed;
             if executed >= before + EXECUTED {
                 return Ok(());
             }
@@ -370,7 +370,7 @@ async fn calls_are_executed_once_through_kills() {
         }
     }
     let tally = summary(&service.store).await.tally;
-    assert_eq!(tally.obeyed, wanted as u64 + 1, "the first one included");
+    assert_eq!(tally.executed, wanted as u64 + 1, "the first one included");
     println!("repeated: {} replies", replies.len());
     drop(service);
     block_in_place(|| drop(node));

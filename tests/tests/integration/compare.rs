@@ -39,8 +39,8 @@ impl Place {
             queues,
             [
                 "doorstep.ledger.0",
-                "doorstep.ledger.dead",
-                "doorstep.ledger.net"
+                "doorstep.ledger.dlq",
+                "doorstep.ledger.quarantine"
             ]
         );
         assert_eq!(exchanges, ["doorstep.events"]);

@@ -36,7 +36,7 @@ async fn all_is_acked(env: &TestEnv, role: RoleProcess) {
     role.stop().await.unwrap();
     for queue in [
         env.namespace().role_queue("ledger", 0),
-        env.namespace().net_queue("ledger"),
+        env.namespace().quarantine_queue("ledger"),
     ] {
         env.depth_is(&queue, 0, 0, SOON).await;
     }
@@ -112,8 +112,8 @@ on_every_store! {
         all_is_acked(&env, role).await;
         let dead = dead_letters(&store, 1).await;
         assert_eq!((&dead[0].id, dead[0].attempts, dead[0].blocks), (&id, 1, true));
-        assert_eq!(summary(&store).await.tally.dead, 1);
-        assert_eq!(summary(&store).await.usage.held.rows, 1);
+        assert_eq!(summary(&store).await.tally.dead_letters, 1);
+        assert_eq!(summary(&store).await.usage.deferred.rows, 1);
         entries_are(&store, "account/a", &["shop 1"]).await;
     }
 }
@@ -134,7 +134,7 @@ on_every_store! {
         all_is_acked(&env, role).await;
         entries_are(&store, "account/a", &["shop 1", "shop 3"]).await;
         assert!(dead(&store).await.is_empty());
-        assert_eq!(summary(&store).await.usage.held.rows, 0);
+        assert_eq!(summary(&store).await.usage.deferred.rows, 0);
     }
 }
 
@@ -154,7 +154,7 @@ on_every_store! {
         // The replay may run before the fix has arrived, and is rejected again then.
         wait_until("it was replayed or refused anew", SOON, async || {
             let tally = summary(&store).await.tally;
-            tally.replayed == 1 || tally.dead == 2
+            tally.replayed == 1 || tally.dead_letters == 2
         })
         .await;
         if summary(&store).await.tally.replayed == 0 {
@@ -172,7 +172,7 @@ on_every_store! {
         let of_the_shop: Vec<_> = entries.iter().filter(|e| e.starts_with("shop")).collect();
         assert_eq!(of_the_shop, ["shop 1", "shop 2", "shop 3"]);
         assert!(dead(&store).await.is_empty());
-        assert_eq!(summary(&store).await.usage.held.rows, 0);
+        assert_eq!(summary(&store).await.usage.deferred.rows, 0);
     }
 }
 

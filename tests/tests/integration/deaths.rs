@@ -67,11 +67,11 @@ impl Service {
             let mut ready = 0;
             for queue in [
                 self.env.namespace().role_queue(LEDGER.role, 0),
-                self.env.namespace().net_queue(LEDGER.role),
+                self.env.namespace().quarantine_queue(LEDGER.role),
             ] {
                 ready += self.env.try_depth(&queue).await?.ready;
             }
-            if (tally.applied, tally.dead) == wanted && ready == 0 {
+            if (tally.applied, tally.dead_letters) == wanted && ready == 0 {
                 return Ok(());
             }
             Err(format!("{tally:?}, {ready} ready, {} deaths", self.deaths))
@@ -142,7 +142,7 @@ async fn only_the_poison_event_is_dead_lettered() {
         .await
         .unwrap();
     assert_eq!(service.until(200, 2).await, 0);
-    assert_eq!(summary(&service.store).await.usage.held.rows, 0);
+    assert_eq!(summary(&service.store).await.usage.deferred.rows, 0);
     let accounts = accounts(&service.store).await;
     assert_eq!(accounts.len(), 10);
     for (number, (key, account)) in accounts.iter().enumerate() {
@@ -169,7 +169,7 @@ async fn a_deferred_poison_event_is_dead_lettered_alone() {
     service.keep_running();
     let store = service.store.clone();
     wait_until("they are deferred", SOON, async || {
-        summary(&store).await.usage.held.rows == 4
+        summary(&store).await.usage.deferred.rows == 4
     })
     .await;
     assert_eq!(service.deaths, 0);

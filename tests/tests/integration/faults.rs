@@ -86,7 +86,7 @@ async fn role_meets_all(point: Point) {
     let after = summary(&store).await;
     let rounds = WireFault::ALL.len() as u64;
     assert_eq!(after.tally.applied, rounds * COUNT);
-    assert_eq!((after.usage.held.rows, after.usage.outbox.rows), (0, 0));
+    assert_eq!((after.usage.deferred.rows, after.usage.outbox.rows), (0, 0));
     assert_eq!(summary(&heard).await.tally.applied, rounds * TELLS);
     assert!(dead(&store).await.is_empty());
     env.depth_is(&env.namespace().role_queue("ledger", 0), 0, 0, SOON)

@@ -24,8 +24,8 @@ on_every_store! {
         let store = shelf.open();
         let mut settings = env.run_settings();
         // So few that the flood alone would fill the dead letters twenty times over and stop the role.
-        settings.limits.dead.rows = 2 * OF_KIND + 50;
-        settings.limits.dead_of_kind.rows = OF_KIND;
+        settings.limits.dead_letters.rows = 2 * OF_KIND + 50;
+        settings.limits.dead_letters_of_kind.rows = OF_KIND;
         let role = RoleProcess::start(Ledger, shelf.open(), settings);
         role.consuming(SOON).await;
         let channel = env.channel().await;
@@ -60,7 +60,7 @@ on_every_store! {
         .await;
         assert_eq!(role.status().phase, doorstep_runtime::runner::Phase::Consuming);
         let usage = summary(&store).await.usage;
-        assert_eq!((usage.seen.rows, usage.dead.rows), (OF_KIND, OF_KIND));
+        assert_eq!((usage.seen.rows, usage.dead_letters.rows), (OF_KIND, OF_KIND));
         role.stop().await.unwrap();
     }
 }

@@ -219,7 +219,7 @@ async fn events_not_from_the_exchange_are_dead_letters() {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), RawValue::Text(value)))
         .collect();
-    for queue in ["doorstep.inventory.0", "doorstep.inventory.net"] {
+    for queue in ["doorstep.inventory.0", "doorstep.inventory.quarantine"] {
         let message = RawMessage {
             routing_key: queue.to_owned(),
             headers: headers.clone(),

@@ -180,7 +180,7 @@ on_every_store! {
 
         // The next event of each stream reveals the missing ones before it.
         env.publish(&each(7..=7)).await;
-        wait_until("all are deferred", SOON, async || summary(store.inner()).await.usage.held.rows == 4).await;
+        wait_until("all are deferred", SOON, async || summary(store.inner()).await.usage.deferred.rows == 4).await;
         let gaps = wait_for("gaps", SOON, async || {
             let gaps = store.inner().gaps(Timestamp::MAX, Timestamp::MAX, 100).await.unwrap();
             if gaps.len() == STREAMS.len() { Ok(gaps) } else { Err(gaps) }
@@ -201,7 +201,7 @@ on_every_store! {
         assert!(store.inner().gaps(Timestamp::MAX, Timestamp::MAX, 100).await.unwrap().is_empty());
         role.stop().await.unwrap();
         let after = summary(store.inner()).await;
-        assert_eq!((after.tally.applied, after.usage.held.rows), (4 * 7, 0));
+        assert_eq!((after.tally.applied, after.usage.deferred.rows), (4 * 7, 0));
     }
 }
 

@@ -416,7 +416,7 @@ async fn a_memory_alarm_shows_in_health_and_metrics() {
         },
     )
     .await;
-    let copies = office.env.namespace().dead_queue("inventory");
+    let copies = office.env.namespace().dead_letter_queue("inventory");
     // Perhaps twice, if the broker had read it before it blocked the connection.
     wait_for("the copy went out", SOON, async || {
         match office.env.try_depth(&copies).await?.ready {
@@ -476,7 +476,8 @@ async fn closed_channels_and_cancelled_consumers_are_counted() {
     office.env.publish(&more).await;
     office.has_applied(20).await;
     office.env.depth_is(&queue, 0, 1, SOON).await;
-    role.counts("doorstep_deliveries_unacked", &[inventory], 0.0).await;
+    role.counts("doorstep_deliveries_unacked", &[inventory], 0.0)
+        .await;
     assert_eq!(role.value(consumers.0, &consumers.1), Some(0.0));
 
     office.env.view().delete_queue(queue.as_str());

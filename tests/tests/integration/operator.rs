@@ -330,7 +330,7 @@ async fn until_idle_names_the_full_table() {
     let stores = office.scratch.join("stores");
     let store = SqliteStore::open(&stores, "inventory", &Options::default()).unwrap();
     let mut changes = WriteSet::at(Timestamp::UNIX_EPOCH);
-    let most = u32::try_from(Limits::default().dead.rows).unwrap();
+    let most = u32::try_from(Limits::default().dead_letters.rows).unwrap();
     changes.dead_letters = (0..most).map(unreadable).collect();
     let written = store.commit(changes).await.unwrap();
     assert!(matches!(written, Commit::Written(_)));

@@ -97,7 +97,7 @@ on_every_store! {
         let state: serde_json::Value =
             serde_json::from_slice(state[0].state.as_ref().unwrap()).unwrap();
         assert_eq!(state["balance"], 4, "{state}");
-        assert_eq!(summary(&store).await.usage.dead.rows, 0);
+        assert_eq!(summary(&store).await.usage.dead_letters.rows, 0);
         role.stop().await.unwrap();
     }
 }
@@ -247,7 +247,7 @@ on_every_store! {
         for n in 0..times.len() {
             entries_are(&store, &format!("account/{n}"), &["till 0"]).await;
         }
-        assert_eq!(summary(&store).await.usage.dead.rows, 0);
+        assert_eq!(summary(&store).await.usage.dead_letters.rows, 0);
         role.stop().await.unwrap();
     }
 }
@@ -258,7 +258,7 @@ on_every_store! {
         let store = shelf.open();
         let program = Program::of(&env).await;
         let namespace = env.namespace();
-        let (queue, net) = (namespace.role_queue("ledger", 0), namespace.net_queue("ledger"));
+        let (queue, net) = (namespace.role_queue("ledger", 0), namespace.quarantine_queue("ledger"));
         let properties = |n: usize| {
             let headers = attributes(n, &[("cloudEvents:sequence", AMQPValue::Double(1.0))]);
             BasicProperties::default().with_headers(headers)

@@ -43,17 +43,17 @@ on_every_store! {
         assert_eq!(dead_before[0].detail, "not fixed");
         entries_are(&store, "account/a", &["shop 1", "web 1"]).await;
         entries_are(&store, "account/b", &["shop 1"]).await;
-        wait_until("two are deferred", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        wait_until("two are deferred", SOON, async || summary(&store).await.usage.deferred.rows == 2).await;
         assert_eq!(summary(&store).await.blocked, 1);
 
         // All other streams continue; a later event of the same stream is deferred.
         env.publish(&[event("shop", "account/b", 2, &Move::Add(1)), poisoned(5, Move::Add(1))]).await;
         entries_are(&store, "account/b", &["shop 1", "shop 2"]).await;
-        wait_until("three are deferred", SOON, async || summary(&store).await.usage.held.rows == 3).await;
+        wait_until("three are deferred", SOON, async || summary(&store).await.usage.deferred.rows == 3).await;
 
         // Replayed before the fix, it becomes a new dead letter, and the old one is resolved.
         operate::replay(&store, &dead_before[0].id, Timestamp::now()).await.unwrap();
-        wait_until("it was refused anew", SOON, async || summary(&store).await.tally.dead == 2).await;
+        wait_until("it was refused anew", SOON, async || summary(&store).await.tally.dead_letters == 2).await;
         let again = dead_letters(&store, 1).await;
         assert_eq!(again[0].attempts, 2);
         let settled = operate::replay(&store, &dead_before[0].id, Timestamp::now()).await.unwrap_err();
@@ -67,7 +67,7 @@ on_every_store! {
         entries_are(&store, "account/a", &all).await;
         assert!(dead(&store).await.is_empty());
         let after = summary(&store).await;
-        assert_eq!((after.blocked, after.usage.held.rows, after.tally.replayed), (0, 0, 1));
+        assert_eq!((after.blocked, after.usage.deferred.rows, after.tally.replayed), (0, 0, 1));
         role.stop().await.unwrap();
     }
 }
@@ -144,7 +144,7 @@ on_every_store! {
         }
         assert!(dead(&store).await.is_empty());
         let after = summary(&store).await;
-        assert_eq!((after.blocked, after.usage.held.rows), (0, 0));
+        assert_eq!((after.blocked, after.usage.deferred.rows), (0, 0));
         assert_eq!(after.tally.replayed + after.tally.skipped, ROUNDS as u64);
         role.stop().await.unwrap();
     }
@@ -157,7 +157,7 @@ on_every_store! {
         let role = env.start(Ledger, shelf.open());
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
         env.publish(&[e(1), e(4), e(5)]).await;
-        wait_until("two are deferred", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        wait_until("two are deferred", SOON, async || summary(&store).await.usage.deferred.rows == 2).await;
         let gaps = store.gaps(Timestamp::MAX, Timestamp::MAX, 10).await.unwrap();
         assert_eq!((gaps.len(), gaps[0].from, gaps[0].to), (1, 2, 3));
         operate::skip_gap(&store, &gaps[0].stream, 2, 3, Timestamp::now()).await.unwrap();

@@ -68,7 +68,7 @@ async fn lossy_policies_are_reported() {
     let management = office.management_url();
     let url = office.env.amqp_url();
     office.policies_are(&[]).await;
-    let (role_queue, net) = ("doorstep.inventory.0", "doorstep.inventory.net");
+    let (role_queue, net) = ("doorstep.inventory.0", "doorstep.inventory.quarantine");
     // A bound above the queue's own is harmless, and so is a dead-letter exchange if an argument names one.
     let sweep = r#"{"message-ttl":86400000,"overflow":"drop-head","delivery-limit":7,"dead-letter-exchange":"dlx","max-length":9000000}"#;
     office.policy("policies", "sweep", Some(sweep));

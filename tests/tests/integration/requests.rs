@@ -91,7 +91,7 @@ on_every_store! {
             });
         }
         for most in [20, 60, 120] {
-            wait_until("some are obeyed", SOON, async || summary(&store).await.tally.obeyed >= most).await;
+            wait_until("some are obeyed", SOON, async || summary(&store).await.tally.executed >= most).await;
             role.crash();
             role = env.start(Ledger, shelf.open());
         }
@@ -110,7 +110,7 @@ on_every_store! {
         let once: BTreeSet<_> = applied.iter().collect();
         assert_eq!((applied.len(), once.len()), (COMMANDS, COMMANDS));
         let summary = store.summary(Timestamp::now()).await.unwrap();
-        assert_eq!(summary.tally.obeyed, COMMANDS as u64);
+        assert_eq!(summary.tally.executed, COMMANDS as u64);
         role.stop().await.unwrap();
     }
 }

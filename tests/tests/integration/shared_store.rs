@@ -49,6 +49,6 @@ on_every_store! {
         assert_eq!(entries(&store, "account/a").await, all);
         assert_eq!(entries(&store, "account/b").await, all);
         assert_eq!(summary(&store).await.tally.applied, 2 * published);
-        assert_eq!(summary(&store).await.usage.held.rows, 0);
+        assert_eq!(summary(&store).await.usage.deferred.rows, 0);
     }
 }

@@ -94,7 +94,7 @@ async fn one_signal_drains_the_outbox_and_two_exit() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(office.pending().await, 0);
     // Each once, and those again that were in flight to the hanging broker.
-    let copies = office.env.namespace().dead_queue("inventory");
+    let copies = office.env.namespace().dead_letter_queue("inventory");
     wait_for("all copies are there", LONG, async || {
         match office.env.try_depth(&copies).await {
             Ok(depth) if depth.ready >= OWED => Ok(()),

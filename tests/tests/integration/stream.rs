@@ -23,7 +23,7 @@ on_every_store! {
         role.consuming(SOON).await;
         env.publish(&[event("shop", "account/a", 2, &Move::Add(1))]).await;
         wait_until("the early event is deferred", SOON, async || {
-            summary(&store).await.usage.held.rows == 1
+            summary(&store).await.usage.deferred.rows == 1
         })
         .await;
         entries_are(&store, "account/a", &[]).await;
@@ -39,7 +39,7 @@ on_every_store! {
         let all: Vec<_> = (1..=102).map(|n| format!("shop {n}")).collect();
         let all: Vec<_> = all.iter().map(String::as_str).collect();
         entries_are(&store, "account/a", &all).await;
-        assert_eq!(summary(&store).await.usage.held.rows, 0);
+        assert_eq!(summary(&store).await.usage.deferred.rows, 0);
         role.stop().await.unwrap();
         let queue = env.namespace().role_queue("ledger", 0);
         env.depth_is(&queue, 0, 0, SOON).await;
@@ -57,7 +57,7 @@ on_every_store! {
                 event("web", "account/a", 2, &Move::Add(1)),
             ])
             .await;
-        wait_until("both are deferred", SOON, async || summary(&store).await.usage.held.rows == 2).await;
+        wait_until("both are deferred", SOON, async || summary(&store).await.usage.deferred.rows == 2).await;
         env.publish(&[event("shop", "account/a", 1, &Move::Open)]).await;
         entries_are(&store, "account/a", &["shop 1", "web 1", "web 2"]).await;
         role.stop().await.unwrap();

@@ -168,7 +168,7 @@ impl Place {
     async fn a_copy_arrives(&self) {
         let settings = BrokerSettings::new(&self.vhost.amqp_url(), "doorstep").unwrap();
         let inspector = Inspector::connect(&settings, "a test looks").await.unwrap();
-        let queue = settings.namespace.dead_queue("orders");
+        let queue = settings.namespace.dead_letter_queue("orders");
         wait_for("the copy of a dead letter", SOON, async || match inspector
             .queue_depth(&queue)
             .await
@@ -391,7 +391,7 @@ async fn one_missing_permission_names_the_grant() {
 
     // Without the permission for its marker a role works, but does not notice the loss of a queue, and reports that.
     let unmarked = |right: &'static str, pattern: String| match right {
-        "configure" => pattern.replace(r"0\.mark|net\.mark", "nothing"),
+        "configure" => pattern.replace(r"0\.marker|quarantine\.marker", "nothing"),
         _ => pattern,
     };
     let orders = place.user(&permitted, "u-orders", unmarked);

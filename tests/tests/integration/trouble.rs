@@ -117,7 +117,7 @@ on_every_store! {
         let store = shelf.open();
         let mut settings = env.run_settings();
         settings.broker.ack_timeout = Duration::from_secs(1);
-        settings.limits.held.rows = 1;
+        settings.limits.deferred.rows = 1;
         let role = RoleProcess::start(Ledger, shelf.open(), settings);
         role.consuming(SOON).await;
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
@@ -164,7 +164,7 @@ on_every_store! {
 on_every_store! {
     async fn a_quarantined_message_is_handled(shelf) {
         let env = TestEnv::new("trouble", &[LEDGER]).await;
-        let (queue, net) = (env.namespace().role_queue("ledger", 0), env.namespace().net_queue("ledger"));
+        let (queue, net) = (env.namespace().role_queue("ledger", 0), env.namespace().quarantine_queue("ledger"));
         env.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
         // Like a process that crashes on it repeatedly, until the broker removes it from the queue.
         let channel = env.channel().await;

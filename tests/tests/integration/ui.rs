@@ -23,7 +23,7 @@ async fn connections_consumers_and_queues_have_telling_names() {
     })
     .await;
     let process = format!("process {}", std::process::id());
-    let wanted = ["doorstep.ledger.0", "doorstep.ledger.net"]
+    let wanted = ["doorstep.ledger.0", "doorstep.ledger.quarantine"]
         .map(|queue| (queue.to_owned(), format!("{queue} on {process}")));
     wait_for("the consumers are shown", SOON, async || {
         let consumers = view.consumers();
@@ -36,8 +36,8 @@ async fn connections_consumers_and_queues_have_telling_names() {
     .await;
     let queues = [
         "doorstep.ledger.0",
-        "doorstep.ledger.dead",
-        "doorstep.ledger.net",
+        "doorstep.ledger.dlq",
+        "doorstep.ledger.quarantine",
     ];
     assert_eq!(view.queues(), queues);
     role.stop().await.unwrap();

@@ -229,7 +229,7 @@ on_every_store! {
         let role = env.start(Ledger, shelf.open());
         role.consuming(SOON).await;
         let sent = hostile();
-        let net = env.namespace().net_queue("ledger");
+        let net = env.namespace().quarantine_queue("ledger");
         let mut raw = RawAmqp::open(&env.amqp_url()).await;
         for hostile in &sent {
             raw.publish("", net.as_str().as_bytes(), &hostile.properties, hostile.name.as_bytes()).await;
@@ -321,9 +321,9 @@ async fn all_roles_survive_undecodable_messages() {
         let consumers = tokio::task::block_in_place(|| view.consumers());
         queues = consumers.into_iter().map(|(queue, _)| queue).collect();
         [
-            "restaurant.net",
-            "payments.net",
-            "tracking.net",
+            "restaurant.quarantine",
+            "payments.quarantine",
+            "tracking.quarantine",
             "rpc.restaurant",
         ]
         .iter()
@@ -393,12 +393,12 @@ on_every_store! {
         env.depth_is(&queue, 3, 0, SOON).await;
 
         let store = shelf.open();
-        let before = summary(&store).await.tally.dead;
+        let before = summary(&store).await.tally.dead_letters;
         assert!(before > 0, "nothing was written");
         let role = env.start(Ledger, shelf.open());
         wait_until("all were redelivered", SOON, async || {
             let tally = summary(&store).await.tally;
-            tally.dead + tally.duplicates >= 3 + before
+            tally.dead_letters + tally.duplicates >= 3 + before
         })
         .await;
         assert_eq!(dead_letters(&store, 3).await.len(), 3);

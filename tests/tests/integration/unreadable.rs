@@ -40,7 +40,7 @@ async fn a_leaderless_queue_has_no_known_depth() {
     let is_ready = async |ready: Value| {
         wait_for(format!("{ready} are ready"), SOON, async || {
             let role = status().await;
-            match role["queue"]["ready"] == ready && role["net"]["ready"] == 0 {
+            match role["queue"]["ready"] == ready && role["quarantine"]["ready"] == 0 {
                 true => Ok(role),
                 false => Err(role),
             }

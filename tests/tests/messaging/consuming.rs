@@ -255,7 +255,7 @@ fn lost(subscription: &Subscription, env: &TestEnv) -> Option<u64> {
 #[tokio::test]
 async fn several_queues_are_consumed_concurrently() -> Result<()> {
     let env = TestEnv::new("several").await?;
-    let net = env.namespace().net_queue("orders");
+    let net = env.namespace().quarantine_queue("orders");
     let publisher = env.publisher("several").await?;
     let queues = vec![consume(env.queue(), 10), consume(net.clone(), 1)];
     let subscription = Subscription::start(&env.settings, "several", env.topology(), queues);

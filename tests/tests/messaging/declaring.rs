@@ -6,6 +6,7 @@ use anyhow::Result;
 use doorstep_broker::percent_encoded;
 use doorstep_messaging::{
     ConnectErrorKind, InspectError, Inspector, Publisher, QueueName, Refusal, Topology, delete,
+    verify,
 };
 use doorstep_tests::wait_for;
 
@@ -19,7 +20,7 @@ async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
     let first = env.publisher("first").await?;
     let created = first.state().borrow().created.clone();
     let names: Vec<_> = created.iter().map(QueueName::as_str).collect();
-    assert_eq!(names, ["test.orders.net", "test.orders.0"]);
+    assert_eq!(names, ["test.orders.quarantine", "test.orders.0"]);
 
     let second = env.publisher("second").await?;
     assert!(second.state().borrow().created.is_empty());
@@ -34,7 +35,7 @@ async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
         r#""x-queue-type":"quorum""#,
         r#""x-single-active-consumer":true"#,
         r#""x-delivery-limit":100"#,
-        r#""x-dead-letter-routing-key":"test.orders.net""#,
+        r#""x-dead-letter-routing-key":"test.orders.quarantine""#,
         r#""x-dead-letter-strategy":"at-least-once""#,
         r#""x-overflow":"reject-publish""#,
         r#""x-max-length":5000000"#,
@@ -49,14 +50,14 @@ async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
 async fn a_differing_queue_is_named_with_the_remedy() -> Result<()> {
     let env = TestEnv::new("mismatch").await?;
     let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":7}}"#;
-    env.put_queue("test.orders.dead", json).await?;
+    env.put_queue("test.orders.dlq", json).await?;
     let publisher = Publisher::start(&env.settings, "mismatch", env.topology());
     let error = publisher.ready(LONG).await.unwrap_err();
     assert_eq!(error.kind(), ConnectErrorKind::Mismatch);
     assert!(error.is_permanent());
     let text = error.to_string();
     for part in [
-        "queue test.orders.dead exists",
+        "queue test.orders.dlq exists",
         "x-max-length",
         "x-max-length is 7, expected 10000",
         "rabbitmqctl delete_queue -p",
@@ -67,10 +68,30 @@ async fn a_differing_queue_is_named_with_the_remedy() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_queue_of_former_names_is_explained() -> Result<()> {
+    let env = TestEnv::new("former").await?;
+    let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-dead-letter-routing-key":"test.orders.net"}}"#;
+    env.put_queue("test.orders.0", json).await?;
+    let publisher = Publisher::start(&env.settings, "former", env.topology());
+    let found = verify(&env.settings, &env.topology()).await?.findings;
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    let advice = "an earlier version declared it: drain and delete the role's .net";
+    assert_eq!(
+        found.iter().filter(|f| f.contains(advice)).count(),
+        1,
+        "{found:#?}"
+    );
+    let error = publisher.ready(LONG).await.unwrap_err();
+    assert_eq!(error.kind(), ConnectErrorKind::Mismatch);
+    assert!(error.to_string().contains("delete_queue -p"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_unset_argument_is_named() -> Result<()> {
     let env = TestEnv::new("mismatch").await?;
     let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":10000}}"#;
-    env.put_queue("test.orders.dead", json).await?;
+    env.put_queue("test.orders.dlq", json).await?;
     let publisher = Publisher::start(&env.settings, "mismatch", env.topology());
     let text = publisher.ready(LONG).await.unwrap_err().to_string();
     assert!(text.contains("is not set, expected"), "{text}");
@@ -178,7 +199,7 @@ async fn delete_removes_only_declared_objects() -> Result<()> {
     publish(&ours, [event("1", 1)]).await;
     wait_for("the queue is marked", LONG, async || {
         let names = names(&env, "exchanges").await.unwrap();
-        let is_marked = names.iter().any(|name| name == "test.orders.0.mark");
+        let is_marked = names.iter().any(|name| name == "test.orders.0.marker");
         is_marked.then_some(()).ok_or(names)
     })
     .await;

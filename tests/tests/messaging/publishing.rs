@@ -93,7 +93,7 @@ async fn equal_ids_get_outcomes_by_destination() -> Result<()> {
             .publish_all(vec![
                 copy(&QueueName::new("no-such-queue")),
                 Message::event(&event),
-                copy(&env.namespace().dead_queue("orders")),
+                copy(&env.namespace().dead_letter_queue("orders")),
             ])
             .await;
         assert_eq!(

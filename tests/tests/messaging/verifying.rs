@@ -83,8 +83,8 @@ async fn missing_objects_are_found_and_not_declared() -> Result<()> {
     assert_eq!(texts.len(), 4, "{texts:#?}");
     for (text, part) in texts.iter().zip([
         "exchange test.events is missing: ",
-        "queue test.orders.dead (copies of dead letters) is missing: ",
-        "queue test.orders.net (messages in quarantine) is missing: ",
+        "queue test.orders.dlq (copies of dead letters) is missing: ",
+        "queue test.orders.quarantine (messages in quarantine) is missing: ",
         "queue test.orders.0 (a role's events) is missing: ",
     ]) {
         assert!(text.starts_with(part), "{text}");
@@ -101,12 +101,15 @@ async fn every_differing_queue_argument_is_found() -> Result<()> {
     put_exchange(&env, r#"{"type":"topic","durable":true}"#).await?;
     env
         .put_queue(
-            "test.orders.dead",
+            "test.orders.dlq",
             r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":7,"x-overflow":"reject-publish","x-expires":3600000}}"#,
         )
         .await?;
-    env.put_queue("test.orders.net", r#"{"durable":true,"auto_delete":true}"#)
-        .await?;
+    env.put_queue(
+        "test.orders.quarantine",
+        r#"{"durable":true,"auto_delete":true}"#,
+    )
+    .await?;
     env
         .put_queue(
             "test.orders.0",
@@ -116,12 +119,12 @@ async fn every_differing_queue_argument_is_found() -> Result<()> {
     let findings = verify(&env.settings, &env.topology()).await?.findings;
     let differences = differences(&findings);
     let mut expected = vec![
-        "test.orders.dead x-expires: 3600000, not not set",
-        "test.orders.dead x-max-length: 7, not 10000",
-        "test.orders.dead x-max-length-bytes: not set, not 268435456",
-        "test.orders.dead x-overflow: reject-publish, not drop-head",
+        "test.orders.dlq x-expires: 3600000, not not set",
+        "test.orders.dlq x-max-length: 7, not 10000",
+        "test.orders.dlq x-max-length-bytes: not set, not 268435456",
+        "test.orders.dlq x-overflow: reject-publish, not drop-head",
         "test.orders.0 x-dead-letter-exchange: it's, not empty",
-        "test.orders.0 x-dead-letter-routing-key: a-place-whose-name-is-so-long-that-the-broker-has-to-cut-it-off-where-it-tells, not test.orders.net",
+        "test.orders.0 x-dead-letter-routing-key: a-place-whose-name-is-so-long-that-the-broker-has-to-cut-it-off-where-it-tells, not test.orders.quarantine",
         "test.orders.0 x-dead-letter-strategy: not set, not at-least-once",
         "test.orders.0 x-delivery-limit: 3, not 100",
         "test.orders.0 x-overflow: not set, not reject-publish",
@@ -131,14 +134,14 @@ async fn every_differing_queue_argument_is_found() -> Result<()> {
     let mut found: Vec<_> = differences
         .iter()
         .map(String::as_str)
-        .filter(|d| !d.starts_with("test.orders.net "))
+        .filter(|d| !d.starts_with("test.orders.quarantine "))
         .collect();
     found.sort_unstable();
     assert_eq!(found, expected);
     // For a queue of another type the broker compares only the arguments of that type.
     for part in [
-        "test.orders.net auto_delete: true, not false",
-        "test.orders.net x-queue-type: ",
+        "test.orders.quarantine auto_delete: true, not false",
+        "test.orders.quarantine x-queue-type: ",
     ] {
         assert!(
             differences.iter().any(|d| d.starts_with(part)),
@@ -205,14 +208,14 @@ async fn every_missing_permission_is_found() -> Result<()> {
         [
             name(Permission::Configure, "test.events"),
             name(Permission::Write, "test.events"),
-            name(Permission::Configure, "test.orders.dead"),
-            name(Permission::Configure, "test.orders.net"),
-            name(Permission::Read, "test.orders.net"),
-            name(Permission::Configure, "test.orders.net.mark"),
-            name(Permission::Write, "test.orders.net"),
+            name(Permission::Configure, "test.orders.dlq"),
+            name(Permission::Configure, "test.orders.quarantine"),
+            name(Permission::Read, "test.orders.quarantine"),
+            name(Permission::Configure, "test.orders.quarantine.marker"),
+            name(Permission::Write, "test.orders.quarantine"),
             name(Permission::Configure, "test.orders.0"),
             name(Permission::Read, "test.orders.0"),
-            name(Permission::Configure, "test.orders.0.mark"),
+            name(Permission::Configure, "test.orders.0.marker"),
             name(Permission::Write, "test.orders.0"),
             name(Permission::Write, "amq.default"),
             name(Permission::Configure, "test.orders.owner"),
@@ -253,7 +256,7 @@ async fn every_missing_permission_is_found() -> Result<()> {
     assert_eq!(findings.len(), 1, "{findings:#?}");
     let text = findings[0].to_string();
     for part in [
-        "may not read from exchange test.orders.0.mark",
+        "may not read from exchange test.orders.0.marker",
         "the loss of its queue would not be noticed",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");

@@ -40,7 +40,10 @@ pub(super) fn describe() {
             "doorstep_duplicate_deliveries_total",
             "Deliveries of events that were applied before",
         ),
-        ("doorstep_events_deferred_total", "Events deferred on arrival"),
+        (
+            "doorstep_events_deferred_total",
+            "Events deferred on arrival",
+        ),
         (
             "doorstep_events_deferred_total",
             "Events deferred on arrival",
@@ -49,8 +52,14 @@ pub(super) fn describe() {
             "doorstep_dead_letters_replayed_total",
             "Dead letters replayed and then applied",
         ),
-        ("doorstep_dead_letters_skipped_total", "Dead letters and gaps skipped"),
-        ("doorstep_commands_executed_total", "Commands executed, each once"),
+        (
+            "doorstep_dead_letters_skipped_total",
+            "Dead letters and gaps skipped",
+        ),
+        (
+            "doorstep_commands_executed_total",
+            "Commands executed, each once",
+        ),
         (
             "doorstep_rpc_forbidden_total",
             "Requests rejected since their user of the broker is none of --rpc-callers",
@@ -117,8 +126,14 @@ fn describe_gauges() {
             "doorstep_consumers",
             "The broker's own count of consumers on the role's queue",
         ),
-        ("doorstep_deliveries_unacked", "Deliveries taken and not acked"),
-        ("doorstep_rpc_client_in_flight", "Requests to other roles in flight"),
+        (
+            "doorstep_deliveries_unacked",
+            "Deliveries taken and not acked",
+        ),
+        (
+            "doorstep_rpc_client_in_flight",
+            "Requests to other roles in flight",
+        ),
         (
             "doorstep_rpc_server_in_flight",
             "Requests taken and not replied to",
@@ -239,7 +254,12 @@ pub(super) fn export_connections(
     if let (Some(consumed), Some(quarantined)) = (&links.consumed, &links.quarantined) {
         let (consumed, quarantined) = (consumed.read(), quarantined.read());
         export_received(role, &namespace.role_queue(role, 0), "consume", &consumed);
-        export_received(role, &namespace.net_queue(role), "quarantine", &quarantined);
+        export_received(
+            role,
+            &namespace.quarantine_queue(role),
+            "quarantine",
+            &quarantined,
+        );
         export_consumed(role, [&consumed, &quarantined]);
     }
     export_published(role, namespace, &links.published.read());
@@ -369,10 +389,10 @@ pub(super) fn export_done(role: &'static str, done: &EventCounts) {
         ("doorstep_events_applied_total", done.applied),
         ("doorstep_events_ignored_total", done.ignored),
         ("doorstep_duplicate_deliveries_total", done.duplicates),
-        ("doorstep_events_deferred_total", done.held),
+        ("doorstep_events_deferred_total", done.deferred),
         ("doorstep_dead_letters_replayed_total", done.replayed),
         ("doorstep_dead_letters_skipped_total", done.skipped),
-        ("doorstep_commands_executed_total", done.obeyed),
+        ("doorstep_commands_executed_total", done.executed),
     ] {
         counter!(name, "role" => role).absolute(count);
     }
@@ -387,14 +407,20 @@ pub(super) fn export_store(role: &'static str, summary: &Summary) {
             "doorstep_oldest_outbox_age_seconds",
             age(summary.oldest_outbox_ms),
         ),
-        ("doorstep_deferred_events", summary.usage.held.rows as f64),
+        (
+            "doorstep_deferred_events",
+            summary.usage.deferred.rows as f64,
+        ),
         (
             "doorstep_oldest_deferred_age_seconds",
             age(summary.oldest_held_ms),
         ),
-        ("doorstep_timers", summary.usage.scheduled.rows as f64),
+        ("doorstep_timers", summary.usage.timers.rows as f64),
         ("doorstep_stored_replies", summary.usage.replies.rows as f64),
-        ("doorstep_dead_letters_open", summary.usage.dead.rows as f64),
+        (
+            "doorstep_dead_letters_open",
+            summary.usage.dead_letters.rows as f64,
+        ),
         (
             "doorstep_oldest_dead_letter_age_seconds",
             age(summary.oldest_dead_ms),

@@ -125,7 +125,7 @@ async fn of_role(
     };
     let mut losing = Vec::new();
     for queue in &Topology::of(namespace, &[role]).queues {
-        if queue.purpose == QueuePurpose::Dead {
+        if queue.purpose == QueuePurpose::DeadLetters {
             continue;
         }
         match look(management, queue).await? {

@@ -79,7 +79,7 @@ pub(super) enum ConsumerCount {
         /// Consumers of the role's queue.
         queue: u64,
         /// Consumers of its quarantine.
-        net: u64,
+        quarantine: u64,
     },
     /// The role has no queue.
     NoQueue,
@@ -124,7 +124,7 @@ pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, broker: BrokerSettings) 
             let mut looked = role.looked();
             looked.waiting = waiting.or(looked.waiting);
             looked.consumers = match (counted, &looked.consumers) {
-                (Ok((queue, net)), _) => ConsumerCount::Known { queue, net },
+                (Ok((queue, quarantine)), _) => ConsumerCount::Known { queue, quarantine },
                 (Err(reason), ConsumerCount::Unknown { since, .. }) => ConsumerCount::Unknown {
                     since: *since,
                     reason,
@@ -164,8 +164,8 @@ async fn count(
         return Err("there is no connection".to_owned());
     };
     let queue = consumers(inspector, &broker.namespace.role_queue(role.name, 0)).await?;
-    let net = consumers(inspector, &broker.namespace.net_queue(role.name)).await?;
-    Ok((queue, net))
+    let quarantine = consumers(inspector, &broker.namespace.quarantine_queue(role.name)).await?;
+    Ok((queue, quarantine))
 }
 
 async fn waiting(

@@ -113,7 +113,7 @@ pub(super) fn evaluate(seen: RoleSnapshot) -> RoleHealth {
         oldest_unsettled_ms: seen.oldest_unsettled.map(milliseconds),
         oldest_outbox_ms,
         oldest_held_ms,
-        dead_letters: summary.map(|s| s.usage.dead.rows),
+        dead_letters: summary.map(|s| s.usage.dead_letters.rows),
         oldest_dead_letter_ms: summary.and_then(|s| s.oldest_dead_ms),
         blocked_streams: summary.map(|s| s.blocked),
     }
@@ -159,17 +159,17 @@ fn unready_reasons(seen: &RoleSnapshot) -> Vec<ReadinessReason> {
             format!("no connection to the quarantine: {reason}"),
         );
     }
-    if let ConsumerCount::Known { queue, net } = seen.looked.consumers {
+    if let ConsumerCount::Known { queue, quarantine } = seen.looked.consumers {
         if queue == 0 {
             add(
                 ReasonName::NoConsumer,
                 "the broker counts no consumer on its queue".to_owned(),
             );
         }
-        if net == 0 {
+        if quarantine == 0 {
             add(
                 ReasonName::NoConsumer,
-                "the broker counts no consumer on its net".to_owned(),
+                "the broker counts no consumer on its quarantine queue".to_owned(),
             );
         }
     }
@@ -224,7 +224,7 @@ fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<R
 
 /// Counts the dead letters that need an operator, and the streams that they block.
 fn dead_letters(summary: &Summary, role: &str) -> Option<ReadinessReason> {
-    let count = summary.usage.dead.rows;
+    let count = summary.usage.dead_letters.rows;
     let await_operator = match count {
         0 => return None,
         1 => "1 dead letter awaits".to_owned(),
@@ -314,7 +314,10 @@ mod tests {
             unsettled: 0,
             oldest_unsettled: None,
             looked: Polled {
-                consumers: ConsumerCount::Known { queue: 1, net: 1 },
+                consumers: ConsumerCount::Known {
+                    queue: 1,
+                    quarantine: 1,
+                },
                 ..Polled::nothing_yet()
             },
             policies: Vec::new(),
@@ -336,10 +339,20 @@ mod tests {
         let mut away = well();
         away.consume = ConsumerLink::Away("broken".to_owned());
         let mut uncounted = well();
-        uncounted.looked.consumers = ConsumerCount::Known { queue: 0, net: 1 };
-        let mut no_net = well();
-        no_net.looked.consumers = ConsumerCount::Known { queue: 1, net: 0 };
-        let mut cases = vec![(away, "consume by"), (uncounted, "queue"), (no_net, "net")];
+        uncounted.looked.consumers = ConsumerCount::Known {
+            queue: 0,
+            quarantine: 1,
+        };
+        let mut no_quarantine = well();
+        no_quarantine.looked.consumers = ConsumerCount::Known {
+            queue: 1,
+            quarantine: 0,
+        };
+        let mut cases = vec![
+            (away, "consume by"),
+            (uncounted, "queue"),
+            (no_quarantine, "quarantine"),
+        ];
         for (phase, word) in [
             (Phase::Starting, "broker"),
             (
@@ -395,7 +408,7 @@ mod tests {
             oldest_dead_ms: Some(90_000),
             ..Summary::default()
         };
-        summary.usage.dead.rows = 3;
+        summary.usage.dead_letters.rows = 3;
         dead.looked.summary = Some(summary);
         let mut slow = well();
         slow.oldest_unsettled = Some(OLD * 2);

@@ -49,7 +49,7 @@ fn differences(
         .iter()
         .map(|shown| (shown.source.as_str(), shown.routing_key.as_str()))
         // The broker binds every queue to the default exchange, and a role marks the queues that it consumes from.
-        .filter(|(source, _)| !source.is_empty() && *source != queue.name.mark())
+        .filter(|(source, _)| !source.is_empty() && *source != queue.name.marker())
         .collect();
     let missing = wanted
         .difference(&there)
@@ -98,7 +98,7 @@ mod tests {
         let compare = |shown| differences(queue, &topology.bindings, shown, &management);
         let sound = vec![
             shown("", "shop.orders.0"),
-            shown("shop.orders.0.mark", ""),
+            shown("shop.orders.0.marker", ""),
             shown("shop.events", "order.#"),
             shown("shop.events", "return.#"),
         ];

@@ -87,7 +87,7 @@ fn effect(
     definition: &Map<String, Value>,
 ) -> Option<&'static str> {
     // Copies of dead letters are bounded and expire anyway; the dead letters are in the store.
-    if queue.purpose == QueuePurpose::Dead {
+    if queue.purpose == QueuePurpose::DeadLetters {
         return None;
     }
     let ours = queue.arguments.get(format!("x-{key}").as_str());
@@ -113,14 +113,16 @@ fn effect(
             QueuePurpose::Role => {
                 "messages leave the queue for the quarantine after so many deliveries"
             }
-            QueuePurpose::Net | QueuePurpose::Dead | QueuePurpose::Rpc => {
+            QueuePurpose::Quarantine | QueuePurpose::DeadLetters | QueuePurpose::Rpc => {
                 "messages are dropped after so many deliveries"
             }
         }),
-        "dead-letter-exchange" if ours.is_none() && queue.purpose == QueuePurpose::Net => {
+        "dead-letter-exchange" if ours.is_none() && queue.purpose == QueuePurpose::Quarantine => {
             Some("what leaves the queue goes to an exchange where no role finds it")
         }
-        "dead-letter-routing-key" if ours.is_none() && queue.purpose == QueuePurpose::Net => {
+        "dead-letter-routing-key"
+            if ours.is_none() && queue.purpose == QueuePurpose::Quarantine =>
+        {
             Some("what leaves the queue goes where no role finds it")
         }
         _ => None,
@@ -146,7 +148,9 @@ fn drops(queue: &Queue, definition: &Map<String, Value>) -> bool {
     };
     let effective = match queue.purpose {
         QueuePurpose::Rpc => of_queue.or(of_policy),
-        QueuePurpose::Role | QueuePurpose::Net | QueuePurpose::Dead => of_policy.or(of_queue),
+        QueuePurpose::Role | QueuePurpose::Quarantine | QueuePurpose::DeadLetters => {
+            of_policy.or(of_queue)
+        }
     };
     effective != Some("reject-publish")
 }
@@ -215,7 +219,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            keys("orders.net", all.clone()),
+            keys("orders.quarantine", all.clone()),
             [
                 "dead-letter-exchange",
                 "dead-letter-routing-key",
@@ -227,7 +231,7 @@ mod tests {
                 "overflow"
             ]
         );
-        assert_eq!(keys("orders.dead", all.clone()), [""; 0]);
+        assert_eq!(keys("orders.dlq", all.clone()), [""; 0]);
         assert_eq!(
             keys("rpc.orders", all),
             ["expires", "max-length", "max-length-bytes", "message-ttl"]

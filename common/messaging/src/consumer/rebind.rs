@@ -96,7 +96,7 @@ mod tests {
         let topology = Topology::of(&namespace, &roles);
         let (queue, net) = (
             namespace.role_queue("orders", 0),
-            namespace.net_queue("orders"),
+            namespace.quarantine_queue("orders"),
         );
         let own = bindings_of(&topology, [&queue].into_iter());
         let keys: Vec<_> = own.bindings.iter().map(|b| &b.routing_key).collect();

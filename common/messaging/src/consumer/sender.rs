@@ -22,7 +22,7 @@ impl Senders {
     pub(super) fn new(namespace: &Namespace, queue: &QueueName) -> Self {
         Self {
             events_exchange: namespace.events_exchange(),
-            net_of: queue.net_of().map(str::to_owned),
+            net_of: queue.quarantined_prefix().map(str::to_owned),
             last: None,
         }
     }
@@ -120,9 +120,9 @@ mod tests {
         ];
         let moved = received("", &headers, Some("a"));
         let user = Sender::User(BrokerUser::new("a"));
-        assert_eq!(senders("shop.orders.net").read(&moved), user);
+        assert_eq!(senders("shop.orders.quarantine").read(&moved), user);
         let bypass = Sender::Bypass("the default exchange".into());
-        for queue in ["shop.orders.0", "shop.stock.net"] {
+        for queue in ["shop.orders.0", "shop.stock.quarantine"] {
             assert_eq!(senders(queue).read(&moved), bypass, "{queue}");
         }
         for (header, value) in [
@@ -131,7 +131,11 @@ mod tests {
         ] {
             let other = headers.map(|(name, own)| (name, if name == header { value } else { own }));
             let other = received("", &other, Some("a"));
-            assert_eq!(senders("shop.orders.net").read(&other), bypass, "{header}");
+            assert_eq!(
+                senders("shop.orders.quarantine").read(&other),
+                bypass,
+                "{header}"
+            );
         }
     }
 }

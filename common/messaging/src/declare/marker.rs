@@ -49,7 +49,7 @@ pub(crate) async fn check_marker(
     missing: impl FnOnce(),
 ) -> Result<MarkerState, ConnectError> {
     let mut probe = ProbeChannel::new(connection, limit);
-    let name = queue.mark();
+    let name = queue.marker();
     let declare = |passive| {
         let name = name.as_str().into();
         let options = ExchangeDeclareOptions {

@@ -22,7 +22,7 @@ use crate::{
     address::Address,
     connection::{Connection, unknown_kind},
     error::{ConnectError, ConnectErrorKind, Refusal, reply},
-    names::QueueName,
+    names::{QueueName, former_names},
     precondition_failed::{ArgumentValue, PreconditionFailed},
     probe_channel::{ProbeChannel, ProbeResult},
     topology::{Argument, Binding, Exchange, Queue, QueuePurpose, Topology},
@@ -350,12 +350,14 @@ impl<'a> Declarer<'a> {
 
     fn mismatch(&self, queue: &Queue, text: &str) -> ConnectError {
         let name = &queue.name;
+        let mut former = "";
         let what = match PreconditionFailed::read(text) {
             Some(PreconditionFailed {
                 argument,
                 there,
                 wanted,
             }) if !matches!(there, ArgumentValue::CutOff(_)) => {
+                former = former_names(&argument, &there);
                 format!("{argument} is {there}, expected {wanted}")
             }
             _ => text.to_owned(),
@@ -364,7 +366,7 @@ impl<'a> Declarer<'a> {
         ConnectError::new(
             ConnectErrorKind::Mismatch,
             format!(
-                "queue {name} exists on {address} with other arguments: {what}; drain it and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace (`consumers topology verify` lists all differences)",
+                "queue {name} exists on {address} with other arguments: {what}; drain it and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace (`consumers topology verify` lists all differences){former}",
                 address.vhost(),
             ),
         )

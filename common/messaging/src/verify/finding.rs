@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::frames;
 use crate::{
-    names::{MARK, OWNER, QueueName},
+    names::{MARKER_SUFFIX, OWNER, QueueName, former_names},
     owner::MARKER,
     permissions::TopicPermissions,
     topology::QueuePurpose,
@@ -71,7 +71,8 @@ pub enum Finding {
         purpose: QueuePurpose,
     },
     #[error(
-        "queue {queue} differs: {argument} is {there}, expected {wanted}; drain it and delete it with rabbitmqctl delete_queue -p {vhost} {queue}, or choose another namespace"
+        "queue {queue} differs: {argument} is {there}, expected {wanted}; drain it and delete it with rabbitmqctl delete_queue -p {vhost} {queue}, or choose another namespace{}",
+        former_names(argument, there)
     )]
     QueueDiffers {
         queue: QueueName,
@@ -191,7 +192,7 @@ fn forbidden(right: Permission, what: &str, name: &str, user: &str, vhost: &str)
 
 /// Returns the denied action, as in "may not write to", and its consequence.
 fn denied(right: Permission, what: &str, name: &str) -> (&'static str, &'static str) {
-    let is_mark = name.ends_with(MARK);
+    let is_mark = name.ends_with(MARKER_SUFFIX);
     let is_record = name.ends_with(OWNER) || name.starts_with(MARKER);
     match (right, what) {
         (Permission::Configure, _) if is_mark => ("configure", LOSS_UNDETECTED),

@@ -108,7 +108,7 @@ pub async fn verify(
     for queue in &topology.queues {
         let presence = compare::queue(&mut verifier, queue).await?;
         // Copies of dead letters are for people; no role consumes them.
-        if presence == Presence::There && queue.purpose != QueuePurpose::Dead {
+        if presence == Presence::There && queue.purpose != QueuePurpose::DeadLetters {
             permissions::read(&mut verifier, &queue.name).await?;
         }
         if presence == Presence::There && queue.purpose.is_durable_work() {

@@ -158,7 +158,7 @@ pub(super) async fn check_marker(
     verifier: &mut Verifier<'_>,
     queue: &QueueName,
 ) -> Result<(), ConnectError> {
-    let mark = queue.mark();
+    let mark = queue.marker();
     let name = mark.as_str();
     let declare = async |channel: Channel| {
         // An invalid exchange name: the broker rejects it after checking permissions. No real marker has these properties either.

@@ -347,7 +347,7 @@ impl<R: Role, S: Store> Engine<R, S> {
                 }
                 .tell();
                 slots.remember(&written, &mut self.memory);
-                tally.dead += written.dead_lettered;
+                tally.dead_letters += written.dead_lettered;
                 tally.duplicates +=
                     perhaps_known.saturating_sub(written.dead_lettered + written.overflowed);
                 let worked = BatchReport {
@@ -387,7 +387,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         // Deferred events are taken along within the batch's bound: the more streams, the fewer of each.
         let share = self.limits.batch_size / ask.streams.len().max(1);
         if company == Isolation::Shared {
-            ask.held_per_stream = share.max(1).min(self.limits.held_per_stream);
+            ask.held_per_stream = share.max(1).min(self.limits.deferred_per_stream);
             ask.held_bytes = self.limits.batch_bytes as u64;
         }
         if !working_set::is_empty(&ask) {

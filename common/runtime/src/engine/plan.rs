@@ -490,7 +490,7 @@ impl<'a, R: Role> Plan<'a, R> {
                     slot.deferred_dirty = true;
                     slot.deferred_ids.insert(sequence, Place::of(event));
                 }
-                self.changes.counts.held += 1;
+                self.changes.counts.deferred += 1;
                 self.changes.defer.push(NewDeferred {
                     event: event.clone(),
                     defect: None,
@@ -678,7 +678,7 @@ impl<'a, R: Role> Plan<'a, R> {
             .outbox
             .push(dead_letter::copy(self.role.name(), &dead.row));
         if dead.row.blocks {
-            self.changes.counts.dead += 1;
+            self.changes.counts.dead_letters += 1;
             self.changes.dead_letters.push(dead);
         } else {
             // A dead letter without a position in a stream may already exist, if its message came again after its id
@@ -737,7 +737,7 @@ impl<'a, R: Role> Plan<'a, R> {
                 let Item::Event { event, defect } = &self.items[index].item else {
                     continue;
                 };
-                self.changes.counts.held += 1;
+                self.changes.counts.deferred += 1;
                 self.changes.defer.push(NewDeferred {
                     event: event.clone(),
                     defect: defect.clone(),

@@ -48,7 +48,7 @@ pub(super) struct RoleLoop<'a, R: Role, S: Store> {
     pub(super) status: &'a watch::Sender<RoleStatus>,
     pub(super) owed: &'a Arc<Notify>,
     /// The role's quarantine, where the broker puts deliveries that it has stopped redelivering.
-    pub(super) net: QueueName,
+    pub(super) quarantine: QueueName,
     pub(super) pulse: &'a ProgressWatch,
     pub(super) meters: &'a BatchInstruments,
     pub(super) requests: &'a RequestInstruments,
@@ -139,7 +139,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     let Some(worked) = self.process_batch(batch, commands, usage).await? else {
                         return Ok(());
                     };
-                    turn = turn.after_others(worked.usage.held.rows > 0);
+                    turn = turn.after_others(worked.usage.deferred.rows > 0);
                     Some(worked)
                 }
                 Next::Batch(batch) => {
@@ -148,7 +148,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     else {
                         return Ok(());
                     };
-                    turn = turn.after_others(worked.usage.held.rows > 0);
+                    turn = turn.after_others(worked.usage.deferred.rows > 0);
                     Some(worked)
                 }
             };
@@ -202,7 +202,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             None => self.engine.read_deliveries([]),
             Some(batch) => {
                 delivered.tags = batch.deliveries.iter().map(|d| d.tag).collect();
-                let given_up = batch.queue == self.net;
+                let given_up = batch.queue == self.quarantine;
                 delivered.by = Some((batch.queue, batch.channel));
                 let deliveries = batch.deliveries.into_iter().map(|delivery| {
                     let past = match (given_up, delivery.redelivered) {

@@ -443,7 +443,7 @@ impl<R: Role, S: Store> Run<R, S> {
             name,
             self.engine.store().clone(),
             publisher.clone(),
-            Some(namespace.dead_queue(name)).filter(|queue| self.declares(queue)),
+            Some(namespace.dead_letter_queue(name)).filter(|queue| self.declares(queue)),
             self.settings.limits.clone(),
             Arc::clone(&owed),
             Arc::clone(&self.vitals),
@@ -466,7 +466,7 @@ impl<R: Role, S: Store> Run<R, S> {
             commands: self.commands,
             status,
             owed: &owed,
-            net: namespace.net_queue(name),
+            quarantine: namespace.quarantine_queue(name),
             pulse: &self.vitals.engine,
             meters: &meters,
             requests: &request_meters,
@@ -523,8 +523,8 @@ fn queue(settings: &RunSettings, role: &'static str) -> QueueSubscription {
 fn quarantine_queue(settings: &RunSettings, role: &'static str) -> QueueSubscription {
     let namespace = &settings.broker.namespace;
     QueueSubscription {
-        queue: namespace.net_queue(role),
-        consumer_tag: format!("{namespace}.{role}.net on {}", process()),
+        queue: namespace.quarantine_queue(role),
+        consumer_tag: format!("{namespace}.{role}.quarantine on {}", process()),
         prefetch: 1,
     }
 }

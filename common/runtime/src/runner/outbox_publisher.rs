@@ -111,7 +111,7 @@ pub(super) async fn relay<S: Store>(
             publisher,
             events: EncodedEvents::default(),
             dead_queue,
-            copy_ttl: limits.dead_copy_ttl,
+            copy_ttl: limits.dead_letter_copy_ttl,
             meters,
         },
         limits,

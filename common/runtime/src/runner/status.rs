@@ -54,10 +54,10 @@ impl RoleStatus {
         sum.applied += done.applied;
         sum.ignored += done.ignored;
         sum.duplicates += done.duplicates;
-        sum.held += done.held;
-        sum.dead += done.dead;
+        sum.deferred += done.deferred;
+        sum.dead_letters += done.dead_letters;
         sum.replayed += done.replayed;
         sum.skipped += done.skipped;
-        sum.obeyed += done.obeyed;
+        sum.executed += done.executed;
     }
 }

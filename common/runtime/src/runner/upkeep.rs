@@ -23,7 +23,7 @@ pub(super) async fn keep_up<S: Store>(
     store.repair_due(now).await?;
     // No backoff of the engine or of the relay is longer, so the clock was ahead.
     let latest_due = now
-        .checked_add(limits.retry_longest.max(relay::MAX_BACKOFF))
+        .checked_add(limits.max_backoff.max(relay::MAX_BACKOFF))
         .unwrap_or(Timestamp::MAX);
     store.clamp_due_times(now, latest_due).await?;
     if may_prune {
@@ -185,7 +185,7 @@ pub(super) mod tests {
     async fn overlooked_and_overdeferred_rows_are_made_due() {
         let store = MemoryStore::new("ledger");
         let limits = Limits::default();
-        let longest = now().checked_add(limits.retry_longest).unwrap();
+        let longest = now().checked_add(limits.max_backoff).unwrap();
         defer(&store, "account/overlooked", None, now()).await;
         defer(&store, "account/in-time", Some(longest), now()).await;
         let beyond = longest.checked_add(SECOND).unwrap();

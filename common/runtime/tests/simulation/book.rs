@@ -84,7 +84,7 @@ impl Book {
             self.count("scheduled");
         }
         self.tally.applied += changes.counts.applied;
-        self.tally.obeyed += changes.counts.obeyed;
+        self.tally.executed += changes.counts.executed;
         self.tally.skipped += changes.counts.skipped;
         self.tally.replayed += changes.counts.replayed;
     }

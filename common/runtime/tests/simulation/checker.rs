@@ -110,17 +110,17 @@ fn leftovers(world: &Environment) -> Vec<String> {
     let summary = finish(world.store.summary(world.clock)).unwrap();
     let usage = summary.usage;
     [
-        ("held", usage.held.rows),
-        ("held bytes", usage.held.bytes),
-        ("dead", usage.dead.rows),
-        ("dead bytes", usage.dead.bytes),
+        ("held", usage.deferred.rows),
+        ("held bytes", usage.deferred.bytes),
+        ("dead", usage.dead_letters.rows),
+        ("dead bytes", usage.dead_letters.bytes),
         ("owed", usage.outbox.rows),
         ("owed bytes", usage.outbox.bytes),
         ("blocked", summary.blocked),
         ("gaps", summary.gaps),
         ("due", summary.held_due),
-        ("scheduled", usage.scheduled.rows),
-        ("scheduled bytes", usage.scheduled.bytes),
+        ("scheduled", usage.timers.rows),
+        ("scheduled bytes", usage.timers.bytes),
         ("in the queue", u64::from(!world.queue.is_empty())),
         (
             "made due by the sweep",

@@ -124,7 +124,7 @@ fn ends_with(account: &'static str, allowed: &[&[&str]]) -> Ending {
         if !allowed.contains(&entries) {
             return Err(format!("{account} has {entries:?}"));
         }
-        if summary.usage.held.rows + summary.usage.dead.rows + summary.blocked > 0 {
+        if summary.usage.deferred.rows + summary.usage.dead_letters.rows + summary.blocked > 0 {
             return Err(format!("left over: {summary:?}"));
         }
         Ok(())
@@ -207,8 +207,10 @@ fn ends_blocked_until_skipped() -> Ending {
         work_what_is_due(play);
         let entries = finish(ledger::entries(&play.memory, "account/a"));
         let summary = finish(play.memory.summary(at())).unwrap();
-        let held = summary.usage.held.rows;
-        if entries != ["web 1"] || (held, summary.blocked, summary.usage.dead.rows) != (1, 1, 1) {
+        let held = summary.usage.deferred.rows;
+        if entries != ["web 1"]
+            || (held, summary.blocked, summary.usage.dead_letters.rows) != (1, 1, 1)
+        {
             return Err(format!("{entries:?} and {summary:?}"));
         }
         finish(operate::skip(&play.memory, &dead_id(play), at())).map_err(|e| e.to_string())?;

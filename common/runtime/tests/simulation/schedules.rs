@@ -329,7 +329,8 @@ impl Drain {
         let memory = with(&self.world, |world| world.store.clone());
         let summary = finish(memory.summary(now(&self.world)))?;
         let usage = summary.usage;
-        let left = usage.held.rows + usage.dead.rows + usage.outbox.rows + usage.scheduled.rows;
+        let left =
+            usage.deferred.rows + usage.dead_letters.rows + usage.outbox.rows + usage.timers.rows;
         if left == 0 {
             return Ok(with(&self.world, |world| {
                 world.callers.call_the_rest(world.clock)

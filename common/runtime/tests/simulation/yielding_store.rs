@@ -261,7 +261,7 @@ impl<S: Store> Store for YieldingStore<S> {
         match self.bug {
             Bug::ForgetsNextHeld => due.retain(|held| held.reason != DeferReason::OutOfOrder),
             Bug::ForgetsAwaiting => {
-                let longest = Limits::default().retry_first;
+                let longest = Limits::default().initial_backoff;
                 due.retain(|held| {
                     !matches!(held.reason, DeferReason::WaitingFor(_))
                         || held.since.checked_add(longest).is_ok_and(|due| due <= now)

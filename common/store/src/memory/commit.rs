@@ -132,7 +132,7 @@ impl Data {
             let id = new.row.id.clone();
             if self.add_dead(originals.restore(new.row)) {
                 written.dead_lettered += 1;
-                self.counters.tally.dead += 1;
+                self.counters.tally.dead_letters += 1;
             } else {
                 self.counters.tally.duplicates += 1;
                 known.insert(id);

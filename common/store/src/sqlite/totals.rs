@@ -55,22 +55,22 @@ impl Totals {
                 entities: unsigned(row, 7)?,
                 awaiting: unsigned(row, 8)?,
                 usage: StoreUsage {
-                    held: of(9)?,
-                    dead: of(11)?,
+                    deferred: of(9)?,
+                    dead_letters: of(11)?,
                     seen: of(13)?,
                     outbox: of(15)?,
                     replies: of(24)?,
-                    scheduled: of(26)?,
+                    timers: of(26)?,
                 },
                 tally: EventCounts {
                     applied: unsigned(row, 17)?,
                     ignored: unsigned(row, 18)?,
                     duplicates: unsigned(row, 19)?,
-                    held: unsigned(row, 20)?,
-                    dead: unsigned(row, 21)?,
+                    deferred: unsigned(row, 20)?,
+                    dead_letters: unsigned(row, 21)?,
                     replayed: unsigned(row, 22)?,
                     skipped: unsigned(row, 23)?,
-                    obeyed: unsigned(row, 28)?,
+                    executed: unsigned(row, 28)?,
                 },
                 pruned_to: PrunedTo {
                     seen: optional_time(row, 31)?,
@@ -82,12 +82,12 @@ impl Totals {
 
     pub(super) fn write(&self, conn: &Connection) -> Result<()> {
         let StoreUsage {
-            held,
-            dead,
+            deferred: held,
+            dead_letters: dead,
             seen,
             outbox,
             replies,
-            scheduled,
+            timers: scheduled,
         } = self.usage;
         conn.prepare_cached(
             "UPDATE totals SET commits = ?1, last_stream = ?2, last_entity = ?3, last_held = ?4, last_outbox = ?5, streams = ?6,
@@ -117,15 +117,15 @@ impl Totals {
             signed(self.tally.applied),
             signed(self.tally.ignored),
             signed(self.tally.duplicates),
-            signed(self.tally.held),
-            signed(self.tally.dead),
+            signed(self.tally.deferred),
+            signed(self.tally.dead_letters),
             signed(self.tally.replayed),
             signed(self.tally.skipped),
             signed(replies.rows),
             signed(replies.bytes),
             signed(scheduled.rows),
             signed(scheduled.bytes),
-            signed(self.tally.obeyed),
+            signed(self.tally.executed),
         ])?;
         Ok(())
     }

@@ -80,7 +80,10 @@ pub async fn dead_letters_if_absent_keep_existing_ones(store: impl Store) {
     assert_eq!(ids(&rows), ["d1", "d2", "d3"]);
     let attempts: Vec<_> = rows.iter().map(|row| row.attempts).collect();
     assert_eq!(attempts, [1, 1, 9]);
-    assert_eq!(store.summary(at(5)).await.unwrap().usage.dead.rows, 3);
+    assert_eq!(
+        store.summary(at(5)).await.unwrap().usage.dead_letters.rows,
+        3
+    );
 }
 
 pub async fn the_first_of_replay_and_skip_wins(store: impl Store) {
@@ -217,7 +220,7 @@ const DATA: &str = r#"{"total":"1.10"}"#;
 
 pub async fn an_edit_keeps_the_original_body(store: impl Store) {
     commit(&store, add_dead_letters(vec![refused("d-1")])).await;
-    let bytes = async || store.summary(at(9)).await.unwrap().usage.dead.bytes;
+    let bytes = async || store.summary(at(9)).await.unwrap().usage.dead_letters.bytes;
     let before = bytes().await;
     assert!(!all(&store).await[0].is_edited());
     commit(&store, edited("d-1", DATA, "{}")).await;
@@ -285,7 +288,10 @@ pub async fn a_new_rejection_keeps_the_original_body(store: impl Store) {
         )
         .await;
     }
-    assert_eq!(store.summary(at(9)).await.unwrap().usage.dead.bytes, 0);
+    assert_eq!(
+        store.summary(at(9)).await.unwrap().usage.dead_letters.bytes,
+        0
+    );
 }
 
 pub async fn an_existing_dead_letter_gets_no_copy(store: impl Store) {
@@ -307,7 +313,10 @@ pub async fn an_existing_dead_letter_gets_no_copy(store: impl Store) {
     assert_eq!(commit(&store, again(&["d1"])).await.dead_lettered, 1);
     assert_eq!(commit(&store, again(&["d1", "d2"])).await.dead_lettered, 1);
     let summary = store.summary(at(5)).await.unwrap();
-    assert_eq!((summary.tally.dead, summary.tally.duplicates), (2, 1));
+    assert_eq!(
+        (summary.tally.dead_letters, summary.tally.duplicates),
+        (2, 1)
+    );
     assert_eq!(summary.usage.outbox.rows, 2);
 }
 

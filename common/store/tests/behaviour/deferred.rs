@@ -212,7 +212,7 @@ pub async fn a_cursor_drops_the_events_it_passes(store: impl Store) {
     let gaps = store.gaps(at(10), at(999), 10).await.unwrap();
     assert_eq!((gaps[0].from, gaps[0].to, gaps[0].held), (6, 8, 1));
     assert_eq!(gaps[1].stream, stream("order/2"));
-    assert_eq!(store.summary(at(2)).await.unwrap().usage.held.rows, 2);
+    assert_eq!(store.summary(at(2)).await.unwrap().usage.deferred.rows, 2);
 }
 
 pub async fn the_next_event_becomes_due_with_its_stream(store: impl Store) {

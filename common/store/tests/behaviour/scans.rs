@@ -185,11 +185,11 @@ pub async fn the_summary_counts_everything(store: impl Store) {
         applied: 1,
         ignored: 2,
         duplicates: 3,
-        held: 4,
-        dead: 5,
+        deferred: 4,
+        dead_letters: 5,
         replayed: 6,
         skipped: 7,
-        obeyed: 8,
+        executed: 8,
     };
     let tally = changes.counts;
     let receipt = commit(&store, changes).await;
@@ -200,8 +200,8 @@ pub async fn the_summary_counts_everything(store: impl Store) {
     assert_eq!(summary.tally, tally);
     assert_eq!(summary.usage, receipt.usage);
     let rows = |of: doorstep_store::TableUsage| (of.rows, of.bytes > 0);
-    assert_eq!(rows(summary.usage.held), (3, true));
-    assert_eq!(rows(summary.usage.dead), (1, true));
+    assert_eq!(rows(summary.usage.deferred), (3, true));
+    assert_eq!(rows(summary.usage.dead_letters), (1, true));
     assert_eq!(rows(summary.usage.seen), (1, true));
     assert_eq!(rows(summary.usage.outbox), (1, true));
     assert_eq!(summary.oldest_outbox_ms, Some(2_000));

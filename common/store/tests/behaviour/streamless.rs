@@ -81,8 +81,11 @@ pub async fn each_kind_is_bounded(store: impl Store) {
     assert_eq!(ids(&store).await, ["a1", "a2", "b1"]);
     assert_eq!(seen(&store, &["a2", "a3", "b1"]).await, [true, false, true]);
     let summary = store.summary(at(5)).await.unwrap();
-    assert_eq!((summary.tally.dead, summary.usage.outbox.rows), (3, 3));
-    assert_eq!(summary.usage.dead.rows, 3);
+    assert_eq!(
+        (summary.tally.dead_letters, summary.usage.outbox.rows),
+        (3, 3)
+    );
+    assert_eq!(summary.usage.dead_letters.rows, 3);
 
     // An existing dead letter is a duplicate, even if its id was pruned and its kind is full.
     store.prune_seen(at(9), 100).await.unwrap();

@@ -91,8 +91,8 @@ pub async fn a_rescheduled_timer_becomes_a_deferred_event(store: impl Store) {
         since: at(11),
     }];
     let usage = commit(&store, changes).await.usage;
-    assert_eq!((usage.scheduled.rows, usage.held.rows), (0, 1));
-    assert_eq!(usage.scheduled.bytes, 0);
+    assert_eq!((usage.timers.rows, usage.deferred.rows), (0, 1));
+    assert_eq!(usage.timers.bytes, 0);
     assert_eq!(due(&store, 59).await, []);
     // The entity that it waits for makes it due, like any other deferred event.
     let mut changes = WriteSet::at(at(20));
@@ -116,8 +116,8 @@ pub async fn a_timer_is_no_gap_and_blocks_nothing(store: impl Store) {
     let summary = store.summary(at(10)).await.unwrap();
     assert_eq!((summary.held_due, summary.gaps, summary.blocked), (0, 0, 0));
     assert_eq!((summary.scheduled_due, summary.oldest_held_ms), (1, None));
-    assert_eq!(summary.usage.held.rows, 0);
-    assert_eq!(summary.usage.scheduled.rows, 2);
+    assert_eq!(summary.usage.deferred.rows, 0);
+    assert_eq!(summary.usage.timers.rows, 2);
     assert_eq!(store.summary(at(9)).await.unwrap().scheduled_due, 0);
 }
 

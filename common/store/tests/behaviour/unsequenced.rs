@@ -19,7 +19,7 @@ pub async fn an_event_without_a_sequence_has_no_stream(store: impl Store) {
     assert_eq!(stream_row(&store, &stream("order/1")).await.held, 0);
     assert_eq!(store.due(at(2), 10, u64::MAX).await.unwrap().len(), 2);
     assert_eq!(store.gaps(at(100), at(999), 10).await.unwrap(), []);
-    assert_eq!(store.summary(at(2)).await.unwrap().usage.held.rows, 2);
+    assert_eq!(store.summary(at(2)).await.unwrap().usage.deferred.rows, 2);
     let id = store.due(at(2), 1, u64::MAX).await.unwrap().remove(0).id;
     let mut changes = WriteSet::at(at(3));
     changes.release = vec![id];

@@ -405,11 +405,11 @@ async fn a_store_of_schema_3_is_migrated() {
     let mut changes = WriteSet::at(at(2));
     changes.replies = vec![reply("a", 1, 2)];
     changes.timers = vec![scheduled("order/1", 9)];
-    changes.counts.obeyed = 1;
+    changes.counts.executed = 1;
     commit(&store, changes).await;
     store.close().await;
     let summary = open(&folder).summary(at(9)).await.unwrap();
-    assert_eq!((summary.tally.obeyed, summary.scheduled_due), (1, 1));
+    assert_eq!((summary.tally.executed, summary.scheduled_due), (1, 1));
     assert_eq!(summary.usage.replies.rows, 1);
 }
 

@@ -105,9 +105,9 @@ async fn schema_4_is_migrated_with_all_rows() {
     let usage = store.usage().await.unwrap();
     let empty = doorstep_store::TableUsage::default();
     assert_eq!(
-        (usage.seen, usage.replies, usage.scheduled),
+        (usage.seen, usage.replies, usage.timers),
         (empty, empty, empty)
     );
-    assert_eq!((usage.held.rows, usage.held.bytes), (2, 289));
-    assert_eq!((usage.dead.rows, usage.outbox.rows), (2, 1));
+    assert_eq!((usage.deferred.rows, usage.deferred.bytes), (2, 289));
+    assert_eq!((usage.dead_letters.rows, usage.outbox.rows), (2, 1));
 }

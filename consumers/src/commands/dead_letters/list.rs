@@ -178,7 +178,7 @@ async fn each(
                 .summary(doorstep_event::Timestamp::now())
                 .await
                 .map_err(|e| stores::failed(&e))?;
-            let more = summary.usage.dead.rows.saturating_sub(shown as u64);
+            let more = summary.usage.dead_letters.rows.saturating_sub(shown as u64);
             if more > 0 {
                 left_off.push(format!("{more} more of {}, see --limit", role.name));
             }

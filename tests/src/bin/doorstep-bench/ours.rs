@@ -159,7 +159,9 @@ async fn run(
         status.done.applied
     );
     ensure!(
-        status.done.applied == events_u64 && status.done.dead == 0 && status.usage.held.rows == 0,
+        status.done.applied == events_u64
+            && status.done.dead_letters == 0
+            && status.usage.deferred.rows == 0,
         "the result differs from {events} applied events: {status:?}"
     );
     figure

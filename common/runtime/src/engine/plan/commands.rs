@@ -120,7 +120,7 @@ impl<R: Role> Plan<'_, R> {
         self.slots.require_unchanged(claim);
         self.collect_effects(effects, request.traceparent.as_ref());
         let reply = bytes::Bytes::from(reply);
-        self.changes.counts.obeyed += 1;
+        self.changes.counts.executed += 1;
         self.changes.replies.push(NewReply {
             caller: request.caller.clone(),
             id: request.id.clone(),

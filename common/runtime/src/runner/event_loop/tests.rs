@@ -79,7 +79,7 @@ async fn housekeeping_by(
         commands: waiting,
         status: &status,
         owed: &Arc::default(),
-        net: namespace.net_queue("idle"),
+        quarantine: namespace.quarantine_queue("idle"),
         pulse: &vitals.engine,
         meters: &meters,
         requests: &RequestInstruments::of("idle"),

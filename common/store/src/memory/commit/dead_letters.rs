@@ -32,7 +32,10 @@ impl Data {
                 if row.is_edited() {
                     originals.remember(id, row.body.clone());
                 }
-                less(&mut self.counters.usage.dead, size::dead_letter(&row));
+                less(
+                    &mut self.counters.usage.dead_letters,
+                    size::dead_letter(&row),
+                );
                 self.dead.remove(&number);
                 self.dead_numbers.remove(id);
                 self.forget_streamless(id);
@@ -44,14 +47,20 @@ impl Data {
     pub(super) fn edit(&mut self, edit: &DeadLetterEdit) -> Result<(), Conflict> {
         let number = *self.dead_numbers.get(&edit.id).ok_or(Conflict)?;
         let mut row = self.dead.get(&number).ok_or(Conflict)?.clone();
-        less(&mut self.counters.usage.dead, size::dead_letter(&row));
+        less(
+            &mut self.counters.usage.dead_letters,
+            size::dead_letter(&row),
+        );
         let event = row.event.as_mut().ok_or(Conflict)?;
         if row.status != DeadLetterStatus::Open || event.data != edit.before {
             return Err(Conflict);
         }
         event.data = edit.after.clone();
         row.defect = None;
-        more(&mut self.counters.usage.dead, size::dead_letter(&row));
+        more(
+            &mut self.counters.usage.dead_letters,
+            size::dead_letter(&row),
+        );
         self.dead.put(number, row);
         Ok(())
     }
@@ -63,7 +72,10 @@ impl Data {
             return false;
         }
         self.counters.last_dead = number;
-        more(&mut self.counters.usage.dead, size::dead_letter(&row));
+        more(
+            &mut self.counters.usage.dead_letters,
+            size::dead_letter(&row),
+        );
         self.dead.put(number, row);
         true
     }

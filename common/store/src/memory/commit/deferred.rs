@@ -15,7 +15,7 @@ impl Data {
         self.counters.last_held += 1;
         let id = DeferredId(self.counters.last_held);
         more(
-            &mut self.counters.usage.held,
+            &mut self.counters.usage.deferred,
             size::deferred(&new.event, new.defect.as_deref()),
         );
         let held = Held {
@@ -49,7 +49,7 @@ impl Data {
             return self.remove_timer(id).map(drop);
         };
         less(
-            &mut self.counters.usage.held,
+            &mut self.counters.usage.deferred,
             size::deferred(&held.row.event, held.row.defect.as_deref()),
         );
         if let Some(place) = held.place() {

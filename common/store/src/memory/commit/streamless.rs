@@ -39,7 +39,7 @@ impl Data {
             }
             self.add_dead(row);
             written.dead_lettered += 1;
-            self.counters.tally.dead += 1;
+            self.counters.tally.dead_letters += 1;
             more(&mut self.counters.streamless, bytes);
             more(self.counters.kinds.entry(kind.clone()).or_default(), bytes);
             self.streamless.put(id, (kind, bytes));

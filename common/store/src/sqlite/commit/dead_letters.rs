@@ -41,7 +41,7 @@ impl Writer<'_> {
                         })
                         .optional()?
                         .ok_or(SqliteError::Conflict)?;
-                    less(&mut self.totals.usage.dead, 1, bytes);
+                    less(&mut self.totals.usage.dead_letters, 1, bytes);
                     if streamless > 0 {
                         self.forget_streamless(streamless)?;
                     }
@@ -87,8 +87,8 @@ impl Writer<'_> {
                     "UPDATE dead SET data = ?2, defect = NULL, bytes = ?3 WHERE id = ?1",
                 )?
                 .execute(params![id.0, &after[..], signed(bytes)])?;
-            less(&mut self.totals.usage.dead, 1, bytes_before);
-            more(&mut self.totals.usage.dead, bytes);
+            less(&mut self.totals.usage.dead_letters, 1, bytes_before);
+            more(&mut self.totals.usage.dead_letters, bytes);
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Writer<'_> {
         for NewDeadLetter { row } in new {
             if self.add_dead_row(row)? {
                 dead_lettered += 1;
-                self.totals.tally.dead += 1;
+                self.totals.tally.dead_letters += 1;
             } else {
                 self.totals.tally.duplicates += 1;
                 self.known_dead_letters.insert(row.id.clone());
@@ -162,7 +162,7 @@ impl Writer<'_> {
         if added == 0 {
             return Ok(false);
         }
-        more(&mut self.totals.usage.dead, bytes);
+        more(&mut self.totals.usage.dead_letters, bytes);
         Ok(true)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 
 impl Totals {
     pub(super) fn count_deferred_out(&mut self, bytes: u64, awaits: bool) {
-        less(&mut self.usage.held, 1, bytes);
+        less(&mut self.usage.deferred, 1, bytes);
         self.awaiting = self.awaiting.saturating_sub(u64::from(awaits));
     }
 }
@@ -119,7 +119,7 @@ impl Writer<'_> {
         if let Some(stream) = stream {
             *self.deferred_more.entry(stream).or_default() += 1;
         }
-        more(&mut self.totals.usage.held, bytes);
+        more(&mut self.totals.usage.deferred, bytes);
         self.totals.awaiting += u64::from(matches!(held.reason, DeferReason::WaitingFor(_)));
         Ok(())
     }

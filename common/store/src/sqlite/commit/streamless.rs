@@ -69,7 +69,7 @@ impl Writer<'_> {
                 self.tx
                     .prepare_cached("UPDATE dead SET streamless = ?2 WHERE id = ?1")?
                     .execute(params![row.id.0, signed(bytes)])?;
-                self.totals.tally.dead += 1;
+                self.totals.tally.dead_letters += 1;
                 added.kept += 1;
                 more(&mut totals.usage, bytes);
                 let mut kind = kind;

@@ -102,7 +102,7 @@ impl Writer<'_> {
             self.add_held(id, more)?;
         }
         // Usually no event is deferred at all, and the streams need no second pass.
-        if self.totals.usage.held.rows > 0 {
+        if self.totals.usage.deferred.rows > 0 {
             for (change, id) in changes.iter().zip(ids) {
                 if let Some(after) = &change.after {
                     self.advance_cursor(*id, after)?;

@@ -37,7 +37,7 @@ impl Writer<'_> {
                 event.traceparent,
                 &event.data[..],
             ])?;
-        more(&mut self.totals.usage.scheduled, bytes);
+        more(&mut self.totals.usage.timers, bytes);
         Ok(())
     }
 
@@ -49,7 +49,7 @@ impl Writer<'_> {
             .query_row([id.0], |row| unsigned(row, 0))
             .optional()?;
         if let Some(bytes) = bytes {
-            less(&mut self.totals.usage.scheduled, 1, bytes);
+            less(&mut self.totals.usage.timers, 1, bytes);
         }
         Ok(bytes.is_some())
     }
