@@ -28,13 +28,13 @@ pub type SimulatedStore = YieldingStore<MemoryStore>;
 pub fn limits(world: &Shared) -> Limits {
     with(world, |world| Limits {
         batch_size: world.rng.between(1, 12),
-        held_per_stream: world.rng.between(1, 4),
+        deferred_per_stream: world.rng.between(1, 4),
         due_events: world.rng.between(1, 6),
         remembered_rows: world.rng.between(1, 8),
         // Both owners may crash at once, each within an attempt of the same event.
         max_crashes: world.rng.between(3, 5) as u32,
         relay_rows: world.rng.between(1, 5),
-        retry_longest: Duration::from_secs(5),
+        max_backoff: Duration::from_secs(5),
         max_wait: Duration::from_secs(30),
         conflicts: 40,
         ..Limits::default()
