@@ -36,7 +36,7 @@ pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
     match job.form {
         OutputFormat::Json => print_json(&report)?,
         OutputFormat::Text => {
-            print(|out| out.write_all(text(&verified, &compared, &report).as_bytes()))?
+            print(|out| out.write_all(text(&verified, &compared, &report).as_bytes()))?;
         }
     }
     match verified.findings.len() {
