@@ -543,6 +543,6 @@ mod tests {
         let Action::Run(job) = check(&["run", "--dead-copy-ttl", "2h"]).unwrap().job else {
             panic!("not a run");
         };
-        assert_eq!(job.limits.dead_copy_ttl, Duration::from_hours(2));
+        assert_eq!(job.limits.dead_letter_copy_ttl, Duration::from_hours(2));
     }
 }
