@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn younger_dead_letters_are_not_part_of_a_run() {
+    fn run_excludes_younger_dead_letters() {
         let at = |text: &str| text.parse().unwrap();
         let (until, now) = (at("2026-11-23T10:00:00Z"), at("2026-11-23T10:05:00Z"));
         for (since, meant) in [
