@@ -210,13 +210,16 @@ impl TlsEnv {
 
     /// Checks that a connection fails permanently with this kind and a message with this remedy.
     async fn fails(&self, url: &str, tls: TlsSettings, kind: TlsErrorKind, remedy: &str) {
-        let error = self.connect(url, tls).await.unwrap_err();
+        let error = self.connect(url, tls.clone()).await.unwrap_err();
         assert_eq!(error.kind(), ConnectErrorKind::Tls(kind), "{error}");
         assert!(error.is_permanent(), "{error}");
         let text = error.to_string();
         assert!(text.contains(remedy), "{remedy} in {text}");
         let broker = self.node.broker();
         assert!(!text.contains(&broker.address().password), "{text}");
+        // The version check accepts no other server.
+        let greeting = ServerProperties::of(&url.parse().unwrap(), &tls, SOON).await;
+        assert_eq!(greeting, None);
     }
 }
 

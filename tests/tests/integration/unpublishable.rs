@@ -1,10 +1,11 @@
 //! Events that the broker does not let this user publish: each is reported with its line, and the others arrive.
 
-use std::{fs, time::Duration};
+use std::{fs, io::Write, time::Duration};
 
 use doorstep_broker::User;
 use doorstep_event::json;
 use doorstep_tests::Program;
+use flate2::{Compression, write::GzEncoder};
 use tokio::task::block_in_place;
 
 use crate::{
@@ -138,4 +139,28 @@ async fn a_user_without_any_permission_fails_early() {
     assert_eq!(output, 101, "{}", ended.stderr);
     let end = "the broker refuses these events, 101 of 101 so far, so the rest was not sent";
     assert!(ended.stderr.contains(end), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gzip_is_published_and_errors_are_counted() {
+    let place = Place::new("packed");
+    let user = user_of(&place, ".*").await;
+    let line = |code, n| json::write(&moved(code, n, -1)).unwrap();
+    let events = (1..=3).map(|n| line("A", n));
+    let bad = (1..=50).map(|n| line("B", n).replace(r#""delta":-1"#, r#""delta":1"#));
+    let lines: Vec<String> = events.chain(bad).collect();
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    write!(packed, "\u{feff}{}\n", lines.join("\n")).unwrap();
+    let ended = Program::producer(&["publish"])
+        .broker(user.amqp_url())
+        .input(packed.finish().unwrap())
+        .run(&place.scratch, LIMIT)
+        .await;
+    assert_eq!(ended.code, Some(65), "{}", ended.stderr);
+    let sum = "53 read = 3 published + 50 refused";
+    assert!(ended.stdout.contains(sum), "{}", ended.stdout);
+    let lines = ended.stderr.matches("a sale cannot add").count();
+    assert_eq!(lines, 4, "{}", ended.stderr);
+    let rest = "47 more of this kind, the last is line 53: ";
+    assert!(ended.stderr.contains(rest), "{}", ended.stderr);
 }
