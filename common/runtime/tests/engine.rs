@@ -359,7 +359,11 @@ async fn emitting_an_unnumberable_event_rejects_its_cause() {
         .await;
     let dead = env.dead().await;
     assert_eq!(dead.len(), 1);
-    assert!(dead[0].detail.contains("more than 255"), "{}", dead[0].detail);
+    assert!(
+        dead[0].detail.contains("more than 255"),
+        "{}",
+        dead[0].detail
+    );
     assert_eq!(env.entries("account/b").await, ["shop 1"]);
 }
 

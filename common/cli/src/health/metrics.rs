@@ -23,9 +23,6 @@ const CONSUMED: &str = "messaging_client_consumed_messages_total";
 /// Registers the descriptions of the metrics.
 pub(super) fn describe() {
     for (name, text) in [
-        (SENT, "Messages published, by outcome"),
-        (CONSUMED, "Deliveries received, redeliveries included"),
-        ("doorstep_events_applied_total", "Events applied"),
         (
             SENT,
             "Messages handed to the broker, by what became of them",
@@ -45,10 +42,6 @@ pub(super) fn describe() {
             "Events deferred on arrival",
         ),
         (
-            "doorstep_events_deferred_total",
-            "Events deferred on arrival",
-        ),
-        (
             "doorstep_dead_letters_replayed_total",
             "Dead letters replayed and then applied",
         ),
@@ -62,14 +55,6 @@ pub(super) fn describe() {
         ),
         (
             "doorstep_rpc_forbidden_total",
-            "Requests rejected since their user of the broker is none of --rpc-callers",
-        ),
-        (
-            "doorstep_rpc_clock_skew_total",
-            "Requests past their deadline at their first delivery: clocks differ, or the machine was suspended",
-        ),
-        (
-            "doorstep_rpc_forbidden_total",
             "Requests rejected because their broker user is not in --rpc-callers",
         ),
         (
@@ -78,15 +63,15 @@ pub(super) fn describe() {
         ),
         (
             "doorstep_rpc_late_replies_total",
-            "Replies that came after their caller had given up",
+            "Replies received after their call had ended",
+        ),
+        (
+            "doorstep_rpc_server_requests_total",
+            "Requests received over AMQP, by outcome",
         ),
         (
             "doorstep_rpc_client_requests_total",
             "Requests to other roles, by outcome",
-        ),
-        (
-            "doorstep_rpc_late_replies_total",
-            "Replies received after their call had ended",
         ),
         ("doorstep_deliveries_acked_total", "Deliveries acknowledged"),
         (
@@ -108,10 +93,11 @@ pub(super) fn describe() {
     ] {
         describe_counter!(name, text);
     }
-    describe_gauges();
+    describe_connection_gauges();
+    describe_store_gauges();
 }
 
-fn describe_gauges() {
+fn describe_connection_gauges() {
     for (name, text) in [
         (
             "doorstep_role_status",
@@ -136,22 +122,6 @@ fn describe_gauges() {
         ),
         (
             "doorstep_rpc_server_in_flight",
-            "Requests taken and not replied to",
-        ),
-        (
-            "doorstep_rpc_queue_ready",
-            "Requests in the role's queue that no process has taken",
-        ),
-        (
-            "doorstep_oldest_unacked_age_seconds",
-            "Age of the oldest unacked delivery",
-        ),
-        (
-            "doorstep_rpc_client_in_flight",
-            "Requests to other roles in flight",
-        ),
-        (
-            "doorstep_rpc_server_in_flight",
             "Requests received and not answered",
         ),
         (
@@ -166,16 +136,19 @@ fn describe_gauges() {
             "doorstep_publishes_unconfirmed",
             "Messages published and not yet confirmed",
         ),
+    ] {
+        describe_gauge!(name, text);
+    }
+}
+
+fn describe_store_gauges() {
+    for (name, text) in [
         ("doorstep_outbox_pending", "Rows pending in the outbox"),
         (
             "doorstep_oldest_outbox_age_seconds",
             "Age of the oldest message in the outbox",
         ),
         ("doorstep_deferred_events", "Events deferred"),
-        (
-            "doorstep_oldest_deferred_age_seconds",
-            "Age of the oldest deferred event",
-        ),
         (
             "doorstep_oldest_deferred_age_seconds",
             "Age of the oldest deferred event",
