@@ -150,7 +150,7 @@ async fn gzip_is_published_and_errors_are_counted() {
     let bad = (1..=50).map(|n| line("B", n).replace(r#""delta":-1"#, r#""delta":1"#));
     let lines: Vec<String> = events.chain(bad).collect();
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    write!(packed, "\u{feff}{}\n", lines.join("\n")).unwrap();
+    writeln!(packed, "\u{feff}{}", lines.join("\n")).unwrap();
     let ended = Program::producer(&["publish"])
         .broker(user.amqp_url())
         .input(packed.finish().unwrap())
