@@ -193,7 +193,10 @@ async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
     ];
     let (all, _) = desk.told(&group, "", 0);
     assert!(all.contains("2 edited, 0 left as they are"), "{all}");
-    assert!(all.contains("2 of the first were not given to the handler"), "{all}");
+    assert!(
+        all.contains("2 of the first were not given to the handler"),
+        "{all}"
+    );
 
     let replay = ["dead", "replay", "inventory", "--all", "--dry-run"];
     let (dry, _) = desk.told(&replay, "", 0);

@@ -29,7 +29,7 @@ async fn a_quick_bench_measures_every_part() {
         "{output}{}",
         String::from_utf8_lossy(&ran.stderr)
     );
-    assert!(output.contains("its figures mean nothing"), "{output}");
+    assert!(output.contains("its figures are meaningless"), "{output}");
 
     let figures: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     for name in [

@@ -98,7 +98,7 @@ async fn another_store_is_rejected_until_it_takes_over() {
         .start(&office.scratch);
     running.says("taking deliveries", SOON).await;
     let ended = run(office.elsewhere(&take)).await;
-    is_refused(&ended, &["being consumed from"]);
+    is_refused(&ended, &["has an active consumer"]);
     running.terminate();
     assert_eq!(running.ended(SOON).await.code, Some(0));
 

@@ -64,7 +64,7 @@ async fn a_wrong_password_names_only_the_user() {
     let env = TestEnv::new("refused", &[]).await;
     let user = env.broker().address().user.clone();
     let ended = all_ended(&with_login(env.broker(), &user, PASSWORD)).await;
-    let said = format!("refuses user {user:?} with this password");
+    let said = format!("rejects user {user:?} with this password");
     all_say(&ended, 69, &[&said, "rabbitmqctl add_user"], PASSWORD);
 }
 

@@ -145,7 +145,7 @@ impl Place {
     /// Waits until the consumer of a queue has marked it.
     async fn is_marked(&self, queue: &str) {
         let vhost = percent_encoded(self.vhost.name());
-        let path = format!("/api/exchanges/{vhost}/{queue}.mark/bindings/source");
+        let path = format!("/api/exchanges/{vhost}/{queue}.marker/bindings/source");
         let bound = format!(r#""destination":"{queue}""#);
         wait_for("the queue is marked", SOON, async || {
             match block_in_place(|| self.vhost.broker().management().unwrap().get(&path)) {
@@ -325,11 +325,11 @@ async fn one_missing_permission_names_the_grant() {
     // Nothing is declared yet, so each of these is needed to do so.
     for (right, needed) in [
         ("configure", "events|"),
-        ("configure", "|dead"),
+        ("configure", "|dlq"),
         ("write", r"amq\.default|"),
         ("write", "0|"),
         ("read", "events|"),
-        ("read", "|net"),
+        ("read", "|quarantine"),
     ] {
         let less = |name: &'static str, pattern: String| {
             if name == right {

@@ -889,7 +889,7 @@ async fn servers_without_cancel_permission_still_answer() -> Result<()> {
     let rights = doorstep_broker::Rights {
         configure: "^$",
         write: r"^amq\.default$",
-        read: r"^test\.(rpc\.echo|echo\.(0|net))$",
+        read: r"^test\.(rpc\.echo|echo\.(0|quarantine))$",
     };
     let user = env.user("rpc", rights).await?;
     let settings = crate::support::settings(user.amqp_url())?;
@@ -939,7 +939,7 @@ async fn cancel_permission_leaves_no_report_and_no_objects() -> Result<()> {
 
     // All permissions except for the exchange of cancellations.
     user_rights.read =
-        r"^test\.(rpc\.echo|echo\.(owner|(0|net)(\.mark)?)|rpc\.echo\.cancel\.[^.]+)$";
+        r"^test\.(rpc\.echo|echo\.(owner|(0|quarantine)(\.marker)?)|rpc\.echo\.cancel\.[^.]+)$";
     let deaf = env.user("deaf", user_rights).await?;
     let settings = crate::support::settings(deaf.amqp_url())?;
     let findings = verify(&settings, &topology).await?.findings;

@@ -230,8 +230,8 @@ async fn every_missing_permission_is_found() -> Result<()> {
 
     let all_but_one = Rights {
         configure: ".*",
-        write: r"^(test\.(events|orders\.(0|net))|amq\.default|@.*)$",
-        read: r"^test\.orders\.(0\.mark|net|net\.mark|owner)$",
+        write: r"^(test\.(events|orders\.(0|quarantine))|amq\.default|@.*)$",
+        read: r"^test\.orders\.(0\.marker|quarantine|quarantine\.marker|owner)$",
     };
     let other = env.user("verify", all_but_one).await?;
     let settings = self::settings(other.amqp_url())?;
@@ -248,7 +248,7 @@ async fn every_missing_permission_is_found() -> Result<()> {
     let all_but_a_mark = Rights {
         configure: ".*",
         write: ".*",
-        read: r"^test\.orders\.(0|net|net\.mark|owner)$",
+        read: r"^test\.orders\.(0|quarantine|quarantine\.marker|owner)$",
     };
     let third = env.user("verify", all_but_a_mark).await?;
     let settings = self::settings(third.amqp_url())?;
