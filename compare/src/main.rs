@@ -34,7 +34,7 @@ use doorstep_cli::{CliError, ShutdownSignal, output::SuspendBar, start};
 
 use crate::args::{Cli, Job};
 
-/// What is logged unless said otherwise: not what `doorstep_messaging` and lapin report of connections, which end with the consumers.
+/// Default log filter: without the reports of `doorstep_messaging` and lapin on connections, which end with the consumers.
 const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
 
 fn main() -> ExitCode {
@@ -59,7 +59,7 @@ async fn run(job: Job) -> Result<(), CliError> {
     }
 }
 
-/// What is said where a second signal ends the program at once.
+/// Message printed when a second signal ends the program at once.
 fn ended_at_once() {
     eprintln!("error: ended at once: what is left on the broker begins with the name above");
 }

@@ -7,16 +7,16 @@ use doorstep_messaging::BrokerSettings;
 
 use crate::scenario::LoadProfile;
 
-/// What to compare, and how to show it.
+/// Scenarios to compare, and the form of the report.
 #[derive(Debug)]
 pub(crate) struct CompareSettings {
     /// The same seed offers the same.
     pub(crate) seed: u64,
-    /// How much is offered.
+    /// Offered load.
     pub(crate) pace: LoadProfile,
-    /// What is written to standard output.
+    /// Form of standard output.
     pub(crate) form: Form,
-    /// Where to put a picture.
+    /// Target of the chart.
     pub(crate) svg: Option<PathBuf>,
     /// The broker; the comparison's own namespaces begin with this one.
     pub(crate) broker: BrokerSettings,
@@ -24,7 +24,7 @@ pub(crate) struct CompareSettings {
     pub(crate) variables: BrokerVariables,
 }
 
-/// What is written to standard output.
+/// Form of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Tables and a verdict.

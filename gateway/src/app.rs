@@ -56,7 +56,7 @@ pub(crate) struct AppState {
     pub(crate) strangers: LoginThrottle,
 }
 
-/// What an [`AppState`] is made of, and its bounds.
+/// Parts of an [`AppState`], and its bounds.
 pub(crate) struct Parts {
     /// What is kept.
     pub(crate) books: GatewayStore,

@@ -1,4 +1,4 @@
-//! What can be typed: commands, options, and the text of `--help`.
+//! Command line: commands, options, and the text of `--help`.
 //!
 //! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
 
@@ -15,7 +15,7 @@ use crate::exit_codes::EXIT_CODES;
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 
@@ -133,7 +133,7 @@ pub(crate) enum StoreCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where to listen; port 0 is any free one.
+    /// Address to listen on; port 0 takes any free port.
     #[arg(
         long,
         env = "DOORSTEP_LISTEN",
@@ -146,7 +146,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) openapi: bool,
 
-    /// How long a login lasts.
+    /// Lifetime of a login.
     #[arg(
         long,
         env = "DOORSTEP_SESSION",
@@ -155,7 +155,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) session: String,
 
-    /// How many requests a user may make in a second; four times as many at once.
+    /// Requests that a user may make per second; four times as many in a burst.
     #[arg(
         long,
         env = "DOORSTEP_RATE",
@@ -164,7 +164,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) rate: String,
 
-    /// How many requests may be under way at once, a quarter of them logins that are still being sent, and an eighth (8 at least) those of one
+    /// Limit of requests in flight, a quarter of them logins that are still being sent, and an eighth (8 at least) those of one
     /// user; beyond it they are sent away.
     #[arg(
         long,
@@ -179,7 +179,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "DOORSTEP_PROXY", value_name = "ADDRESS")]
     pub(crate) proxy: Option<String>,
 
-    /// How long payment and restaurant may take together to answer for an order; it is abandoned then, and nothing is charged.
+    /// Time that payment and restaurant have together to answer for an order; it is abandoned then, and nothing is charged.
     #[arg(
         long,
         env = "DOORSTEP_ANSWER_WITHIN",
@@ -188,7 +188,7 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) answer_within: String,
 
-    /// How long a stop may take to finish what is under way: an order needs 5 s beside --answer-within.
+    /// Time that a stop leaves requests in flight to finish: an order needs 5 s beside --answer-within.
     #[arg(long, value_name = "TIME", default_value = "15s")]
     pub(crate) grace: String,
 
@@ -207,7 +207,7 @@ pub(crate) struct UserAddArgs {
     /// The user's name: small letters, digits, dashes and underscores. Also the customer's or courier's own in events.
     pub(crate) name: String,
 
-    /// What the user is.
+    /// Role of the user.
     #[arg(long, value_parser = ["customer", "courier", "restaurant", "operator"])]
     pub(crate) role: String,
 

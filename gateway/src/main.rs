@@ -38,7 +38,7 @@ use crate::{
     settings::{Job, Settings},
 };
 
-/// What is logged unless said otherwise: not what `doorstep_messaging` and lapin report of the connection, which is logged as an outage.
+/// Default log filter: without the reports of `doorstep_messaging` and lapin on the connection, which is logged as an outage.
 const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
 
 fn main() -> ExitCode {
@@ -65,7 +65,7 @@ async fn run(job: Job) -> Result<(), CliError> {
     }
 }
 
-/// What is said where a second signal ends the program at once.
+/// Message printed when a second signal ends the program at once.
 fn ended_at_once() {
     eprintln!(
         "error: ended at once: what was under way may have arrived; sending it again changes nothing"

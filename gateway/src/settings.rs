@@ -20,13 +20,13 @@ use crate::{
 /// All that the program needs to know.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// What to tell of itself.
+    /// Settings of telemetry.
     pub(crate) telemetry: TelemetrySettings,
-    /// What to do.
+    /// Command to run.
     pub(crate) job: Job,
 }
 
-/// What to do.
+/// Command to run.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// Serve the gateway.

@@ -1,4 +1,4 @@
-//! Who somebody is: passwords, tokens, and the caller of a request.
+//! Authentication: passwords, tokens, and the user of a request.
 
 mod authenticated_user;
 mod login_attempt;

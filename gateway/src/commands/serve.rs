@@ -41,28 +41,28 @@ use crate::{
     routes,
 };
 
-/// How to serve.
+/// Settings of `gateway serve`.
 #[derive(Debug)]
 pub(crate) struct ServeSettings {
-    /// Where to listen.
+    /// Address to listen on.
     pub(crate) listen: SocketAddr,
-    /// Where the gateway's store is.
+    /// Folder of the gateway's store.
     pub(crate) folder: PathBuf,
     /// The broker.
     pub(crate) broker: BrokerSettings,
-    /// How long a login lasts.
+    /// Lifetime of a login.
     pub(crate) session: Duration,
-    /// How often a user may ask in a second.
+    /// Requests that a user may make per second.
     pub(crate) rate: u32,
-    /// How many requests may be under way.
+    /// Limit of requests in flight.
     pub(crate) requests: usize,
     /// The proxy in front, whose word is taken for who asks.
     pub(crate) proxy: Option<IpAddr>,
-    /// How long money and kitchen may take together to answer for an order.
+    /// Time that payment and restaurant have together to answer for an order.
     pub(crate) answer_within: Duration,
-    /// How long a stop may take.
+    /// Time limit of a stop.
     pub(crate) grace: Duration,
-    /// Where to answer for how it is, if anywhere beside where it listens.
+    /// Second address for health and metrics, if set.
     pub(crate) health: Option<HealthSettings>,
 }
 

@@ -1,4 +1,4 @@
-//! What has to do with HTTP and with nothing else: connections, bodies, problem documents.
+//! HTTP alone: connections, bodies, problem documents.
 
 pub(crate) mod body;
 pub(crate) mod middleware;

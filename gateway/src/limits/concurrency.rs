@@ -7,9 +7,9 @@ use tokio::sync::Semaphore;
 use super::keyed_semaphore::KeyedSemaphore;
 use crate::domain::UserName;
 
-/// What whoever watches over the process asks. They have places of their own: a gateway that is full is not dead.
+/// Paths of health probes. They have permits of their own: a gateway that is full is not dead.
 pub(crate) const PROBE_PATHS: [&str; 2] = ["/livez", "/readyz"];
-/// How many of these may be under way; they wait for no body and for nobody else.
+/// Limit of probes in flight; they read no body and call no other role.
 const MAX_PROBES: usize = 64;
 /// One user has no more requests under way than one in so many of all places, and this many at least.
 const SHARE: usize = 8;
@@ -23,7 +23,7 @@ pub(crate) struct ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// So many at a time.
+    /// Creates a limit of so many requests.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(most)),
@@ -40,7 +40,7 @@ impl ConcurrencyLimit {
     }
 }
 
-/// What users have under way, at a gateway with so many places.
+/// Creates the limits of users, for a gateway with so many permits.
 pub(crate) fn user_concurrency(most_requests: usize) -> KeyedSemaphore<UserName> {
     KeyedSemaphore::new((most_requests / SHARE).max(MIN_REQUESTS))
 }

@@ -13,22 +13,22 @@ use super::{
 
 /// The most connections at a time: the next ones wait in the system's own queue.
 const CONNECTIONS: usize = 4096;
-/// How many files stay for everything else where the system lets the process have few: the store, the broker, the log.
+/// Open files reserved for the store, the broker and the log where the system allows the process few.
 const OTHER_FILES: usize = 128;
 /// One address has no more than one in so many of them, and this many at least.
 const SHARE: usize = 4;
 const LEAST: usize = 8;
-/// How long a client may leave unread what it has asked for.
+/// Time that a client may leave a response unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What connections are bounded by.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
     /// The most at a time.
     pub(crate) all: usize,
     /// The most of one address.
     pub(crate) of_one: usize,
-    /// How long a client may leave unread what it has asked for.
+    /// Time that a client may leave a response unread.
     pub(crate) patience: Duration,
     /// Whose connections are those of many, and bounded with all others only.
     pub(crate) proxy: Option<IpAddr>,
@@ -68,7 +68,7 @@ impl ConnectionLimits {
     }
 }
 
-/// How many files a process may have open, by what the system says of its limits; `None` where that is not told, or unlimited.
+/// Returns the process's limit of open files; `None` if the system does not tell it or sets none.
 fn open_files(limits: &str) -> Option<usize> {
     let files = |line: &str| {
         let rest = line.strip_prefix("Max open files")?;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What counts as one address: of IPv6 all that a customer is usually given.
+/// Network that counts as one address: of IPv6, the prefix usually given to one customer.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     prefix(address, 64)
 }

@@ -4,7 +4,7 @@ use doorstep_contracts::{CourierId, InvoiceNo, Position};
 use doorstep_event::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Who delivers an order, and how far that has come.
+/// The courier of an order, and the progress of the delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Delivery {
     /// Who.
@@ -24,7 +24,7 @@ pub(crate) enum Step {
     Delivered,
 }
 
-/// Where the courier of an order was.
+/// A position of an order's courier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fix {
     /// Of which order.
@@ -36,7 +36,7 @@ pub(crate) struct Fix {
 }
 
 impl Delivery {
-    /// Whether the parcel has left the restaurant.
+    /// Returns true if the parcel has left the restaurant.
     pub(crate) fn is_picked_up(&self) -> bool {
         self.step.is_some()
     }

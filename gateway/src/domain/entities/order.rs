@@ -10,7 +10,7 @@ use doorstep_event::{Subject, Timestamp};
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
-/// How many parts the list of open orders has: each commit writes the parts that it touches anew, so that they should be small.
+/// Number of parts of the list of open orders. Each commit rewrites the parts it touches, so they should be small.
 const PARTS: u32 = 16;
 
 /// Which order an Idempotency-Key stands for.
@@ -27,19 +27,19 @@ pub(crate) struct IdempotencyRecord {
 pub(crate) struct Order {
     /// Whose it is.
     pub(crate) customer: CustomerId,
-    /// Who is to make it.
+    /// The restaurant.
     pub(crate) restaurant: RestaurantId,
-    /// What was ordered; empty once nothing can come of it any more, since orders stay and this is most of one.
+    /// The order's lines; empty once the order is closed, since orders stay and this is most of one.
     pub(crate) lines: Vec<OrderLine>,
-    /// What it costs.
+    /// The total price.
     pub(crate) total: Money,
     /// When it was begun.
     pub(crate) placed_at: Timestamp,
-    /// How far it has come.
+    /// The order's state.
     pub(crate) stage: OrderState,
 }
 
-/// How far an order has come.
+/// The state of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub(crate) enum OrderState {
@@ -75,7 +75,7 @@ pub(crate) enum OrderState {
     },
 }
 
-/// What may become of an open order.
+/// A possible outcome of an open order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OrderDecision {
@@ -162,7 +162,7 @@ impl IdempotencyRecord {
 }
 
 impl OrderState {
-    /// Whether it has its outcome.
+    /// Returns true if it has its outcome.
     pub(crate) fn is_decided(&self) -> bool {
         *self != Self::Open
     }
@@ -188,7 +188,7 @@ impl OrderState {
         }
     }
 
-    /// What it is, behind "this one" or its number.
+    /// Describes it, to follow "this one" or its number.
     pub(crate) fn words(&self) -> &'static str {
         match self {
             Self::Open => "is still being decided on",
