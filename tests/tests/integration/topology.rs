@@ -391,7 +391,7 @@ async fn one_missing_permission_names_the_grant() {
 
     // Without the permission for its marker a role works, but does not notice the loss of a queue, and reports that.
     let unmarked = |right: &'static str, pattern: String| match right {
-        "configure" => pattern.replace(r"0\.marker|quarantine\.marker", "nothing"),
+        "configure" => pattern.replace(r"0\.marker|owner|quarantine\.marker", "owner"),
         _ => pattern,
     };
     let orders = place.user(&permitted, "u-orders", unmarked);
