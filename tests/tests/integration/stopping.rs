@@ -38,7 +38,7 @@ impl Office {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_signal_drains_the_outbox_and_two_exit() {
-    const HINDERED: &str = "the outbox keeps unpublished rows";
+    const HINDERED: &str = "the outbox keeps the rows that could not be published";
     // Two signals that arrive together count as one.
     const ASKED: &str = "a second signal ends at once";
     let node = spawn_blocking(|| PrivateNode::start(NodeOptions::named("stopping")));

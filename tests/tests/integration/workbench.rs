@@ -203,7 +203,7 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
             let status = office.output(&["status", "inventory", "--json"]).await;
             let status: Value = serde_json::from_str(&status).unwrap();
             let usage = &status["roles"][0]["store"]["usage"];
-            let seen = (&usage["held"]["rows"], &usage["dead"]["rows"]);
+            let seen = (&usage["deferred"]["rows"], &usage["dead_letters"]["rows"]);
             if seen == (&held.into(), &STREAMS.into()) {
                 Ok(())
             } else {

@@ -70,7 +70,7 @@ async fn a_differing_queue_is_named_with_the_remedy() -> Result<()> {
 #[tokio::test]
 async fn a_queue_of_former_names_is_explained() -> Result<()> {
     let env = TestEnv::new("former").await?;
-    let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-dead-letter-routing-key":"test.orders.net"}}"#;
+    let json = r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-dead-letter-exchange":"","x-dead-letter-routing-key":"test.orders.net"}}"#;
     env.put_queue("test.orders.0", json).await?;
     let publisher = Publisher::start(&env.settings, "former", env.topology());
     let found = verify(&env.settings, &env.topology()).await?.findings;
