@@ -87,7 +87,7 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
         );
     }
     if options.quick {
-        text.push_str("a quick run: everything works and every result was right, but its figures are meaningless\n");
+        text.push_str("a quick run: every result was right, but its figures are meaningless\n");
     }
     text
 }
