@@ -82,7 +82,7 @@ impl Summary {
                 sent: "behind a bad message of their stream".to_owned(),
                 became: "deferred until that is replayed or skipped".to_owned(),
                 expected: number(&sent, &["held_behind"]),
-                found: sum(&status, &["store", "usage", "held", "rows"]),
+                found: sum(&status, &["store", "usage", "deferred", "rows"]),
                 judged: Judged::Equal,
             },
         ];
@@ -114,7 +114,7 @@ impl Summary {
             sent: "before their turn, of the events above".to_owned(),
             became: "deferred until their predecessor came, then applied".to_owned(),
             expected: number(&sent, &["early"]),
-            found: tally("held").saturating_sub(number(&sent, &["held_behind"])),
+            found: tally("deferred").saturating_sub(number(&sent, &["held_behind"])),
             judged: Judged::Not,
         });
         Ok(Self { rows })
