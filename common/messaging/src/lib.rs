@@ -23,62 +23,51 @@
 //!   error every queue that was checked and did not exist yet. This crate logs the relevant parts itself. A program sets its log filter to
 //!   `lapin=off`.
 
-mod address;
-mod backoff;
+mod admin;
 mod connection;
-mod connection_status;
 mod consumer;
 mod counts;
-mod declare;
-mod delete;
-mod error;
-mod inspect;
-mod message;
-mod names;
-mod outage;
-mod owner;
-mod permissions;
-mod precondition_failed;
-mod probe_channel;
 mod publisher;
 mod rpc;
-mod server_properties;
 mod settings;
 mod short_string;
 mod topology;
 pub mod trace;
-mod trace_context_cache;
-mod unchecked;
-mod verify;
 
-pub use address::{Address, AddressError};
-pub use backoff::{Backoff, BackoffError};
-pub use connection_status::{ConnectionPhase, ConnectionStatus, PossibleLoss};
+pub use admin::{
+    inspect::{Depth, InspectError, Inspector},
+    server_properties::ServerProperties,
+    verify::{Finding, Permission, QueuesOf, Verified, check_version, verify},
+};
+pub use connection::{
+    address::{Address, AddressError},
+    backoff::{Backoff, BackoffError},
+    error::{ConnectError, ConnectErrorKind, Refusal},
+    outage::OutageReasons,
+    status::{ConnectionPhase, ConnectionStatus, PossibleLoss},
+};
 pub use consumer::{
     AckOutcome, Batch, ChannelId, ConsumerStats, Delivery, ProcessSpan, QueueSubscription,
     Subscription,
 };
 pub use counts::{ConsumerTotals, PublisherStats, PublisherTotals};
-pub use delete::delete;
 pub use doorstep_tls::{ClientFiles, TlsErrorKind, TlsSettings};
-pub use error::{ConnectError, ConnectErrorKind, Refusal};
-pub use inspect::{Depth, InspectError, Inspector};
-pub use message::Message;
-pub use names::QueueName;
-pub use outage::OutageReasons;
-pub use owner::{OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwner, take_over};
-pub use permissions::{Permissions, TopicPermissions, TopologyOwner};
-pub use publisher::{PublishOutcome, Publisher};
+pub use publisher::{
+    PublishOutcome, Publisher,
+    message::Message,
+    trace_context_cache::EncodedEvents,
+    unchecked::{RawMessage, RawValue, UncheckedPublisher},
+};
 pub use rpc::{
     CallError, Cancelled, IncomingRequest, Reply, ReplyHandle, ReplyOutcome, RpcClient,
     RpcClientSettings, RpcClientStats, RpcClientTotals, RpcServer, RpcServerSettings,
     RpcServerStats, RpcServerTotals,
 };
-pub use server_properties::ServerProperties;
 pub use settings::{BrokerSettings, Namespace, SettingsError, UserId};
 pub use topology::{
     Argument, Binding, Exchange, ExchangeKind, Owner, Queue, QueuePurpose, RoleQueues, Topology,
+    delete::delete,
+    names::QueueName,
+    owner::{OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwner, take_over},
+    permissions::{Permissions, TopicPermissions, TopologyOwner},
 };
-pub use trace_context_cache::EncodedEvents;
-pub use unchecked::{RawMessage, RawValue, UncheckedPublisher};
-pub use verify::{Finding, Permission, QueuesOf, Verified, check_version, verify};

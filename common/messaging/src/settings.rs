@@ -8,8 +8,10 @@ use doorstep_tls::TlsSettings;
 use lapin::types::ShortString;
 
 use crate::{
-    address::{Address, AddressError},
-    backoff::Backoff,
+    connection::{
+        address::{Address, AddressError},
+        backoff::Backoff,
+    },
     short_string::short_string,
 };
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Connection;
 use crate::{
-    error::{ConnectError, ConnectErrorKind},
+    connection::error::{ConnectError, ConnectErrorKind},
     settings::BrokerSettings,
 };
 

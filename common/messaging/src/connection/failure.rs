@@ -6,8 +6,10 @@ use doorstep_tls::TlsError;
 
 use super::socket_guard::SocketHandle;
 use crate::{
-    address::Address,
-    error::{ConnectError, ConnectErrorKind, Refusal, broker_reply, reply},
+    connection::{
+        address::Address,
+        error::{ConnectError, ConnectErrorKind, Refusal, broker_reply, reply},
+    },
     topology::ExchangeKind,
 };
 

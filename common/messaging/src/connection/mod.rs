@@ -3,11 +3,17 @@
 //! lapin's own recovery stays off: it gives up silently, resends nothing and leaves half-recovered channels. A user of a connection drops
 //! it on any error and opens another.
 
+pub(crate) mod address;
+pub(crate) mod backoff;
 mod dialer;
+pub(crate) mod error;
 mod failure;
 mod guard;
 mod health;
+pub(crate) mod outage;
+pub(crate) mod probe_channel;
 mod socket_guard;
+pub(crate) mod status;
 mod transport;
 
 use std::{io, time::Duration};
@@ -18,7 +24,10 @@ use lapin::{
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
-use crate::{address::Address, error::ConnectError, settings::BrokerSettings};
+use crate::{
+    connection::{address::Address, error::ConnectError},
+    settings::BrokerSettings,
+};
 
 pub(crate) use dialer::Dialer;
 pub(crate) use failure::{connection_lost, describe, unknown_kind, wrong_user_id};

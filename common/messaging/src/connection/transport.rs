@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{guard::GuardedReader, socket_guard::SocketHandle};
-use crate::address::Address;
+use crate::connection::address::Address;
 
 /// First byte of a TLS alert, the reply of a TLS server to plain text. No AMQP frame begins with it.
 const TLS_ALERT: u8 = 0x15;

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{Batch, ChannelId, Delivery};
-use crate::names::QueueName;
+use crate::topology::names::QueueName;
 
 /// Buffers of deliveries, one per open channel.
 #[derive(Debug)]

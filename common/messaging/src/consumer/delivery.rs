@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use doorstep_event::{EventId, Sender, headers::Decoded};
 
-use crate::names::QueueName;
+use crate::topology::names::QueueName;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSubscription {

@@ -9,11 +9,12 @@ use tokio::time::sleep;
 
 use super::jitter::jittered;
 use crate::{
-    connection::Connection,
-    connection_status::StatusReporter,
-    declare::{MarkerState, check_marker},
-    names::QueueName,
+    connection::{Connection, status::StatusReporter},
     settings::BrokerSettings,
+    topology::{
+        declare::{MarkerState, check_marker},
+        names::QueueName,
+    },
 };
 
 /// Checks the markers of these queues soon after consuming began, and then periodically while the connection lasts. Reports a missing

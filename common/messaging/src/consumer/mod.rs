@@ -34,14 +34,14 @@ use tokio::{
 };
 
 use crate::{
-    connection::Dialer,
-    connection_status::{self, ConnectionStatus, StatusReporter},
+    connection::{
+        Dialer,
+        error::ConnectError,
+        status::{self, ConnectionStatus, StatusReporter},
+    },
     counts::ConsumerCounters,
-    error::ConnectError,
-    names::QueueName,
-    owner::OwnerClaim,
     settings::BrokerSettings,
-    topology::Topology,
+    topology::{Topology, names::QueueName, owner::OwnerClaim},
 };
 
 use buffer::DeliveryBuffer;
@@ -189,7 +189,7 @@ impl Subscription {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        connection_status::ready(self.state.clone(), limit).await
+        status::ready(self.state.clone(), limit).await
     }
 
     /// Returns a receiver of the connection's status.
@@ -204,6 +204,6 @@ impl Subscription {
         // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
         // The task observes `grace` itself; this guards against a hanging task.
-        connection_status::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
+        status::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
     }
 }

@@ -19,7 +19,7 @@ use super::{
     decode::decode,
     sender::Senders,
 };
-use crate::names::QueueName;
+use crate::topology::names::QueueName;
 
 /// Maximum deliveries decoded before the engine is notified.
 const DECODE_BATCH: usize = 128;

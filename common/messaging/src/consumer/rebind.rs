@@ -9,12 +9,16 @@ use tokio::time::sleep;
 
 use super::jitter::jittered;
 use crate::{
-    connection::Connection,
-    declare::{Rebound, rebind},
-    error::{ConnectErrorKind, Refusal},
-    names::QueueName,
+    connection::{
+        Connection,
+        error::{ConnectErrorKind, Refusal},
+    },
     settings::BrokerSettings,
-    topology::Topology,
+    topology::{
+        Topology,
+        declare::{Rebound, rebind},
+        names::QueueName,
+    },
 };
 
 /// Returns the part of a topology with these queues' bindings.

@@ -8,7 +8,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::{names::QueueName, settings::Namespace};
+use crate::{settings::Namespace, topology::names::QueueName};
 
 /// Determines the senders of a queue's deliveries. Consecutive deliveries of one user share an allocation.
 pub(super) struct Senders {

@@ -27,14 +27,18 @@ use super::{
     sender::Senders,
 };
 use crate::{
-    connection::{Connection, Dialer, Health, connection_lost},
-    connection_status::StatusReporter,
-    declare::{MarkerState, check_marker, declare},
-    error::{ConnectError, ConnectErrorKind},
-    names::QueueName,
-    owner::OwnerClaim,
+    connection::{
+        Connection, Dialer, Health, connection_lost,
+        error::{ConnectError, ConnectErrorKind},
+        status::StatusReporter,
+    },
     short_string::short_string,
-    topology::Topology,
+    topology::{
+        Topology,
+        declare::{MarkerState, check_marker, declare},
+        names::QueueName,
+        owner::OwnerClaim,
+    },
 };
 
 /// State of the task. Dropped with everything in it when the task ends.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{PublishOutcome, sequence_map::SequenceMap};
-use crate::{counts::PublisherCounters, message::Message};
+use crate::{counts::PublisherCounters, publisher::message::Message};
 
 /// A call: messages in, one outcome each back.
 #[derive(Debug)]

@@ -34,8 +34,8 @@ use lapin::{Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage
 
 use super::{PublishOutcome, sequence_map::SequenceMap, write_queue::UnwrittenPublishes};
 use crate::{
-    error::{broker_reply, reply},
-    message::{Returned, Sent},
+    connection::error::{broker_reply, reply},
+    publisher::message::{Returned, Sent},
 };
 
 /// A completed confirm: the message's number and lapin's result.

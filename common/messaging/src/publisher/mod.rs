@@ -9,11 +9,14 @@
 
 mod calls;
 mod confirms;
+pub(crate) mod message;
 pub(crate) mod outcome;
 mod publish_loop;
 mod sequence_map;
 mod span;
 mod task;
+pub(crate) mod trace_context_cache;
+pub(crate) mod unchecked;
 mod write_queue;
 
 use std::{sync::Arc, time::Duration};
@@ -21,11 +24,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    connection::Dialer,
-    connection_status::{self, ConnectionStatus, StatusReporter},
+    connection::{
+        Dialer,
+        error::ConnectError,
+        status::{self, ConnectionStatus, StatusReporter},
+    },
     counts::{PublisherCounters, PublisherStats},
-    error::ConnectError,
-    message::Message,
+    publisher::message::Message,
     settings::BrokerSettings,
     topology::Topology,
 };
@@ -115,7 +120,7 @@ impl Publisher {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        connection_status::ready(self.state.clone(), limit).await
+        status::ready(self.state.clone(), limit).await
     }
 
     /// Returns a receiver of the connection's status.
@@ -135,6 +140,6 @@ impl Publisher {
         // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
         // The task observes `grace` itself; this guards against a hanging task.
-        connection_status::closed(self.state, grace + Duration::from_secs(5)).await;
+        status::closed(self.state, grace + Duration::from_secs(5)).await;
     }
 }

@@ -23,10 +23,9 @@ use super::{
     sequence_map::SequenceMap,
 };
 use crate::{
-    connection::Health,
-    connection_status::StatusReporter,
+    connection::{Health, status::StatusReporter},
     counts::PublisherCounters,
-    message::{Parts, Sent},
+    publisher::message::{Parts, Sent},
     settings::BrokerSettings,
 };
 

@@ -8,7 +8,7 @@ use opentelemetry::{
 
 use super::outcome::PublishOutcome;
 use crate::{
-    message::Message,
+    publisher::message::Message,
     trace::{begin, destination, links, tracer},
 };
 

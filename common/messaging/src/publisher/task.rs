@@ -14,15 +14,14 @@ use super::{
     publish_loop::{LoopExit, PublishLoop, run},
 };
 use crate::{
-    connection::{Connection, Dialer, connection_lost},
-    connection_status::StatusReporter,
+    admin::verify::{check_user_id, may_publish},
+    connection::{
+        Connection, Dialer, connection_lost,
+        error::{ConnectError, ConnectErrorKind, Refusal},
+        status::StatusReporter,
+    },
     counts::PublisherCounters,
-    declare::declare,
-    error::{ConnectError, ConnectErrorKind, Refusal},
-    names::QueueName,
-    permissions::DEFAULT_EXCHANGE,
-    topology::Topology,
-    verify::{check_user_id, may_publish},
+    topology::{Topology, declare::declare, names::QueueName, permissions::DEFAULT_EXCHANGE},
 };
 
 /// State of the task. Dropped with everything in it when the task ends.

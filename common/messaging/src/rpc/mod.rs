@@ -8,14 +8,14 @@
 
 mod client;
 mod codec;
-mod counts;
 mod error;
 mod server;
 mod span;
+mod stats;
 
 pub use client::{RpcClient, RpcClientSettings};
-pub use counts::{RpcClientStats, RpcClientTotals, RpcServerStats, RpcServerTotals};
 pub use error::CallError;
 pub use server::{
     Cancelled, IncomingRequest, Reply, ReplyHandle, ReplyOutcome, RpcServer, RpcServerSettings,
 };
+pub use stats::{RpcClientStats, RpcClientTotals, RpcServerStats, RpcServerTotals};

@@ -11,9 +11,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Shared;
 use crate::{
-    connection::Connection,
-    error::{ConnectErrorKind, reply},
-    probe_channel::{ProbeChannel, ProbeResult},
+    connection::{
+        Connection,
+        error::{ConnectErrorKind, reply},
+        probe_channel::{ProbeChannel, ProbeResult},
+    },
     rpc::error::CallError,
     short_string::short_string,
     topology::RPC_MAX_LENGTH,

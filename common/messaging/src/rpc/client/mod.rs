@@ -30,14 +30,16 @@ use tokio::{
 };
 
 use super::{
-    counts::{RpcClientCounters, RpcClientStats},
     error::CallError,
+    stats::{RpcClientCounters, RpcClientStats},
 };
 use crate::{
-    backoff::Backoff,
-    connection::Dialer,
-    connection_status::{self, ConnectionStatus, StatusReporter},
-    error::ConnectError,
+    connection::{
+        Dialer,
+        backoff::Backoff,
+        error::ConnectError,
+        status::{self, ConnectionStatus, StatusReporter},
+    },
     rpc::span::ClientSpan,
     settings::BrokerSettings,
     topology::Topology,
@@ -229,7 +231,7 @@ impl RpcClient {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        connection_status::ready(self.state.clone(), limit).await
+        status::ready(self.state.clone(), limit).await
     }
 
     /// Returns a receiver of the connection's status.
@@ -250,7 +252,7 @@ impl RpcClient {
         // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
         // The task observes `grace` itself; this guards against a hanging task.
-        connection_status::closed(self.state, grace + Duration::from_secs(5)).await;
+        status::closed(self.state, grace + Duration::from_secs(5)).await;
     }
 }
 

@@ -33,9 +33,9 @@ use tokio::{
 use super::{Shared, pending_calls::PendingCall};
 use crate::{
     connection::describe,
-    names::QueueName,
     rpc::{codec, error::CallError},
     short_string::short_string,
+    topology::names::QueueName,
 };
 
 /// The broker returns requests if the role has no queue.

@@ -21,13 +21,13 @@ use super::{
     request_sender::Channels,
 };
 use crate::{
-    connection::{Connection, Dialer, Health, Undecodable, connection_lost, describe},
-    connection_status::StatusReporter,
-    declare::declare,
-    error::{ConnectError, ConnectErrorKind},
-    names::QueueName,
+    connection::{
+        Connection, Dialer, Health, Undecodable, connection_lost, describe,
+        error::{ConnectError, ConnectErrorKind},
+        status::StatusReporter,
+    },
     rpc::{codec, error::CallError},
-    topology::Topology,
+    topology::{Topology, declare::declare, names::QueueName},
 };
 
 /// Interval of polling confirms while any are pending: the maximum delay of a rejection by the broker.

@@ -10,8 +10,8 @@ use doorstep_event::{Rejection, Request, Timestamp};
 use super::{Reply, cancellations::Cancelled, reply_channel::ReplyChannel};
 use crate::rpc::{
     codec::{self, PriorAttempt},
-    counts::RpcServerCounters,
     span::ServerSpan,
+    stats::RpcServerCounters,
 };
 
 #[derive(Debug)]

@@ -23,14 +23,15 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use super::counts::{RpcServerCounters, RpcServerStats};
+use super::stats::{RpcServerCounters, RpcServerStats};
 use crate::{
-    connection::Dialer,
-    connection_status::{self, ConnectionStatus, StatusReporter},
-    error::ConnectError,
-    owner::OwnerClaim,
+    connection::{
+        Dialer,
+        error::ConnectError,
+        status::{self, ConnectionStatus, StatusReporter},
+    },
     settings::BrokerSettings,
-    topology::Topology,
+    topology::{Topology, owner::OwnerClaim},
 };
 
 pub use super::codec::Reply;
@@ -158,7 +159,7 @@ impl RpcServer {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        connection_status::ready(self.state.clone(), limit).await
+        status::ready(self.state.clone(), limit).await
     }
 
     /// Returns a receiver of the connection's status.
@@ -179,6 +180,6 @@ impl RpcServer {
         // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
         // The task observes `grace` itself; this guards against a hanging task.
-        connection_status::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
+        status::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
     }
 }

@@ -19,8 +19,8 @@ use crate::{
     connection::{Undecodable, describe},
     rpc::{
         codec::{self, PriorAttempt},
-        counts::RpcServerCounters,
         span::ServerSpan,
+        stats::RpcServerCounters,
     },
 };
 

@@ -29,16 +29,15 @@ use super::{
     skew::Skew,
 };
 use crate::{
-    connection::{Connection, Dialer, Health, connection_lost, describe},
-    connection_status::StatusReporter,
+    connection::{
+        Connection, Dialer, Health, connection_lost, describe,
+        error::{ConnectError, ConnectErrorKind},
+        status::StatusReporter,
+    },
     consumer::keepalive::keepalive,
-    declare::declare,
-    error::{ConnectError, ConnectErrorKind},
-    names::QueueName,
-    owner::OwnerClaim,
-    rpc::counts::RpcServerCounters,
+    rpc::stats::RpcServerCounters,
     short_string::short_string,
-    topology::Topology,
+    topology::{Topology, declare::declare, names::QueueName, owner::OwnerClaim},
 };
 
 /// Interval of polling for written replies while there are any: the maximum delay of an ack.

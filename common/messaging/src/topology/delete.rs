@@ -6,9 +6,11 @@ use lapin::{
 };
 
 use crate::{
-    connection::{Connection, Dialer},
-    error::{ConnectError, ConnectErrorKind, Refusal},
-    probe_channel::{ProbeChannel, ProbeResult},
+    connection::{
+        Connection, Dialer,
+        error::{ConnectError, ConnectErrorKind, Refusal},
+        probe_channel::{ProbeChannel, ProbeResult},
+    },
     settings::BrokerSettings,
     short_string::short_string,
     topology::Topology,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use lapin::Channel;
 use tokio::time::timeout;
 
-use crate::{
-    connection::Connection,
+use crate::connection::{
+    Connection,
     error::{ConnectError, broker_reply},
 };
 

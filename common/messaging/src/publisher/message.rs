@@ -11,7 +11,7 @@ use lapin::{
 
 use opentelemetry::trace::SpanContext;
 
-use crate::{names::QueueName, short_string::short_string, trace};
+use crate::{short_string::short_string, topology::names::QueueName, trace};
 
 /// A persistent message to publish. The caller's task builds its properties, which relieves the publisher's single task.
 #[derive(Debug, Clone)]

@@ -13,12 +13,12 @@ use lapin::{
 
 use super::{finding::Permission, verifier::Verifier};
 use crate::{
-    error::{ConnectError, reply},
-    names::QueueName,
-    owner::MARKER,
-    permissions::DEFAULT_EXCHANGE,
-    probe_channel::ProbeResult,
+    connection::{
+        error::{ConnectError, reply},
+        probe_channel::ProbeResult,
+    },
     short_string::short_string,
+    topology::{names::QueueName, owner::MARKER, permissions::DEFAULT_EXCHANGE},
 };
 
 /// A value that is no routing key of any role, no queue's name and no priority.

@@ -19,11 +19,13 @@ use lapin::{
 };
 
 use crate::{
-    connection::Connection,
-    error::{ConnectError, reply},
-    names::QueueName,
-    probe_channel::{ProbeChannel, ProbeResult},
+    connection::{
+        Connection,
+        error::{ConnectError, reply},
+        probe_channel::{ProbeChannel, ProbeResult},
+    },
     short_string::short_string,
+    topology::names::QueueName,
 };
 
 /// Detectability of the loss of a queue from now on.

@@ -8,10 +8,11 @@ use std::{
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    error::{ConnectError, ConnectErrorKind},
-    names::QueueName,
-    outage::OutageReasons,
-    owner::Claimed,
+    connection::{
+        error::{ConnectError, ConnectErrorKind},
+        outage::OutageReasons,
+    },
+    topology::{names::QueueName, owner::Claimed},
 };
 
 /// The phase of a publisher's or subscription's connection.

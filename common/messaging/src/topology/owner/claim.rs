@@ -19,13 +19,17 @@ use tokio::sync::Mutex;
 
 use super::record::{OwnerRecord, PresentOwner};
 use crate::{
-    connection::{Connection, Dialer},
-    error::{ConnectError, ConnectErrorKind, Refusal, reply},
-    names::QueueName,
-    precondition_failed::{ArgumentValue, PreconditionFailed},
-    probe_channel::{ProbeChannel, ProbeResult},
+    connection::{
+        Connection, Dialer,
+        error::{ConnectError, ConnectErrorKind, Refusal, reply},
+        probe_channel::{ProbeChannel, ProbeResult},
+    },
     settings::{BrokerSettings, Namespace},
     short_string::short_string,
+    topology::{
+        names::QueueName,
+        precondition_failed::{ArgumentValue, PreconditionFailed},
+    },
 };
 
 /// Attempts at recording while other processes change the record too, for example when many processes of one store start.

@@ -8,9 +8,12 @@ use lapin::{
 };
 
 use crate::{
-    connection::{Connection, wrong_user_id},
-    error::{ConnectError, reply},
-    probe_channel::{ProbeChannel, ProbeResult},
+    connection::{
+        Connection,
+        error::{ConnectError, reply},
+        probe_channel::{ProbeChannel, ProbeResult},
+        wrong_user_id,
+    },
     short_string::short_string,
     topology::Topology,
 };

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::frames;
-use crate::{
+use crate::topology::{
+    QueuePurpose,
     names::{MARKER_SUFFIX, OWNER, QueueName, former_names},
     owner::MARKER,
     permissions::TopicPermissions,
-    topology::QueuePurpose,
 };
 
 /// Consequence of a queue that cannot be marked.

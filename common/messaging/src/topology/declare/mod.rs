@@ -19,14 +19,19 @@ use lapin::{
 };
 
 use crate::{
-    address::Address,
-    connection::{Connection, unknown_kind},
-    error::{ConnectError, ConnectErrorKind, Refusal, reply},
-    names::{QueueName, former_names},
-    precondition_failed::{ArgumentValue, PreconditionFailed},
-    probe_channel::{ProbeChannel, ProbeResult},
-    topology::{Argument, Binding, Exchange, Queue, QueuePurpose, Topology},
-    verify::{Finding, is_enough},
+    admin::verify::{Finding, is_enough},
+    connection::{
+        Connection,
+        address::Address,
+        error::{ConnectError, ConnectErrorKind, Refusal, reply},
+        probe_channel::{ProbeChannel, ProbeResult},
+        unknown_kind,
+    },
+    topology::{
+        Argument, Binding, Exchange, Queue, QueuePurpose, Topology,
+        names::{QueueName, former_names},
+        precondition_failed::{ArgumentValue, PreconditionFailed},
+    },
 };
 
 pub(crate) use marker::{MarkerState, check_marker};

@@ -12,12 +12,16 @@ use lapin::{
 
 use super::{finding::Finding, finding::Permission, verifier::Verifier};
 use crate::{
-    declare::table,
-    error::{ConnectError, reply},
-    precondition_failed::{ArgumentValue, PreconditionFailed},
-    probe_channel::ProbeResult,
+    connection::{
+        error::{ConnectError, reply},
+        probe_channel::ProbeResult,
+    },
     short_string::short_string,
-    topology::{Exchange, Queue},
+    topology::{
+        Exchange, Queue,
+        declare::table,
+        precondition_failed::{ArgumentValue, PreconditionFailed},
+    },
 };
 
 /// Bound of differences per object, far more than there are arguments.

@@ -11,8 +11,10 @@ use lapin::{
 use tokio::time::timeout;
 
 use crate::{
-    connection::{Connection, Dialer},
-    error::{ConnectError, ConnectErrorKind},
+    connection::{
+        Connection, Dialer,
+        error::{ConnectError, ConnectErrorKind},
+    },
     publisher::PublishOutcome,
     settings::BrokerSettings,
     short_string::short_string,

@@ -9,7 +9,7 @@ use std::{
 use doorstep_event::{Event, EventId, Source};
 use opentelemetry::trace::SpanContext;
 
-use crate::{message::Message, trace};
+use crate::{publisher::message::Message, trace};
 
 /// Maximum cached events. Beyond that, a resent event gets a new context, which is visible only in traces.
 const MAX_EVENTS: usize = 10_000;

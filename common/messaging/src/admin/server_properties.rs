@@ -11,10 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    address::Address,
-    connection::{ShutdownOnDrop, Transport},
-};
+use crate::connection::{ShutdownOnDrop, Transport, address::Address};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerProperties {

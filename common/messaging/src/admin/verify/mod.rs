@@ -15,13 +15,17 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    connection::{Connection, Dialer},
-    error::{ConnectError, ConnectErrorKind, Refusal},
-    owner::{self, Found, PresentOwner},
-    probe_channel::ProbeChannel,
-    server_properties::ServerProperties,
+    admin::server_properties::ServerProperties,
+    connection::{
+        Connection, Dialer,
+        error::{ConnectError, ConnectErrorKind, Refusal},
+        probe_channel::ProbeChannel,
+    },
     settings::BrokerSettings,
-    topology::{Owner, QueuePurpose, Topology},
+    topology::{
+        Owner, QueuePurpose, Topology,
+        owner::{self, Found, PresentOwner},
+    },
 };
 
 use compare::Presence;

@@ -2,11 +2,18 @@
 //!
 //! A queue's arguments are permanent: the broker rejects a redeclaration with other arguments.
 
+pub(crate) mod declare;
+pub(crate) mod delete;
+pub(crate) mod names;
+pub(crate) mod owner;
+pub(crate) mod permissions;
+pub(crate) mod precondition_failed;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use crate::{names::QueueName, settings::Namespace};
+use crate::{settings::Namespace, topology::names::QueueName};
 
 /// All exchanges, queues and bindings that Doorstep needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

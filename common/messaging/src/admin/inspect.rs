@@ -10,12 +10,14 @@ use lapin::{
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    connection::{Connection, Dialer, Health},
-    error::{ConnectError, ConnectErrorKind, broker_reply, reply},
-    names::QueueName,
-    probe_channel::{ProbeChannel, ProbeResult},
+    connection::{
+        Connection, Dialer, Health,
+        error::{ConnectError, ConnectErrorKind, broker_reply, reply},
+        probe_channel::{ProbeChannel, ProbeResult},
+    },
     settings::BrokerSettings,
     short_string::short_string,
+    topology::names::QueueName,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

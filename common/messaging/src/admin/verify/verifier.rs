@@ -3,8 +3,8 @@
 use lapin::Channel;
 
 use super::finding::{Finding, Permission};
-use crate::{
-    connection::Connection,
+use crate::connection::{
+    Connection,
     error::{ConnectError, ConnectErrorKind},
     probe_channel::{ProbeChannel, ProbeResult},
 };

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{finding::Finding, verifier::Verifier};
 use crate::{
-    error::{ConnectError, broker_reply},
+    connection::error::{ConnectError, broker_reply},
     topology::Exchange,
 };
 

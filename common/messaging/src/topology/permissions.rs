@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    names::MARKER_SUFFIX,
-    owner::MARKER,
     settings::Namespace,
-    topology::{Owner, Queue, QueuePurpose, Topology},
+    topology::{Owner, Queue, QueuePurpose, Topology, names::MARKER_SUFFIX, owner::MARKER},
 };
 
 /// Patterns of resource names by kind of access, each anchored at both ends.
