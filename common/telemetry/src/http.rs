@@ -1,18 +1,28 @@
-//! A minimal HTTP client for health checks, for exporting spans and for the broker's management API: one request, one response, one
+//! HTTP requests for health checks, for exporting spans and for the broker's management API: one request, one response, one
 //! connection, with a total timeout.
 
+use std::{error::Error, fmt, io, iter, str::FromStr, time::Duration};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use doorstep_tls::TlsSettings;
-use std::{
-    fmt,
-    io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    str::FromStr,
-    time::{Duration, Instant},
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request, Uri,
+    client::conn::http1::handshake,
+    header::{self, HeaderValue},
+    http::{self, uri::Authority},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime::Builder,
+    time::timeout,
 };
 
 /// Maximum bytes of a response.
-const MAX_RESPONSE: u64 = 1024 * 1024;
+const MAX_RESPONSE: usize = 1024 * 1024;
 
 /// An address such as `http://127.0.0.1:4318`, with an optional path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,29 +60,26 @@ impl FromStr for HttpUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let malformed = || HttpUrlError::Malformed(text.to_owned());
-        let (tls, rest) = match text.strip_prefix("https://") {
-            Some(rest) => (Some(TlsSettings::default()), rest),
-            None => (None, text.strip_prefix("http://").ok_or_else(malformed)?),
+        let uri: Uri = text.parse().map_err(|_| malformed())?;
+        let (tls, default_port) = match uri.scheme_str() {
+            Some("https") => (Some(TlsSettings::default()), 443),
+            Some("http") => (None, 80),
+            _ => return Err(malformed()),
         };
-        let (authority, path) = match rest.find('/') {
-            Some(at) => rest.split_at(at),
-            None => (rest, ""),
+        let authority = uri.authority().ok_or_else(malformed)?;
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => default_port,
+            // Neither a user nor anything else than a number is left.
+            Some(rest) => rest[1..].parse().map_err(|_| malformed())?,
+            None => return Err(malformed()),
         };
-        let (host, port) = match authority.rsplit_once(':') {
-            // The colons of an IPv6 address are in brackets.
-            Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| malformed())?)
-            }
-            _ => (authority, if tls.is_some() { 443 } else { 80 }),
-        };
-        let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'@' | b'?' | b'#');
-        if host.is_empty() || !host.bytes().chain(path.bytes()).all(is_plain) {
+        if authority.host().is_empty() || uri.query().is_some() || text.contains('#') {
             return Err(malformed());
         }
         Ok(Self {
-            host: host.to_owned(),
+            host: authority.host().to_owned(),
             port,
-            path: path.trim_end_matches('/').to_owned(),
+            path: uri.path().trim_end_matches('/').to_owned(),
             tls,
         })
     }
@@ -111,7 +118,8 @@ impl HttpUrl {
     /// # Errors
     /// Fails if no valid HTTP response arrives in time.
     pub fn ask(&self, limit: Duration) -> io::Result<(u16, String)> {
-        self.exchange("GET", "", &[], limit)
+        let request = Request::get(self.to_string());
+        self.exchange(request.body(Bytes::new()), limit)
     }
 
     /// Sends a GET request as this user; otherwise like [`ask`](Self::ask).
@@ -120,172 +128,71 @@ impl HttpUrl {
     /// Fails if no valid HTTP response arrives in time.
     pub fn ask_as(&self, login: &HttpLogin, limit: Duration) -> io::Result<(u16, String)> {
         let login = STANDARD.encode(format!("{}:{}", login.user, login.password));
-        let header = format!("Authorization: Basic {login}\r\n");
-        self.exchange("GET", &header, &[], limit)
+        let request =
+            Request::get(self.to_string()).header(header::AUTHORIZATION, format!("Basic {login}"));
+        self.exchange(request.body(Bytes::new()), limit)
     }
 
-    /// Sends a POST request. Returns status and body of the response.
-    pub(crate) fn post(
+    /// Sends a request to this host; blocks the thread for at most `limit`.
+    pub(crate) fn exchange(
         &self,
-        content_type: &str,
-        body: &[u8],
+        request: http::Result<Request<Bytes>>,
         limit: Duration,
     ) -> io::Result<(u16, String)> {
-        let header = format!("Content-Type: {content_type}\r\n");
-        self.exchange("POST", &header, body, limit)
+        let mut request = request.map_err(io::Error::other)?.map(Full::new);
+        let uri = std::mem::take(request.uri_mut()).into_parts();
+        let host = uri.authority.as_ref().map_or("", Authority::as_str);
+        let host = HeaderValue::from_str(host).map_err(io::Error::other)?;
+        request.headers_mut().insert(header::HOST, host);
+        *request.uri_mut() = uri.path_and_query.map(Uri::from).unwrap_or_default();
+        // Of its own, since spans are exported even after the program's runtime has ended.
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let response = runtime.block_on(async { timeout(limit, self.send(request)).await });
+        // The resolver may still be at work on its thread.
+        runtime.shutdown_background();
+        response.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    fn exchange(
-        &self,
-        method: &str,
-        headers: &str,
-        body: &[u8],
-        limit: Duration,
-    ) -> io::Result<(u16, String)> {
-        let until = Instant::now() + limit;
-        let socket = Timed {
-            socket: self.connect(until)?,
-            until,
+    async fn send(&self, request: Request<Full<Bytes>>) -> io::Result<(u16, String)> {
+        let host = self.host.trim_matches(['[', ']']);
+        let socket = TcpStream::connect((host, self.port)).await?;
+        let Some(tls) = &self.tls else {
+            return response(socket, request).await.map_err(io::Error::other);
         };
-        match &self.tls {
-            None => self.exchange_on(socket, method, headers, body),
-            Some(tls) => {
-                let stream = tls
-                    .connect_blocking(self.bare_host(), socket)
-                    .map_err(io::Error::other)?;
-                // A server rejects a client certificate only after the handshake.
-                self.exchange_on(stream, method, headers, body)
-                    .map_err(|error| tls.explain(&error).map_or(error, io::Error::other))
-            }
-        }
-    }
-
-    fn exchange_on(
-        &self,
-        mut stream: impl Read + Write,
-        method: &str,
-        headers: &str,
-        body: &[u8],
-    ) -> io::Result<(u16, String)> {
-        let path = if self.path.is_empty() {
-            "/"
-        } else {
-            &self.path
+        let stream = tls.connect(host, socket).await.map_err(io::Error::other)?;
+        // A server rejects a client certificate only after the handshake.
+        let explained = |error: Box<dyn Error + Send + Sync>| {
+            let mut sources = iter::successors(error.source(), |error| (*error).source());
+            let cause = sources.find_map(|error| tls.explain(error.downcast_ref()?));
+            cause.map_or_else(|| io::Error::other(error), io::Error::other)
         };
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
-            self.host,
-            self.port,
-            body.len()
-        );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        stream.flush()?;
-        let mut response = Vec::new();
-        let mut chunk = [0; 4096];
-        loop {
-            let count = match stream.read(&mut chunk) {
-                // Many servers close without TLS's closing alert. The response's head decides whether it is complete.
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !response.is_empty() => 0,
-                read => read?,
-            };
-            if count == 0 {
-                break;
-            }
-            response.extend_from_slice(&chunk[..count]);
-            if response.len() as u64 > MAX_RESPONSE {
-                return Err(io::Error::other("the response is too long"));
-            }
-        }
-        parse_response(&response)
-            .ok_or_else(|| io::Error::other("the response is not HTTP, or incomplete"))
-    }
-
-    fn bare_host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
-    }
-
-    fn connect(&self, until: Instant) -> io::Result<TcpStream> {
-        let host = self.bare_host();
-        let mut failure = io::Error::other("the host has no address");
-        for address in (host, self.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, left(until)?) {
-                Ok(stream) => return Ok(stream),
-                Err(e) => failure = e,
-            }
-        }
-        Err(failure)
+        response(stream, request).await.map_err(explained)
     }
 }
 
-/// A socket whose reads and writes share one deadline, so that a slow peer cannot exceed the total timeout.
-struct Timed {
-    socket: TcpStream,
-    until: Instant,
-}
-
-impl Read for Timed {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(left(self.until)?))?;
-        self.socket.read(bytes)
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(Some(left(self.until)?))?;
-        self.socket.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
-    }
-}
-
-fn left(until: Instant) -> io::Result<Duration> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(io::ErrorKind::TimedOut.into());
-    }
-    Ok(left)
-}
-
-fn parse_response(response: &[u8]) -> Option<(u16, String)> {
-    let end = response.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let (head, body) = (str::from_utf8(&response[..end]).ok()?, &response[end + 4..]);
-    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
-    let mut headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
-    let is_chunked = headers.any(|(name, value)| {
-        name.eq_ignore_ascii_case("transfer-encoding")
-            && value.trim().eq_ignore_ascii_case("chunked")
-    });
-    let body = if is_chunked {
-        String::from_utf8_lossy(&joined(body)?).into_owned()
-    } else {
-        String::from_utf8_lossy(body).into_owned()
-    };
-    Some((status.parse().ok()?, body))
-}
-
-/// Joins the chunks of a chunked body. Trailers are ignored.
-fn joined(mut chunks: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let end = chunks.windows(2).position(|two| two == b"\r\n")?;
-        let size = str::from_utf8(&chunks[..end]).ok()?.split(';').next()?;
-        let size = usize::from_str_radix(size.trim(), 16).ok()?;
-        if size == 0 {
-            return Some(body);
-        }
-        let rest = &chunks[end + 2..];
-        body.extend_from_slice(rest.get(..size)?);
-        chunks = rest.get(size..)?.strip_prefix(b"\r\n")?;
-    }
+/// Sends a request on an open connection and reads the whole response.
+async fn response(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<(u16, String), Box<dyn Error + Send + Sync>> {
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), MAX_RESPONSE);
+    let body = body.collect().await?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "all of this is tests")]
 mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
     use super::*;
 
     #[test]
@@ -309,17 +216,35 @@ mod tests {
         assert_eq!(shown("https://a").unwrap(), "https://a:443");
     }
 
+    /// Returns what a server that writes these bytes is taken to reply.
+    fn read(response: &str) -> Option<(u16, String)> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url: HttpUrl = format!("http://{}", listener.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let response = response.to_owned();
+        let server = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(socket.read(&mut request).unwrap() > 0);
+            socket.write_all(response.as_bytes()).unwrap();
+        });
+        let answer = url.ask(Duration::from_secs(30));
+        server.join().unwrap();
+        answer.ok()
+    }
+
     #[test]
     fn a_response_has_status_and_body() {
-        let response = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
-        assert_eq!(parse_response(response), Some((503, "no".to_owned())));
-        assert_eq!(parse_response(b"SSH-2.0"), None);
+        let response = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno";
+        assert_eq!(read(response), Some((503, "no".to_owned())));
+        assert_eq!(read("SSH-2.0"), None);
     }
 
     #[test]
     fn chunks_are_joined_and_must_be_complete() {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let read = |body: &str| parse_response(format!("{head}{body}").as_bytes());
+        let read = |body: &str| read(&format!("{head}{body}"));
         let whole = read("4;a=b\r\n[1,2\r\nA\r\n,\r\n3,4,5,6\r\n1\r\n]\r\n0\r\n\r\n");
         assert_eq!(whole, Some((200, "[1,2,\r\n3,4,5,6]".to_owned())));
         for cut in [

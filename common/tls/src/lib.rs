@@ -10,7 +10,5 @@ mod settings;
 
 pub use error::{TlsError, TlsErrorKind};
 pub use files::FileError;
-pub use settings::{
-    BlockingTlsStream, CA_FILE, CERT_FILE, ClientFiles, KEY_FILE, TlsSettings, TlsStream,
-};
+pub use settings::{CA_FILE, CERT_FILE, ClientFiles, KEY_FILE, TlsSettings, TlsStream};
 pub use tokio_rustls::rustls;

@@ -1,8 +1,7 @@
 //! The settings of TLS, and the handshake that follows them.
 
 use std::{
-    env,
-    io::{self, Read, Write},
+    env, io,
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
@@ -10,10 +9,7 @@ use std::{
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
-    rustls::{
-        ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring,
-        pki_types::ServerName,
-    },
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
 
 use crate::{
@@ -23,9 +19,6 @@ use crate::{
 
 /// An encrypted stream to a server whose certificate and name are checked.
 pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
-
-/// The same on a stream that blocks.
-pub type BlockingTlsStream<S> = StreamOwned<ClientConnection, S>;
 
 /// The variable of [`TlsSettings::ca_file`].
 pub const CA_FILE: &str = "DOORSTEP_TLS_CA_FILE";
@@ -135,26 +128,6 @@ impl TlsSettings {
             .connect(server_name(host)?, socket)
             .await
             .map_err(|error| self.failed(&error))
-    }
-
-    /// The same as [`connect`](Self::connect) on a blocking stream; its own time limits apply to the handshake, too.
-    ///
-    /// # Errors
-    /// As [`connect`](Self::connect).
-    pub fn connect_blocking<S: Read + Write>(
-        &self,
-        host: &str,
-        mut socket: S,
-    ) -> Result<BlockingTlsStream<S>, TlsError> {
-        let config = Arc::new(self.client_config()?);
-        let mut connection = ClientConnection::new(config, server_name(host)?)
-            .map_err(|e| self.failed(&io::Error::other(e)))?;
-        while connection.is_handshaking() {
-            connection
-                .complete_io(&mut socket)
-                .map_err(|e| self.failed(&e))?;
-        }
-        Ok(StreamOwned::new(connection, socket))
     }
 
     fn failed(&self, error: &io::Error) -> TlsError {
