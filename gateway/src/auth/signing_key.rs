@@ -45,7 +45,9 @@ impl SigningKey {
     }
 
     fn read(text: &str, path: &Path) -> Result<Self, CliError> {
-        let bytes = hex(text.trim()).and_then(|bytes| bytes.try_into().ok());
+        let bytes = hex::decode(text.trim())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or_else(|| {
             CliError::new(
                 ExitReason::Data,
@@ -71,7 +73,7 @@ fn create(path: &Path) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&draft)?;
-    file.write_all(to_hex(SigningKey::random().bytes()).as_bytes())?;
+    file.write_all(hex::encode(SigningKey::random().bytes()).as_bytes())?;
     file.sync_all()?;
     let named = match fs::hard_link(&draft, path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -83,24 +85,6 @@ fn create(path: &Path) -> io::Result<()> {
 
 fn failed(path: &Path, error: &io::Error) -> CliError {
     CliError::new(ExitReason::Io, format!("{}: {error}", path.display()))
-}
-
-/// Bytes as hexadecimal digits.
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Hexadecimal digits as bytes, `None` for anything else.
-pub(crate) fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |b: u8| char::from(b).to_digit(16);
-    digits
-        .chunks_exact(2)
-        .map(|pair| u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok())
-        .collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use doorstep_runtime::limits::MAX_CLOCK_SKEW;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::signing_key::{SigningKey, hex, to_hex};
+use super::signing_key::SigningKey;
 use crate::domain::UserName;
 
 /// What is signed beside the token itself, so that the key signs nothing else by mistake.
@@ -52,14 +52,16 @@ impl Tokens {
             expires: Timestamp::from_second(end).unwrap_or(Timestamp::MAX),
         };
         let said = format!("{name}.{generation}.{}", ticket.expires.as_second());
-        let signature = to_hex(&self.sign(&said).finalize().into_bytes());
+        let signature = hex::encode(self.sign(&said).finalize().into_bytes());
         (format!("{said}.{signature}"), ticket)
     }
 
     /// What a token says, `None` if it is not one of ours or has expired. Takes the same time for every wrong signature.
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Option<Claims> {
         let (said, signature) = token.rsplit_once('.')?;
-        self.sign(said).verify_slice(&hex(signature)?).ok()?;
+        self.sign(said)
+            .verify_slice(&hex::decode(signature).ok()?)
+            .ok()?;
         let (rest, expires) = said.rsplit_once('.')?;
         let (name, generation) = rest.rsplit_once('.')?;
         let ticket = Claims {

@@ -297,10 +297,7 @@ fn check(order: &NewOrder) -> Result<(), Problem> {
 fn fingerprint(order: &NewOrder) -> String {
     // It was read from JSON and so has a form in it.
     let text = serde_json::to_vec(order).unwrap_or_default();
-    Sha256::digest(text)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    hex::encode(Sha256::digest(text))
 }
 
 /// The answer to whoever has placed an order; always the same for the same order.

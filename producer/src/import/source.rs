@@ -31,8 +31,7 @@ impl Rows {
     /// # Errors
     /// None in fact: the name always fits.
     pub(crate) fn source<M: RowMapper>(self) -> Result<Source, AttributeError> {
-        let hash: [u8; 32] = self.0.finalize().into();
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex::encode(self.0.finalize());
         Source::new(format!("import/{}/{hex}", M::NAME))
     }
 }

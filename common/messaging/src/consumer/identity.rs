@@ -102,13 +102,7 @@ struct Hash(Sha256);
 
 impl Hash {
     fn id(self) -> Option<EventId> {
-        let digits: String = self
-            .0
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        EventId::new(digits).ok()
+        EventId::new(hex::encode(self.0.finalize())).ok()
     }
 
     fn bytes(&mut self, bytes: &[u8]) {

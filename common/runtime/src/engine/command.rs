@@ -179,11 +179,7 @@ pub fn crash_key(request: &Request) -> (Source, EventId) {
     hash.update((request.caller.as_str().len() as u64).to_be_bytes());
     hash.update(request.caller.as_str());
     hash.update(request.id.as_str());
-    let digits: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digits = hex::encode(hash.finalize());
     #[expect(
         clippy::expect_used,
         reason = "a word, and 64 hexadecimal digits, are well formed"

@@ -1,4 +1,6 @@
 //! The user's editor: it opens a text and returns the result.
+//!
+//! The crates for this delete the text when the editor fails; here it stays in a file that only this user can read.
 
 use doorstep_cli::{CliError, ExitReason};
 

@@ -116,7 +116,7 @@ impl<'a> Body<'a> {
         match (serde_json::from_slice(bytes), std::str::from_utf8(bytes)) {
             (Ok(json), _) => Self::Data(json),
             (_, Ok(text)) => Self::DataText(text),
-            _ => Self::DataHex(bytes.iter().map(|b| format!("{b:02x}")).collect()),
+            _ => Self::DataHex(hex::encode(bytes)),
         }
     }
 }

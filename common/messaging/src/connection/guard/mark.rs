@@ -141,12 +141,12 @@ impl Undecodable {
         shown.insert("exchange".to_owned(), exchange.into());
         shown.insert("routing_key".to_owned(), routing_key.into());
         if let Some(routing) = &self.routing {
-            shown.insert("routing_hex".to_owned(), hex(routing).into());
+            shown.insert("routing_hex".to_owned(), hex::encode(routing).into());
         }
-        shown.insert("wire_hex".to_owned(), hex(&self.original).into());
+        shown.insert("wire_hex".to_owned(), hex::encode(&self.original).into());
         if let Some((length, sha256)) = &self.whole {
             shown.insert("wire_length".to_owned(), length.as_str().into());
-            shown.insert("wire_sha256".to_owned(), hex(sha256).into());
+            shown.insert("wire_sha256".to_owned(), hex::encode(sha256).into());
         }
         Value::Object(shown).to_string()
     }
@@ -162,13 +162,4 @@ fn bytes(mark: &FieldTable, name: &str) -> Option<Vec<u8>> {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(DIGITS[usize::from(digit)]))
-        .collect()
 }
