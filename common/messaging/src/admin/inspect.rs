@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use lapin::{
     Channel,
-    options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
+    options::{BasicGetOptions, BasicNackOptions},
     types::FieldTable,
 };
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     connection::{
-        Connection, Dialer, Health,
-        error::{ConnectError, ConnectErrorKind, broker_reply, reply},
-        probe_channel::{ProbeChannel, ProbeResult},
+        Connection, Dialer,
+        error::{ConnectError, broker_reply, reply},
+        no_response,
+        probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
     },
     settings::BrokerSettings,
     short_string::short_string,
@@ -69,14 +70,22 @@ impl Inspector {
     /// Fails if no address accepts a connection.
     pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
         let dialer = Dialer::new(settings, name);
-        let connection = dialer.open().await?;
-        Ok(Self {
+        let inspector = Self {
             dialer,
-            open: Mutex::new(Some(OpenConnection {
-                connection,
+            open: Mutex::new(None),
+        };
+        *inspector.open.lock().await = Some(inspector.reopened(None).await?);
+        Ok(inspector)
+    }
+
+    async fn reopened(&self, open: Option<OpenConnection>) -> Result<OpenConnection, ConnectError> {
+        match open {
+            Some(open) if open.connection.is_open() => Ok(open),
+            _ => Ok(OpenConnection {
+                connection: self.dialer.open().await?,
                 channel: None,
-            })),
-        })
+            }),
+        }
     }
 
     /// Returns a queue's depth. The broker's numbers may be slightly old.
@@ -87,24 +96,13 @@ impl Inspector {
         let limit = self.dialer.settings().connect_timeout;
         let mut guard = self.open.lock().await;
         // Taken out of the mutex, so that an error or a cancellation leaves no half-used state behind.
-        let mut open = match guard.take() {
-            Some(open) if *open.connection.health().borrow() == Health::Open => open,
-            _ => OpenConnection {
-                connection: self.dialer.open().await?,
-                channel: None,
-            },
-        };
+        let mut open = self.reopened(guard.take()).await?;
         let channel = match open.channel.take() {
             Some(channel) => channel,
             None => open.connection.channel(limit).await?,
         };
-        let passive = QueueDeclareOptions {
-            passive: true,
-            durable: true,
-            ..QueueDeclareOptions::default()
-        };
-        let declare =
-            channel.queue_declare(short_string(queue.as_str()), passive, FieldTable::default());
+        let name = short_string(queue.as_str());
+        let declare = channel.queue_declare(name, PASSIVE_QUEUE, FieldTable::default());
         match timeout(limit, declare).await {
             Ok(Ok(found)) => {
                 open.channel = Some(channel);
@@ -115,7 +113,8 @@ impl Inspector {
                 })
             }
             Ok(Err(error)) => {
-                let missing = broker_reply(&error).is_some_and(|(code, _)| code == reply::NOT_FOUND);
+                let missing =
+                    broker_reply(&error).is_some_and(|(code, _)| code == reply::NOT_FOUND);
                 let failure = open.connection.failure(&error);
                 // The broker closed only the channel; the connection is still usable.
                 if error.is_amqp_soft_error() {
@@ -126,14 +125,10 @@ impl Inspector {
                 }
                 Err(failure.into())
             }
-            Err(_) => Err(ConnectError::new(
-                ConnectErrorKind::Silent,
-                format!(
-                    "{} has not responded for {limit:?} about queue {queue}: has it lost its quorum?",
-                    open.connection.address()
-                ),
-            )
-            .into()),
+            Err(_) => {
+                let about = format!(" about queue {queue}: has it lost its quorum?");
+                Err(no_response(open.connection.address(), limit, &about).into())
+            }
         }
     }
 
@@ -154,13 +149,7 @@ impl Inspector {
     async fn has_leader(&self, queue: &QueueName) -> Result<bool, InspectError> {
         let limit = self.dialer.settings().connect_timeout;
         let mut guard = self.open.lock().await;
-        let open = match guard.take() {
-            Some(open) if *open.connection.health().borrow() == Health::Open => open,
-            _ => OpenConnection {
-                connection: self.dialer.open().await?,
-                channel: None,
-            },
-        };
+        let open = self.reopened(guard.take()).await?;
         let mut probe = ProbeChannel::new(&open.connection, limit);
         let get = async |channel: Channel| {
             let options = BasicGetOptions { no_ack: false };

@@ -22,6 +22,14 @@ pub(super) fn timeout_error(address: &Address, limit: Duration) -> ConnectError 
     )
 }
 
+/// Returns the error for a request without a response; `about` names the request, or is empty.
+pub(crate) fn no_response(address: &Address, limit: Duration, about: &str) -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Silent,
+        format!("{address} has not responded for {limit:?}{about}"),
+    )
+}
+
 /// Translates one of lapin's errors.
 pub(super) fn failure(
     address: &Address,

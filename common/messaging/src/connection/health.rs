@@ -14,6 +14,14 @@ pub(crate) enum Health {
     Lost(String),
 }
 
+/// Waits for a change of the connection's health. Cancel-safe.
+pub(crate) async fn changed(health: &mut watch::Receiver<Health>) -> Health {
+    match health.changed().await {
+        Ok(()) => health.borrow_and_update().clone(),
+        Err(_) => Health::Lost("the connection is lost".to_owned()),
+    }
+}
+
 /// Starts the connection's only listener. lapin's listeners compete for events instead of each receiving all.
 pub(super) fn listen(connection: &lapin::Connection) -> (AbortHandle, watch::Receiver<Health>) {
     let mut events = Box::pin(connection.events_listener());

@@ -14,12 +14,14 @@ pub(crate) mod outage;
 pub(crate) mod probe_channel;
 mod socket_guard;
 pub(crate) mod status;
+pub(crate) mod supervisor;
 mod transport;
 
 use std::{io, time::Duration};
 
 use lapin::{
     AsyncTcpStream, Channel, ConnectionProperties,
+    options::ConfirmSelectOptions,
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism},
 };
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
@@ -30,11 +32,11 @@ use crate::{
 };
 
 pub(crate) use dialer::Dialer;
-pub(crate) use failure::{connection_lost, describe, unknown_kind, wrong_user_id};
+pub(crate) use failure::{connection_lost, describe, no_response, unknown_kind, wrong_user_id};
 use failure::{failure, timeout_error};
 pub(crate) use guard::Undecodable;
-pub(crate) use health::Health;
 use health::listen;
+pub(crate) use health::{Health, changed};
 pub(crate) use socket_guard::ShutdownOnDrop;
 pub(crate) use transport::Transport;
 use transport::{ClientRuntime, ClientStream, client_runtime};
@@ -106,9 +108,17 @@ impl Connection {
         self.inner.configuration().frame_max()
     }
 
-    /// Returns a receiver of the connection's health.
+    /// Returns a receiver of the connection's health. Its first change is the current health, unless the connection is simply open.
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
-        self.health.clone()
+        let mut health = self.health.clone();
+        if *health.borrow() != Health::Open {
+            health.mark_changed();
+        }
+        health
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        *self.health.borrow() == Health::Open
     }
 
     /// Opens a channel.
@@ -121,6 +131,35 @@ impl Connection {
             Ok(Err(error)) => Err(self.failure(&error)),
             Err(_) => Err(timeout_error(&self.address, limit)),
         }
+    }
+
+    /// Waits for the response to a request on one of the connection's channels.
+    ///
+    /// # Errors
+    /// Fails if the broker rejects the request, the connection is lost, or there is no response within the limit. `about` completes the
+    /// text of that error.
+    pub(crate) async fn response<T>(
+        &self,
+        limit: Duration,
+        about: &str,
+        request: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, ConnectError> {
+        match timeout(limit, request).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.failure(&error)),
+            Err(_) => Err(no_response(&self.address, limit, about)),
+        }
+    }
+
+    /// Opens a channel in confirm mode.
+    ///
+    /// # Errors
+    /// As [`channel`](Self::channel).
+    pub(crate) async fn confirm_channel(&self, limit: Duration) -> Result<Channel, ConnectError> {
+        let channel = self.channel(limit).await?;
+        let select = channel.confirm_select(ConfirmSelectOptions::default());
+        self.response(limit, "", select).await?;
+        Ok(channel)
     }
 
     /// Translates an error of this connection.

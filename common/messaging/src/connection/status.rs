@@ -5,13 +5,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
 use crate::{
-    connection::{
-        error::{ConnectError, ConnectErrorKind},
-        outage::OutageReasons,
-    },
+    connection::{error::ConnectError, outage::OutageReasons},
     topology::{names::QueueName, owner::Claimed},
 };
 
@@ -253,10 +250,7 @@ impl StatusReporter {
     /// Changes the phase of an open connection. A connection that is closing stays so, even if the broker blocks or unblocks it meanwhile.
     fn set_phase(&self, phase: ConnectionPhase) {
         self.state.send_if_modified(|state| {
-            let is_over = matches!(
-                state.phase,
-                ConnectionPhase::Draining | ConnectionPhase::Closed
-            );
+            let is_over = state.phase == ConnectionPhase::Draining;
             if !is_over {
                 state.phase = phase;
             }
@@ -278,8 +272,10 @@ impl StatusReporter {
         self.state
             .send_modify(|state| state.phase = ConnectionPhase::Draining);
     }
+}
 
-    pub(crate) fn closed(&self) {
+impl Drop for StatusReporter {
+    fn drop(&mut self) {
         self.state
             .send_modify(|state| state.phase = ConnectionPhase::Closed);
     }
@@ -288,44 +284,6 @@ impl StatusReporter {
 fn is_new(reasons: &Mutex<OutageReasons>, reason: &str) -> bool {
     let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
     reasons.is_new(reason)
-}
-
-/// Waits for the first connection.
-pub(crate) async fn ready(
-    mut state: watch::Receiver<ConnectionStatus>,
-    limit: Duration,
-) -> Result<(), ConnectError> {
-    let outcome = state.wait_for(|state| {
-        state.connections > 0
-            || state.phase == ConnectionPhase::Closed
-            || state
-                .last_error
-                .as_ref()
-                .is_some_and(ConnectError::is_permanent)
-    });
-    // Clones and drops the guard inside the match: the guard would block the writer.
-    let status = match timeout(limit, outcome).await {
-        Ok(Ok(status)) => Some(status.clone()),
-        Ok(Err(_)) | Err(_) => None,
-    };
-    let status = status.unwrap_or_else(|| state.borrow().clone());
-    match status.last_error {
-        _ if status.connections > 0 => Ok(()),
-        Some(error) => Err(error),
-        None => Err(ConnectError::new(
-            ConnectErrorKind::Unreachable,
-            format!("no connection to the broker within {limit:?}"),
-        )),
-    }
-}
-
-/// Waits up to `limit` for the end.
-pub(crate) async fn closed(mut state: watch::Receiver<ConnectionStatus>, limit: Duration) {
-    let _ = timeout(
-        limit,
-        state.wait_for(|state| state.phase == ConnectionPhase::Closed),
-    )
-    .await;
 }
 
 #[cfg(test)]
@@ -338,6 +296,7 @@ mod tests {
     use tracing::{Event, Level, Metadata, Subscriber, span, subscriber::with_default};
 
     use super::*;
+    use crate::connection::error::ConnectErrorKind;
 
     /// Counts warnings.
     #[derive(Clone, Default)]
@@ -401,8 +360,7 @@ mod tests {
         assert_eq!(state.borrow().phase, ConnectionPhase::Draining);
         report.unblocked();
         assert_eq!(state.borrow().phase, ConnectionPhase::Draining);
-        report.closed();
-        report.unblocked();
+        drop(report);
         assert_eq!(state.borrow().phase, ConnectionPhase::Closed);
     }
 

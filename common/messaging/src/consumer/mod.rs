@@ -28,16 +28,13 @@ mod value;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     connection::{
-        Dialer,
         error::ConnectError,
-        status::{self, ConnectionStatus, StatusReporter},
+        status::ConnectionStatus,
+        supervisor::{Handle, Supervisor},
     },
     counts::ConsumerCounters,
     settings::BrokerSettings,
@@ -51,16 +48,15 @@ pub(crate) use identity::is_brokers_own;
 
 pub use span::ProcessSpan;
 pub use stats::ConsumerStats;
-use task::Task;
+use task::ConsumerTask;
 
 /// Consumes from queues, on its own connection, which is rebuilt after any error.
 #[derive(Debug)]
 pub struct Subscription {
-    inbox: Arc<DeliveryBuffer>,
+    buffer: Arc<DeliveryBuffer>,
     channels: Arc<Channels>,
     queues: Vec<QueueName>,
-    state: watch::Receiver<ConnectionStatus>,
-    stop: mpsc::Sender<Duration>,
+    handle: Handle,
     settle_timeout: Duration,
 }
 
@@ -102,27 +98,21 @@ impl Subscription {
         queues: Vec<QueueSubscription>,
         claim: Option<OwnerClaim>,
     ) -> Self {
-        let (report, state) = StatusReporter::new(connection_name);
-        let inbox = Arc::new(DeliveryBuffer::new());
+        let buffer = Arc::new(DeliveryBuffer::new());
         let channels = Arc::new(Channels::new(ConsumerCounters::new()));
-        let (stop, stopped) = mpsc::channel(1);
         let names = queues.iter().map(|queue| queue.queue.clone()).collect();
-        let task = Task {
-            dialer: Dialer::new(settings, connection_name),
-            topology,
+        let task = ConsumerTask {
             queues,
-            claim,
-            report,
-            inbox: inbox.clone(),
+            buffer: buffer.clone(),
             channels: channels.clone(),
         };
-        tokio::spawn(task.run(stopped));
+        let (supervisor, handle) = Supervisor::new(settings, connection_name, topology, claim);
+        tokio::spawn(supervisor.run(task));
         Self {
-            inbox,
+            buffer,
             channels,
             queues: names,
-            state,
-            stop,
+            handle,
             settle_timeout: settings.settle_timeout,
         }
     }
@@ -132,7 +122,7 @@ impl Subscription {
     ///
     /// Returns `None` once the subscription is closed. Waits without a timeout; cancel-safe.
     pub async fn next_batch(&self, max_count: usize, max_bytes: usize) -> Option<Batch> {
-        self.inbox.next_batch(max_count, max_bytes).await
+        self.buffer.next_batch(max_count, max_bytes).await
     }
 
     /// Acks all deliveries of that channel up to and including this tag, if the channel is still open. If the broker does not accept the
@@ -145,21 +135,15 @@ impl Subscription {
             return AckOutcome::ChannelGone;
         };
         let ack = open.ack_up_to(up_to_tag, self.channels.counts());
-        match timeout(self.settle_timeout, ack).await {
-            Ok(AckResult::Done) => AckOutcome::Acked,
-            Ok(AckResult::Failed(reason)) => {
-                self.discarded();
-                self.channels.give_up(channel, reason);
-                AckOutcome::ChannelGone
-            }
-            Err(_) => {
-                let limit = self.settle_timeout;
-                let reason = format!("the broker did not accept an ack within {limit:?}");
-                self.discarded();
-                self.channels.give_up(channel, reason);
-                AckOutcome::ChannelGone
-            }
-        }
+        let limit = self.settle_timeout;
+        let reason = match timeout(limit, ack).await {
+            Ok(AckResult::Done) => return AckOutcome::Acked,
+            Ok(AckResult::Failed(reason)) => reason,
+            Err(_) => format!("the broker did not accept an ack within {limit:?}"),
+        };
+        self.discarded();
+        self.channels.give_up(channel, reason);
+        AckOutcome::ChannelGone
     }
 
     fn discarded(&self) {
@@ -189,21 +173,18 @@ impl Subscription {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        status::ready(self.state.clone(), limit).await
+        self.handle.ready(limit).await
     }
 
     /// Returns a receiver of the connection's status.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
-        self.state.clone()
+        self.handle.state()
     }
 
     /// Stops consuming, waits until the broker has received all acks, and closes the connection, within about `grace`. Unacked messages
     /// return to their queue, and [`next_batch`](Self::next_batch) returns `None`.
     pub async fn close(&self, grace: Duration) {
-        // Fails if the task has ended or is already closing.
-        let _ = self.stop.try_send(grace);
-        // The task observes `grace` itself; this guards against a hanging task.
-        status::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
+        self.handle.close(grace).await;
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Pump {
     pub(super) open: Arc<OpenChannel>,
     pub(super) queue: QueueName,
     pub(super) senders: Senders,
-    pub(super) inbox: Arc<DeliveryBuffer>,
+    pub(super) buffer: Arc<DeliveryBuffer>,
     pub(super) emptied: Arc<Notify>,
     pub(super) channels: Arc<Channels>,
 }
@@ -55,7 +55,7 @@ impl Pump {
         let mut reader = Decoder::default();
         let mut delay = POLL_MIN;
         loop {
-            let mut next = if self.inbox.has_deliveries(self.channel) {
+            let mut next = if self.buffer.has_deliveries(self.channel) {
                 // Emptied or timed out: either way, check lapin's backlog.
                 let _ = timeout(delay, self.emptied.notified()).await;
                 self.consumer.next().now_or_never()
@@ -105,7 +105,7 @@ impl Pump {
     fn enqueue(&self, chunk: &mut Vec<Delivery>) {
         if let Some(last) = chunk.last() {
             self.open.received(last.tag, self.channels.counts());
-            self.inbox.add(self.channel, chunk);
+            self.buffer.add(self.channel, chunk);
         }
     }
 }

@@ -25,9 +25,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     connection::{
-        Dialer,
         error::ConnectError,
-        status::{self, ConnectionStatus, StatusReporter},
+        status::ConnectionStatus,
+        supervisor::{Handle, Supervisor},
     },
     counts::{PublisherCounters, PublisherStats},
     publisher::message::Message,
@@ -39,14 +39,13 @@ pub use outcome::PublishOutcome;
 
 use calls::PublishCall;
 use span::SendSpan;
-use task::Task;
+use task::PublisherTask;
 
 /// Publishes persistent, mandatory messages with confirms. Cheap to clone; all clones share one connection.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     calls: mpsc::Sender<PublishCall>,
-    state: watch::Receiver<ConnectionStatus>,
-    stop: mpsc::Sender<Duration>,
+    handle: Handle,
     counts: Arc<PublisherCounters>,
     /// Destination name of its spans.
     exchange: Arc<str>,
@@ -59,26 +58,18 @@ impl Publisher {
     /// Outside of a Tokio runtime.
     #[must_use]
     pub fn start(settings: &BrokerSettings, connection_name: &str, topology: Topology) -> Self {
-        let (report, state) = StatusReporter::new(connection_name);
         // Each waiting call uses one slot; its messages are bounded by the window.
         let (calls, inbox) = mpsc::channel(settings.publish_window.max(1));
-        let (stop, stopped) = mpsc::channel(1);
         let counts = PublisherCounters::new();
-        let task = Task {
-            dialer: Dialer::new(settings, connection_name),
-            topology,
-            report,
-            inbox,
-            stopped,
-            counts: counts.clone(),
-        };
-        tokio::spawn(task.run());
+        let exchange = settings.namespace.events_exchange();
+        let task = PublisherTask::new(inbox, counts.clone(), exchange.clone());
+        let (supervisor, handle) = Supervisor::new(settings, connection_name, topology, None);
+        tokio::spawn(supervisor.run(task));
         Self {
             calls,
-            state,
-            stop,
+            handle,
             counts,
-            exchange: settings.namespace.events_exchange().into(),
+            exchange: exchange.into(),
         }
     }
 
@@ -120,13 +111,13 @@ impl Publisher {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        status::ready(self.state.clone(), limit).await
+        self.handle.ready(limit).await
     }
 
     /// Returns a receiver of the connection's status.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
-        self.state.clone()
+        self.handle.state()
     }
 
     /// Returns a reader of the counters.
@@ -137,9 +128,6 @@ impl Publisher {
 
     /// Rejects new messages of all clones, waits for in-flight messages, and closes the connection, within about `grace`.
     pub async fn close(self, grace: Duration) {
-        // Fails if the task has ended or is already closing.
-        let _ = self.stop.try_send(grace);
-        // The task observes `grace` itself; this guards against a hanging task.
-        status::closed(self.state, grace + Duration::from_secs(5)).await;
+        self.handle.close(grace).await;
     }
 }

@@ -23,20 +23,11 @@ use super::{
     sequence_map::SequenceMap,
 };
 use crate::{
-    connection::{Health, status::StatusReporter},
+    connection::{Health, changed, status::StatusReporter, supervisor::Exit},
     counts::PublisherCounters,
     publisher::message::{Parts, Sent},
     settings::BrokerSettings,
 };
-
-pub(super) enum LoopExit {
-    /// The connection is unusable, for this reason.
-    Lost(String),
-    /// The broker closed the channel because of one of its messages; the connection is usable.
-    ChannelClosed,
-    /// Everything is done, or the grace period is over. The remaining time to close.
-    Stopped(Duration),
-}
 
 /// State for publishing on a channel.
 pub(super) struct PublishLoop<'a> {
@@ -66,10 +57,11 @@ const MANDATORY: BasicPublishOptions = BasicPublishOptions {
     immediate: false,
 };
 
-/// Publishes until the channel breaks or everything is done. On return no message is in flight.
+/// Publishes until the channel breaks, everything is done, or the grace period is over. On return no message is in flight. Returns `None`
+/// if the broker closed the channel because of one of its messages; the connection is usable then.
 ///
 /// The publisher's loop: feed lapin, wait for an event, decide completed messages.
-pub(super) async fn run(run: PublishLoop<'_>) -> LoopExit {
+pub(super) async fn run(run: PublishLoop<'_>) -> Option<Exit> {
     let channel = run.channel;
     let settings = run.settings;
     let mut confirms = Confirms::new();
@@ -84,7 +76,7 @@ pub(super) async fn run(run: PublishLoop<'_>) -> LoopExit {
         // 1. Feed.
         state.feed(&mut confirms, |parts| send(channel, parts));
         if state.is_done() {
-            break LoopExit::Stopped(state.clock.time_remaining());
+            break Some(state.clock.stopped());
         }
 
         // 2. Decide the messages whose confirms have completed.
@@ -114,15 +106,12 @@ pub(super) async fn run(run: PublishLoop<'_>) -> LoopExit {
                     None => state.inbox_open = false,
                 }
             }
-            changed = run.health.changed() => {
+            health = changed(&mut run.health) => {
                 clock.now = Instant::now();
-                let health = match changed {
-                    Ok(()) => run.health.borrow_and_update().clone(),
-                    Err(_) => Health::Lost("the connection is lost".to_owned()),
-                };
-                if let Some(end) = state.observe(health) {
-                    break end;
+                if let Health::Lost(reason) = health {
+                    break Some(Exit::Lost(reason));
                 }
+                state.observe(health);
             }
             grace = run.stopped.recv(), if clock.stop_at.is_none() => {
                 clock.now = Instant::now();
@@ -134,15 +123,15 @@ pub(super) async fn run(run: PublishLoop<'_>) -> LoopExit {
         }
 
         // 4. Time out overdue messages.
-        if let Some(end) = state.time_out(confirms.pending()) {
-            break end;
+        if let Some(reason) = state.time_out(confirms.pending()) {
+            break Some(Exit::Lost(reason));
         }
         if state
             .clock
             .stop_at
             .is_some_and(|stop_at| stop_at < state.clock.now)
         {
-            break LoopExit::Stopped(state.clock.time_remaining());
+            break Some(state.clock.stopped());
         }
     };
     state.finish(end).await
@@ -159,11 +148,7 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    fn new(mut run: PublishLoop<'a>) -> Self {
-        // The receiver reports only later changes.
-        if *run.health.borrow() != Health::Open {
-            run.health.mark_changed();
-        }
+    fn new(run: PublishLoop<'a>) -> Self {
         Self {
             window: run.settings.publish_window.max(1),
             run,
@@ -214,11 +199,11 @@ impl<'a> State<'a> {
         drained && (!self.inbox_open || self.clock.stop_at.is_some())
     }
 
-    /// Resolves completed messages. Returns the end of the loop if the channel broke.
+    /// Resolves completed messages. Returns the result of [`run`] if the channel broke.
     fn decide<F: Future<Output = lapin::Result<PublisherConfirm>>>(
         &mut self,
         confirms: &mut Confirms<F>,
-    ) -> Option<LoopExit> {
+    ) -> Option<Option<Exit>> {
         let Self {
             run,
             in_flight,
@@ -266,11 +251,7 @@ impl<'a> State<'a> {
         for position in broken_positions {
             run.calls.resolve(position, outcome);
         }
-        Some(if ended_by == Ended::OverMessage {
-            LoopExit::ChannelClosed
-        } else {
-            LoopExit::Lost(reason)
-        })
+        Some((ended_by != Ended::OverMessage).then_some(Exit::Lost(reason)))
     }
 
     fn count(&self) {
@@ -278,8 +259,8 @@ impl<'a> State<'a> {
         self.run.counts.outstanding(self.in_flight.len(), oldest);
     }
 
-    /// Applies a change of the connection's health. Returns the end of the loop if the connection is lost.
-    fn observe(&mut self, health: Health) -> Option<LoopExit> {
+    /// Applies a change of the health of an open connection.
+    fn observe(&mut self, health: Health) {
         let Self {
             run,
             in_flight,
@@ -287,7 +268,7 @@ impl<'a> State<'a> {
             ..
         } = self;
         match health {
-            Health::Lost(reason) => return Some(LoopExit::Lost(reason)),
+            Health::Lost(_) => {}
             Health::Blocked(reason) => {
                 clock.blocked_since.get_or_insert(clock.now);
                 run.report.blocked(reason);
@@ -300,11 +281,10 @@ impl<'a> State<'a> {
                 run.report.unblocked();
             }
         }
-        None
     }
 
-    /// Resolves overdue messages. Returns the end of the loop if the connection is bad.
-    fn time_out(&mut self, pending: usize) -> Option<LoopExit> {
+    /// Resolves overdue messages. Returns the reason if the connection is bad.
+    fn time_out(&mut self, pending: usize) -> Option<String> {
         let Self {
             run,
             in_flight,
@@ -338,15 +318,12 @@ impl<'a> State<'a> {
         // messages, means that the connection is bad: rebuild it.
         let silent = clock.last_verdict + confirm_timeout < clock.now;
         let given_up = pending.saturating_sub(in_flight.len());
-        (late && (silent || given_up * 2 > *window)).then(|| {
-            LoopExit::Lost(format!(
-                "messages were not confirmed within {confirm_timeout:?}"
-            ))
-        })
+        (late && (silent || given_up * 2 > *window))
+            .then(|| format!("messages were not confirmed within {confirm_timeout:?}"))
     }
 
     /// Resolves the messages in flight and, when stopping, waits for the last frames to be written.
-    async fn finish(mut self, end: LoopExit) -> LoopExit {
+    async fn finish(mut self, end: Option<Exit>) -> Option<Exit> {
         self.run.counts.outstanding(0, None);
         // Callers may resend: consumers recognize duplicates by the id.
         while let Some(message) = self.in_flight.take_oldest() {
@@ -354,20 +331,16 @@ impl<'a> State<'a> {
                 .calls
                 .resolve(message.position, PublishOutcome::Disconnected);
         }
-        match end {
-            // The publisher is stopping, so no reconnect follows.
-            LoopExit::Lost(_) | LoopExit::ChannelClosed if self.clock.stop_at.is_some() => {
-                LoopExit::Stopped(self.clock.time_remaining())
-            }
-            LoopExit::Lost(_) | LoopExit::ChannelClosed => end,
-            LoopExit::Stopped(_) => {
-                // Frames written just before a connection closes may be lost. So send a request first: its response comes after all
-                // earlier frames.
-                let round_trip = self.run.channel.basic_qos(1, BasicQosOptions::default());
-                let _ = timeout(self.clock.time_remaining(), round_trip).await;
-                LoopExit::Stopped(self.clock.time_remaining())
-            }
+        if let Some(Exit::Stopped(left)) = end {
+            // Frames written just before a connection closes may be lost. So send a request first: its response comes after all
+            // earlier frames.
+            let round_trip = self.run.channel.basic_qos(1, BasicQosOptions::default());
+            let _ = timeout(left, round_trip).await;
+        } else if self.clock.stop_at.is_none() {
+            return end;
         }
+        // The publisher is stopping, so no reconnect follows.
+        Some(self.clock.stopped())
     }
 }
 
@@ -391,13 +364,12 @@ impl Clock {
         }
     }
 
-    /// Returns the time left to close: the rest of the grace period, but at least a moment.
-    fn time_remaining(&self) -> Duration {
+    /// Returns the exit with the time left to close: the rest of the grace period, but at least a moment.
+    fn stopped(&self) -> Exit {
         const MIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
         let stop_at = self.stop_at.unwrap_or(self.now);
-        stop_at
-            .saturating_duration_since(Instant::now())
-            .max(MIN_CLOSE_TIMEOUT)
+        let left = stop_at.saturating_duration_since(Instant::now());
+        Exit::Stopped(left.max(MIN_CLOSE_TIMEOUT))
     }
 
     /// Returns whether the broker has blocked for so long that callers get an outcome at once.

@@ -1,149 +1,186 @@
-//! The publisher's task: connects, declares, publishes, and repeats this after any error until it is stopped.
+//! The publisher's supervised task: publishes on each connection, and resolves calls that wait too long for one.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use lapin::{Channel, options::ConfirmSelectOptions, types::ShortString};
+use lapin::{Channel, types::ShortString};
 use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout, timeout_at},
+    sync::{Mutex, mpsc},
+    time::{Duration, Instant, timeout_at},
 };
 
 use super::{
     PublishOutcome,
     calls::{PublishCall, PublishCalls},
-    publish_loop::{LoopExit, PublishLoop, run},
+    publish_loop::{PublishLoop, run},
 };
 use crate::{
     admin::verify::{check_user_id, may_publish},
     connection::{
-        Connection, Dialer, connection_lost,
+        Connection,
         error::{ConnectError, ConnectErrorKind, Refusal},
-        status::StatusReporter,
+        supervisor::{Context, Exit, Supervised},
     },
     counts::PublisherCounters,
-    topology::{Topology, declare::declare, names::QueueName, permissions::DEFAULT_EXCHANGE},
+    topology::permissions::DEFAULT_EXCHANGE,
 };
 
-/// State of the task. Dropped with everything in it when the task ends.
-pub(super) struct Task {
-    pub(super) dialer: Dialer,
-    pub(super) topology: Topology,
-    pub(super) report: StatusReporter,
-    pub(super) inbox: mpsc::Receiver<PublishCall>,
-    pub(super) stopped: mpsc::Receiver<Duration>,
-    pub(super) counts: Arc<PublisherCounters>,
+/// State of the task. When it ends, all calls resolve.
+pub(super) struct PublisherTask {
+    queue: Mutex<CallQueue>,
+    counts: Arc<PublisherCounters>,
+    events_exchange: String,
+    outage_began: Instant,
+    permission: WritePermission,
+    is_user_id_checked: bool,
 }
 
-impl Drop for Task {
-    /// However the task ends, even by a panic, no caller waits forever.
+/// Calls, before and after their start.
+struct CallQueue {
+    inbox: mpsc::Receiver<PublishCall>,
+    calls: PublishCalls,
+}
+
+impl Drop for PublisherTask {
     fn drop(&mut self) {
-        self.report.closed();
+        let CallQueue { inbox, calls } = self.queue.get_mut();
+        inbox.close();
+        calls.resolve_waiting(PublishOutcome::Disconnected);
+        while let Ok(call) = inbox.try_recv() {
+            calls.start(call);
+            calls.resolve_waiting(PublishOutcome::Disconnected);
+        }
     }
 }
 
-struct PublisherConnection {
-    connection: Connection,
+pub(super) struct OpenPublisher {
     channel: Channel,
     /// User id of its messages.
     user_id: Option<ShortString>,
-    created: Vec<QueueName>,
 }
 
-impl Task {
-    pub(super) async fn run(mut self) {
-        let mut calls = PublishCalls::new(self.counts.clone());
-        let mut failures = 0;
-        let events_exchange = self.dialer.settings().namespace.events_exchange();
-        let mut outage_began = Instant::now();
-        let mut permission = WritePermission::Assumed;
-        let mut is_checked = false;
+impl PublisherTask {
+    pub(super) fn new(
+        inbox: mpsc::Receiver<PublishCall>,
+        counts: Arc<PublisherCounters>,
+        events_exchange: String,
+    ) -> Self {
+        let calls = PublishCalls::new(counts.clone());
+        Self {
+            queue: Mutex::new(CallQueue { inbox, calls }),
+            counts,
+            events_exchange,
+            outage_began: Instant::now(),
+            permission: WritePermission::Assumed,
+            is_user_id_checked: false,
+        }
+    }
+}
+
+impl Supervised for PublisherTask {
+    type Open = OpenPublisher;
+
+    async fn open(
+        &self,
+        context: &Context,
+        connection: &Connection,
+    ) -> Result<OpenPublisher, ConnectError> {
+        let settings = context.settings();
+        let limit = settings.connect_timeout;
+        let channel = connection.confirm_channel(limit).await?;
+        let user_id = settings.user_id_at(connection.address());
+        if let WritePermission::Unverified { exchange } = &self.permission {
+            may_publish(connection, exchange, limit).await?;
+        }
+        if let Some(user_id) = &user_id
+            && !self.is_user_id_checked
+        {
+            let (topology, exchange) = (&context.topology, &self.events_exchange);
+            check_user_id(connection, topology, exchange, user_id, limit).await?;
+        }
+        Ok(OpenPublisher { channel, user_id })
+    }
+
+    async fn serve(
+        &mut self,
+        context: &Context,
+        connection: &Connection,
+        open: &mut OpenPublisher,
+        stopped: &mut mpsc::Receiver<Duration>,
+    ) -> Exit {
+        self.is_user_id_checked = true;
+        let settings = context.settings();
+        let CallQueue { inbox, calls } = self.queue.get_mut();
         loop {
-            let (settings, dialer, topology) =
-                (self.dialer.settings(), &self.dialer, &self.topology);
-            let connecting = async {
-                settings.backoff_after(failures).await;
-                let publishing = connect(dialer, topology).await?;
-                if let WritePermission::Unverified { exchange } = &permission {
-                    let limit = settings.connect_timeout;
-                    may_publish(&publishing.connection, exchange, limit).await?;
-                }
-                if !is_checked {
-                    let limit = settings.connect_timeout;
-                    let (connection, exchange) = (&publishing.connection, &events_exchange);
-                    if let Some(user_id) = &publishing.user_id {
-                        check_user_id(connection, topology, exchange, user_id, limit).await?;
-                    }
-                }
-                Ok(publishing)
-            };
-            let mut waiting = WaitingCalls {
-                inbox: &mut self.inbox,
-                stopped: &mut self.stopped,
-                calls: &mut calls,
-                until: outage_began + settings.outage_timeout,
-            };
-            let mut publishing = match waiting.while_connecting(connecting).await {
-                Some(Ok(publishing)) => publishing,
-                Some(Err(error)) => {
-                    failures += 1;
-                    self.report.lost(error);
-                    continue;
-                }
-                // The publisher was stopped while connecting.
-                None => break,
-            };
-            is_checked = true;
-            self.report
-                .connected(std::mem::take(&mut publishing.created));
-            let connected_at = Instant::now();
-            let end = loop {
-                let settings = self.dialer.settings();
-                let end = run(PublishLoop {
-                    channel: &publishing.channel,
-                    settings,
-                    health: publishing.connection.health(),
-                    report: &self.report,
-                    counts: &self.counts,
-                    inbox: &mut self.inbox,
-                    stopped: &mut self.stopped,
-                    calls: &mut calls,
-                    events_exchange: &events_exchange,
-                    user_id: publishing.user_id.as_ref(),
-                })
-                .await;
-                if !matches!(end, LoopExit::ChannelClosed) {
-                    break end;
-                }
-                match confirm_channel(&publishing.connection, settings.connect_timeout).await {
-                    Ok(channel) => publishing.channel = channel,
-                    Err(error) => break LoopExit::Lost(error.to_string()),
-                }
-            };
-            match end {
-                // Unreachable: the inner loop continues in this case.
-                LoopExit::ChannelClosed => {}
-                LoopExit::Lost(reason) => {
-                    outage_began = Instant::now();
-                    failures = self
-                        .dialer
-                        .settings()
-                        .failures_after(failures, connected_at.elapsed());
-                    let error = connection_lost(publishing.connection.address(), &reason);
-                    is_checked &= error.kind() != ConnectErrorKind::Refused(Refusal::UserId);
-                    permission = WritePermission::after(error.kind(), &reason, &events_exchange);
-                    self.report.lost(error);
-                }
-                LoopExit::Stopped(left) => {
-                    publishing.connection.close(left).await;
-                    break;
-                }
+            let exit = run(PublishLoop {
+                channel: &open.channel,
+                settings,
+                health: connection.health(),
+                report: &context.report,
+                counts: &self.counts,
+                inbox,
+                stopped,
+                calls,
+                events_exchange: &self.events_exchange,
+                user_id: open.user_id.as_ref(),
+            })
+            .await;
+            if let Some(exit) = exit {
+                return exit;
+            }
+            match connection.confirm_channel(settings.connect_timeout).await {
+                Ok(channel) => open.channel = channel,
+                Err(error) => return Exit::Lost(error.to_string()),
             }
         }
-        self.inbox.close();
-        calls.resolve_waiting(PublishOutcome::Disconnected);
-        while let Ok(call) = self.inbox.try_recv() {
-            calls.start(call);
-            calls.resolve_waiting(PublishOutcome::Disconnected);
+    }
+
+    fn lost(&mut self, open: Option<&OpenPublisher>, reason: &str, error: &ConnectError) {
+        if open.is_some() {
+            self.outage_began = Instant::now();
+            self.is_user_id_checked &= error.kind() != ConnectErrorKind::Refused(Refusal::UserId);
+            self.permission = WritePermission::after(error.kind(), reason, &self.events_exchange);
+        }
+    }
+
+    async fn drain(
+        &mut self,
+        _: &Context,
+        connection: Connection,
+        _: OpenPublisher,
+        grace: Duration,
+    ) {
+        connection.close(grace).await;
+    }
+
+    /// During an outage, calls wait for a while, then get an outcome.
+    async fn while_connecting<T>(
+        &self,
+        context: &Context,
+        attempt: impl Future<Output = T>,
+    ) -> Option<T> {
+        let CallQueue { inbox, calls } = &mut *self.queue.lock().await;
+        let until = self.outage_began + context.settings().outage_timeout;
+        let mut attempt = std::pin::pin!(attempt);
+        let mut inbox_open = true;
+        loop {
+            let overdue = until <= Instant::now();
+            if overdue {
+                calls.resolve_waiting(PublishOutcome::Disconnected);
+            }
+            // Cancel-safe: the attempt is pinned outside and continues, the channel loses nothing, and the deadline is fixed.
+            let deadline = timeout_at(until, std::future::pending::<()>());
+            tokio::select! {
+                done = &mut attempt => return Some(done),
+                _ = deadline, if !overdue => {}
+                call = inbox.recv(), if overdue && inbox_open => match call {
+                    Some(call) => calls.start(call),
+                    None => inbox_open = false,
+                },
+            }
+            // Every handle is dropped, so no caller can wait for an outcome.
+            if !inbox_open && calls.is_empty() {
+                return None;
+            }
         }
     }
 }
@@ -170,76 +207,6 @@ impl WritePermission {
                 exchange: events_exchange.to_owned(),
             },
             _ => Self::Assumed,
-        }
-    }
-}
-
-async fn connect(
-    dialer: &Dialer,
-    topology: &Topology,
-) -> Result<PublisherConnection, ConnectError> {
-    let limit = dialer.settings().connect_timeout;
-    let connection = dialer.open().await?;
-    let created = declare(&connection, topology, limit).await?;
-    let channel = confirm_channel(&connection, limit).await?;
-    Ok(PublisherConnection {
-        user_id: dialer.settings().user_id_at(connection.address()),
-        connection,
-        channel,
-        created,
-    })
-}
-
-/// Opens a channel in confirm mode.
-async fn confirm_channel(
-    connection: &Connection,
-    limit: Duration,
-) -> Result<Channel, ConnectError> {
-    let channel = connection.channel(limit).await?;
-    let select = channel.confirm_select(ConfirmSelectOptions::default());
-    match timeout(limit, select).await {
-        Ok(Ok(())) => Ok(channel),
-        Ok(Err(error)) => Err(connection.failure(&error)),
-        Err(_) => Err(ConnectError::new(
-            ConnectErrorKind::Silent,
-            format!("{} has not responded for {limit:?}", connection.address()),
-        )),
-    }
-}
-
-/// Calls during an outage: they wait for a while, then get an outcome.
-struct WaitingCalls<'a> {
-    inbox: &'a mut mpsc::Receiver<PublishCall>,
-    stopped: &'a mut mpsc::Receiver<Duration>,
-    calls: &'a mut PublishCalls,
-    until: Instant,
-}
-
-impl WaitingCalls<'_> {
-    /// Runs `work` to its end. Returns `None` if the publisher is stopped.
-    async fn while_connecting<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = std::pin::pin!(work);
-        let mut inbox_open = true;
-        loop {
-            let overdue = self.until <= Instant::now();
-            if overdue {
-                self.calls.resolve_waiting(PublishOutcome::Disconnected);
-            }
-            // Cancel-safe: the work is pinned outside and continues, the channels lose nothing, and the deadline is fixed.
-            let deadline = timeout_at(self.until, std::future::pending::<()>());
-            tokio::select! {
-                done = &mut work => return Some(done),
-                _ = deadline, if !overdue => {}
-                call = self.inbox.recv(), if overdue && inbox_open => match call {
-                    Some(call) => self.calls.start(call),
-                    None => inbox_open = false,
-                },
-                _ = self.stopped.recv() => return None,
-            }
-            // Every handle is dropped, so no caller can wait for an outcome.
-            if !inbox_open && self.calls.is_empty() {
-                return None;
-            }
         }
     }
 }

@@ -5,16 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use lapin::{
     BasicProperties, Channel, Confirmation,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    options::BasicPublishOptions,
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use tokio::time::timeout;
 
 use crate::{
-    connection::{
-        Connection, Dialer,
-        error::{ConnectError, ConnectErrorKind},
-    },
+    connection::{Connection, Dialer, error::ConnectError},
     publisher::PublishOutcome,
     settings::BrokerSettings,
     short_string::short_string,
@@ -69,25 +66,12 @@ impl UncheckedPublisher {
     pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
         let limit = settings.connect_timeout;
         let connection = Dialer::new(settings, name).open().await?;
-        let channel = connection.channel(limit).await?;
-        match timeout(
-            limit,
-            channel.confirm_select(ConfirmSelectOptions::default()),
-        )
-        .await
-        {
-            Ok(Ok(())) => Ok(Self {
-                user_id: settings.user_id_at(connection.address()),
-                connection,
-                channel,
-                limit: settings.confirm_timeout,
-            }),
-            Ok(Err(error)) => Err(connection.failure(&error)),
-            Err(_) => Err(ConnectError::new(
-                ConnectErrorKind::Silent,
-                format!("{} has not responded for {limit:?}", connection.address()),
-            )),
-        }
+        Ok(Self {
+            channel: connection.confirm_channel(limit).await?,
+            user_id: settings.user_id_at(connection.address()),
+            connection,
+            limit: settings.confirm_timeout,
+        })
     }
 
     /// Publishes a persistent, mandatory message and waits for its outcome. It takes `&mut self`, so only one message is in flight, and a

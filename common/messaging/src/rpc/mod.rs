@@ -9,6 +9,7 @@
 mod client;
 mod codec;
 mod error;
+mod pending_writes;
 mod server;
 mod span;
 mod stats;

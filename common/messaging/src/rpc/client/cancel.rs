@@ -1,6 +1,6 @@
 //! Publishes cancellations of requests whose callers no longer wait. Best effort: servers notice the deadline of all others.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use lapin::{BasicProperties, Channel, options::BasicPublishOptions, types::ShortString};
 use tokio::{sync::mpsc, time::timeout};
@@ -14,12 +14,12 @@ pub(super) struct Cancel {
 
 /// Publishes each cancellation on a separate channel, since the broker closes the channel if the exchange is missing or the user may not
 /// write to it. Cancel-safe, except for the cancellation in progress.
-pub(super) async fn publish_cancellation(
+pub(super) async fn publish_cancellations(
     connection: &Connection,
     namespace: &Namespace,
     cancelled: &mut mpsc::Receiver<Cancel>,
     limit: Duration,
-) {
+) -> Infallible {
     let mut open: Option<Channel> = None;
     while let Some(cancel) = cancelled.recv().await {
         let channel = match open.take().filter(|channel| channel.status().connected()) {
@@ -41,5 +41,5 @@ pub(super) async fn publish_cancellation(
         }
     }
     // All senders are dropped, but the connection stays in use.
-    std::future::pending::<()>().await;
+    std::future::pending().await
 }

@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
-use lapin::{
-    Channel,
-    options::{BasicQosOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
+use lapin::{Channel, options::BasicQosOptions, types::FieldTable};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Shared;
@@ -14,7 +10,7 @@ use crate::{
     connection::{
         Connection,
         error::{ConnectErrorKind, reply},
-        probe_channel::{ProbeChannel, ProbeResult},
+        probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
     },
     rpc::error::CallError,
     short_string::short_string,
@@ -57,14 +53,9 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
         for role in slow {
             let queue = shared.broker.namespace.rpc_queue(&role);
             let passive = async move |channel: Channel| {
-                let options = QueueDeclareOptions {
-                    passive: true,
-                    durable: true,
-                    ..QueueDeclareOptions::default()
-                };
                 let name = short_string(queue.as_str());
                 channel
-                    .queue_declare(name, options, FieldTable::default())
+                    .queue_declare(name, PASSIVE_QUEUE, FieldTable::default())
                     .await
             };
             let (consumers, ready) = match check(&mut probe, shared, passive).await {

@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use doorstep_event::{Request, RequestContract, Timestamp};
 use tokio::{
-    sync::{mpsc, oneshot, watch as watch_channel},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
@@ -35,10 +35,10 @@ use super::{
 };
 use crate::{
     connection::{
-        Dialer,
         backoff::Backoff,
         error::ConnectError,
-        status::{self, ConnectionStatus, StatusReporter},
+        status::ConnectionStatus,
+        supervisor::{Handle, Supervisor},
     },
     rpc::span::ClientSpan,
     settings::BrokerSettings,
@@ -48,7 +48,7 @@ use crate::{
 use cancel::Cancel;
 use pending_calls::PendingCalls;
 use request_sender::RequestSender;
-use task::Task;
+use task::ClientTask;
 
 /// Limits of an RPC client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,14 +79,13 @@ impl Default for RpcClientSettings {
 #[derive(Clone)]
 pub struct RpcClient {
     shared: Arc<Shared>,
-    state: watch_channel::Receiver<ConnectionStatus>,
-    stop: mpsc::Sender<Duration>,
+    handle: Handle,
 }
 
 impl std::fmt::Debug for RpcClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RpcClient")
-            .field("state", &self.state.borrow())
+            .field("state", &self.state().borrow())
             .finish_non_exhaustive()
     }
 }
@@ -117,8 +116,6 @@ impl RpcClient {
         topology: Topology,
         settings: RpcClientSettings,
     ) -> Self {
-        let (report, state) = StatusReporter::new(connection_name);
-        let (stop, stopped) = mpsc::channel(1);
         let (cancels, cancelled) = mpsc::channel(CANCELS);
         let shared = Arc::new(Shared {
             broker: broker.clone(),
@@ -129,19 +126,13 @@ impl RpcClient {
             cancels,
             counts: Arc::default(),
         });
-        let task = Task {
-            dialer: Dialer::new(broker, connection_name),
-            topology,
-            report,
+        let task = ClientTask {
             shared: shared.clone(),
             cancelled,
         };
-        tokio::spawn(task.run(stopped));
-        Self {
-            shared,
-            state,
-            stop,
-        }
+        let (supervisor, handle) = Supervisor::new(broker, connection_name, topology, None);
+        tokio::spawn(supervisor.run(task));
+        Self { shared, handle }
     }
 
     /// Calls a role and waits for the reply in JSON. Ends by the request's deadline, regardless of the connection, and at once while
@@ -231,13 +222,13 @@ impl RpcClient {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        status::ready(self.state.clone(), limit).await
+        self.handle.ready(limit).await
     }
 
     /// Returns a receiver of the connection's status.
     #[must_use]
-    pub fn state(&self) -> watch_channel::Receiver<ConnectionStatus> {
-        self.state.clone()
+    pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
+        self.handle.state()
     }
 
     /// Returns a reader of the counters.
@@ -249,10 +240,7 @@ impl RpcClient {
     /// Rejects new calls of all clones, waits for outstanding replies, and closes the connection, within about `grace`. Remaining calls
     /// then fail with [`CallError::Unreachable`].
     pub async fn close(self, grace: Duration) {
-        // Fails if the task has ended or is already closing.
-        let _ = self.stop.try_send(grace);
-        // The task observes `grace` itself; this guards against a hanging task.
-        status::closed(self.state, grace + Duration::from_secs(5)).await;
+        self.handle.close(grace).await;
     }
 }
 

@@ -12,9 +12,8 @@
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::Poll,
     time::Duration,
 };
 
@@ -22,18 +21,19 @@ use bytes::Bytes;
 use doorstep_event::{Request, RequestKind};
 use futures_util::FutureExt;
 use lapin::{
-    BasicProperties, Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage,
+    Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage,
     options::BasicPublishOptions, types::ShortString,
 };
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Shared, pending_calls::PendingCall};
 use crate::{
     connection::describe,
-    rpc::{codec, error::CallError},
+    rpc::{
+        codec,
+        error::CallError,
+        pending_writes::{Polling, Writing, poll, writing},
+    },
     short_string::short_string,
     topology::names::QueueName,
 };
@@ -53,8 +53,8 @@ pub(super) struct RequestSender {
     /// Maximum bytes of their data.
     max_bytes: usize,
     channel: Mutex<SenderChannel>,
-    /// Wakes the task when polling must start.
-    wake: Notify,
+    /// Polling of confirms and returned messages.
+    pub(super) polling: Polling,
 }
 
 /// The channels that send requests and receive their replies.
@@ -74,20 +74,12 @@ struct SenderChannel {
     in_flight: VecDeque<InFlightRequest>,
     /// Bytes of the in-flight requests, including those being polled.
     bytes: usize,
-    polling: ConfirmPolling,
 }
 
 enum SenderState {
     Open(Channels),
     Blocked(Channels, String),
     Shut(String),
-}
-
-/// The state of polling confirms.
-#[derive(PartialEq, Eq)]
-enum ConfirmPolling {
-    Periodic,
-    WhenWoken,
 }
 
 /// An in-flight request, by number.
@@ -98,7 +90,7 @@ struct InFlightRequest {
 }
 
 enum Stage {
-    Writing(Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send>>),
+    Writing(Writing),
     Confirming(PublisherConfirm),
 }
 
@@ -112,9 +104,8 @@ impl RequestSender {
                 last_query: None,
                 in_flight: VecDeque::new(),
                 bytes: 0,
-                polling: ConfirmPolling::WhenWoken,
             }),
-            wake: Notify::new(),
+            polling: Polling::default(),
         }
     }
 
@@ -131,18 +122,16 @@ impl RequestSender {
         sender.bytes = 0;
     }
 
-    pub(super) fn block(&self, reason: Option<String>) {
+    /// Rejects requests for this reason while the broker blocks the connection.
+    pub(super) fn block(&self, reason: Option<&str>) {
         let mut sender = self.lock();
-        let state = std::mem::replace(&mut sender.state, SenderState::Shut(String::new()));
-        sender.state = match (state, reason) {
-            (SenderState::Open(channels) | SenderState::Blocked(channels, _), Some(reason)) => {
-                SenderState::Blocked(channels, reason)
-            }
-            (SenderState::Open(channels) | SenderState::Blocked(channels, _), None) => {
-                SenderState::Open(channels)
-            }
-            (shut @ SenderState::Shut(_), _) => shut,
-        };
+        if let SenderState::Open(channels) | SenderState::Blocked(channels, _) = &sender.state {
+            let channels = channels.clone();
+            sender.state = match reason {
+                Some(reason) => SenderState::Blocked(channels, reason.to_owned()),
+                None => SenderState::Open(channels),
+            };
+        }
     }
 
     /// Hands a request to lapin, and registers its caller.
@@ -189,11 +178,9 @@ impl RequestSender {
         }
         // Registered before a reply can arrive.
         shared.waiting.insert(number, call);
-        let mut writing = Box::pin(publish(channel, queue, properties, request.data.clone()));
-        let stage = match writing
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
+        let (queue, data) = (short_string(queue.as_str()), request.data.clone());
+        let mut writing = writing(channel, queue, MANDATORY, properties, data);
+        let stage = match poll(&mut writing) {
             Poll::Pending => Stage::Writing(writing),
             Poll::Ready(Ok(confirm)) => Stage::Confirming(confirm),
             Poll::Ready(Err(error)) => {
@@ -210,16 +197,8 @@ impl RequestSender {
         if request.act == RequestKind::Query {
             sender.last_query = Some(since);
         }
-        if sender.polling == ConfirmPolling::WhenWoken {
-            sender.polling = ConfirmPolling::Periodic;
-            self.wake.notify_one();
-        }
+        self.polling.start();
         Ok(())
-    }
-
-    /// Waits until polling must start. Cancel-safe.
-    pub(super) async fn work_available(&self) {
-        self.wake.notified().await;
     }
 
     /// Polls every confirm, and returned messages without one. Returns whether to poll again.
@@ -239,9 +218,8 @@ impl RequestSender {
         for returned in returned.into_iter().flatten().flatten() {
             end_returned(shared, &returned);
         }
-        let mut context = Context::from_waker(Waker::noop());
         let mut confirmed = 0;
-        in_flight.retain_mut(|request| match request.poll(&mut context) {
+        in_flight.retain_mut(|request| match request.poll() {
             Poll::Pending => true,
             Poll::Ready(confirmation) => {
                 resolve(shared, request.number, confirmation);
@@ -260,9 +238,9 @@ impl RequestSender {
             .last_query
             .filter(|last| has_callers && last.elapsed() < RETURN_TIMEOUT);
         if sender.in_flight.is_empty() && sender.last_query.is_none() {
-            sender.polling = ConfirmPolling::WhenWoken;
+            self.polling.stop();
         }
-        sender.polling == ConfirmPolling::Periodic
+        self.polling.is_on()
     }
 
     fn lock(&self) -> MutexGuard<'_, SenderChannel> {
@@ -271,17 +249,16 @@ impl RequestSender {
 }
 
 impl InFlightRequest {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<lapin::Result<Confirmation>> {
-        if let Stage::Writing(writing) = &mut self.stage {
-            match writing.as_mut().poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(confirm)) => self.stage = Stage::Confirming(confirm),
+    fn poll(&mut self) -> Poll<lapin::Result<Confirmation>> {
+        loop {
+            match &mut self.stage {
+                Stage::Writing(writing) => match poll(writing) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(confirm)) => self.stage = Stage::Confirming(confirm),
+                },
+                Stage::Confirming(confirm) => return poll(confirm),
             }
-        }
-        match &mut self.stage {
-            Stage::Confirming(confirm) => Pin::new(confirm).poll(context),
-            Stage::Writing(_) => Poll::Pending,
         }
     }
 }
@@ -289,23 +266,19 @@ impl InFlightRequest {
 /// Completes rejected and returned requests. lapin attaches a return to the next confirm that completes, so the returned request is
 /// identified by its correlation id.
 fn resolve(shared: &Arc<Shared>, number: u64, confirmation: lapin::Result<Confirmation>) {
-    match confirmation {
-        Ok(Confirmation::Ack(returned)) => {
-            if let Some(returned) = returned {
-                end_returned(shared, &returned);
-            }
-        }
-        Ok(Confirmation::Nack(returned)) => {
-            if let Some(returned) = returned {
-                end_returned(shared, &returned);
-            }
-            let retry_after = shared.settings.retry_after;
-            shared
-                .waiting
-                .complete(number, Err(CallError::Overloaded { retry_after }));
-        }
+    let (returned, is_rejected) = match confirmation {
+        Ok(Confirmation::Ack(returned)) => (returned, false),
+        Ok(Confirmation::Nack(returned)) => (returned, true),
         // It was a query, or the channel is closed, which the task notices by itself.
-        Ok(Confirmation::NotRequested) | Err(_) => {}
+        Ok(Confirmation::NotRequested) | Err(_) => return,
+    };
+    if let Some(returned) = returned {
+        end_returned(shared, &returned);
+    }
+    if is_rejected {
+        let retry_after = shared.settings.retry_after;
+        let overloaded = Err(CallError::Overloaded { retry_after });
+        shared.waiting.complete(number, overloaded);
     }
 }
 
@@ -317,23 +290,4 @@ fn end_returned(shared: &Arc<Shared>, returned: &BasicReturnMessage) {
         let role = call.role.into();
         let _ = call.done.send(Err(CallError::NoResponder { role }));
     }
-}
-
-/// Hands a message to lapin on the first poll, and completes when it is written.
-async fn publish(
-    channel: Channel,
-    queue: QueueName,
-    properties: BasicProperties,
-    body: Bytes,
-) -> lapin::Result<PublisherConfirm> {
-    let default_exchange = "".into();
-    channel
-        .basic_publish(
-            default_exchange,
-            short_string(queue.as_str()),
-            MANDATORY,
-            &body,
-            properties,
-        )
-        .await
 }

@@ -1,52 +1,46 @@
-//! The RPC client's task: connects, declares, enables sending, and repeats this after any error until it is stopped.
+//! The RPC client's supervised task: enables sending on each connection, and delivers the replies.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
     Channel, Consumer,
-    options::{BasicConsumeOptions, ConfirmSelectOptions},
+    options::BasicConsumeOptions,
     types::{FieldTable, ShortString},
 };
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
+    time::{Instant, interval, timeout_at},
 };
 
 use super::{
     Shared,
-    cancel::{Cancel, publish_cancellation},
+    cancel::{Cancel, publish_cancellations},
     liveness::monitor,
     request_sender::Channels,
 };
 use crate::{
     connection::{
-        Connection, Dialer, Health, Undecodable, connection_lost, describe,
-        error::{ConnectError, ConnectErrorKind},
-        status::StatusReporter,
+        Connection, Undecodable, describe,
+        error::ConnectError,
+        supervisor::{Context, Exit, Supervised},
     },
     rpc::{codec, error::CallError},
-    topology::{Topology, declare::declare, names::QueueName},
 };
 
 /// Interval of polling confirms while any are pending: the maximum delay of a rejection by the broker.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// State of the task. Dropped with everything in it when the task ends.
-pub(super) struct Task {
-    pub(super) dialer: Dialer,
-    pub(super) topology: Topology,
-    pub(super) report: StatusReporter,
+/// State of the task. When it ends, all calls fail.
+pub(super) struct ClientTask {
     pub(super) shared: Arc<Shared>,
     pub(super) cancelled: mpsc::Receiver<Cancel>,
 }
 
-impl Drop for Task {
-    /// However the task ends, even by a panic, no caller waits forever.
+impl Drop for ClientTask {
     fn drop(&mut self) {
         self.shared.end_all("this RPC client is closed");
-        self.report.closed();
     }
 }
 
@@ -58,174 +52,70 @@ impl Shared {
     }
 }
 
-struct ClientConnection {
-    connection: Connection,
-    channels: Channels,
-    replies: JoinSet<String>,
-    created: Vec<QueueName>,
-}
+impl Supervised for ClientTask {
+    /// Deliver the replies of the two channels.
+    type Open = JoinSet<String>;
 
-enum End {
-    Lost(String),
-    Stopped(Duration),
-}
-
-impl Task {
-    pub(super) async fn run(mut self, mut stopped: mpsc::Receiver<Duration>) {
-        let mut failures = 0;
-        loop {
-            let connecting = async {
-                self.dialer.settings().backoff_after(failures).await;
-                self.connect().await
-            };
-            // Both arms are cancel-safe: a dropped connection attempt shuts its socket down before anything was published on it.
-            let connected = tokio::select! {
-                connected = connecting => connected,
-                _ = stopped.recv() => break,
-            };
-            let mut calling = match connected {
-                Ok(calling) => calling,
-                Err(error) => {
-                    failures += 1;
-                    self.shared.sender.shut(&error.to_string());
-                    self.report.lost(error);
-                    continue;
-                }
-            };
-            self.shared.sender.open(calling.channels.clone());
-            self.report.connected(std::mem::take(&mut calling.created));
-            let connected_at = Instant::now();
-            match self.serve(&mut calling, &mut stopped).await {
-                End::Lost(reason) => {
-                    let error = connection_lost(calling.connection.address(), &reason);
-                    self.shared.end_all(&error.to_string());
-                    failures = self
-                        .dialer
-                        .settings()
-                        .failures_after(failures, connected_at.elapsed());
-                    self.report.lost(error);
-                }
-                End::Stopped(grace) => {
-                    self.shared.sender.shut("this RPC client is closing");
-                    self.report.draining();
-                    self.drain(calling, grace).await;
-                    break;
-                }
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<ClientConnection, ConnectError> {
-        let limit = self.dialer.settings().connect_timeout;
-        let connection = self.dialer.open().await?;
-        let created = declare(&connection, &self.topology, limit).await?;
+    async fn open(
+        &self,
+        context: &Context,
+        connection: &Connection,
+    ) -> Result<JoinSet<String>, ConnectError> {
+        let limit = context.settings().connect_timeout;
         let channels = Channels {
-            confirmed: connection.channel(limit).await?,
+            confirmed: connection.confirm_channel(limit).await?,
             plain: connection.channel(limit).await?,
-            user_id: self.dialer.settings().user_id_at(connection.address()),
-        };
-        let consume = async {
-            let confirms = ConfirmSelectOptions::default();
-            channels.confirmed.confirm_select(confirms).await?;
-            Ok([
-                consume_replies(&channels.confirmed).await?,
-                consume_replies(&channels.plain).await?,
-            ])
-        };
-        let consumers = match timeout(limit, consume).await {
-            Ok(Ok(consumers)) => consumers,
-            Ok(Err(error)) => return Err(connection.failure(&error)),
-            Err(_) => {
-                let address = connection.address();
-                return Err(ConnectError::new(
-                    ConnectErrorKind::Silent,
-                    format!("{address} has not responded for {limit:?}"),
-                ));
-            }
+            user_id: context.settings().user_id_at(connection.address()),
         };
         let mut replies = JoinSet::new();
-        for consumer in consumers {
-            replies.spawn(deliver_reply(consumer, self.shared.clone()));
+        for channel in [&channels.confirmed, &channels.plain] {
+            let consume = consume_replies(channel);
+            let consumer = connection.response(limit, "", consume).await?;
+            replies.spawn(deliver_replies(consumer, self.shared.clone()));
         }
-        Ok(ClientConnection {
-            connection,
-            channels,
-            replies,
-            created,
-        })
+        self.shared.sender.open(channels);
+        Ok(replies)
     }
 
-    /// Serves the connection until it is unusable or the client is stopped.
     async fn serve(
         &mut self,
-        calling: &mut ClientConnection,
+        context: &Context,
+        connection: &Connection,
+        replies: &mut JoinSet<String>,
         stopped: &mut mpsc::Receiver<Duration>,
-    ) -> End {
-        let Self {
-            dialer,
-            report,
-            shared,
-            cancelled,
-            ..
-        } = self;
-        let settings = dialer.settings();
-        let mut health = calling.connection.health();
-        // The receiver reports only later changes.
-        if *health.borrow() != Health::Open {
-            health.mark_changed();
-        }
-        let start_monitor = || monitor(&calling.connection, shared, settings.settle_timeout);
-        let mut monitoring = std::pin::pin!(start_monitor());
-        let mut is_blocked = false;
-        let (namespace, limit) = (&settings.namespace, settings.settle_timeout);
-        let cancelling = publish_cancellation(&calling.connection, namespace, cancelled, limit);
-        let mut cancelling = std::pin::pin!(cancelling);
-        let mut poll = interval(POLL_INTERVAL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_polling = true;
-        loop {
-            // Every arm waits for a condition that stays true or for a message that stays in its channel. Pinned futures continue where
-            // they were.
+    ) -> Exit {
+        let Self { shared, cancelled } = self;
+        let (settings, sender) = (context.settings(), &shared.sender);
+        let limit = settings.settle_timeout;
+        let work = async {
             tokio::select! {
-                // While the broker blocks the connection, it responds to nothing.
-                reason = &mut monitoring, if !is_blocked => return End::Lost(reason),
-                () = &mut cancelling => {}
-                _ = poll.tick(), if is_polling => is_polling = shared.sender.poll_confirms(shared),
-                () = shared.sender.work_available(), if !is_polling => {
-                    is_polling = true;
-                    poll.reset();
+                never = publish_cancellations(connection, &settings.namespace, cancelled, limit) => match never {},
+                never = sender.polling.run(POLL_INTERVAL, || sender.poll_confirms(shared)) => match never {},
+                Some(ended) = replies.join_next() => {
+                    Exit::Lost(ended.unwrap_or_else(|e| format!("delivering replies failed: {e}")))
                 }
-                Some(ended) = calling.replies.join_next() => {
-                    return End::Lost(ended.unwrap_or_else(|e| format!("delivering replies failed: {e}")));
-                }
-                changed = health.changed() => {
-                    if changed.is_err() {
-                        return End::Lost("the connection is lost".to_owned());
-                    }
-                    let health = health.borrow_and_update().clone();
-                    match health {
-                        Health::Lost(reason) => return End::Lost(reason),
-                        Health::Blocked(reason) => {
-                            is_blocked = true;
-                            shared.sender.block(Some(reason.clone()));
-                            report.blocked(reason);
-                        }
-                        Health::Open => {
-                            is_blocked = false;
-                            monitoring.set(start_monitor());
-                            shared.sender.block(None);
-                            report.unblocked();
-                        }
-                    }
-                }
-                // The channel is closed: every handle of the client was dropped.
-                grace = stopped.recv() => return End::Stopped(grace.unwrap_or(Duration::ZERO)),
             }
-        }
+        };
+        let probe = || monitor(connection, shared, limit);
+        let blocked = |reason: Option<&str>| sender.block(reason);
+        context
+            .watch(connection, stopped, probe, work, blocked)
+            .await
     }
 
-    /// Waits for outstanding replies, then closes the connection.
-    async fn drain(&self, mut calling: ClientConnection, grace: Duration) {
+    fn lost(&mut self, _: Option<&JoinSet<String>>, _: &str, error: &ConnectError) {
+        self.shared.end_all(&error.to_string());
+    }
+
+    /// Waits for outstanding replies first.
+    async fn drain(
+        &mut self,
+        _: &Context,
+        connection: Connection,
+        mut replies: JoinSet<String>,
+        grace: Duration,
+    ) {
+        self.shared.sender.shut("this RPC client is closing");
         let until = Instant::now() + grace;
         let mut tick = interval(POLL_INTERVAL);
         let all_replied = async {
@@ -233,13 +123,13 @@ impl Task {
                 tokio::select! {
                     _ = tick.tick() => {}
                     // No more replies can arrive.
-                    _ = calling.replies.join_next() => return,
+                    _ = replies.join_next() => return,
                 }
             }
         };
         let _ = timeout_at(until, all_replied).await;
         let left = until.saturating_duration_since(Instant::now());
-        calling.connection.close(left.max(POLL_INTERVAL)).await;
+        connection.close(left.max(POLL_INTERVAL)).await;
     }
 }
 
@@ -256,7 +146,7 @@ async fn consume_replies(channel: &Channel) -> lapin::Result<Consumer> {
 }
 
 /// Delivers each reply to its caller. Returns the reason when no more can arrive.
-async fn deliver_reply(mut consumer: Consumer, shared: Arc<Shared>) -> String {
+async fn deliver_replies(mut consumer: Consumer, shared: Arc<Shared>) -> String {
     while let Some(received) = consumer.next().await {
         let received = match received {
             Ok(received) => received,

@@ -21,14 +21,14 @@ mod task;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::stats::{RpcServerCounters, RpcServerStats};
 use crate::{
     connection::{
-        Dialer,
         error::ConnectError,
-        status::{self, ConnectionStatus, StatusReporter},
+        status::ConnectionStatus,
+        supervisor::{Handle, Supervisor},
     },
     settings::BrokerSettings,
     topology::{Topology, owner::OwnerClaim},
@@ -38,7 +38,7 @@ pub use super::codec::Reply;
 pub use cancellations::Cancelled;
 use inbox::Inbox;
 pub use incoming::{IncomingRequest, ReplyHandle, ReplyOutcome};
-use task::Task;
+use task::ServerTask;
 
 /// Limits of an RPC server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +72,7 @@ const SHED_HEADROOM: u16 = 100;
 #[derive(Debug)]
 pub struct RpcServer {
     inbox: Arc<Inbox<IncomingRequest>>,
-    state: watch::Receiver<ConnectionStatus>,
-    stop: mpsc::Sender<Duration>,
+    handle: Handle,
     counts: Arc<RpcServerCounters>,
 }
 
@@ -119,25 +118,19 @@ impl RpcServer {
         settings: RpcServerSettings,
         claim: Option<OwnerClaim>,
     ) -> Self {
-        let (report, state) = StatusReporter::new(connection_name);
-        let (stop, stopped) = mpsc::channel(1);
         let inbox = Arc::new(Inbox::new());
         let counts = Arc::new(RpcServerCounters::new());
-        let task = Task {
-            dialer: Dialer::new(broker, connection_name),
-            topology,
+        let task = ServerTask {
             role: role.to_owned(),
             settings,
-            claim,
-            report,
             inbox: inbox.clone(),
             counts: counts.clone(),
         };
-        tokio::spawn(task.run(stopped));
+        let (supervisor, handle) = Supervisor::new(broker, connection_name, topology, claim);
+        tokio::spawn(supervisor.run(task));
         Self {
             inbox,
-            state,
-            stop,
+            handle,
             counts,
         }
     }
@@ -159,13 +152,13 @@ impl RpcServer {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        status::ready(self.state.clone(), limit).await
+        self.handle.ready(limit).await
     }
 
     /// Returns a receiver of the connection's status.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
-        self.state.clone()
+        self.handle.state()
     }
 
     /// Returns a reader of the counters.
@@ -177,9 +170,6 @@ impl RpcServer {
     /// Stops consuming, waits for the replies to requests handed out, and closes the connection, within about `grace`. Requests without a
     /// reply return to the queue for another server, and [`next`](Self::next) returns `None`.
     pub async fn close(&self, grace: Duration) {
-        // Fails if the task has ended or is already closing.
-        let _ = self.stop.try_send(grace);
-        // The task observes `grace` itself; this guards against a hanging task.
-        status::closed(self.state.clone(), grace + Duration::from_secs(5)).await;
+        self.handle.close(grace).await;
     }
 }

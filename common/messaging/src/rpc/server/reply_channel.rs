@@ -6,51 +6,39 @@
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::Poll,
 };
 
 use bytes::Bytes;
 use lapin::{
-    BasicProperties, Channel, PublisherConfirm,
+    BasicProperties, Channel,
     options::{BasicAckOptions, BasicPublishOptions, BasicRejectOptions},
-    types::ShortString,
 };
-use tokio::sync::Notify;
 
 use super::cancellations::Cancellations;
-use crate::short_string::short_string;
+use crate::{
+    rpc::pending_writes::{Polling, Writing, poll, writing},
+    short_string::short_string,
+};
 
 /// The channel on which requests arrived, the only one that can reply to them.
-#[derive(Debug)]
 pub(super) struct ReplyChannel {
     channel: Channel,
-    replies: Mutex<Replies>,
-    /// Wakes the task when polling must start.
-    wake: Notify,
+    /// Replies handed to lapin, in order, each with its request's tag.
+    replies: Mutex<VecDeque<(u64, Writing)>>,
+    /// Polling of written replies.
+    pub(super) polling: Polling,
     is_shut: AtomicBool,
     pub(super) cancels: Cancellations,
 }
 
-#[derive(Default)]
-struct Replies {
-    /// Replies unacked to lapin, in order, each with its request's tag.
-    unacked: VecDeque<(u64, Writing)>,
-    is_polled: bool,
-}
-
-/// A reply being written; completes when it is.
-type Writing = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send>>;
-
-impl std::fmt::Debug for Replies {
+impl std::fmt::Debug for ReplyChannel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Replies")
-            .field("unacked", &self.unacked.len())
-            .finish_non_exhaustive()
+        f.debug_struct("ReplyChannel").finish_non_exhaustive()
     }
 }
 
@@ -59,7 +47,7 @@ impl ReplyChannel {
         Self {
             channel,
             replies: Mutex::default(),
-            wake: Notify::new(),
+            polling: Polling::default(),
             is_shut: AtomicBool::new(false),
             cancels: Cancellations::default(),
         }
@@ -77,7 +65,7 @@ impl ReplyChannel {
     /// Prevents further replies. Requests without a reply are redelivered.
     pub(super) fn shut(&self) {
         self.is_shut.store(true, Ordering::Release);
-        self.lock().unacked.clear();
+        self.lock().clear();
         self.cancels.cancel_all();
     }
 
@@ -88,47 +76,37 @@ impl ReplyChannel {
         reply_to: &str,
         (properties, body): (BasicProperties, Bytes),
     ) -> bool {
-        let channel = self.channel.clone();
-        let mut writing: Writing =
-            Box::pin(publish(channel, short_string(reply_to), properties, body));
+        let (channel, options) = (self.channel.clone(), BasicPublishOptions::default());
+        let mut writing = writing(channel, short_string(reply_to), options, properties, body);
         // One at a time: frames of two messages must not interleave.
         let mut replies = self.lock();
         if self.is_shut() {
             return false;
         }
-        // The first poll hands the reply over. No wake-up is needed.
-        match writing.as_mut().poll(&mut noop_context()) {
-            Poll::Pending => replies.unacked.push_back((tag, writing)),
+        match poll(&mut writing) {
+            Poll::Pending => replies.push_back((tag, writing)),
             Poll::Ready(Ok(_)) => self.acknowledge(tag),
             Poll::Ready(Err(_)) => return false,
         }
-        if !replies.is_polled {
-            replies.is_polled = true;
-            self.wake.notify_one();
-        }
+        self.polling.start();
         true
-    }
-
-    /// Waits until polling must start. Cancel-safe.
-    pub(super) async fn replies_pending(&self) {
-        self.wake.notified().await;
     }
 
     /// Acks the requests whose replies are written. Returns whether to poll again.
     pub(super) fn poll_written(&self) -> bool {
         let mut replies = self.lock();
         // Replies are written in order.
-        while let Some((tag, writing)) = replies.unacked.front_mut() {
-            let Poll::Ready(written) = writing.as_mut().poll(&mut noop_context()) else {
+        while let Some((tag, writing)) = replies.front_mut() {
+            let Poll::Ready(written) = poll(writing) else {
                 return true;
             };
             // If it was not written, the connection is lost and the request is redelivered.
             if written.is_ok() {
                 self.acknowledge(*tag);
             }
-            replies.unacked.pop_front();
+            replies.pop_front();
         }
-        replies.is_polled = false;
+        self.polling.stop();
         false
     }
 
@@ -149,29 +127,12 @@ impl ReplyChannel {
         send_frame(self.channel.basic_reject(tag, requeue));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Replies> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Writing)>> {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Hands a frame to lapin, on the first poll. Its writing needs no check: if it fails, the connection is lost.
 fn send_frame(work: impl Future<Output = lapin::Result<()>>) {
-    let _ = std::pin::pin!(work).poll(&mut noop_context());
-}
-
-fn noop_context() -> Context<'static> {
-    Context::from_waker(Waker::noop())
-}
-
-async fn publish(
-    channel: Channel,
-    reply_to: ShortString,
-    properties: BasicProperties,
-    body: Bytes,
-) -> lapin::Result<PublisherConfirm> {
-    let default_exchange = ShortString::default();
-    let options = BasicPublishOptions::default();
-    channel
-        .basic_publish(default_exchange, reply_to, options, &body, properties)
-        .await
+    let _ = poll(&mut std::pin::pin!(work));
 }

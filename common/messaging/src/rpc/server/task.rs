@@ -1,4 +1,4 @@
-//! The RPC server's task: connects, declares, consumes, and repeats this after any error until it is stopped.
+//! The RPC server's supervised task: consumes requests on each connection, and acks them once their replies are written.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -16,7 +16,7 @@ use lapin::{
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
+    time::{Instant, interval, timeout_at},
 };
 
 use super::{
@@ -30,41 +30,35 @@ use super::{
 };
 use crate::{
     connection::{
-        Connection, Dialer, Health, connection_lost, describe,
-        error::{ConnectError, ConnectErrorKind},
-        status::StatusReporter,
+        Connection, describe,
+        error::ConnectError,
+        supervisor::{Context, Exit, Supervised},
     },
     consumer::keepalive::keepalive,
     rpc::stats::RpcServerCounters,
+    settings::BrokerSettings,
     short_string::short_string,
-    topology::{Topology, declare::declare, names::QueueName, owner::OwnerClaim},
+    topology::names::QueueName,
 };
 
 /// Interval of polling for written replies while there are any: the maximum delay of an ack.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// State of the task. Dropped with everything in it when the task ends.
-pub(super) struct Task {
-    pub(super) dialer: Dialer,
-    pub(super) topology: Topology,
+/// State of the task. When it ends, no caller waits for a request any more.
+pub(super) struct ServerTask {
     pub(super) role: String,
     pub(super) settings: RpcServerSettings,
-    pub(super) claim: Option<OwnerClaim>,
-    pub(super) report: StatusReporter,
     pub(super) inbox: Arc<Inbox<IncomingRequest>>,
     pub(super) counts: Arc<RpcServerCounters>,
 }
 
-impl Drop for Task {
-    /// However the task ends, even by a panic, no caller waits forever.
+impl Drop for ServerTask {
     fn drop(&mut self) {
         drop(self.inbox.close());
-        self.report.closed();
     }
 }
 
-struct ServerConnection {
-    connection: Connection,
+pub(super) struct OpenServer {
     channel: Arc<ReplyChannel>,
     tag: String,
     /// Channel for the keepalive requests.
@@ -72,115 +66,46 @@ struct ServerConnection {
     pumps: JoinSet<String>,
     /// Channel that receives cancellations, if the user may.
     _cancel_channel: Option<Channel>,
-    created: Vec<QueueName>,
 }
 
-enum End {
-    Lost(String),
-    Stopped(Duration),
-}
+impl Supervised for ServerTask {
+    type Open = OpenServer;
 
-impl Task {
-    pub(super) async fn run(self, mut stopped: mpsc::Receiver<Duration>) {
-        let mut failures = 0;
-        loop {
-            let connecting = async {
-                self.dialer.settings().backoff_after(failures).await;
-                self.connect().await
-            };
-            // Both arms are cancel-safe: a dropped connection attempt shuts its socket down, and its deliveries are requeued.
-            let connected = tokio::select! {
-                connected = connecting => connected,
-                _ = stopped.recv() => break,
-            };
-            let mut open = match connected {
-                Ok(open) => open,
-                Err(error) => {
-                    failures += 1;
-                    self.report.lost(error);
-                    continue;
-                }
-            };
-            self.report.connected(std::mem::take(&mut open.created));
-            let connected_at = Instant::now();
-            match self.watch(&mut open, &mut stopped).await {
-                End::Lost(reason) => {
-                    // First prevent further replies, then drop the rest.
-                    open.channel.shut();
-                    drop(self.inbox.take_all());
-                    failures = self
-                        .dialer
-                        .settings()
-                        .failures_after(failures, connected_at.elapsed());
-                    self.report
-                        .lost(connection_lost(open.connection.address(), &reason));
-                }
-                End::Stopped(grace) => {
-                    for request in self.inbox.close() {
-                        request.reply.requeue();
-                    }
-                    self.report.draining();
-                    self.drain(open, grace).await;
-                    break;
-                }
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<ServerConnection, ConnectError> {
-        let settings = self.dialer.settings();
+    async fn open(
+        &self,
+        context: &Context,
+        connection: &Connection,
+    ) -> Result<OpenServer, ConnectError> {
+        let settings = context.settings();
         let limit = settings.connect_timeout;
-        let connection = self.dialer.open().await?;
-        let created = declare(&connection, &self.topology, limit).await?;
-        if let Some(claim) = &self.claim {
-            let claimed = claim.check(&connection, &settings.namespace, limit).await?;
-            self.report.claimed(claimed);
-        }
         let server = format!("{:016x}", rand::random::<u64>());
         let queue = settings.namespace.rpc_queue(&self.role);
-        let channel = connection.channel(limit).await?;
-        let replies = Arc::new(ReplyChannel::new(channel));
+        let channel = Arc::new(ReplyChannel::new(connection.channel(limit).await?));
         let mut pumps = JoinSet::new();
         // Before the first request, so that its cancellation is not missed.
         let cancel_channel = self
-            .listen(&connection, &server, &replies, &mut pumps)
+            .listen(connection, settings, &server, &channel, &mut pumps)
             .await?;
         let tag = format!("{queue} {server}");
-        let consumer = async {
+        let consume = async {
             let prefetch = self
                 .settings
                 .max_in_flight
                 .max(1)
                 .saturating_add(SHED_HEADROOM);
             let per_consumer = BasicQosOptions { global: false };
-            replies.channel().basic_qos(prefetch, per_consumer).await?;
+            channel.channel().basic_qos(prefetch, per_consumer).await?;
+            let (queue, tag) = (short_string(queue.as_str()), short_string(&tag));
             let options = BasicConsumeOptions::default();
-            replies
+            channel
                 .channel()
-                .basic_consume(
-                    short_string(queue.as_str()),
-                    short_string(&tag),
-                    options,
-                    FieldTable::default(),
-                )
+                .basic_consume(queue, tag, options, FieldTable::default())
                 .await
         };
-        let consumer = match timeout(limit, consumer).await {
-            Ok(Ok(consumer)) => consumer,
-            Ok(Err(error)) => return Err(connection.failure(&error)),
-            Err(_) => {
-                let address = connection.address();
-                return Err(ConnectError::new(
-                    ConnectErrorKind::Silent,
-                    format!(
-                        "{address} has not responded for {limit:?} to consuming from queue {queue}"
-                    ),
-                ));
-            }
-        };
+        let about = format!(" to consuming from queue {queue}");
         let pump = Pump {
-            consumer,
-            channel: replies.clone(),
+            consumer: connection.response(limit, &about, consume).await?,
+            channel: channel.clone(),
             settings: self.settings,
             inbox: self.inbox.clone(),
             counts: self.counts.clone(),
@@ -189,117 +114,58 @@ impl Task {
             skew: Skew::default(),
         };
         pumps.spawn(pump.run());
-        let keepalive = connection.channel(limit).await?;
-        Ok(ServerConnection {
-            connection,
-            channel: replies,
+        Ok(OpenServer {
+            keepalive: connection.channel(limit).await?,
+            channel,
             tag,
-            keepalive,
             pumps,
             _cancel_channel: cancel_channel,
-            created,
         })
     }
 
-    /// Consumes cancellations, on the server's own queue and a separate channel: without the permission, the server works without them.
-    async fn listen(
-        &self,
+    async fn serve(
+        &mut self,
+        context: &Context,
         connection: &Connection,
-        server: &str,
-        replies: &Arc<ReplyChannel>,
-        pumps: &mut JoinSet<String>,
-    ) -> Result<Option<Channel>, ConnectError> {
-        let settings = self.dialer.settings();
-        let limit = settings.connect_timeout;
-        let channel = connection.channel(limit).await?;
-        let queue = settings.namespace.cancel_queue(&self.role, server);
-        let exchange = settings.namespace.cancel_exchange(&self.role);
-        match timeout(limit, consume_cancellations(&channel, &queue, &exchange)).await {
-            Ok(Ok(consumer)) => {
-                let replies = replies.clone();
-                pumps.spawn(async move {
-                    receive_cancellations(consumer, replies).await;
-                    "the broker cancelled the consumer of cancellations".to_owned()
-                });
-                Ok(Some(channel))
+        open: &mut OpenServer,
+        stopped: &mut mpsc::Receiver<Duration>,
+    ) -> Exit {
+        let (settings, consumed) = (context.settings(), &self.counts.consumed);
+        let probe = || keepalive(&open.keepalive, settings, consumed);
+        let channel = &open.channel;
+        let work = async {
+            tokio::select! {
+                never = channel.polling.run(POLL_INTERVAL, || channel.poll_written()) => match never {},
+                Some(ended) = open.pumps.join_next() => {
+                    Exit::Lost(ended.unwrap_or_else(|e| format!("a pump failed: {e}")))
+                }
             }
-            Ok(Err(error)) if error.is_amqp_soft_error() => {
-                let reason = describe(&error);
-                tracing::warn!(role = self.role, reason, "cancellations are not received");
-                Ok(None)
-            }
-            Ok(Err(error)) => Err(connection.failure(&error)),
-            Err(_) => {
-                let address = connection.address();
-                Err(ConnectError::new(
-                    ConnectErrorKind::Silent,
-                    format!("{address} has not responded for {limit:?} about queue {queue}"),
-                ))
-            }
-        }
+        };
+        context
+            .watch(connection, stopped, probe, work, |_| ())
+            .await
     }
 
-    /// Waits until the connection is unusable or the server is stopped.
-    async fn watch(
-        &self,
-        open: &mut ServerConnection,
-        stopped: &mut mpsc::Receiver<Duration>,
-    ) -> End {
-        let mut health = open.connection.health();
-        // The receiver reports only later changes.
-        if *health.borrow() != Health::Open {
-            health.mark_changed();
+    fn lost(&mut self, open: Option<&OpenServer>, _: &str, _: &ConnectError) {
+        // First prevent further replies, then drop the rest.
+        if let Some(open) = open {
+            open.channel.shut();
         }
-        let settings = self.dialer.settings();
-        let start_keepalive = || keepalive(&open.keepalive, settings, &self.counts.consumed);
-        let mut alive = std::pin::pin!(start_keepalive());
-        let mut is_blocked = false;
-        let mut poll = interval(POLL_INTERVAL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_polling = true;
-        loop {
-            // Every arm waits for a condition that stays true or for a message that stays in its channel. The keepalive continues where it
-            // was.
-            tokio::select! {
-                // While the broker blocks the connection, it responds to nothing.
-                reason = &mut alive, if !is_blocked => return End::Lost(reason),
-                _ = poll.tick(), if is_polling => is_polling = open.channel.poll_written(),
-                () = open.channel.replies_pending(), if !is_polling => {
-                    is_polling = true;
-                    poll.reset();
-                }
-                Some(ended) = open.pumps.join_next() => {
-                    return End::Lost(ended.unwrap_or_else(|e| format!("a pump failed: {e}")));
-                }
-                changed = health.changed() => {
-                    if changed.is_err() {
-                        return End::Lost("the connection is lost".to_owned());
-                    }
-                    let health = health.borrow_and_update().clone();
-                    match health {
-                        Health::Lost(reason) => return End::Lost(reason),
-                        Health::Blocked(reason) => {
-                            is_blocked = true;
-                            self.report.blocked(reason);
-                        }
-                        Health::Open => {
-                            is_blocked = false;
-                            alive.set(start_keepalive());
-                            self.report.unblocked();
-                        }
-                    }
-                }
-                grace = stopped.recv() => {
-                    // The channel is closed: every handle of the server was dropped.
-                    return End::Stopped(grace.unwrap_or(settings.settle_timeout));
-                }
-            }
-        }
+        drop(self.inbox.take_all());
     }
 
     /// Stops consuming, waits for the replies to requests handed out, and sends a request on the channel. Its response confirms that the
     /// broker has processed all earlier replies; replies sent just before a connection closes may be lost.
-    async fn drain(&self, open: ServerConnection, grace: Duration) {
+    async fn drain(
+        &mut self,
+        _: &Context,
+        connection: Connection,
+        open: OpenServer,
+        grace: Duration,
+    ) {
+        for request in self.inbox.close() {
+            request.reply.requeue();
+        }
         let until = Instant::now() + grace;
         let channel = open.channel.channel();
         let replying = async {
@@ -316,7 +182,44 @@ impl Task {
         let _ = timeout_at(until, replying).await;
         open.channel.shut();
         let left = until.saturating_duration_since(Instant::now());
-        open.connection.close(left.max(POLL_INTERVAL)).await;
+        connection.close(left.max(POLL_INTERVAL)).await;
+    }
+}
+
+impl ServerTask {
+    /// Consumes cancellations, on the server's own queue and a separate channel: without the permission, the server works without them.
+    async fn listen(
+        &self,
+        connection: &Connection,
+        settings: &BrokerSettings,
+        server: &str,
+        replies: &Arc<ReplyChannel>,
+        pumps: &mut JoinSet<String>,
+    ) -> Result<Option<Channel>, ConnectError> {
+        let limit = settings.connect_timeout;
+        let channel = connection.channel(limit).await?;
+        let queue = settings.namespace.cancel_queue(&self.role, server);
+        let exchange = settings.namespace.cancel_exchange(&self.role);
+        let consume = async {
+            match consume_cancellations(&channel, &queue, &exchange).await {
+                Err(error) if error.is_amqp_soft_error() => {
+                    let reason = describe(&error);
+                    tracing::warn!(role = self.role, reason, "cancellations are not received");
+                    Ok(None)
+                }
+                consumer => consumer.map(Some),
+            }
+        };
+        let about = format!(" about queue {queue}");
+        let Some(consumer) = connection.response(limit, &about, consume).await? else {
+            return Ok(None);
+        };
+        let replies = replies.clone();
+        pumps.spawn(async move {
+            receive_cancellations(consumer, replies).await;
+            "the broker cancelled the consumer of cancellations".to_owned()
+        });
+        Ok(Some(channel))
     }
 }
 

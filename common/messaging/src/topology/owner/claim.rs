@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use lapin::{
     Channel, ExchangeKind,
-    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions},
+    options::{ExchangeDeclareOptions, ExchangeDeleteOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
 use tokio::sync::Mutex;
@@ -22,7 +22,7 @@ use crate::{
     connection::{
         Connection, Dialer,
         error::{ConnectError, ConnectErrorKind, Refusal, reply},
-        probe_channel::{ProbeChannel, ProbeResult},
+        probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
     },
     settings::{BrokerSettings, Namespace},
     short_string::short_string,
@@ -412,13 +412,8 @@ impl<'a> Records<'a> {
     async fn is_consumed(&mut self) -> Result<bool, ConnectError> {
         let queue = short_string(self.queue.as_str());
         let inspect = async move |channel: Channel| {
-            let passive = QueueDeclareOptions {
-                passive: true,
-                durable: true,
-                ..QueueDeclareOptions::default()
-            };
             channel
-                .queue_declare(queue, passive, FieldTable::default())
+                .queue_declare(queue, PASSIVE_QUEUE, FieldTable::default())
                 .await
         };
         Ok(match self.probe.try_method(inspect).await? {
