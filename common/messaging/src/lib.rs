@@ -27,6 +27,7 @@ mod admin;
 mod connection;
 mod consumer;
 mod counts;
+mod locked;
 mod publisher;
 mod rpc;
 mod settings;

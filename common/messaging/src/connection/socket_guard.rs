@@ -4,13 +4,15 @@ use std::{
     io,
     net::{Shutdown, TcpStream},
     os::fd::AsFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
+
+use crate::locked::Locked;
 
 /// A second handle on the connection's socket. A blocked or half-dead connection cannot be closed by protocol, and lapin offers no other
 /// way. Once the socket is shut down, lapin's thread ends by itself.
 #[derive(Clone, Default)]
-pub(crate) struct SocketHandle(Arc<Mutex<State>>);
+pub(crate) struct SocketHandle(Arc<Locked<State>>);
 
 #[derive(Default)]
 struct State {
@@ -31,7 +33,7 @@ impl Drop for ShutdownOnDrop {
 impl SocketHandle {
     pub(super) fn set_socket(&self, socket: &impl AsFd) -> io::Result<()> {
         let socket = TcpStream::from(socket.as_fd().try_clone_to_owned()?);
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.is_shut_down {
             // The owner was dropped before the socket was connected.
             let _ = socket.shutdown(Shutdown::Both);
@@ -43,19 +45,15 @@ impl SocketHandle {
 
     /// Returns whether the address accepted the connection.
     pub(super) fn has_socket(&self) -> bool {
-        self.lock().socket.is_some()
+        self.0.lock().socket.is_some()
     }
 
     fn shutdown(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.is_shut_down = true;
         if let Some(socket) = state.socket.take() {
             // Fails if the peer has already closed the socket, which is fine.
             let _ = socket.shutdown(Shutdown::Both);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,14 +1,12 @@
 //! The observable status of a publisher or subscription: its connection, and the queues it had to create.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::{
     connection::{error::ConnectError, outage::OutageReasons},
+    locked::Locked,
     topology::{names::QueueName, owner::Claimed},
 };
 
@@ -96,9 +94,9 @@ pub(crate) struct StatusReporter {
     name: String,
     state: watch::Sender<ConnectionStatus>,
     /// Reasons for having no connection.
-    losses: Mutex<OutageReasons>,
+    losses: Locked<OutageReasons>,
     /// Reasons of messages that the broker rejected.
-    refusals: Mutex<OutageReasons>,
+    refusals: Locked<OutageReasons>,
 }
 
 impl StatusReporter {
@@ -107,8 +105,8 @@ impl StatusReporter {
         let report = Self {
             name: name.to_owned(),
             state,
-            losses: Mutex::default(),
-            refusals: Mutex::default(),
+            losses: Locked::default(),
+            refusals: Locked::default(),
         };
         (report, receiver)
     }
@@ -119,8 +117,7 @@ impl StatusReporter {
             tracing::info!(connection = %self.name, "reconnected");
         }
         for reasons in [&self.losses, &self.refusals] {
-            let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
-            reasons.clear();
+            reasons.lock().clear();
         }
         self.state.send_modify(|state| {
             state.phase = ConnectionPhase::Connected;
@@ -209,7 +206,7 @@ impl StatusReporter {
     /// Records a lost connection or a failed attempt. Each kind of reason is logged once per outage; repeated failures only change the
     /// status.
     pub(crate) fn lost(&self, error: ConnectError) {
-        if is_new(&self.losses, &error.to_string()) {
+        if self.losses.lock().is_new(&error.to_string()) {
             tracing::warn!(connection = %self.name, reason = %error, "no connection");
         } else {
             tracing::debug!(connection = %self.name, reason = %error, "still no connection");
@@ -225,7 +222,7 @@ impl StatusReporter {
 
     /// Records that the broker closed the channel because of one message. Each kind of reason is logged once per connection.
     pub(crate) fn unpublishable(&self, reason: &str) {
-        if is_new(&self.refusals, reason) {
+        if self.refusals.lock().is_new(reason) {
             tracing::warn!(connection = %self.name, reason, "broker rejects a message");
         }
         self.state.send_if_modified(|state| {
@@ -279,11 +276,6 @@ impl Drop for StatusReporter {
         self.state
             .send_modify(|state| state.phase = ConnectionPhase::Closed);
     }
-}
-
-fn is_new(reasons: &Mutex<OutageReasons>, reason: &str) -> bool {
-    let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
-    reasons.is_new(reason)
 }
 
 #[cfg(test)]

@@ -1,19 +1,16 @@
 //! Buffered deliveries that the engine has not taken yet. Bounded by the prefetch: the broker delivers no more until some are acked.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::sync::{Notify, watch};
 
 use super::{Batch, ChannelId, Delivery};
-use crate::topology::names::QueueName;
+use crate::{locked::Locked, topology::names::QueueName};
 
 /// Buffers of deliveries, one per open channel.
 #[derive(Debug)]
 pub(super) struct DeliveryBuffer {
-    state: Mutex<BufferState>,
+    state: Locked<BufferState>,
     /// Wakes tasks that wait for deliveries.
     arrived: Notify,
     /// Number of tasks that wait for deliveries.
@@ -40,7 +37,7 @@ struct ChannelBuffer {
 impl DeliveryBuffer {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(BufferState {
+            state: Locked::new(BufferState {
                 buffers: Vec::new(),
                 turn: 0,
                 closed: false,
@@ -53,7 +50,7 @@ impl DeliveryBuffer {
     /// Adds a buffer for a new channel. The returned handle notifies whenever the buffer has been emptied.
     pub(super) fn open(&self, channel: ChannelId, queue: QueueName) -> Arc<Notify> {
         let emptied = Arc::new(Notify::new());
-        self.lock().buffers.push(ChannelBuffer {
+        self.state.lock().buffers.push(ChannelBuffer {
             channel,
             queue,
             deliveries: VecDeque::new(),
@@ -64,12 +61,12 @@ impl DeliveryBuffer {
 
     /// Drops deliveries that can no longer be acked. They are redelivered on another channel.
     pub(super) fn clear(&self) {
-        self.lock().buffers.clear();
+        self.state.lock().buffers.clear();
     }
 
     /// Closes the buffer and ends every wait.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed = true;
         state.buffers.clear();
         drop(state);
@@ -79,14 +76,14 @@ impl DeliveryBuffer {
 
     /// Returns whether deliveries of this channel are buffered.
     pub(super) fn has_deliveries(&self, channel: ChannelId) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         let buffer = state.buffers.iter().find(|b| b.channel == channel);
         buffer.is_some_and(|buffer| !buffer.deliveries.is_empty())
     }
 
     /// Adds deliveries in order of arrival. Drops those of a closed channel.
     pub(super) fn add(&self, channel: ChannelId, deliveries: &mut Vec<Delivery>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let buffer = state.buffers.iter_mut().find(|b| b.channel == channel);
         let should_wake = match buffer {
             Some(buffer) => {
@@ -117,7 +114,7 @@ impl DeliveryBuffer {
         let _waiting = WaitGuard::begin(&self.waiting);
         loop {
             {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if state.closed {
                     drop(state);
                     // Other tasks may be waiting too.
@@ -136,10 +133,6 @@ impl DeliveryBuffer {
             // A notification between the check and the wait is kept, so none is missed.
             self.arrived.notified().await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BufferState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

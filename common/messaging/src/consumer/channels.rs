@@ -3,22 +3,22 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 use lapin::{Channel, options::BasicAckOptions};
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex, watch};
 
 use super::ChannelId;
-use crate::counts::ConsumerCounters;
+use crate::{counts::ConsumerCounters, locked::Locked};
 
 /// The open channels, and requests to drop the connection.
 #[derive(Debug)]
 pub(super) struct Channels {
-    open: Mutex<HashMap<ChannelId, Arc<OpenChannel>>>,
+    open: Locked<HashMap<ChannelId, Arc<OpenChannel>>>,
     given_up: watch::Sender<Option<String>>,
     counts: ConsumerCounters,
 }
@@ -30,9 +30,9 @@ pub(super) struct OpenChannel {
     /// Tag of the latest delivery. Tags count from 1 without gaps, so it is also the number of deliveries.
     received: AtomicU64,
     acked: AtomicU64,
-    arrivals: Mutex<UnackedTimes>,
+    arrivals: Locked<UnackedTimes>,
     /// Serializes acks, so that none overtakes another.
-    turn: AsyncMutex<()>,
+    turn: Mutex<()>,
 }
 
 /// Arrival times: one entry per group of deliveries, with the group's last tag. Bounded by the prefetch, since each entry has an unacked
@@ -59,7 +59,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 impl Channels {
     pub(super) fn new(counts: ConsumerCounters) -> Self {
         Self {
-            open: Mutex::new(HashMap::new()),
+            open: Locked::default(),
             given_up: watch::Sender::new(None),
             counts,
         }
@@ -75,26 +75,26 @@ impl Channels {
             channel,
             received: AtomicU64::new(0),
             acked: AtomicU64::new(0),
-            arrivals: Mutex::default(),
-            turn: AsyncMutex::new(()),
+            arrivals: Locked::default(),
+            turn: Mutex::new(()),
         });
-        self.lock().insert(id, open.clone());
+        self.open.lock().insert(id, open.clone());
         (id, open)
     }
 
     pub(super) fn get(&self, id: ChannelId) -> Option<Arc<OpenChannel>> {
-        self.lock().get(&id).cloned()
+        self.open.lock().get(&id).cloned()
     }
 
     /// Discards all open channels: acks on them are no longer possible.
     pub(super) fn discard(&self) {
-        self.lock().clear();
+        self.open.lock().clear();
         self.given_up.send_replace(None);
     }
 
     /// Requests a new connection, if the channel belongs to the current one.
     pub(super) fn give_up(&self, id: ChannelId, reason: String) {
-        if self.lock().remove(&id).is_some() {
+        if self.open.lock().remove(&id).is_some() {
             self.given_up.send_replace(Some(reason));
         }
     }
@@ -110,7 +110,8 @@ impl Channels {
     }
 
     pub(super) fn unacked(&self) -> usize {
-        self.lock()
+        self.open
+            .lock()
             .values()
             .map(|open| {
                 let received = open.received.load(Ordering::Acquire);
@@ -121,12 +122,8 @@ impl Channels {
     }
 
     pub(super) fn oldest_unacked(&self) -> Option<Instant> {
-        let open = self.lock();
+        let open = self.open.lock();
         open.values().filter_map(|open| open.oldest()).min()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelId, Arc<OpenChannel>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,7 +132,7 @@ impl OpenChannel {
         let now = Instant::now();
         let before = self.received.swap(tag, Ordering::AcqRel);
         counts.delivered(tag.saturating_sub(before), now);
-        self.arrivals().0.push_back((tag, now));
+        self.arrivals.lock().0.push_back((tag, now));
     }
 
     /// Returns whether the channel is open, as far as lapin knows.
@@ -145,11 +142,7 @@ impl OpenChannel {
 
     /// Returns the arrival of the oldest unacked delivery.
     fn oldest(&self) -> Option<Instant> {
-        self.arrivals().0.front().map(|(_, at)| *at)
-    }
-
-    fn arrivals(&self) -> MutexGuard<'_, UnackedTimes> {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.arrivals.lock().0.front().map(|(_, at)| *at)
     }
 
     /// Acks all deliveries up to this tag. Uses the channel's own method, which writes the frame on the first poll. A delivery's acker goes
@@ -168,7 +161,7 @@ impl OpenChannel {
         match self.channel.basic_ack(up_to_tag, multiple).await {
             Ok(()) => {
                 self.acked.store(up_to_tag, Ordering::Release);
-                self.arrivals().acked(up_to_tag);
+                self.arrivals.lock().acked(up_to_tag);
                 counts.acked(up_to_tag - before);
                 AckResult::Done
             }

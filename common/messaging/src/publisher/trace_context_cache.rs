@@ -1,15 +1,12 @@
 //! Messages of events that may be resent. A span context is created once per event and reused when it is resent, so a trace shows one
 //! `create` span however often the broker was unreachable.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
 use doorstep_event::{Event, EventId, Source};
 use opentelemetry::trace::SpanContext;
 
-use crate::{publisher::message::Message, trace};
+use crate::{locked::Locked, publisher::message::Message, trace};
 
 /// Maximum cached events. Beyond that, a resent event gets a new context, which is visible only in traces.
 const MAX_EVENTS: usize = 10_000;
@@ -17,7 +14,7 @@ const MAX_EVENTS: usize = 10_000;
 /// Creates messages of events, and caches their span contexts until they are confirmed. Caches nothing if spans are off.
 #[derive(Debug, Default)]
 pub struct EncodedEvents {
-    created: Mutex<BTreeMap<(Source, EventId), SpanContext>>,
+    created: Locked<BTreeMap<(Source, EventId), SpanContext>>,
 }
 
 impl EncodedEvents {
@@ -44,7 +41,7 @@ impl EncodedEvents {
         event: &Event,
         create: impl FnOnce(&Event) -> Option<SpanContext>,
     ) -> Option<SpanContext> {
-        let mut cache = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cache = self.created.lock();
         let key = key(event);
         if let Some(created) = cache.get(&key) {
             return Some(created.clone());
@@ -57,8 +54,7 @@ impl EncodedEvents {
     }
 
     fn forget(&self, event: &Event) {
-        let mut cache = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.remove(&key(event));
+        self.created.lock().remove(&key(event));
     }
 }
 
@@ -119,6 +115,6 @@ mod tests {
         for id in 0..MAX_EVENTS + 10 {
             messages.context(&event(id), |_| Some(context(1)));
         }
-        assert_eq!(messages.created.lock().unwrap().len(), MAX_EVENTS);
+        assert_eq!(messages.created.lock().len(), MAX_EVENTS);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -10,13 +9,13 @@ use bytes::Bytes;
 use doorstep_event::RequestKind;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::rpc::error::CallError;
+use crate::{locked::Locked, rpc::error::CallError};
 
 /// Calls in flight, by number. A number is used once in a client's life, so a late reply finds no caller rather than a wrong one.
 pub(super) struct PendingCalls {
     /// Distinguishes this client's requests from those of other clients.
     client: String,
-    open: Mutex<HashMap<u64, PendingCall>>,
+    open: Locked<HashMap<u64, PendingCall>>,
 }
 
 pub(super) struct PendingCall {
@@ -30,7 +29,7 @@ impl PendingCalls {
     pub(super) fn new() -> Self {
         Self {
             client: format!("{:016x}", rand::random::<u64>()),
-            open: Mutex::new(HashMap::new()),
+            open: Locked::default(),
         }
     }
 
@@ -46,11 +45,11 @@ impl PendingCalls {
     }
 
     pub(super) fn insert(&self, number: u64, call: PendingCall) {
-        self.lock().insert(number, call);
+        self.open.lock().insert(number, call);
     }
 
     pub(super) fn remove(&self, number: u64) -> Option<PendingCall> {
-        self.lock().remove(&number)
+        self.open.lock().remove(&number)
     }
 
     /// Completes a call. Returns whether its caller was calls.
@@ -76,6 +75,7 @@ impl PendingCalls {
 
     fn fail_matching(&self, error: &CallError, which: impl Fn(&PendingCall) -> bool) {
         let ended: Vec<PendingCall> = self
+            .open
             .lock()
             .extract_if(|_, call| which(call))
             .map(|(_, call)| call)
@@ -88,7 +88,8 @@ impl PendingCalls {
     /// Returns the roles with calls older than `age`.
     pub(super) fn slow_roles(&self, age: Duration) -> BTreeSet<Box<str>> {
         let now = Instant::now();
-        self.lock()
+        self.open
+            .lock()
             .values()
             .filter(|call| now.saturating_duration_since(call.since) >= age)
             .map(|call| call.role.clone())
@@ -96,11 +97,7 @@ impl PendingCalls {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, PendingCall>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().is_empty()
     }
 }
 

@@ -10,12 +10,7 @@
 //! Only a nack matters, and a few milliseconds late is fine. So confirms wake no task; while any are pending, the task polls them, and
 //! returned messages, every few milliseconds. With sequential calls, two wake-ups per call would cost more than the call.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use doorstep_event::{Request, RequestKind};
@@ -29,6 +24,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Shared, pending_calls::PendingCall};
 use crate::{
     connection::describe,
+    locked::Locked,
     rpc::{
         codec,
         error::CallError,
@@ -52,7 +48,7 @@ pub(super) struct RequestSender {
     max_requests: usize,
     /// Maximum bytes of their data.
     max_bytes: usize,
-    channel: Mutex<SenderChannel>,
+    channel: Locked<SenderChannel>,
     /// Polling of confirms and returned messages.
     pub(super) polling: Polling,
 }
@@ -99,7 +95,7 @@ impl RequestSender {
         Self {
             max_requests: max_in_flight.saturating_mul(2).max(1),
             max_bytes,
-            channel: Mutex::new(SenderChannel {
+            channel: Locked::new(SenderChannel {
                 state: SenderState::Shut("there is no connection yet".to_owned()),
                 last_query: None,
                 in_flight: VecDeque::new(),
@@ -110,12 +106,12 @@ impl RequestSender {
     }
 
     pub(super) fn open(&self, channels: Channels) {
-        self.lock().state = SenderState::Open(channels);
+        self.channel.lock().state = SenderState::Open(channels);
     }
 
     /// Rejects further requests for this reason.
     pub(super) fn shut(&self, reason: &str) {
-        let mut sender = self.lock();
+        let mut sender = self.channel.lock();
         sender.state = SenderState::Shut(reason.to_owned());
         sender.last_query = None;
         sender.in_flight.clear();
@@ -124,7 +120,7 @@ impl RequestSender {
 
     /// Rejects requests for this reason while the broker blocks the connection.
     pub(super) fn block(&self, reason: Option<&str>) {
-        let mut sender = self.lock();
+        let mut sender = self.channel.lock();
         if let SenderState::Open(channels) | SenderState::Blocked(channels, _) = &sender.state {
             let channels = channels.clone();
             sender.state = match reason {
@@ -152,7 +148,7 @@ impl RequestSender {
             since,
             done,
         };
-        let mut sender = self.lock();
+        let mut sender = self.channel.lock();
         let channel = match &sender.state {
             SenderState::Open(channels) => {
                 if let Some(user_id) = &channels.user_id {
@@ -204,7 +200,7 @@ impl RequestSender {
     /// Polls every confirm, and returned messages without one. Returns whether to poll again.
     pub(super) fn poll_confirms(&self, shared: &Arc<Shared>) -> bool {
         let (mut in_flight, plain) = {
-            let mut sender = self.lock();
+            let mut sender = self.channel.lock();
             let plain = match &sender.state {
                 SenderState::Open(channels) | SenderState::Blocked(channels, _) => {
                     sender.last_query.map(|_| channels.plain.clone())
@@ -227,7 +223,7 @@ impl RequestSender {
                 false
             }
         });
-        let mut sender = self.lock();
+        let mut sender = self.channel.lock();
         sender.bytes = sender.bytes.saturating_sub(confirmed);
         // Requests sent meanwhile are younger.
         in_flight.append(&mut sender.in_flight);
@@ -241,10 +237,6 @@ impl RequestSender {
             self.polling.stop();
         }
         self.polling.is_on()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SenderChannel> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

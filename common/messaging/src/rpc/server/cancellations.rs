@@ -3,12 +3,14 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use tokio::sync::Notify;
+
+use crate::locked::Locked;
 
 /// Maximum cancellations kept for requests that have not arrived. Each server receives all cancellations, also of requests at other
 /// servers, so most of these requests never arrive.
@@ -52,7 +54,7 @@ impl Cancelled {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Cancellations(Mutex<CancelRegistry>);
+pub(super) struct Cancellations(Locked<CancelRegistry>);
 
 #[derive(Debug, Default)]
 struct CancelRegistry {
@@ -64,7 +66,7 @@ struct CancelRegistry {
 impl Cancellations {
     /// Registers a received request and returns its flag; `None` if it was cancelled before.
     pub(super) fn begin(&self, correlation: &str) -> Option<Cancelled> {
-        let mut registry = self.lock();
+        let mut registry = self.0.lock();
         // Its entry in `order` stays, and is removed in its turn.
         if registry.early.remove(correlation) {
             return None;
@@ -78,7 +80,7 @@ impl Cancellations {
 
     /// Records that a request's caller no longer waits.
     pub(super) fn cancel(&self, correlation: &str) {
-        let mut registry = self.lock();
+        let mut registry = self.0.lock();
         if let Some(cancelled) = registry.open.get(correlation) {
             cancelled.set();
             return;
@@ -96,17 +98,13 @@ impl Cancellations {
 
     /// Cancels all requests, since replies are no longer possible.
     pub(super) fn cancel_all(&self) {
-        for cancelled in self.lock().open.values() {
+        for cancelled in self.0.lock().open.values() {
             cancelled.set();
         }
     }
 
     pub(super) fn forget(&self, correlation: &str) {
-        self.lock().open.remove(correlation);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, CancelRegistry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().open.remove(correlation);
     }
 }
 
@@ -133,7 +131,7 @@ mod tests {
         }
         assert!(cancels.begin("9").is_some());
         assert!(cancels.begin("10").is_none());
-        assert_eq!(cancels.lock().order.len(), MAX_EARLY_CANCELS);
+        assert_eq!(cancels.0.lock().order.len(), MAX_EARLY_CANCELS);
     }
 
     #[tokio::test]

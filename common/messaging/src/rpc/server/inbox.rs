@@ -1,16 +1,15 @@
 //! Parsed requests that are not handed out yet. The producer of requests bounds their number.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::VecDeque;
 
 use tokio::sync::Notify;
+
+use crate::locked::Locked;
 
 /// A queue generic over requests, so that it can be tested without a connection.
 #[derive(Debug)]
 pub(super) struct Inbox<A> {
-    state: Mutex<State<A>>,
+    state: Locked<State<A>>,
     arrived: Notify,
 }
 
@@ -23,7 +22,7 @@ struct State<A> {
 impl<A> Inbox<A> {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Locked::new(State {
                 requests: VecDeque::new(),
                 is_closed: false,
             }),
@@ -33,7 +32,7 @@ impl<A> Inbox<A> {
 
     /// Adds a request. Returns it if the inbox is closed.
     pub(super) fn put(&self, request: A) -> Option<A> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_closed {
             return Some(request);
         }
@@ -49,7 +48,7 @@ impl<A> Inbox<A> {
             // A notification before the wait is kept.
             let arrived = self.arrived.notified();
             {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if let Some(request) = state.requests.pop_front() {
                     // Several notifications merge into one, so the woken task passes it on.
                     if !state.requests.is_empty() {
@@ -68,18 +67,14 @@ impl<A> Inbox<A> {
     }
 
     pub(super) fn take_all(&self) -> VecDeque<A> {
-        std::mem::take(&mut self.lock().requests)
+        std::mem::take(&mut self.state.lock().requests)
     }
 
     /// Closes the inbox and returns the remaining requests.
     pub(super) fn close(&self) -> VecDeque<A> {
-        self.lock().is_closed = true;
+        self.state.lock().is_closed = true;
         self.arrived.notify_one();
         self.take_all()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

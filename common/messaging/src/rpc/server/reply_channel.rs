@@ -6,10 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     task::Poll,
 };
 
@@ -21,6 +18,7 @@ use lapin::{
 
 use super::cancellations::Cancellations;
 use crate::{
+    locked::Locked,
     rpc::pending_writes::{Polling, Writing, poll, writing},
     short_string::short_string,
 };
@@ -29,7 +27,7 @@ use crate::{
 pub(super) struct ReplyChannel {
     channel: Channel,
     /// Replies handed to lapin, in order, each with its request's tag.
-    replies: Mutex<VecDeque<(u64, Writing)>>,
+    replies: Locked<VecDeque<(u64, Writing)>>,
     /// Polling of written replies.
     pub(super) polling: Polling,
     is_shut: AtomicBool,
@@ -46,7 +44,7 @@ impl ReplyChannel {
     pub(super) fn new(channel: Channel) -> Self {
         Self {
             channel,
-            replies: Mutex::default(),
+            replies: Locked::default(),
             polling: Polling::default(),
             is_shut: AtomicBool::new(false),
             cancels: Cancellations::default(),
@@ -65,7 +63,7 @@ impl ReplyChannel {
     /// Prevents further replies. Requests without a reply are redelivered.
     pub(super) fn shut(&self) {
         self.is_shut.store(true, Ordering::Release);
-        self.lock().clear();
+        self.replies.lock().clear();
         self.cancels.cancel_all();
     }
 
@@ -79,7 +77,7 @@ impl ReplyChannel {
         let (channel, options) = (self.channel.clone(), BasicPublishOptions::default());
         let mut writing = writing(channel, short_string(reply_to), options, properties, body);
         // One at a time: frames of two messages must not interleave.
-        let mut replies = self.lock();
+        let mut replies = self.replies.lock();
         if self.is_shut() {
             return false;
         }
@@ -94,7 +92,7 @@ impl ReplyChannel {
 
     /// Acks the requests whose replies are written. Returns whether to poll again.
     pub(super) fn poll_written(&self) -> bool {
-        let mut replies = self.lock();
+        let mut replies = self.replies.lock();
         // Replies are written in order.
         while let Some((tag, writing)) = replies.front_mut() {
             let Poll::Ready(written) = poll(writing) else {
@@ -125,10 +123,6 @@ impl ReplyChannel {
         }
         let requeue = BasicRejectOptions { requeue: true };
         send_frame(self.channel.basic_reject(tag, requeue));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Writing)>> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

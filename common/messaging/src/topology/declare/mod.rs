@@ -6,11 +6,7 @@
 
 mod marker;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use lapin::{
     Channel,
@@ -27,6 +23,7 @@ use crate::{
         probe_channel::{ProbeChannel, ProbeResult},
         unknown_kind,
     },
+    locked::Locked,
     topology::{
         Argument, Binding, Exchange, Queue, QueuePurpose, Topology,
         names::{QueueName, former_names},
@@ -127,8 +124,8 @@ pub(crate) async fn rebind(
 fn log_created_once(address: &Address, created: &[QueueName]) {
     /// More queues than any process declares. Beyond that, queues are logged again.
     const MAX_LOGGED: usize = 10_000;
-    static LOGGED: Mutex<BTreeSet<(String, QueueName)>> = Mutex::new(BTreeSet::new());
-    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    static LOGGED: Locked<BTreeSet<(String, QueueName)>> = Locked::new(BTreeSet::new());
+    let mut logged = LOGGED.lock();
     if logged.len() > MAX_LOGGED {
         logged.clear();
     }
