@@ -1,5 +1,7 @@
 //! What every request passes before and after its handler: a request id, a line in the log, a place among the requests under way, a
 //! limit in time, and an answer whatever happens.
+//!
+//! tower-http has layers for most of these. One function is shorter than their stack, and the log needs what all of them know.
 
 use std::{net::IpAddr, panic::AssertUnwindSafe, time::Duration};
 

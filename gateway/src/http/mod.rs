@@ -6,7 +6,6 @@ pub(crate) mod origin;
 pub(crate) mod problem;
 pub(crate) mod refusal_log;
 pub(crate) mod server;
-mod write_timeout;
 
 pub(crate) use body::{
     PathParam, Unread, bounded_str, bounded_str_opt, is_presentable, is_short, known, whole_number,

@@ -1,6 +1,8 @@
 //! The address of the client of a request: of the connection, or, behind the proxy that the gateway was told of, the last one in
 //! `X-Forwarded-For`. Earlier ones are the client's own word, and so is `Forwarded`, which is not read: a proxy that sets one of the two lets
 //! the other through as it came.
+//!
+//! axum-client-ip believes the header of every peer, and rejects requests in which it is not an address.
 
 use std::net::{IpAddr, SocketAddr};
 

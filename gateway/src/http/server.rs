@@ -1,7 +1,7 @@
 //! Takes connections, within a bound in number, of all and of one address, and in the time that a head may take, until it is told to stop;
 //! then finishes what is under way.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, http::StatusCode};
 use hyper::server::conn::http1;
@@ -11,15 +11,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
+use tokio_io_timeout::TimeoutStream;
 
-use super::{
-    refusal_log::{Refusal, RefusalLog},
-    write_timeout::WriteTimeout,
-};
+use super::refusal_log::{Refusal, RefusalLog};
 use crate::limits::{ConnectionLimits, KeyedSemaphore};
 
 /// How long a head may take to come. A connection that is kept alive waits for its next head as long.
@@ -80,10 +78,12 @@ pub(crate) async fn serve(
             .header_read_timeout(HEAD_TIME)
             .max_headers(HEADERS)
             .max_buf_size(BUFFER);
-        let stream = WriteTimeout::new(stream, bounds.patience, (share, place));
+        let stream = with_write_timeout(stream, bounds.patience);
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
+            // Given back after the connection, in this order.
+            let _place = (share, place);
             // A client that goes away or speaks something else is nothing that anybody could mend here.
             if let Err(e) = watched.await {
                 tracing::debug!(reason = %e, "a connection has ended");
@@ -96,14 +96,17 @@ pub(crate) async fn serve(
     }
 }
 
+/// A connection that a write without progress ends. What is read is bounded elsewhere, heads by the server and bodies where they are read.
+fn with_write_timeout(stream: TcpStream, limit: Duration) -> Pin<Box<TimeoutStream<TcpStream>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limit));
+    Box::pin(stream)
+}
+
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> Option<(
-    tokio::net::TcpStream,
-    SocketAddr,
-    tokio::sync::OwnedSemaphorePermit,
-)> {
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(room).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
@@ -123,7 +126,6 @@ mod tests {
     use axum::routing::get;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
         sync::oneshot,
         task::JoinHandle,
     };
@@ -247,5 +249,42 @@ mod tests {
         let read = timeout(SOON, idle.read_to_end(&mut rest)).await.unwrap();
         assert!(read.is_err() || rest.len() < HUGE, "{} bytes", rest.len());
         server.stop().await;
+    }
+
+    /// A connection whose server has so much patience, and its client.
+    async fn pair(patience: Duration) -> (Pin<Box<TimeoutStream<TcpStream>>>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (stream, _) = listener.accept().await.unwrap();
+        (with_write_timeout(stream, patience), client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_is_not_written_for_ever() {
+        let (mut server, _client) = pair(Duration::from_millis(100)).await;
+        let written = server.write_all(&vec![0; HUGE]).await;
+        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn who_reads_slowly_gets_all_of_it() {
+        let (mut server, mut client) = pair(Duration::from_secs(60)).await;
+        let reading = async {
+            let mut bytes = vec![0; HUGE / 16];
+            let mut count = 0;
+            loop {
+                match client.read(&mut bytes).await.unwrap() {
+                    0 => break count,
+                    more => count += more,
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let writing = async {
+            server.write_all(&vec![0; HUGE]).await.unwrap();
+            server.shutdown().await.unwrap();
+        };
+        let (count, ()) = tokio::join!(reading, writing);
+        assert_eq!(count, HUGE);
     }
 }
