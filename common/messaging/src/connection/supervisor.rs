@@ -18,46 +18,37 @@ use crate::{
     topology::{Topology, declare::declare, names::QueueName, owner::OwnerClaim},
 };
 
+/// A message with the time left to close; the channel is closed once every handle is dropped.
+pub(crate) type Stop = mpsc::Receiver<Duration>;
+
+/// Minimum time to close a connection.
+const MIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(5);
+
 /// The work of one publisher, subscription, client or server on its connections. Dropped before the status says that it is closed.
 pub(crate) trait Supervised {
     /// Channels, consumers and tasks on one connection.
     type Open;
 
     /// Opens them on a new connection, whose topology is declared. Cancel-safe: a dropped attempt shuts its connection's socket down.
-    async fn open(
-        &self,
-        context: &Context,
-        connection: &Connection,
-    ) -> Result<Self::Open, ConnectError>;
+    async fn open(&self, context: &Context<'_>) -> Result<Self::Open, ConnectError>;
 
     /// Runs until the connection is unusable or the task is stopped.
     async fn serve(
         &mut self,
-        context: &Context,
-        connection: &Connection,
+        context: &Context<'_>,
         open: &mut Self::Open,
-        stopped: &mut mpsc::Receiver<Duration>,
+        stop: &mut Stop,
     ) -> Exit;
 
     /// Ends the work on a lost connection, or on one that failed before it was `open`. Called before the loss is reported. `reason` is the
     /// broker's text or lapin's.
     fn lost(&mut self, open: Option<&Self::Open>, reason: &str, error: &ConnectError);
 
-    /// Finishes the work in progress and closes the connection, within about `grace`.
-    async fn drain(
-        &mut self,
-        context: &Context,
-        connection: Connection,
-        open: Self::Open,
-        grace: Duration,
-    );
+    /// Finishes the work in progress, at most until then. The connection is closed afterwards.
+    async fn drain(&mut self, _: &Context<'_>, _: &mut Self::Open, _until: Instant) {}
 
     /// Runs an attempt to connect to its end. Returns `None` if a connection is of no use any more.
-    async fn while_connecting<T>(
-        &self,
-        _context: &Context,
-        attempt: impl Future<Output = T>,
-    ) -> Option<T> {
+    async fn while_connecting<T>(&self, attempt: impl Future<Output = T>) -> Option<T> {
         Some(attempt.await)
     }
 
@@ -75,18 +66,26 @@ pub(crate) enum Exit {
     Stopped(Duration),
 }
 
-/// The settings, topology and status of a supervised connection.
-pub(crate) struct Context {
-    dialer: Dialer,
-    pub(crate) topology: Topology,
-    claim: Option<OwnerClaim>,
-    pub(crate) report: StatusReporter,
+/// One connection, with the settings, topology and status of its supervisor.
+pub(crate) struct Context<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) settings: &'a BrokerSettings,
+    pub(crate) topology: &'a Topology,
+    pub(crate) report: &'a StatusReporter,
 }
 
 /// Rebuilds a connection until it is stopped by its [`Handle`].
 pub(crate) struct Supervisor {
-    context: Context,
-    stopped: mpsc::Receiver<Duration>,
+    connector: Connector,
+    stop: Stop,
+}
+
+/// Opens the connections.
+struct Connector {
+    dialer: Dialer,
+    topology: Topology,
+    claim: Option<OwnerClaim>,
+    report: StatusReporter,
 }
 
 struct Opened<T> {
@@ -104,74 +103,77 @@ impl Supervisor {
         claim: Option<OwnerClaim>,
     ) -> (Self, Handle) {
         let (report, state) = StatusReporter::new(connection_name);
-        let (stop, stopped) = mpsc::channel(1);
-        let context = Context {
+        let (sender, stop) = mpsc::channel(1);
+        let connector = Connector {
             dialer: Dialer::new(settings, connection_name),
             topology,
             claim,
             report,
         };
-        (Self { context, stopped }, Handle { state, stop })
+        (
+            Self { connector, stop },
+            Handle {
+                state,
+                stop: sender,
+            },
+        )
     }
 
     pub(crate) async fn run(self, task: impl Supervised) {
         let Self {
-            context,
-            mut stopped,
+            connector,
+            mut stop,
         } = self;
-        // Dropped before the context, whose drop reports the end: however the task ends, no caller waits forever.
+        let (settings, report) = (connector.dialer.settings(), &connector.report);
+        // Dropped before the reporter, whose drop reports the end: however the task ends, no caller waits forever.
         let mut task = task;
         let mut failures = 0;
         loop {
-            let attempt = context.connect(&task, failures);
+            let attempt = connector.connect(&task, failures);
             // Both arms are cancel-safe: a dropped attempt shuts its socket down before anything was published or taken on it.
             let connected = tokio::select! {
-                connected = task.while_connecting(&context, attempt) => connected,
-                _ = stopped.recv() => None,
+                connected = task.while_connecting(attempt) => connected,
+                _ = stop.recv() => None,
             };
             let mut opened = match connected {
                 Some(Ok(opened)) => opened,
                 Some(Err(error)) => {
                     failures += 1;
                     task.lost(None, "", &error);
-                    context.report.lost(error);
+                    report.lost(error);
                     continue;
                 }
                 None => break,
             };
-            context
-                .report
-                .connected(std::mem::take(&mut opened.created));
+            report.connected(std::mem::take(&mut opened.created));
             let connected_at = Instant::now();
             let Opened {
                 connection, open, ..
             } = &mut opened;
-            match task.serve(&context, connection, open, &mut stopped).await {
+            let context = connector.context(connection);
+            match task.serve(&context, open, &mut stop).await {
                 Exit::Lost(reason) => {
                     let error = connection_lost(connection.address(), &reason);
                     task.lost(Some(open), &reason, &error);
-                    failures = context
-                        .settings()
-                        .failures_after(failures, connected_at.elapsed());
-                    context.report.lost(error);
+                    failures = settings.failures_after(failures, connected_at.elapsed());
+                    report.lost(error);
                 }
                 Exit::Suspended(unacked_for) => {
                     failures = 0;
-                    context.report.suspended(unacked_for);
-                    opened
-                        .connection
-                        .close(context.settings().settle_timeout)
-                        .await;
+                    report.suspended(unacked_for);
+                    opened.connection.close(settings.settle_timeout).await;
                     // Both arms are cancel-safe: neither takes anything.
                     tokio::select! {
                         () = task.resumed() => {}
-                        _ = stopped.recv() => break,
+                        _ = stop.recv() => break,
                     }
                 }
                 Exit::Stopped(grace) => {
-                    context.report.draining();
-                    task.drain(&context, opened.connection, opened.open, grace)
-                        .await;
+                    report.draining();
+                    let until = Instant::now() + grace;
+                    task.drain(&context, open, until).await;
+                    let left = until.saturating_duration_since(Instant::now());
+                    opened.connection.close(left.max(MIN_CLOSE_TIMEOUT)).await;
                     break;
                 }
             }
@@ -179,9 +181,14 @@ impl Supervisor {
     }
 }
 
-impl Context {
-    pub(crate) fn settings(&self) -> &BrokerSettings {
-        self.dialer.settings()
+impl Connector {
+    fn context<'a>(&'a self, connection: &'a Connection) -> Context<'a> {
+        Context {
+            connection,
+            settings: self.dialer.settings(),
+            topology: &self.topology,
+            report: &self.report,
+        }
     }
 
     async fn connect<T: Supervised>(
@@ -189,7 +196,7 @@ impl Context {
         task: &T,
         failures: u32,
     ) -> Result<Opened<T::Open>, ConnectError> {
-        let settings = self.settings();
+        let settings = self.dialer.settings();
         let limit = settings.connect_timeout;
         settings.backoff_after(failures).await;
         let connection = self.dialer.open().await?;
@@ -199,24 +206,25 @@ impl Context {
             self.report.claimed(claimed);
         }
         Ok(Opened {
-            open: task.open(self, &connection).await?,
+            open: task.open(&self.context(&connection)).await?,
             connection,
             created,
         })
     }
+}
 
+impl Context<'_> {
     /// Runs `work` until it ends, the connection is unusable, or the task is stopped. `probe` ends with the reason if the broker does not
     /// respond; it is paused while the broker blocks the connection, since a blocked connection gets no responses. `blocked` is called with
     /// the broker's reason, and with `None` when it ends.
     pub(crate) async fn watch<P: Future<Output = String>>(
         &self,
-        connection: &Connection,
-        stopped: &mut mpsc::Receiver<Duration>,
+        stop: &mut Stop,
         probe: impl Fn() -> P,
         work: impl Future<Output = Exit>,
         blocked: impl Fn(Option<&str>),
     ) -> Exit {
-        let mut health = connection.health();
+        let mut health = self.connection.health();
         let mut probing = std::pin::pin!(probe());
         let mut work = std::pin::pin!(work);
         let mut is_blocked = false;
@@ -241,8 +249,8 @@ impl Context {
                     }
                 },
                 // If the channel is closed, every handle was dropped.
-                grace = stopped.recv() => {
-                    return Exit::Stopped(grace.unwrap_or(self.settings().settle_timeout));
+                grace = stop.recv() => {
+                    return Exit::Stopped(grace.unwrap_or(self.settings.settle_timeout));
                 }
             }
         }

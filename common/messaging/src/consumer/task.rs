@@ -11,9 +11,8 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::{
-    sync::mpsc,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -28,10 +27,9 @@ use super::{
 };
 use crate::{
     connection::{
-        Connection,
         error::ConnectError,
         probe_channel::PASSIVE_QUEUE,
-        supervisor::{Context, Exit, Supervised},
+        supervisor::{Context, Exit, Stop, Supervised},
     },
     short_string::short_string,
     topology::{
@@ -66,12 +64,13 @@ pub(super) struct OpenConsumer {
 impl Supervised for ConsumerTask {
     type Open = OpenConsumer;
 
-    async fn open(
-        &self,
-        context: &Context,
-        connection: &Connection,
-    ) -> Result<OpenConsumer, ConnectError> {
-        let (settings, report) = (context.settings(), &context.report);
+    async fn open(&self, context: &Context<'_>) -> Result<OpenConsumer, ConnectError> {
+        let Context {
+            connection,
+            settings,
+            report,
+            ..
+        } = *context;
         let limit = settings.connect_timeout;
         let mut consumed = Vec::new();
         let mut marked = Vec::new();
@@ -119,15 +118,20 @@ impl Supervised for ConsumerTask {
 
     async fn serve(
         &mut self,
-        context: &Context,
-        connection: &Connection,
+        context: &Context<'_>,
         open: &mut OpenConsumer,
-        stopped: &mut mpsc::Receiver<Duration>,
+        stop: &mut Stop,
     ) -> Exit {
-        let (settings, counts) = (context.settings(), self.channels.counts());
+        let Context {
+            connection,
+            settings,
+            topology,
+            report,
+        } = *context;
+        let counts = self.channels.counts();
         let probe = || keepalive(&open.keepalive, settings, counts);
         let queues = self.queues.iter().map(|subscription| &subscription.queue);
-        let own = bindings_of(&context.topology, queues);
+        let own = bindings_of(topology, queues);
         let marked = std::mem::take(&mut open.marked);
         let work = async {
             tokio::select! {
@@ -136,7 +140,7 @@ impl Supervised for ConsumerTask {
                     Exit::Suspended(unacked_for)
                 }
                 never = rebind_loop(connection, &own, settings) => match never {},
-                never = watch_markers(connection, marked, settings, &context.report) => match never {},
+                never = watch_markers(connection, marked, settings, report) => match never {},
                 Some(ended) = open.pumps.join_next() => Exit::Lost(match ended {
                     Ok(end) => self.record_end(end),
                     Err(error) => format!("a pump failed: {error}"),
@@ -144,26 +148,18 @@ impl Supervised for ConsumerTask {
                 reason = self.channels.given_up() => Exit::Lost(reason),
             }
         };
-        context
-            .watch(connection, stopped, probe, work, |_| ())
-            .await
+        context.watch(stop, probe, work, |_| ()).await
     }
 
     fn lost(&mut self, _: Option<&OpenConsumer>, _: &str, _: &ConnectError) {
         self.clear_buffers();
     }
 
-    async fn drain(
-        &mut self,
-        context: &Context,
-        connection: Connection,
-        open: OpenConsumer,
-        grace: Duration,
-    ) {
+    async fn drain(&mut self, context: &Context<'_>, open: &mut OpenConsumer, until: Instant) {
         self.buffer.close();
         // The inner timeouts apply to single steps, this one to all of them.
-        let closing = close(connection, open, context.settings().settle_timeout);
-        let _ = timeout(grace, closing).await;
+        let stopping = stop_consuming(&open.consumed, context.settings.settle_timeout);
+        let _ = timeout_at(until, stopping).await;
     }
 
     async fn resumed(&self) {
@@ -230,7 +226,7 @@ async fn consume(
 
 /// Stops consuming, and sends a request on each channel. Its response confirms that the broker has processed all earlier acks; acks sent
 /// just before a connection closes may be lost.
-async fn close(connection: Connection, open: OpenConsumer, limit: Duration) {
+async fn stop_consuming(consumed: &[(QueueSubscription, Channel)], limit: Duration) {
     for (
         QueueSubscription {
             queue,
@@ -238,7 +234,7 @@ async fn close(connection: Connection, open: OpenConsumer, limit: Duration) {
             ..
         },
         channel,
-    ) in &open.consumed
+    ) in consumed
     {
         let round_trip = async {
             channel
@@ -253,5 +249,4 @@ async fn close(connection: Connection, open: OpenConsumer, limit: Duration) {
             tracing::debug!(%queue, reason = %error, "channel closed while stopping");
         }
     }
-    connection.close(limit).await;
 }

@@ -61,15 +61,14 @@ impl Publisher {
         // Each waiting call uses one slot; its messages are bounded by the window.
         let (calls, inbox) = mpsc::channel(settings.publish_window.max(1));
         let counts = PublisherCounters::new();
-        let exchange = settings.namespace.events_exchange();
-        let task = PublisherTask::new(inbox, counts.clone(), exchange.clone());
+        let task = PublisherTask::new(inbox, counts.clone(), settings);
         let (supervisor, handle) = Supervisor::new(settings, connection_name, topology, None);
         tokio::spawn(supervisor.run(task));
         Self {
             calls,
             handle,
             counts,
-            exchange: exchange.into(),
+            exchange: settings.namespace.events_exchange().into(),
         }
     }
 

@@ -23,7 +23,11 @@ use super::{
     sequence_map::SequenceMap,
 };
 use crate::{
-    connection::{Health, changed, status::StatusReporter, supervisor::Exit},
+    connection::{
+        Health, changed,
+        status::StatusReporter,
+        supervisor::{Exit, Stop},
+    },
     counts::PublisherCounters,
     publisher::message::{Parts, Sent},
     settings::BrokerSettings,
@@ -37,7 +41,7 @@ pub(super) struct PublishLoop<'a> {
     pub(super) report: &'a StatusReporter,
     pub(super) counts: &'a PublisherCounters,
     pub(super) inbox: &'a mut mpsc::Receiver<PublishCall>,
-    pub(super) stopped: &'a mut mpsc::Receiver<Duration>,
+    pub(super) stop: &'a mut Stop,
     pub(super) calls: &'a mut PublishCalls,
     pub(super) events_exchange: &'a str,
     pub(super) user_id: Option<&'a ShortString>,
@@ -113,7 +117,7 @@ pub(super) async fn run(run: PublishLoop<'_>) -> Option<Exit> {
                 }
                 state.observe(health);
             }
-            grace = run.stopped.recv(), if clock.stop_at.is_none() => {
+            grace = run.stop.recv(), if clock.stop_at.is_none() => {
                 clock.now = Instant::now();
                 clock.stop_at = Some(clock.now + grace.unwrap_or(settings.confirm_timeout));
                 run.inbox.close();

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     admin::verify::{check_user_id, may_publish},
     connection::{
-        Connection,
         error::{ConnectError, ConnectErrorKind, Refusal},
-        supervisor::{Context, Exit, Supervised},
+        supervisor::{Context, Exit, Stop, Supervised},
     },
     counts::PublisherCounters,
+    settings::BrokerSettings,
     topology::permissions::DEFAULT_EXCHANGE,
 };
 
@@ -29,6 +29,7 @@ pub(super) struct PublisherTask {
     queue: Mutex<CallQueue>,
     counts: Arc<PublisherCounters>,
     events_exchange: String,
+    outage_timeout: Duration,
     outage_began: Instant,
     permission: WritePermission,
     is_user_id_checked: bool,
@@ -62,13 +63,14 @@ impl PublisherTask {
     pub(super) fn new(
         inbox: mpsc::Receiver<PublishCall>,
         counts: Arc<PublisherCounters>,
-        events_exchange: String,
+        settings: &BrokerSettings,
     ) -> Self {
         let calls = PublishCalls::new(counts.clone());
         Self {
             queue: Mutex::new(CallQueue { inbox, calls }),
             counts,
-            events_exchange,
+            events_exchange: settings.namespace.events_exchange(),
+            outage_timeout: settings.outage_timeout,
             outage_began: Instant::now(),
             permission: WritePermission::Assumed,
             is_user_id_checked: false,
@@ -79,12 +81,8 @@ impl PublisherTask {
 impl Supervised for PublisherTask {
     type Open = OpenPublisher;
 
-    async fn open(
-        &self,
-        context: &Context,
-        connection: &Connection,
-    ) -> Result<OpenPublisher, ConnectError> {
-        let settings = context.settings();
+    async fn open(&self, context: &Context<'_>) -> Result<OpenPublisher, ConnectError> {
+        let (connection, settings) = (context.connection, context.settings);
         let limit = settings.connect_timeout;
         let channel = connection.confirm_channel(limit).await?;
         let user_id = settings.user_id_at(connection.address());
@@ -94,7 +92,7 @@ impl Supervised for PublisherTask {
         if let Some(user_id) = &user_id
             && !self.is_user_id_checked
         {
-            let (topology, exchange) = (&context.topology, &self.events_exchange);
+            let (topology, exchange) = (context.topology, &self.events_exchange);
             check_user_id(connection, topology, exchange, user_id, limit).await?;
         }
         Ok(OpenPublisher { channel, user_id })
@@ -102,23 +100,22 @@ impl Supervised for PublisherTask {
 
     async fn serve(
         &mut self,
-        context: &Context,
-        connection: &Connection,
+        context: &Context<'_>,
         open: &mut OpenPublisher,
-        stopped: &mut mpsc::Receiver<Duration>,
+        stop: &mut Stop,
     ) -> Exit {
         self.is_user_id_checked = true;
-        let settings = context.settings();
+        let (connection, settings) = (context.connection, context.settings);
         let CallQueue { inbox, calls } = self.queue.get_mut();
         loop {
             let exit = run(PublishLoop {
                 channel: &open.channel,
                 settings,
                 health: connection.health(),
-                report: &context.report,
+                report: context.report,
                 counts: &self.counts,
                 inbox,
-                stopped,
+                stop,
                 calls,
                 events_exchange: &self.events_exchange,
                 user_id: open.user_id.as_ref(),
@@ -142,24 +139,10 @@ impl Supervised for PublisherTask {
         }
     }
 
-    async fn drain(
-        &mut self,
-        _: &Context,
-        connection: Connection,
-        _: OpenPublisher,
-        grace: Duration,
-    ) {
-        connection.close(grace).await;
-    }
-
     /// During an outage, calls wait for a while, then get an outcome.
-    async fn while_connecting<T>(
-        &self,
-        context: &Context,
-        attempt: impl Future<Output = T>,
-    ) -> Option<T> {
+    async fn while_connecting<T>(&self, attempt: impl Future<Output = T>) -> Option<T> {
         let CallQueue { inbox, calls } = &mut *self.queue.lock().await;
-        let until = self.outage_began + context.settings().outage_timeout;
+        let until = self.outage_began + self.outage_timeout;
         let mut attempt = std::pin::pin!(attempt);
         let mut inbox_open = true;
         loop {

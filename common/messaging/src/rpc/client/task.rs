@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{
     connection::{
-        Connection, Undecodable, describe,
+        Undecodable, describe,
         error::ConnectError,
-        supervisor::{Context, Exit, Supervised},
+        supervisor::{Context, Exit, Stop, Supervised},
     },
     rpc::{codec, error::CallError},
 };
@@ -56,16 +56,13 @@ impl Supervised for ClientTask {
     /// Deliver the replies of the two channels.
     type Open = JoinSet<String>;
 
-    async fn open(
-        &self,
-        context: &Context,
-        connection: &Connection,
-    ) -> Result<JoinSet<String>, ConnectError> {
-        let limit = context.settings().connect_timeout;
+    async fn open(&self, context: &Context<'_>) -> Result<JoinSet<String>, ConnectError> {
+        let (connection, settings) = (context.connection, context.settings);
+        let limit = settings.connect_timeout;
         let channels = Channels {
             confirmed: connection.confirm_channel(limit).await?,
             plain: connection.channel(limit).await?,
-            user_id: context.settings().user_id_at(connection.address()),
+            user_id: settings.user_id_at(connection.address()),
         };
         let mut replies = JoinSet::new();
         for channel in [&channels.confirmed, &channels.plain] {
@@ -79,13 +76,13 @@ impl Supervised for ClientTask {
 
     async fn serve(
         &mut self,
-        context: &Context,
-        connection: &Connection,
+        context: &Context<'_>,
         replies: &mut JoinSet<String>,
-        stopped: &mut mpsc::Receiver<Duration>,
+        stop: &mut Stop,
     ) -> Exit {
         let Self { shared, cancelled } = self;
-        let (settings, sender) = (context.settings(), &shared.sender);
+        let (connection, settings) = (context.connection, context.settings);
+        let sender = &shared.sender;
         let limit = settings.settle_timeout;
         let work = async {
             tokio::select! {
@@ -98,9 +95,7 @@ impl Supervised for ClientTask {
         };
         let probe = || monitor(connection, shared, limit);
         let blocked = |reason: Option<&str>| sender.block(reason);
-        context
-            .watch(connection, stopped, probe, work, blocked)
-            .await
+        context.watch(stop, probe, work, blocked).await
     }
 
     fn lost(&mut self, _: Option<&JoinSet<String>>, _: &str, error: &ConnectError) {
@@ -108,15 +103,8 @@ impl Supervised for ClientTask {
     }
 
     /// Waits for outstanding replies first.
-    async fn drain(
-        &mut self,
-        _: &Context,
-        connection: Connection,
-        mut replies: JoinSet<String>,
-        grace: Duration,
-    ) {
+    async fn drain(&mut self, _: &Context<'_>, replies: &mut JoinSet<String>, until: Instant) {
         self.shared.sender.shut("this RPC client is closing");
-        let until = Instant::now() + grace;
         let mut tick = interval(POLL_INTERVAL);
         let all_replied = async {
             while !self.shared.waiting.is_empty() {
@@ -128,8 +116,6 @@ impl Supervised for ClientTask {
             }
         };
         let _ = timeout_at(until, all_replied).await;
-        let left = until.saturating_duration_since(Instant::now());
-        connection.close(left.max(POLL_INTERVAL)).await;
     }
 }
 

@@ -14,7 +14,6 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 use tokio::{
-    sync::mpsc,
     task::JoinSet,
     time::{Instant, interval, timeout_at},
 };
@@ -30,13 +29,12 @@ use super::{
 };
 use crate::{
     connection::{
-        Connection, describe,
+        describe,
         error::ConnectError,
-        supervisor::{Context, Exit, Supervised},
+        supervisor::{Context, Exit, Stop, Supervised},
     },
     consumer::keepalive::keepalive,
     rpc::stats::RpcServerCounters,
-    settings::BrokerSettings,
     short_string::short_string,
     topology::names::QueueName,
 };
@@ -71,21 +69,15 @@ pub(super) struct OpenServer {
 impl Supervised for ServerTask {
     type Open = OpenServer;
 
-    async fn open(
-        &self,
-        context: &Context,
-        connection: &Connection,
-    ) -> Result<OpenServer, ConnectError> {
-        let settings = context.settings();
+    async fn open(&self, context: &Context<'_>) -> Result<OpenServer, ConnectError> {
+        let (connection, settings) = (context.connection, context.settings);
         let limit = settings.connect_timeout;
         let server = format!("{:016x}", rand::random::<u64>());
         let queue = settings.namespace.rpc_queue(&self.role);
         let channel = Arc::new(ReplyChannel::new(connection.channel(limit).await?));
         let mut pumps = JoinSet::new();
         // Before the first request, so that its cancellation is not missed.
-        let cancel_channel = self
-            .listen(connection, settings, &server, &channel, &mut pumps)
-            .await?;
+        let cancel_channel = self.listen(context, &server, &channel, &mut pumps).await?;
         let tag = format!("{queue} {server}");
         let consume = async {
             let prefetch = self
@@ -125,13 +117,11 @@ impl Supervised for ServerTask {
 
     async fn serve(
         &mut self,
-        context: &Context,
-        connection: &Connection,
+        context: &Context<'_>,
         open: &mut OpenServer,
-        stopped: &mut mpsc::Receiver<Duration>,
+        stop: &mut Stop,
     ) -> Exit {
-        let (settings, consumed) = (context.settings(), &self.counts.consumed);
-        let probe = || keepalive(&open.keepalive, settings, consumed);
+        let probe = || keepalive(&open.keepalive, context.settings, &self.counts.consumed);
         let channel = &open.channel;
         let work = async {
             tokio::select! {
@@ -141,9 +131,7 @@ impl Supervised for ServerTask {
                 }
             }
         };
-        context
-            .watch(connection, stopped, probe, work, |_| ())
-            .await
+        context.watch(stop, probe, work, |_| ()).await
     }
 
     fn lost(&mut self, open: Option<&OpenServer>, _: &str, _: &ConnectError) {
@@ -156,17 +144,10 @@ impl Supervised for ServerTask {
 
     /// Stops consuming, waits for the replies to requests handed out, and sends a request on the channel. Its response confirms that the
     /// broker has processed all earlier replies; replies sent just before a connection closes may be lost.
-    async fn drain(
-        &mut self,
-        _: &Context,
-        connection: Connection,
-        open: OpenServer,
-        grace: Duration,
-    ) {
+    async fn drain(&mut self, _: &Context<'_>, open: &mut OpenServer, until: Instant) {
         for request in self.inbox.close() {
             request.reply.requeue();
         }
-        let until = Instant::now() + grace;
         let channel = open.channel.channel();
         let replying = async {
             let stop = BasicCancelOptions::default();
@@ -181,8 +162,6 @@ impl Supervised for ServerTask {
         };
         let _ = timeout_at(until, replying).await;
         open.channel.shut();
-        let left = until.saturating_duration_since(Instant::now());
-        connection.close(left.max(POLL_INTERVAL)).await;
     }
 }
 
@@ -190,12 +169,12 @@ impl ServerTask {
     /// Consumes cancellations, on the server's own queue and a separate channel: without the permission, the server works without them.
     async fn listen(
         &self,
-        connection: &Connection,
-        settings: &BrokerSettings,
+        context: &Context<'_>,
         server: &str,
         replies: &Arc<ReplyChannel>,
         pumps: &mut JoinSet<String>,
     ) -> Result<Option<Channel>, ConnectError> {
+        let (connection, settings) = (context.connection, context.settings);
         let limit = settings.connect_timeout;
         let channel = connection.channel(limit).await?;
         let queue = settings.namespace.cancel_queue(&self.role, server);
