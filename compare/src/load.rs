@@ -114,7 +114,7 @@ fn request(source: &Source, item: &WorkItem) -> Result<Request, String> {
 /// What an error means to whoever asked.
 fn classify(error: CallError) -> OperationFailure {
     match error {
-        CallError::Refused(_) => OperationFailure::Refused,
+        CallError::Rejected(_) => OperationFailure::Refused,
         CallError::NoResponder { .. } => OperationFailure::NoResponder,
         CallError::TimedOut => OperationFailure::TimedOut,
         CallError::Overloaded { .. } => OperationFailure::Overloaded,

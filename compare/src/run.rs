@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 use doorstep_event::Source;
 use doorstep_messaging::{
-    BrokerSettings, ConnectError, ConnectErrorKind, Publisher, Refusal, RpcClient,
+    BrokerSettings, ConnectError, ConnectErrorKind, Denial, Publisher, RpcClient,
     RpcClientSettings, Topology, delete,
 };
 
@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
             ..settings.broker.clone()
         };
         Ok(Self {
-            topology: Topology::of(&broker.namespace, QUEUES),
+            topology: Topology::for_roles(&broker.namespace, QUEUES),
             folder: std::env::temp_dir()
                 .join(format!("doorstep-{run}"))
                 .join(number.to_string()),
@@ -99,7 +99,7 @@ impl<'a> Run<'a> {
         let was_let_in = match &ready {
             Some(Err(error)) => matches!(
                 error.kind(),
-                ConnectErrorKind::Mismatch | ConnectErrorKind::Refused(Refusal::Permission)
+                ConnectErrorKind::Mismatch | ConnectErrorKind::Denied(Denial::Permission)
             ),
             Some(Ok(())) | None => true,
         };

@@ -91,7 +91,7 @@ impl OperationFailure {
         match outcome {
             PublishOutcome::Confirmed => None,
             PublishOutcome::Unroutable => Some(Self::Unroutable),
-            PublishOutcome::Refused | PublishOutcome::Unpublishable => Some(Self::Full),
+            PublishOutcome::Rejected | PublishOutcome::Unpublishable => Some(Self::Full),
             PublishOutcome::TimedOut => Some(Self::Unconfirmed),
             PublishOutcome::Disconnected => Some(Self::Unreachable),
             PublishOutcome::Blocked => Some(Self::Blocked),

@@ -73,7 +73,7 @@ fn start<T: Workload>(
         .map_err(|e| CliError::new(ExitReason::CannotCreate, e.to_string()))?;
     let settings = RunSettings {
         broker: settings.broker.clone(),
-        topology: Topology::of(&settings.broker.namespace, QUEUES),
+        topology: Topology::for_roles(&settings.broker.namespace, QUEUES),
         limits: limits(takes),
         process: process.clone(),
         grace: GRACE,

@@ -28,7 +28,7 @@ impl Backends {
 
     /// How the connection is.
     pub(crate) fn link(&self) -> ConnectionStatus {
-        self.requester.state().borrow().clone()
+        self.requester.status().borrow().clone()
     }
 
     /// Asks what changes nothing.
@@ -73,7 +73,7 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let detail = error.to_string();
         match error {
-            CallError::Refused(refused) => error_mapping::problem(refused),
+            CallError::Rejected(refused) => error_mapping::problem(refused),
             CallError::NoResponder { .. } => Self::unavailable("no_responder", detail, COME_AGAIN),
             CallError::TimedOut => Self::unavailable("timed_out", detail, COME_AGAIN),
             CallError::Overloaded { retry_after } => {

@@ -51,7 +51,7 @@ impl BrokerTarget {
     pub(crate) async fn connect(self) -> Result<EventSender, CliError> {
         let topology = doorstep_cli::topology(&self.settings.namespace);
         let publisher = Publisher::start(&self.settings, "doorstep producer", topology);
-        let mut state = publisher.state();
+        let mut state = publisher.status();
         tokio::select! {
             ready = publisher.ready(self.settings.start_timeout) => {
                 ready.map_err(|e| CliError::new(ExitReason::Broker, e.to_string()))?;
@@ -157,7 +157,7 @@ impl EventSender {
     /// Publishes a chunk. The publisher takes chunks one after the other in the order in which these futures are first polled.
     async fn publish(&self, chunk: EventBatch) -> (EventBatch, Vec<PublishOutcome>) {
         let events = chunk.events.iter();
-        let messages = events.map(|item| self.events.of(&item.event)).collect();
+        let messages = events.map(|item| self.events.encode(&item.event)).collect();
         let outcomes = self.publisher.publish_all(messages).await;
         (chunk, outcomes)
     }
@@ -197,7 +197,7 @@ impl EventSender {
         }
         let before = std::mem::replace(
             channels_refused,
-            self.publisher.meter().read().channels_refused,
+            self.publisher.stats().read().channels_closed_over_message,
         );
         let settled = Settled {
             sent,
@@ -207,7 +207,7 @@ impl EventSender {
         let connection = || {
             Some(
                 self.publisher
-                    .state()
+                    .status()
                     .borrow()
                     .last_error
                     .as_ref()?
@@ -222,8 +222,8 @@ impl EventSender {
 
     /// The broker's words when it last refused an event.
     fn refusal(&self) -> String {
-        let state = self.publisher.state();
-        let words = state.borrow().last_refusal.clone();
+        let state = self.publisher.status();
+        let words = state.borrow().last_rejection.clone();
         words.unwrap_or_else(|| "it gave no reason".to_owned())
     }
 

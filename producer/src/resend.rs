@@ -216,7 +216,7 @@ impl Outage {
             PublishOutcome::Unroutable => format!(
                 "no queue takes events of type {kind}; if it was deleted, `consumers run` or a new start of this program declares it again"
             ),
-            PublishOutcome::Refused => format!(
+            PublishOutcome::Rejected => format!(
                 "the queue for events of type {kind} refuses them, perhaps it is full; see that its consumer runs"
             ),
             PublishOutcome::Unpublishable => format!(

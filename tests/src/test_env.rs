@@ -90,7 +90,7 @@ impl TestEnv {
     ) -> Self {
         let vhost = block_in_place(|| broker.new_vhost(hint)).unwrap();
         let settings = settings(&vhost.amqp_url());
-        let mut topology = Topology::of(&settings.namespace, roles);
+        let mut topology = Topology::for_roles(&settings.namespace, roles);
         change(&mut topology);
         // Declared by one client before any other connects. If two declare the same queue at once, a message published
         // meanwhile may be rejected, since the queue has no leader yet.
@@ -302,7 +302,7 @@ impl TestEnv {
 #[must_use]
 pub fn run_settings(amqp_url: &str, roles: &[RoleQueues]) -> RunSettings {
     let broker = settings(amqp_url);
-    let topology = Topology::of(&broker.namespace, roles);
+    let topology = Topology::for_roles(&broker.namespace, roles);
     run_settings_of(broker, topology)
 }
 
@@ -323,7 +323,7 @@ fn settings(amqp_url: &str) -> BrokerSettings {
         backoff: backoff.unwrap(),
         heartbeat: Duration::from_secs(5),
         confirm_timeout: Duration::from_secs(10),
-        settle_timeout: Duration::from_secs(5),
+        ack_write_timeout: Duration::from_secs(5),
         start_timeout: CONNECT_LIMIT,
         ..BrokerSettings::new(amqp_url, NAMESPACE).unwrap()
     }

@@ -14,5 +14,5 @@ pub fn topology(namespace: &Namespace) -> Topology {
             handles_requests: role.handles_requests,
         })
         .collect();
-    Topology::of(namespace, &roles)
+    Topology::for_roles(namespace, &roles)
 }

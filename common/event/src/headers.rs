@@ -69,7 +69,7 @@ pub enum Value<'a> {
     Absent,
     Text(Cow<'a, str>),
     /// An invalid or contradictory value. The text describes it.
-    Wrong(String),
+    Invalid(String),
 }
 
 /// The unvalidated attributes of a message.
@@ -107,15 +107,15 @@ impl<'a> RawHeaders<'a> {
         };
         match (&*slot, &value) {
             (Value::Absent, _) => *slot = value,
-            (Value::Text(_), Value::Wrong(_)) => *slot = value,
+            (Value::Text(_), Value::Invalid(_)) => *slot = value,
             (Value::Text(one), Value::Text(other)) if !same(attribute, one, other) => {
-                *slot = Value::Wrong(format!(
+                *slot = Value::Invalid(format!(
                     "{attribute} is both {} and {}",
                     shown(one),
                     shown(other)
                 ));
             }
-            (_, Value::Absent) | (Value::Text(_), Value::Text(_)) | (Value::Wrong(_), _) => {}
+            (_, Value::Absent) | (Value::Text(_), Value::Text(_)) | (Value::Invalid(_), _) => {}
         }
     }
 }
@@ -210,7 +210,7 @@ impl Decoder {
                     shown(&other)
                 ));
             }
-            Value::Wrong(defect) => defects.push(defect),
+            Value::Invalid(defect) => defects.push(defect),
             Value::Absent => defects.push(format!("{prefix}specversion is missing")),
         }
         if let (Some(kind), Some(subject)) = (&kind, &subject)
@@ -275,7 +275,7 @@ fn parse_optional<T>(
             Ok(value) => return Some(value),
             Err(e) => e.to_string(),
         },
-        Value::Wrong(defect) => defect,
+        Value::Invalid(defect) => defect,
     };
     defects.push(defect);
     None

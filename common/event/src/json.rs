@@ -66,7 +66,7 @@ pub fn add<'a>(mut raw: RawHeaders<'a>, body: &'a [u8]) -> RawHeaders<'a> {
             }
             "datacontenttype" => match text(name, value) {
                 Value::Text(text) => raw.defects.extend(media::mode(&text).1),
-                Value::Wrong(defect) => raw.defects.push(defect),
+                Value::Invalid(defect) => raw.defects.push(defect),
                 Value::Absent => {}
             },
             _ => raw.put(name, text(name, value)),
@@ -122,7 +122,7 @@ fn text<'a>(name: &str, value: &'a RawValue) -> Value<'a> {
         Some(b'"') => {
             return match serde_json::from_str(value) {
                 Ok(text) => Value::Text(Cow::Owned(text)),
-                Err(e) => Value::Wrong(format!("{name} is not valid text: {e}")),
+                Err(e) => Value::Invalid(format!("{name} is not valid text: {e}")),
             };
         }
         Some(b'n') => return Value::Absent,
@@ -136,7 +136,7 @@ fn text<'a>(name: &str, value: &'a RawValue) -> Value<'a> {
         Some(b'[') => "an array",
         _ => "a boolean",
     };
-    Value::Wrong(format!(
+    Value::Invalid(format!(
         "{name} is {kind} ({}), not {}",
         shown(value),
         headers::form(name)

@@ -19,7 +19,7 @@ pub struct PublisherTotals {
     /// Messages that the broker returned as unroutable.
     pub returned: u64,
     /// Messages rejected by a queue.
-    pub refused: u64,
+    pub rejected: u64,
     /// Messages without a confirm in time.
     pub timed_out: u64,
     /// Messages without a connection, or whose connection was lost before the confirm.
@@ -27,13 +27,13 @@ pub struct PublisherTotals {
     /// Messages given up while the broker blocked publishing.
     pub blocked: u64,
     /// Channels closed by the broker while their connection stayed open.
-    pub channels_ended: u64,
+    pub channels_closed: u64,
     /// Channels of these that were closed because of one of their messages.
-    pub channels_refused: u64,
+    pub channels_closed_over_message: u64,
     /// Gauge: messages published and not yet confirmed.
-    pub outstanding: u64,
+    pub unconfirmed: u64,
     /// Gauge: time at which the oldest of them was published.
-    pub oldest_outstanding: Option<Instant>,
+    pub oldest_unconfirmed: Option<Instant>,
 }
 
 /// Counters of a subscription since its start.
@@ -42,21 +42,21 @@ pub struct ConsumerTotals {
     /// Deliveries received, with redeliveries counted again.
     pub delivered: u64,
     /// Deliveries whose ack was handed to lapin.
-    pub settled: u64,
+    pub acked: u64,
     /// Acks that came too late for their channel. Their deliveries are redelivered.
-    pub discarded: u64,
+    pub stale_acks: u64,
     /// Consumers cancelled by the broker: the queue was deleted or lost its leader, or the consumer was too slow.
     pub consumers_cancelled: u64,
     /// Channels closed by the broker while their connection stayed open.
-    pub channels_ended: u64,
+    pub channels_closed: u64,
     /// Gauge: unacked deliveries of the open channels.
-    pub unsettled: u64,
+    pub unacked: u64,
     /// Gauge: arrival of the oldest of them.
-    pub oldest_unsettled: Option<Instant>,
+    pub oldest_unacked: Option<Instant>,
     /// Time of the latest delivery.
     pub last_delivery: Option<Instant>,
     /// Time of the latest ack.
-    pub last_settle: Option<Instant>,
+    pub last_ack: Option<Instant>,
 }
 
 /// Reads a publisher's counters, also after the publisher has ended. Cheap to clone.
@@ -71,14 +71,14 @@ impl PublisherStats {
         PublisherTotals {
             confirmed: cells.confirmed.get(),
             returned: cells.returned.get(),
-            refused: cells.refused.get(),
+            rejected: cells.refused.get(),
             timed_out: cells.timed_out.get(),
             disconnected: cells.disconnected.get(),
             blocked: cells.blocked.get(),
-            channels_ended: cells.channels_ended.get(),
-            channels_refused: cells.channels_refused.get(),
-            outstanding: cells.outstanding.get(),
-            oldest_outstanding: cells.oldest_outstanding.get(cells.base),
+            channels_closed: cells.channels_ended.get(),
+            channels_closed_over_message: cells.channels_refused.get(),
+            unconfirmed: cells.outstanding.get(),
+            oldest_unconfirmed: cells.oldest_outstanding.get(cells.base),
         }
     }
 }
@@ -120,7 +120,7 @@ impl PublisherCounters {
         let count = match outcome {
             PublishOutcome::Confirmed => &self.confirmed,
             PublishOutcome::Unroutable => &self.returned,
-            PublishOutcome::Refused | PublishOutcome::Unpublishable => &self.refused,
+            PublishOutcome::Rejected | PublishOutcome::Unpublishable => &self.refused,
             PublishOutcome::TimedOut => &self.timed_out,
             PublishOutcome::Disconnected => &self.disconnected,
             PublishOutcome::Blocked => &self.blocked,
@@ -241,7 +241,7 @@ mod tests {
         for (times, outcome) in [
             PublishOutcome::Confirmed,
             PublishOutcome::Unroutable,
-            PublishOutcome::Refused,
+            PublishOutcome::Rejected,
             PublishOutcome::TimedOut,
             PublishOutcome::Disconnected,
             PublishOutcome::Blocked,
@@ -255,7 +255,7 @@ mod tests {
         let counted = [
             counts.confirmed,
             counts.returned,
-            counts.refused,
+            counts.rejected,
             counts.timed_out,
             counts.disconnected,
             counts.blocked,

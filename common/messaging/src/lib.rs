@@ -38,12 +38,12 @@ pub mod trace;
 pub use admin::{
     inspect::{Depth, InspectError, Inspector},
     server_properties::ServerProperties,
-    verify::{Finding, Permission, QueuesOf, Verified, check_version, verify},
+    verify::{Finding, Permission, RoleOwner, Verified, check_version, verify},
 };
 pub use connection::{
     address::{Address, AddressError},
     backoff::{Backoff, BackoffError},
-    error::{ConnectError, ConnectErrorKind, Refusal},
+    error::{ConnectError, ConnectErrorKind, Denial},
     outage::OutageReasons,
     status::{ConnectionPhase, ConnectionStatus, PossibleLoss},
 };

@@ -37,7 +37,7 @@ pub struct BrokerSettings {
     /// Maximum time that a publish waits for a broker that is unreachable or blocks publishing. Then it resolves with the reason.
     pub outage_timeout: Duration,
     /// Maximum time to write an ack. Then its connection is dropped.
-    pub settle_timeout: Duration,
+    pub ack_write_timeout: Duration,
     /// Maximum time that a delivery stays unacked, for example while a store is unavailable. Then consuming is suspended and the delivery
     /// returns to its queue. Must be well below the broker's `consumer_timeout`, 30 minutes by default.
     pub ack_timeout: Duration,
@@ -83,7 +83,7 @@ impl BrokerSettings {
             heartbeat: Duration::from_secs(10),
             confirm_timeout: Duration::from_secs(30),
             outage_timeout: Duration::from_secs(5),
-            settle_timeout: Duration::from_secs(10),
+            ack_write_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_mins(5),
             rebind_interval: Duration::from_mins(1),
             publish_window: 1000,

@@ -175,7 +175,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
         let pause = match (outcome, share) {
             (
                 PublishOutcome::Unroutable
-                | PublishOutcome::Refused
+                | PublishOutcome::Rejected
                 | PublishOutcome::Unpublishable,
                 _,
             )

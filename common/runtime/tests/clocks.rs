@@ -114,7 +114,7 @@ async fn rows_deferred_by_a_fast_clock_go_out() {
     let mut known = relay::RefusedRows::default();
     let refused = relay::relay_once(
         &env.store,
-        &Says(PublishOutcome::Refused),
+        &Says(PublishOutcome::Rejected),
         rows,
         &mut known,
         || later(365 * DAY),

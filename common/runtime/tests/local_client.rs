@@ -42,7 +42,7 @@ fn start_role<R: Role>(role: R, store: &MemoryStore, limits: Limits) -> RunningR
     // An address without a listener.
     let broker = BrokerSettings::new("amqp://127.0.0.1:1", "doorstep").unwrap();
     let settings = RunSettings {
-        topology: Topology::of(&broker.namespace, &[]),
+        topology: Topology::for_roles(&broker.namespace, &[]),
         broker,
         limits,
         process: HandlerLock::default(),

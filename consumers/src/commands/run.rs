@@ -138,7 +138,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
 
 /// Opens all stores before it starts any role: if one store is unusable, nothing is started.
 fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
-    let topology = Topology::of(&job.broker.namespace, &roles::queues());
+    let topology = Topology::for_roles(&job.broker.namespace, &roles::queues());
     let process = HandlerLock::default();
     let opened = job
         .roles

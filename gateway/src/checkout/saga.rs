@@ -243,7 +243,7 @@ where
 fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> OrderDecision {
     match error {
         // What may help later is no answer to the customer who waits now, and neither is a handler that failed or a clock that is wrong.
-        CallError::Refused(refused)
+        CallError::Rejected(refused)
             if ![
                 Rejection::NOT_YET,
                 Rejection::FAILED,

@@ -84,8 +84,8 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         RpcClientSettings::default(),
     );
     let asking = RpcClientHealth {
-        link: requester.state(),
-        asked: requester.meter(),
+        link: requester.status(),
+        asked: requester.stats(),
     };
     let roles = Backends::new(requester, store.source().clone());
     let limits = Limits::default();

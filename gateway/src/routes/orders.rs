@@ -437,7 +437,7 @@ pub(super) async fn view(app: &AppState, number: &InvoiceNo) -> Result<Option<Or
     };
     match app.roles.query(&asked).await {
         Ok(view) => Ok(Some(view)),
-        Err(CallError::Refused(refused)) if refused.code == "unknown_order" => Ok(None),
+        Err(CallError::Rejected(refused)) if refused.code == "unknown_order" => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

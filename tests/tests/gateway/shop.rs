@@ -231,7 +231,7 @@ async fn all_answer(amqp_url: &str) {
             handles_requests: role.handles_requests,
         })
         .collect();
-    let topology = Topology::of(&settings.namespace, &roles);
+    let topology = Topology::for_roles(&settings.namespace, &roles);
     let client = RpcClient::start(
         &settings,
         "a test asks",
@@ -264,7 +264,7 @@ async fn refuses<C: RequestContract>(client: &RpcClient, asked: &C, code: &str) 
             asked,
         );
         match client.call_raw(request.unwrap()).await {
-            Err(CallError::Refused(refused)) if refused.code == code => Ok(()),
+            Err(CallError::Rejected(refused)) if refused.code == code => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })

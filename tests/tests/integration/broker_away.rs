@@ -116,7 +116,7 @@ on_every_store! {
         settings.broker = env.settings_by(&proxy);
         // So that silence is noticed within seconds.
         settings.broker.heartbeat = Duration::from_secs(1);
-        settings.broker.settle_timeout = Duration::from_secs(2);
+        settings.broker.ack_write_timeout = Duration::from_secs(2);
         settings.broker.confirm_timeout = Duration::from_secs(2);
         let store = shelf.open();
         let role = RoleProcess::start(Ledger, shelf.open(), settings);

@@ -259,7 +259,7 @@ fn is_applied(applied: &HashMap<String, Vec<String>>, n: usize, reply: &Standing
 fn word(answer: &Result<Standing, CallError>) -> &'static str {
     match answer {
         Ok(_) => "answered",
-        Err(CallError::Refused(_)) => "refused",
+        Err(CallError::Rejected(_)) => "refused",
         Err(CallError::NoResponder { .. }) => "no responder",
         Err(CallError::TimedOut) => "timed out",
         Err(CallError::Overloaded { .. }) => "overloaded",
@@ -310,10 +310,10 @@ async fn calls_are_executed_once_through_kills() {
             Ok(_) => assert!(!is_refused(ended.n), "{}", ended.n),
             // If the whole machine was stalled, a request arrives so late that its clock is blamed, and its caller has
             // given up.
-            Err(CallError::Refused(refused)) if refused.code == Rejection::CLOCK_SKEW => {
+            Err(CallError::Rejected(refused)) if refused.code == Rejection::CLOCK_SKEW => {
                 assert!(ended.at >= ended.deadline, "{}: {refused}", ended.n);
             }
-            Err(CallError::Refused(refused)) => {
+            Err(CallError::Rejected(refused)) => {
                 assert!(is_refused(ended.n), "{}: {refused}", ended.n);
                 assert_eq!(refused.code, "short");
             }
@@ -359,7 +359,7 @@ async fn calls_are_executed_once_through_kills() {
                 is_applied(&applied, ended.n, reply);
                 replies.insert(ended.n, reply);
             }
-            Err(CallError::Refused(_)) if is_refused(ended.n) => {}
+            Err(CallError::Rejected(_)) if is_refused(ended.n) => {}
             other => panic!("{}: {other:?}", ended.n),
         }
     }

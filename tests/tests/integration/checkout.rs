@@ -46,7 +46,7 @@ impl Shop {
     async fn open(hint: &str, roles: &[&str]) -> (Self, RunningProgram) {
         let office = Office::new(hint).await;
         let settings = office.env.settings();
-        let topology = Topology::of(&settings.namespace, &crate::operator::ROLES);
+        let topology = Topology::for_roles(&settings.namespace, &crate::operator::ROLES);
         let client = RpcClient::start(
             settings,
             "test: ask",
@@ -190,7 +190,7 @@ async fn a_repeated_authorization_holds_money_once() {
     assert_eq!(shop.ask("a", &authorize("1", None)).await.unwrap(), first);
     let other = shop.ask("a", &authorize("9", None)).await.unwrap_err();
     assert!(
-        matches!(&other, CallError::Refused(r) if r.code == "id_reused"),
+        matches!(&other, CallError::Rejected(r) if r.code == "id_reused"),
         "{other}"
     );
     let accounts = shop.accounts().await;
@@ -247,7 +247,7 @@ async fn a_rejected_order_is_charged_nothing() {
     }
     let late = shop.ask("b", &authorize("2", None)).await.unwrap_err();
     assert!(
-        matches!(&late, CallError::Refused(r) if r.code == "order_ended"),
+        matches!(&late, CallError::Rejected(r) if r.code == "order_ended"),
         "{late}"
     );
     // A confirmed order is captured, and refunded if it is cancelled.
@@ -303,7 +303,7 @@ async fn a_cancelled_order_frees_its_capacity() {
     assert_eq!(shop.ask("1", &confirm("1")).await.unwrap(), promise);
     let full = shop.ask("2", &confirm("2")).await.unwrap_err();
     assert!(
-        matches!(&full, CallError::Refused(r) if r.code == "at_capacity"),
+        matches!(&full, CallError::Rejected(r) if r.code == "at_capacity"),
         "{full}"
     );
     shop.tell(&[
@@ -481,7 +481,7 @@ async fn a_request_of_an_unlisted_user_is_rejected() {
         let refused = shop.ask(id, &authorize("1", None)).await.unwrap_err();
         let says = refused.to_string();
         assert!(
-            matches!(&refused, CallError::Refused(r) if r.code == "forbidden"),
+            matches!(&refused, CallError::Rejected(r) if r.code == "forbidden"),
             "{says}"
         );
         assert!(says.contains(thief.name()), "{says}");

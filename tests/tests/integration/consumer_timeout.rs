@@ -53,7 +53,7 @@ async fn comes_back(node: &PrivateNode, fault: Fault, ack_timeout: Duration) -> 
     // Its channel is closed, by either side, and its unacknowledged deliveries are requeued.
     let is_over = wait_for("a delivery takes too long", SOON, async || {
         let counts = meter.read();
-        let ended = counts.channels_ended + counts.consumers_cancelled > 0;
+        let ended = counts.channels_closed + counts.consumers_cancelled > 0;
         let now = state.borrow().clone();
         if ended
             || matches!(
@@ -67,7 +67,7 @@ async fn comes_back(node: &PrivateNode, fault: Fault, ack_timeout: Duration) -> 
         }
     })
     .await;
-    if meter.read().channels_ended > 0 {
+    if meter.read().channels_closed > 0 {
         let loss = state.borrow().last_loss.clone().unwrap().to_string();
         assert!(loss.contains("PRECONDITION_FAILED"), "{loss}");
     }

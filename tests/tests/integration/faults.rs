@@ -28,7 +28,7 @@ async fn role_meets_all(point: Point) {
     // So that silence is noticed within seconds.
     settings.broker.heartbeat = Duration::from_secs(1);
     settings.broker.connect_timeout = Duration::from_secs(3);
-    settings.broker.settle_timeout = Duration::from_secs(2);
+    settings.broker.ack_write_timeout = Duration::from_secs(2);
     settings.broker.confirm_timeout = Duration::from_secs(3);
     let shelf = InSqlite::new("ledger");
     let store = shelf.open();

@@ -232,10 +232,10 @@ async fn the_outbox_drains_after_a_memory_alarm() {
     let outcome = publisher.publish(Message::event(&tells[0])).await;
     assert_eq!(outcome, PublishOutcome::Blocked);
     assert!(matches!(
-        publisher.state().borrow().phase,
+        publisher.status().borrow().phase,
         ConnectionPhase::Blocked(_)
     ));
-    assert_eq!(publisher.meter().read().blocked, 1);
+    assert_eq!(publisher.stats().read().blocked, 1);
     // Consuming continues, and the outbox is kept.
     env.all_is_acked(&role, "ledger", SOON).await;
     assert_eq!(summary(store.inner()).await.usage.outbox.rows, COUNT);

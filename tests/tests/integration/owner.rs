@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use doorstep_broker::Rights;
 use doorstep_event::{Epoch, Event, Timestamp};
 use doorstep_messaging::{
-    BrokerSettings, ConnectErrorKind, OwnerRecord, Refusal, Topology, delete, take_over, verify,
+    BrokerSettings, ConnectErrorKind, Denial, OwnerRecord, Topology, delete, take_over, verify,
 };
 use doorstep_runtime::runner::{Phase, ReadinessReason, RunError, RunSettings};
 use doorstep_store::{
@@ -288,7 +288,7 @@ async fn without_permission_to_record_consuming_needs_consent() {
     let role = RoleProcess::start(Ledger, store.clone(), settings(true));
     match role.ended(SOON).await {
         Err(RunError::Connect(error)) => {
-            let kind = ConnectErrorKind::Refused(Refusal::Permission);
+            let kind = ConnectErrorKind::Denied(Denial::Permission);
             assert_eq!(error.kind(), kind, "{error}");
             let says = error.to_string();
             assert!(says.contains("--without-owner-record"), "{says}");
@@ -328,7 +328,7 @@ async fn truncated_records_of_two_stores_still_differ() {
             namespace: "n".repeat(long).parse().unwrap(),
             ..env.settings().clone()
         };
-        let topology = Topology::of(&broker.namespace, &[LEDGER]);
+        let topology = Topology::for_roles(&broker.namespace, &[LEDGER]);
         let settings = || RunSettings {
             broker: broker.clone(),
             topology: topology.clone(),

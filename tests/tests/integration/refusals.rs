@@ -101,7 +101,7 @@ async fn a_forbidden_virtual_host_names_its_user() {
 async fn a_differing_queue_argument_is_named() {
     let env = TestEnv::new("refused", &[]).await;
     // Right except for one argument, as an older version might have declared it.
-    let declared = Topology::of(env.namespace(), &ROLES);
+    let declared = Topology::for_roles(env.namespace(), &ROLES);
     let is_it = |queue: &&Queue| queue.name.as_str() == "doorstep.orders.0";
     let queue = declared.queues.iter().find(is_it).unwrap();
     let mut arguments = FieldTable::default();

@@ -67,7 +67,7 @@ on_every_store! {
         assert_eq!(ask(&client, "account/a").await.unwrap().entries, 1);
         let short = order("2", Timestamp::now(), "account/a", Bid::Withdraw(9));
         match client.call_raw(patient(short)).await {
-            Err(CallError::Refused(refused)) => assert_eq!(refused.code, "short"),
+            Err(CallError::Rejected(refused)) => assert_eq!(refused.code, "short"),
             other => panic!("it was not refused: {other:?}"),
         }
         role.stop().await.unwrap();

@@ -4,7 +4,7 @@ use std::{net::TcpListener, path::PathBuf, time::Duration};
 
 use doorstep_broker::{NodeOptions, NodeTls, PrivateNode, percent_encoded};
 use doorstep_messaging::{
-    Address, BrokerSettings, ClientFiles, ConnectError, ConnectErrorKind, Publisher, Refusal,
+    Address, BrokerSettings, ClientFiles, ConnectError, ConnectErrorKind, Denial, Publisher,
     ServerProperties, TlsErrorKind, TlsSettings, Topology,
 };
 use doorstep_tests::{Ended, Program, TempDir, wait_for};
@@ -201,7 +201,8 @@ impl TlsEnv {
         let publisher = Publisher::start(&settings, "tls", Topology::none());
         let ready = publisher.ready(LIMIT).await;
         if ready.is_ok() {
-            let greeting = ServerProperties::of(&settings.addresses[0], &settings.tls, SOON).await;
+            let greeting =
+                ServerProperties::fetch(&settings.addresses[0], &settings.tls, SOON).await;
             assert_eq!(greeting.unwrap().product, "RabbitMQ");
         }
         publisher.close(SOON).await;
@@ -218,7 +219,7 @@ impl TlsEnv {
         let broker = self.node.broker();
         assert!(!text.contains(&broker.address().password), "{text}");
         // The version check accepts no other server.
-        let greeting = ServerProperties::of(&url.parse().unwrap(), &tls, SOON).await;
+        let greeting = ServerProperties::fetch(&url.parse().unwrap(), &tls, SOON).await;
         assert_eq!(greeting, None);
     }
 }
@@ -327,7 +328,7 @@ async fn client_certificates_are_required_rejected_and_log_in() {
         percent_encoded(external.vhost())
     );
     let error = env.connect(&external, shop.clone()).await.unwrap_err();
-    let kind = ConnectErrorKind::Refused(Refusal::Credentials);
+    let kind = ConnectErrorKind::Denied(Denial::Credentials);
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains("add_user"), "{error}");
     let broker = env.node.broker();

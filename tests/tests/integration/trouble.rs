@@ -103,7 +103,7 @@ on_every_store! {
         env.all_is_acked(&role, "ledger", SOON).await;
         wait_until("it consumes", SOON, async || consume.borrow().is_connected()).await;
         let counts = links.consumed.as_ref().unwrap().read();
-        assert_eq!((counts.channels_ended, counts.consumers_cancelled), (0, 0));
+        assert_eq!((counts.channels_closed, counts.consumers_cancelled), (0, 0));
         assert_eq!(consume.borrow().last_loss, None);
         assert!(dead(store.inner()).await.is_empty());
         role.stop().await.unwrap();

@@ -33,7 +33,7 @@ async fn an_event_is_decoded_as_published() -> Result<()> {
     let taken = take(&subscription, 3, async |_| {}).await?;
     for (delivery, event) in taken.iter().zip(sent) {
         assert_eq!(delivery.body(), &event.data);
-        assert_eq!(delivery.read, Decoded::Valid(event));
+        assert_eq!(delivery.decoded, Decoded::Valid(event));
         assert!(!delivery.redelivered);
         assert_eq!(delivery.headers_json, None);
     }
@@ -65,15 +65,15 @@ async fn deliveries_acked_before_closing_are_not_redelivered() -> Result<()> {
 async fn a_subscription_knows_if_another_consumer_preceded_it() -> Result<()> {
     let env = TestEnv::new("beside").await?;
     let first = env.subscription("first").await?;
-    assert!(!first.state().borrow().shares_queue);
+    assert!(!first.status().borrow().shares_queue);
     let second = env.subscription("second").await?;
-    assert!(second.state().borrow().shares_queue);
+    assert!(second.status().borrow().shares_queue);
     first.close(LONG).await;
     second.close(LONG).await;
     // The broker may need a moment to see that they are gone.
     until("a subscription starts alone", async || {
         let next = env.subscription("next").await?;
-        let alone = !next.state().borrow().shares_queue;
+        let alone = !next.status().borrow().shares_queue;
         next.close(LONG).await;
         Ok(alone)
     })
@@ -97,7 +97,7 @@ async fn unacked_deliveries_are_redelivered_in_order() -> Result<()> {
     let again = take(&second, 6, async |_| {}).await?;
     let sequences: Vec<_> = again
         .iter()
-        .map(|d| match &d.read {
+        .map(|d| match &d.decoded {
             Decoded::Valid(event) => event.sequence.map(|s| s.get()),
             other => panic!("{other:?}"),
         })
@@ -126,7 +126,7 @@ async fn unacked_deliveries_stay_within_the_prefetch() -> Result<()> {
     })
     .await?;
     // Longer than the timeout of a peer without heartbeats: no delivery is taken, and heartbeats continue.
-    let mut state = subscription.state();
+    let mut state = subscription.status();
     state.mark_unchanged();
     let changed = tokio::time::timeout(settings.heartbeat * 3, state.changed()).await;
     assert!(changed.is_err(), "{:?}", state.borrow());
@@ -183,7 +183,7 @@ async fn an_ack_never_reaches_a_new_channel() -> Result<()> {
     let (channel, last_tag) = old.expect("a batch came");
     close_connections(&env, "rebuilt subscription").await?;
     // The new channel has delivered as many, so it has a delivery with the old tag.
-    let mut state = subscription.state();
+    let mut state = subscription.status();
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
     until("delivered again", async || Ok(subscription.unacked() == 5)).await?;
     assert_eq!(
@@ -206,10 +206,10 @@ async fn a_queue_deleted_while_consuming_is_redeclared() -> Result<()> {
     let subscription = env.subscription("deleted").await?;
     assert_eq!(lost(&subscription, &env), Some(1), "new at the start");
     env.delete_queue(&env.queue()).await?;
-    let mut state = subscription.state();
+    let mut state = subscription.status();
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
     assert_eq!(lost(&subscription, &env), Some(2));
-    assert_eq!(subscription.meter().read().consumers_cancelled, 1);
+    assert_eq!(subscription.stats().read().consumers_cancelled, 1);
     publish(&publisher, [event("1", 1)]).await;
     take(&subscription, 1, async |_| {}).await?;
     Ok(())
@@ -227,7 +227,7 @@ async fn only_a_replaced_queue_is_reported() -> Result<()> {
     let second = env.subscription("else two").await?;
     assert_eq!(lost(&second, &env), None);
     close_connections(&env, "else two").await?;
-    let mut state = second.state();
+    let mut state = second.status();
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
     assert_eq!(lost(&second, &env), None);
     second.close(LONG).await;
@@ -235,16 +235,16 @@ async fn only_a_replaced_queue_is_reported() -> Result<()> {
     // Deleted and declared again while no role was running.
     env.delete_queue(&env.queue()).await?;
     let other = env.publisher("else again").await?;
-    assert!(other.state().borrow().created.contains(&env.queue()));
+    assert!(other.status().borrow().created.contains(&env.queue()));
     let third = env.subscription("else three").await?;
-    assert!(third.state().borrow().created.is_empty());
+    assert!(third.status().borrow().created.is_empty());
     assert_eq!(lost(&third, &env), Some(1));
     Ok(())
 }
 
 /// Returns the connection that found the queue replaced, if any.
 fn lost(subscription: &Subscription, env: &TestEnv) -> Option<u64> {
-    let state = subscription.state();
+    let state = subscription.status();
     let state = state.borrow();
     let mut losses = state.possible_loss.iter();
     losses
@@ -330,19 +330,19 @@ async fn headers_of_other_libraries_are_decoded() -> Result<()> {
     let taken = take(&subscription, 5, async |_| {}).await?;
     for (index, delivery) in taken[..3].iter().enumerate() {
         assert_eq!(
-            delivery.read,
+            delivery.decoded,
             Decoded::Valid(event.clone()),
             "message {index}"
         );
     }
-    match &taken[3].read {
+    match &taken[3].decoded {
         Decoded::Invalid(spoiled, defect) => {
             assert_eq!(spoiled.stream(), event.stream());
             assert!(defect.contains("0.3"), "{defect}");
         }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(&taken[4].read, Decoded::Undecodable { .. }));
+    assert!(matches!(&taken[4].decoded, Decoded::Undecodable { .. }));
     assert_eq!(taken[4].body(), &event.data);
     let json = taken[4].headers_json.as_deref().unwrap_or_default();
     let json: serde_json::Value = serde_json::from_str(json)?;

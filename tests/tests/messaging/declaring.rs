@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use doorstep_broker::percent_encoded;
 use doorstep_messaging::{
-    ConnectErrorKind, InspectError, Inspector, Publisher, QueueName, Refusal, Topology, delete,
+    ConnectErrorKind, Denial, InspectError, Inspector, Publisher, QueueName, Topology, delete,
     verify,
 };
 use doorstep_tests::wait_for;
@@ -18,12 +18,12 @@ use crate::support::{
 async fn the_topology_is_declared_once_and_then_recognised() -> Result<()> {
     let env = TestEnv::new("declare").await?;
     let first = env.publisher("first").await?;
-    let created = first.state().borrow().created.clone();
+    let created = first.status().borrow().created.clone();
     let names: Vec<_> = created.iter().map(QueueName::as_str).collect();
     assert_eq!(names, ["test.orders.quarantine", "test.orders.0"]);
 
     let second = env.publisher("second").await?;
-    assert!(second.state().borrow().created.is_empty());
+    assert!(second.status().borrow().created.is_empty());
 
     let queue = env
         .manage(|broker, vhost| {
@@ -146,23 +146,23 @@ async fn without_permission_to_declare_existing_queues_work() -> Result<()> {
     let error = refused.ready(LONG).await.unwrap_err();
     assert_eq!(
         error.kind(),
-        ConnectErrorKind::Refused(Refusal::Permission),
+        ConnectErrorKind::Denied(Denial::Permission),
         "{error}"
     );
     assert!(error.to_string().contains("rabbitmqctl set_permissions"));
 
     // Another client declares it; the rejected one finds it by itself.
     let _owner = env.publisher("owner").await?;
-    let mut state = refused.state();
+    let mut state = refused.status();
     within(LONG, "declaring", state.wait_for(|s| s.is_connected())).await??;
-    assert!(refused.state().borrow().created.is_empty());
+    assert!(refused.status().borrow().created.is_empty());
     let worker = publisher(&settings, "worker").await?;
     publish(&worker, [event("1", 1)]).await;
     // It may not mark its queue either, and consumes all the same. It reports that the queue's loss would go unnoticed.
     let consumer = subscription(&settings, "worker").await?;
     take(&consumer, 1, async |_| {}).await?;
-    assert_eq!(consumer.state().borrow().possible_loss, []);
-    assert_eq!(consumer.state().borrow().marker_missing, [env.queue()]);
+    assert_eq!(consumer.status().borrow().possible_loss, []);
+    assert_eq!(consumer.status().borrow().marker_missing, [env.queue()]);
     consumer.close(LONG).await;
     worker.close(LONG).await;
     refused.close(LONG).await;
@@ -207,7 +207,7 @@ async fn delete_removes_only_declared_objects() -> Result<()> {
     ours.close(LONG).await;
 
     delete(&env.settings, &env.topology()).await?;
-    let kept = Topology::of(&other.namespace, &[ROLE]);
+    let kept = Topology::for_roles(&other.namespace, &[ROLE]);
     let mut queues: Vec<_> = kept.queues.iter().map(|q| q.name.to_string()).collect();
     queues.sort();
     assert_eq!(names(&env, "queues").await?, queues);

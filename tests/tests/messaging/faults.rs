@@ -53,7 +53,7 @@ fn outcomes(point: Point, fault: WireFault) -> &'static [PublishOutcome] {
 fn hasty(mut settings: BrokerSettings) -> BrokerSettings {
     settings.heartbeat = Duration::from_secs(4);
     settings.connect_timeout = Duration::from_secs(3);
-    settings.settle_timeout = Duration::from_secs(2);
+    settings.ack_write_timeout = Duration::from_secs(2);
     settings.confirm_timeout = Duration::from_secs(5);
     settings.outage_timeout = LONG;
     let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
@@ -88,7 +88,7 @@ async fn publisher_meets(
         "{name}: {reported:?}"
     );
 
-    let mut state = publisher.state();
+    let mut state = publisher.status();
     match seen(fault) {
         Seen::Nothing => ensure!(state.borrow().connections == 1, "{name}"),
         Seen::Reconnect => {
@@ -108,7 +108,7 @@ async fn publisher_meets(
             .all(|outcome| *outcome == PublishOutcome::Confirmed),
         "{name}: {again:?}"
     );
-    let counts = publisher.meter().read();
+    let counts = publisher.stats().read();
     ensure!(counts.confirmed == COUNT, "{name}: {counts:?}");
     ensure!(
         counts.disconnected + counts.timed_out == left.len() as u64,
@@ -116,8 +116,8 @@ async fn publisher_meets(
     );
     // Recorded a moment after the last call is answered.
     until("nothing is outstanding", async || {
-        let counts = publisher.meter().read();
-        Ok((counts.outstanding, counts.oldest_outstanding) == (0, None))
+        let counts = publisher.stats().read();
+        Ok((counts.unconfirmed, counts.oldest_unconfirmed) == (0, None))
     })
     .await?;
     publisher.close(Duration::from_secs(5)).await;
@@ -141,7 +141,7 @@ async fn a_publisher_reports_each_fault_by_type() -> Result<()> {
     until("everything has arrived", async || {
         if let Some(batch) = subscription.next_batch(1000, usize::MAX).await {
             for delivery in &batch.deliveries {
-                missing.remove(&stream(&delivery.read)?);
+                missing.remove(&stream(&delivery.decoded)?);
             }
             subscription.ack_up_to(batch.channel, batch.last_tag).await;
         }
@@ -198,10 +198,10 @@ async fn a_confirm_timeout_reveals_a_stalled_connection() -> Result<()> {
     proxy.at(Point::Confirm, WireFault::Stall);
     let outcome = publisher.publish(Message::event(&event("1", 1))).await;
     assert_eq!(outcome, PublishOutcome::TimedOut);
-    let mut state = publisher.state();
+    let mut state = publisher.status();
     within(LONG, "coming back", state.wait_for(|s| s.connections >= 2)).await??;
     publish(&publisher, [event("1", 1)]).await;
-    assert_eq!(publisher.meter().read().timed_out, 1);
+    assert_eq!(publisher.stats().read().timed_out, 1);
     Ok(())
 }
 
@@ -212,7 +212,7 @@ type Given = BTreeMap<u64, u32>;
 /// connection at least this new.
 async fn take_all(subscription: &Subscription, order: &str, connections: u64) -> Result<Given> {
     let mut given = Given::new();
-    let state = subscription.state();
+    let state = subscription.status();
     within(LONG, order, async {
         loop {
             let there = given.len() as u64 == COUNT
@@ -229,7 +229,7 @@ async fn take_all(subscription: &Subscription, order: &str, connections: u64) ->
             };
             let batch = batch.expect("the subscription continues");
             for delivery in &batch.deliveries {
-                let (of, n) = stream(&delivery.read)?;
+                let (of, n) = stream(&delivery.decoded)?;
                 if of == order {
                     let times = given.entry(n).or_default();
                     *times += 1;
@@ -255,7 +255,7 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
     for (number, fault) in WireFault::ALL.into_iter().enumerate() {
         let order = number.to_string();
         let name = format!("{point:?} {fault:?}");
-        let before = subscription.state().borrow().connections;
+        let before = subscription.status().borrow().connections;
         proxy.at(point, fault);
         if point == Point::ConsumeOk {
             proxy.cut();
@@ -280,7 +280,7 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
         );
         given?;
         happened??;
-        let state = subscription.state();
+        let state = subscription.status();
         let made = state.borrow().connections;
         let is_right = match seen(fault) {
             Seen::Nothing => made == connections,
@@ -292,17 +292,17 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
     // Deliveries whose acknowledgement was lost are redelivered, perhaps only now, and before all newer ones.
     publish(&publisher, (1..=COUNT).map(|n| event("last", n))).await;
     take_all(&subscription, "last", 1).await?;
-    let counts = subscription.meter().read();
+    let counts = subscription.stats().read();
     ensure!(
         counts.delivered >= COUNT * WireFault::ALL.len() as u64,
         "{counts:?}"
     );
     ensure!(
-        (counts.unsettled, counts.oldest_unsettled) == (0, None),
+        (counts.unacked, counts.oldest_unacked) == (0, None),
         "{counts:?}"
     );
     ensure!(
-        counts.last_delivery.is_some() && counts.last_settle.is_some(),
+        counts.last_delivery.is_some() && counts.last_ack.is_some(),
         "{counts:?}"
     );
     subscription.close(LONG).await;

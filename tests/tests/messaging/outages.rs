@@ -59,12 +59,12 @@ async fn confirmed_messages_survive_a_kill() -> Result<()> {
     let outcome = within(LONG, "the outcome", publishing).await?;
     assert_eq!(outcome, PublishOutcome::Disconnected);
     assert_eq!(
-        publisher.state().borrow().phase,
+        publisher.status().borrow().phase,
         ConnectionPhase::Connecting
     );
 
     let (_node, ()) = on_node(node, |node| node.start_again()).await?;
-    let mut state = publisher.state();
+    let mut state = publisher.status();
     within(LONG, "the publisher", state.wait_for(|s| s.is_connected())).await??;
     assert!(state.borrow().created.len() <= 2);
     publish(&publisher, [event("3", 1)]).await;
@@ -74,7 +74,7 @@ async fn confirmed_messages_survive_a_kill() -> Result<()> {
         while let Some(batch) = subscription.next_batch(1000, usize::MAX).await {
             let mut last = false;
             for delivery in &batch.deliveries {
-                if let Decoded::Valid(event) = &delivery.read {
+                if let Decoded::Valid(event) = &delivery.decoded {
                     match event.subject.as_str() {
                         "order/1" => seen.extend(event.sequence.map(|s| s.get())),
                         "order/3" => last = true,
@@ -104,7 +104,7 @@ async fn a_missing_heartbeat_reveals_a_frozen_broker() -> Result<()> {
     let node = private_node("messaging-freeze").await?;
     let mut settings = settings(&node.amqp_url())?;
     settings.heartbeat = Duration::from_secs(2);
-    settings.settle_timeout = Duration::from_secs(2);
+    settings.ack_write_timeout = Duration::from_secs(2);
     // No other timeout may notice it first.
     settings.confirm_timeout = LONG * 10;
     let publisher = publisher(&settings, "freeze publish").await?;
@@ -119,12 +119,12 @@ async fn a_missing_heartbeat_reveals_a_frozen_broker() -> Result<()> {
     // An acknowledgement resolves in any case.
     let settled = subscription.ack_up_to(batch.channel, batch.last_tag);
     within(LONG, "settling", settled).await?;
-    let mut state = subscription.state();
+    let mut state = subscription.status();
     within(LONG, "noticing", state.wait_for(|s| !s.is_connected())).await??;
 
     let (_node, ()) = on_node(node, |node| node.thaw()).await?;
     within(LONG, "coming back", state.wait_for(|s| s.is_connected())).await??;
-    let mut state = publisher.state();
+    let mut state = publisher.status();
     within(LONG, "coming back", state.wait_for(|s| s.is_connected())).await??;
     publish(&publisher, [event("1", 3)]).await;
     let closing = async {
@@ -141,7 +141,7 @@ async fn closing_a_frozen_broker_respects_the_timeout() -> Result<()> {
     // No other timeout may end it first.
     settings.heartbeat = LONG * 10;
     settings.confirm_timeout = LONG * 10;
-    settings.settle_timeout = LONG * 10;
+    settings.ack_write_timeout = LONG * 10;
     let publisher = publisher(&settings, "close publish").await?;
     let subscription = subscription(&settings, "close consume").await?;
     let (node, ()) = on_node(node, |node| node.freeze()).await?;
@@ -170,7 +170,7 @@ async fn a_memory_alarm_blocks_only_publishing() -> Result<()> {
     let outcome = within(LONG, "the outcome", publishing).await?;
     assert_eq!(outcome, PublishOutcome::Blocked);
     assert!(matches!(
-        publisher.state().borrow().phase,
+        publisher.status().borrow().phase,
         ConnectionPhase::Blocked(_)
     ));
     // Later publishes do not wait as long as that one did, or a hundred of them would take a quarter of an hour.
@@ -188,7 +188,7 @@ async fn a_memory_alarm_blocks_only_publishing() -> Result<()> {
     .await?;
 
     let (node, ()) = on_node(node, |node| node.unblock_publishers()).await?;
-    let mut state = publisher.state();
+    let mut state = publisher.status();
     within(LONG, "unblocking", state.wait_for(|s| s.is_connected())).await??;
     publish(&publisher, [event("1", 6)]).await;
 

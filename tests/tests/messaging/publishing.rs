@@ -149,7 +149,7 @@ async fn unroutable_messages_pass_once_a_queue_is_bound() -> Result<()> {
         subjects: &["parcel"],
         handles_requests: false,
     }];
-    let topology = doorstep_messaging::Topology::of(env.namespace(), &roles);
+    let topology = doorstep_messaging::Topology::for_roles(env.namespace(), &roles);
     let other = Publisher::start(&env.settings, "parcels", topology);
     other.ready(LONG).await?;
     assert_eq!(
@@ -173,7 +173,7 @@ async fn a_full_queue_rejects() -> Result<()> {
     let mut number = 0;
     until("the queue is full", async || {
         number += 1;
-        Ok(publisher.publish(one(number)).await == PublishOutcome::Refused)
+        Ok(publisher.publish(one(number)).await == PublishOutcome::Rejected)
     })
     .await?;
     let event = event("1", 1);
@@ -183,9 +183,9 @@ async fn a_full_queue_rejects() -> Result<()> {
     assert_eq!(
         outcomes,
         [
-            PublishOutcome::Refused,
+            PublishOutcome::Rejected,
             PublishOutcome::Confirmed,
-            PublishOutcome::Refused
+            PublishOutcome::Rejected
         ]
     );
     Ok(())
@@ -210,7 +210,7 @@ async fn messages_beyond_the_window_keep_their_order() -> Result<()> {
     for key in ["order/a", "order/b"] {
         let sequences: Vec<_> = taken
             .iter()
-            .filter_map(|d| match &d.read {
+            .filter_map(|d| match &d.decoded {
                 doorstep_event::headers::Decoded::Valid(e) if e.subject.as_str() == key => {
                     e.sequence
                 }
@@ -241,14 +241,14 @@ async fn the_window_limits_messages_in_flight() -> Result<()> {
         let publisher = publisher.clone();
         async move { publisher.publish_all(messages).await }
     });
-    let meter = publisher.meter();
+    let meter = publisher.stats();
     until("some are under way", async || {
-        Ok(meter.read().outstanding > 0)
+        Ok(meter.read().unconfirmed > 0)
     })
     .await?;
     let mut triggered = proxy.triggered();
     within(LONG, "a confirm", triggered.wait_for(|times| *times == 1)).await??;
-    assert_eq!(meter.read().outstanding, WINDOW as u64);
+    assert_eq!(meter.read().unconfirmed, WINDOW as u64);
     proxy.cut();
     call.abort();
     let inspector = Inspector::connect(&env.settings, "bounded").await?;
@@ -266,7 +266,7 @@ async fn closing_waits_for_messages_in_flight() -> Result<()> {
     let mut under_way = std::pin::pin!(publisher.publish_all(messages));
     // Begun, and then closed in the middle.
     begin(under_way.as_mut()).await;
-    let state = last_words.state();
+    let state = last_words.status();
     let (outcomes, ()) = tokio::join!(under_way, last_words.clone().close(LONG));
     all_confirmed(&outcomes);
     assert_eq!(state.borrow().phase, ConnectionPhase::Closed);
@@ -352,8 +352,8 @@ async fn a_closed_channel_is_counted_and_redeclared() -> Result<()> {
     env.settings.outage_timeout = LONG;
     let publisher = env.publisher("channel").await?;
     publish(&publisher, [event("1", 1)]).await;
-    let counts = publisher.meter().read();
-    assert_eq!((counts.confirmed, counts.channels_ended), (1, 0));
+    let counts = publisher.stats().read();
+    assert_eq!((counts.confirmed, counts.channels_closed), (1, 0));
     env.manage(|broker, vhost| {
         let path = format!("/api/exchanges/{}/test.events", percent_encoded(vhost));
         broker.management()?.delete(&path)
@@ -362,15 +362,15 @@ async fn a_closed_channel_is_counted_and_redeclared() -> Result<()> {
     // The broker closes the publishing channel for a missing exchange, and keeps the connection.
     let outcome = publisher.publish(Message::event(&event("1", 2))).await;
     assert_eq!(outcome, PublishOutcome::Disconnected);
-    assert_eq!(publisher.meter().read().channels_ended, 1);
-    let loss = publisher.state().borrow().last_loss.clone();
+    assert_eq!(publisher.stats().read().channels_closed, 1);
+    let loss = publisher.status().borrow().last_loss.clone();
     let loss = loss.map_or_else(String::new, |loss| loss.to_string());
     assert!(loss.contains("test.events"), "{loss:?}");
     publish(&publisher, [event("1", 2)]).await;
-    assert_eq!(publisher.state().borrow().connections, 2);
+    assert_eq!(publisher.status().borrow().connections, 2);
     let outcome = publisher.publish(Message::event(&kind_of_event("parcel", "1", 1)));
     assert_eq!(outcome.await, PublishOutcome::Unroutable);
-    assert_eq!(publisher.meter().read().returned, 1);
+    assert_eq!(publisher.stats().read().returned, 1);
     Ok(())
 }
 
@@ -401,12 +401,12 @@ async fn an_oversized_message_costs_only_a_channel() -> Result<()> {
             PublishOutcome::Confirmed
         );
     }
-    let state = publisher.state().borrow().clone();
+    let state = publisher.status().borrow().clone();
     assert_eq!(state.connections, 1, "{state:?}");
-    let words = state.last_refusal.unwrap_or_default();
+    let words = state.last_rejection.unwrap_or_default();
     assert!(words.contains("PRECONDITION_FAILED"), "{words}");
-    let counts = publisher.meter().read();
-    assert_eq!((counts.refused, counts.channels_ended), (3, 4));
+    let counts = publisher.stats().read();
+    assert_eq!((counts.rejected, counts.channels_closed), (3, 4));
     publisher.close(LONG).await;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use doorstep_messaging::{
-    BrokerSettings, ConnectErrorKind, Inspector, Publisher, Refusal, Topology,
+    BrokerSettings, ConnectErrorKind, Denial, Inspector, Publisher, Topology,
 };
 use doorstep_tests::Direction;
 use tokio::{
@@ -102,10 +102,7 @@ async fn a_wrong_password_is_permanent_and_masked() -> Result<()> {
     let error = within(LONG, "the answer", publisher.ready(LONG * 10))
         .await?
         .unwrap_err();
-    assert_eq!(
-        error.kind(),
-        ConnectErrorKind::Refused(Refusal::Credentials)
-    );
+    assert_eq!(error.kind(), ConnectErrorKind::Denied(Denial::Credentials));
     let text = error.to_string();
     assert!(text.contains("rabbitmqctl add_user"), "{text}");
     assert!(!text.contains("wrong-secret"), "{text}");
@@ -118,10 +115,7 @@ async fn a_missing_virtual_host_names_the_command() -> Result<()> {
     let env = TestEnv::new("vhost").await?;
     let settings = env.settings.clone().with_vhost("no-such-vhost");
     let error = error(&settings).await;
-    assert_eq!(
-        error.kind(),
-        ConnectErrorKind::Refused(Refusal::VirtualHost)
-    );
+    assert_eq!(error.kind(), ConnectErrorKind::Denied(Denial::VirtualHost));
     let text = error.to_string();
     assert!(
         text.contains("rabbitmqctl add_vhost no-such-vhost"),
@@ -147,10 +141,7 @@ async fn a_forbidden_virtual_host_names_the_command() -> Result<()> {
     let error = error(&settings(&url)?).await;
     env.manage(move |broker, _| broker.management()?.delete_user(&user))
         .await?;
-    assert_eq!(
-        error.kind(),
-        ConnectErrorKind::Refused(Refusal::VirtualHost)
-    );
+    assert_eq!(error.kind(), ConnectErrorKind::Denied(Denial::VirtualHost));
     let text = error.to_string();
     assert!(text.contains("rabbitmqctl set_permissions -p"), "{text}");
     Ok(())
@@ -185,7 +176,7 @@ async fn a_reconnect_starts_at_the_last_address() -> Result<()> {
     publisher.ready(LONG).await?;
     assert_eq!((dead.accepted(), proxy.accepted()), (1, 1));
     proxy.cut();
-    let mut state = publisher.state();
+    let mut state = publisher.status();
     within(LONG, "coming back", state.wait_for(|s| s.connections == 2)).await??;
     assert_eq!((dead.accepted(), proxy.accepted()), (1, 2));
 

@@ -34,7 +34,7 @@ pub const ECHO: RoleQueues = RoleQueues {
 };
 
 fn topology(settings: &BrokerSettings) -> Topology {
-    Topology::of(&settings.namespace, &[ECHO])
+    Topology::for_roles(&settings.namespace, &[ECHO])
 }
 
 /// Returns a query to the echo.
@@ -99,7 +99,7 @@ pub fn echo(server: &Arc<RpcServer>) -> JoinHandle<()> {
 
 fn answer(asked: IncomingRequest) {
     let data = asked.request.data.clone();
-    asked.reply.send(Reply::Answer(Ok(data)));
+    asked.reply.send(Reply::Result(Ok(data)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,16 +123,16 @@ async fn concurrent_requests_get_their_own_replies() -> Result<()> {
         let reply = call.await?.with_context(|| format!("request {n}"))?;
         assert_eq!(reply, n.to_string());
     }
-    let asked = client.meter().read();
+    let asked = client.stats().read();
     assert_eq!(
-        (asked.answered, asked.late, asked.in_flight),
+        (asked.replied, asked.late, asked.in_flight),
         (COUNT as u64, 0, 0)
     );
     client.close(LONG).await;
     server.close(LONG).await;
     echo.await?;
-    let answered = server.meter().read();
-    assert_eq!((answered.answered, answered.held), (COUNT as u64, 0));
+    let answered = server.stats().read();
+    assert_eq!((answered.replied, answered.in_flight), (COUNT as u64, 0));
     Ok(())
 }
 
@@ -211,12 +211,12 @@ async fn a_rejection_has_code_and_message() -> Result<()> {
     let asked = take(&server).await?;
     assert!(!asked.redelivered);
     assert_eq!(
-        asked.reply.send(Reply::Answer(Err(refused.clone()))),
+        asked.reply.send(Reply::Result(Err(refused.clone()))),
         ReplyOutcome::Sent
     );
-    assert_eq!(call.await?, Err(CallError::Refused(refused)));
-    assert_eq!(server.meter().read().refused, 1);
-    assert_eq!(client.meter().read().refused, 1);
+    assert_eq!(call.await?, Err(CallError::Rejected(refused)));
+    assert_eq!(server.stats().read().rejected, 1);
+    assert_eq!(client.stats().read().rejected, 1);
     Ok(())
 }
 
@@ -252,7 +252,7 @@ async fn the_broker_drops_expired_requests() -> Result<()> {
     let server = idle(&env, 10).await?;
     let call = ask(&client, request("2", LONG));
     assert_eq!(take(&server).await?.request.id.as_str(), "2");
-    assert_eq!(server.meter().read().delivered, 1);
+    assert_eq!(server.stats().read().delivered, 1);
     call.abort();
     Ok(())
 }
@@ -267,20 +267,20 @@ async fn expired_and_cancelled_requests_are_not_begun() -> Result<()> {
     let expiring = ask(&client, expires);
     let cancelling = ask(&client, is_cancelled);
     until("both are there", async || {
-        Ok(server.meter().read().held == 2)
+        Ok(server.stats().read().in_flight == 2)
     })
     .await?;
     assert_eq!(expiring.await?, Err(CallError::TimedOut));
     cancelling.abort();
     assert!(cancelling.await.is_err_and(|e| e.is_cancelled()));
     until("the cancelling is counted", async || {
-        Ok(client.meter().read().cancelled == 1)
+        Ok(client.stats().read().cancelled == 1)
     })
     .await?;
     // A cancellation uses another channel, so it may arrive after the next request.
     let call = ask(&client, request("3", LONG));
     until("the cancellation has arrived", async || {
-        Ok(server.meter().read().held == 3)
+        Ok(server.stats().read().in_flight == 3)
     })
     .await?;
     let third = loop {
@@ -294,7 +294,7 @@ async fn expired_and_cancelled_requests_are_not_begun() -> Result<()> {
     };
     answer(third);
     assert_eq!(call.await?, Ok(Bytes::from("3")));
-    assert_eq!(server.meter().read().expired, 1);
+    assert_eq!(server.stats().read().expired, 1);
     Ok(())
 }
 
@@ -312,10 +312,10 @@ async fn dropping_a_call_cancels_it_at_the_server() -> Result<()> {
     // A late reply has no caller.
     answer(asked);
     until("the late reply is counted", async || {
-        Ok(client.meter().read().late == 1)
+        Ok(client.stats().read().late == 1)
     })
     .await?;
-    assert_eq!(client.meter().read().cancelled, 1);
+    assert_eq!(client.stats().read().cancelled, 1);
     Ok(())
 }
 
@@ -329,10 +329,10 @@ async fn a_late_reply_is_counted_and_dropped() -> Result<()> {
     assert_eq!(call.await?, Err(CallError::TimedOut));
     answer(asked);
     until("the late reply is counted", async || {
-        Ok(client.meter().read().late == 1)
+        Ok(client.stats().read().late == 1)
     })
     .await?;
-    let counts = client.meter().read();
+    let counts = client.stats().read();
     assert_eq!((counts.timed_out, counts.cancelled), (1, 0));
     // A request whose deadline has passed before the call is not begun either.
     let past = Request {
@@ -340,7 +340,7 @@ async fn a_late_reply_is_counted_and_dropped() -> Result<()> {
         ..request("2", LONG)
     };
     assert_eq!(client.call_raw(past).await, Err(CallError::TimedOut));
-    assert_eq!(server.meter().read().delivered, 1);
+    assert_eq!(server.stats().read().delivered, 1);
     Ok(())
 }
 
@@ -358,7 +358,7 @@ async fn requests_above_a_bound_are_shed_immediately() -> Result<()> {
     // A reply is counted a moment after it is sent.
     until(
         "it is counted",
-        async || Ok(server.meter().read().shed == 1),
+        async || Ok(server.stats().read().shed == 1),
     )
     .await?;
     held.into_iter().for_each(answer);
@@ -409,8 +409,8 @@ async fn bytes_above_a_bound_are_shed_immediately() -> Result<()> {
         answer(asked);
         assert!(call.await?.is_ok());
         // A reply arrives a moment before its request is released.
-        let meter = server.meter();
-        until("it is let go of", async || Ok(meter.read().held == 0)).await?;
+        let meter = server.stats();
+        until("it is let go of", async || Ok(meter.read().in_flight == 0)).await?;
     }
     // The caller's own bound: unconfirmed requests.
     let echo = echo(&server);
@@ -570,7 +570,7 @@ async fn another_server_answers_a_crashed_ones_requests() -> Result<()> {
     proxy.refuse();
     for asked in begun {
         within(LONG, "the word", asked.cancelled.cancelled()).await?;
-        let replied = asked.reply.send(Reply::Answer(Ok(Bytes::new())));
+        let replied = asked.reply.send(Reply::Result(Ok(Bytes::new())));
         assert_eq!(replied, ReplyOutcome::ConnectionLost);
     }
     for _ in 0..COUNT {
@@ -596,14 +596,14 @@ async fn a_dropped_request_is_redelivered_once() -> Result<()> {
     drop(again);
     let refused = call.await?;
     assert!(
-        matches!(&refused, Err(CallError::Refused(refused)) if refused.code == Rejection::FAILED),
+        matches!(&refused, Err(CallError::Rejected(refused)) if refused.code == Rejection::FAILED),
         "{refused:?}"
     );
     // A reply arrives a moment before its request is released.
-    let meter = server.meter();
+    let meter = server.stats();
     until("it is put back, refused and let go of", async || {
         let counts = meter.read();
-        Ok((counts.put_back, counts.refused, counts.held) == (1, 1, 0))
+        Ok((counts.requeued, counts.rejected, counts.in_flight) == (1, 1, 0))
     })
     .await
 }
@@ -646,7 +646,7 @@ async fn closing_answers_only_requests_handed_out() -> Result<()> {
     let asked = take(&responder_1).await?;
     let waits = ask(&client, request("2", LONG));
     until("the second server is consuming", async || {
-        Ok(responder_1.meter().read().held == 2)
+        Ok(responder_1.stats().read().in_flight == 2)
     })
     .await?;
     // Started before the first one stops consuming, which has both requests: without any server for a moment, calls
@@ -656,7 +656,7 @@ async fn closing_answers_only_requests_handed_out() -> Result<()> {
         let server = responder_1.clone();
         async move { server.close(LONG).await }
     });
-    let mut state = responder_1.state();
+    let mut state = responder_1.status();
     within(
         LONG,
         "closing",
@@ -669,7 +669,7 @@ async fn closing_answers_only_requests_handed_out() -> Result<()> {
     answer(other);
     assert!(waits.await?.is_ok());
     assert_eq!(
-        asked.reply.send(Reply::Answer(Ok(Bytes::new()))),
+        asked.reply.send(Reply::Result(Ok(Bytes::new()))),
         ReplyOutcome::Sent
     );
     assert!(handed_out.await?.is_ok());
@@ -677,7 +677,7 @@ async fn closing_answers_only_requests_handed_out() -> Result<()> {
     // A closing client waits for the replies in flight, and takes no new calls.
     let last = ask(&client, request("3", LONG));
     let asked = take(&responder_2).await?;
-    let mut state = client.state();
+    let mut state = client.status();
     let closing = tokio::spawn(client.clone().close(LONG));
     within(
         LONG,
@@ -738,7 +738,7 @@ async fn a_strangers_reply_is_malformed() -> Result<()> {
         matches!(&answer, Err(CallError::Malformed(words)) if words.contains("greeting")),
         "{answer:?}"
     );
-    assert_eq!(client.meter().read().late, 1);
+    assert_eq!(client.stats().read().late, 1);
     Ok(())
 }
 
@@ -777,10 +777,10 @@ async fn malformed_requests_with_a_reply_queue_are_rejected() -> Result<()> {
     assert_eq!(refused.code, Rejection::BAD_REQUEST);
     assert!(refused.detail.contains("type"), "{}", refused.detail);
     // A reply arrives a moment before its request is released.
-    let meter = server.meter();
+    let meter = server.stats();
     until("both are counted and neither is in flight", async || {
         let counts = meter.read();
-        Ok((counts.malformed, counts.held) == (2, 0))
+        Ok((counts.malformed, counts.in_flight) == (2, 0))
     })
     .await
 }
@@ -826,7 +826,7 @@ async fn clock_skew_is_reported_to_the_caller() -> Result<()> {
     let reply = reply.context("the consumer has ended")??;
     let refused: Rejection = serde_json::from_slice(&reply.data)?;
     assert_eq!(refused.code, Rejection::CLOCK_SKEW, "{refused:?}");
-    let counts = server.meter().read();
+    let counts = server.stats().read();
     assert_eq!((counts.expired, counts.skewed), (1, 1));
     Ok(())
 }
@@ -874,7 +874,7 @@ async fn minimal_permissions_suffice_to_call_and_serve() -> Result<()> {
     call.abort();
     within(LONG, "the word", asked.cancelled.cancelled()).await?;
     // A client that may only call also learns that no server is there.
-    asked.reply.send(Reply::Answer(Ok(Bytes::new())));
+    asked.reply.send(Reply::Result(Ok(Bytes::new())));
     server.close(LONG).await;
     let answer = client.call_raw(request("3", LONG)).await;
     assert_eq!(answer, Err(no_responder()));

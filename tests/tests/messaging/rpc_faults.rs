@@ -54,7 +54,7 @@ fn timeout(fault: WireFault) -> Duration {
 fn hasty(mut settings: BrokerSettings) -> BrokerSettings {
     settings.heartbeat = Duration::from_secs(2);
     settings.connect_timeout = Duration::from_secs(3);
-    settings.settle_timeout = Duration::from_secs(2);
+    settings.ack_write_timeout = Duration::from_secs(2);
     settings.confirm_timeout = Duration::from_secs(4);
     let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
     settings.backoff = backoff.expect("these bounds make sense");
@@ -114,7 +114,7 @@ async fn caller_meets(env: &TestEnv, point: Point, fault: WireFault) -> Result<(
     }
     // It recovers by itself from every fault.
     answered(&client, &name).await?;
-    let counts = client.meter().read();
+    let counts = client.stats().read();
     ensure!(counts.in_flight == 0, "{name}: {counts:?}");
     Ok(())
 }
@@ -187,7 +187,7 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     let echo = echo(&server);
     let client = client(&env.settings).await?;
     answered(&client, &name).await?;
-    let mut state = server.state();
+    let mut state = server.status();
     let away = tokio::spawn(async move {
         state.wait_for(|s| s.last_loss.is_some()).await?;
         let since = Instant::now();
@@ -218,7 +218,7 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     }
     answered(&client, &name).await?;
     until("no request is in flight", async || {
-        Ok(server.meter().read().held == 0)
+        Ok(server.stats().read().in_flight == 0)
     })
     .await?;
     echo.abort();
@@ -245,7 +245,7 @@ impl Ends {
     fn note(&self, timeout: Duration, took: Duration, answer: &Result<Bytes, CallError>) {
         let kind = match answer {
             Ok(_) => "answered",
-            Err(CallError::Refused(_)) => "refused",
+            Err(CallError::Rejected(_)) => "refused",
             Err(CallError::NoResponder { .. }) => "no responder",
             Err(CallError::TimedOut) => "timed out",
             Err(CallError::Overloaded { .. }) => "overloaded",
@@ -299,9 +299,9 @@ async fn calls_end_through_server_and_broker_restarts() -> Result<()> {
         })
         .collect();
     let grown = async |by: u64| {
-        let before = client.meter().read().answered;
+        let before = client.stats().read().replied;
         until("calls are answered", async || {
-            Ok(client.meter().read().answered >= before + by)
+            Ok(client.stats().read().replied >= before + by)
         })
         .await
     };
@@ -320,7 +320,7 @@ async fn calls_end_through_server_and_broker_restarts() -> Result<()> {
     stop.store(true, Ordering::Relaxed);
     // Each has its deadline, so this is only a safety net.
     within(LONG, "the end of every call", try_join_all(workers)).await??;
-    let counts = client.meter().read();
+    let counts = client.stats().read();
     assert_eq!(counts.in_flight, 0);
     let by_kind = ends.by_kind.lock().unwrap().clone();
     let longest = *ends.longest_over.lock().unwrap();
@@ -349,7 +349,7 @@ async fn a_memory_alarm_ends_calls_immediately() -> Result<()> {
     answered(&client, "before").await?;
     let (node, ()) = on_node(node, |node| node.block_publishers()).await?;
     // The broker reports the alarm when it sees the next request, which waits with it.
-    let mut state = client.state();
+    let mut state = client.status();
     let first = ask(&client, request("first", LONG));
     within(LONG, "being blocked", state.wait_for(|s| !s.is_connected())).await??;
     let second = client.call_raw(request("second", LONG)).await;

@@ -77,11 +77,11 @@ async fn an_undecodable_reply_ends_only_its_call() -> Result<()> {
     let (to, mark) = taken(&mut requests).await?;
     let unmarked = RawProperties::default().text("correlation_id", b"caf\xe9");
     raw.publish("", to.as_bytes(), &unmarked, b"{}").await;
-    let meter = asks.meter();
+    let meter = asks.stats();
     until("it is counted", async || Ok(meter.read().late == 1)).await?;
     raw.publish("", to.as_bytes(), &reply(&mark), b"sound")
         .await;
     assert_eq!(asked.await?, Ok(Bytes::from_static(b"sound")));
-    assert_eq!(asks.state().borrow().connections, 1);
+    assert_eq!(asks.status().borrow().connections, 1);
     Ok(())
 }

@@ -55,7 +55,7 @@ impl TestEnv {
     }
 
     pub fn topology(&self) -> Topology {
-        Topology::of(self.namespace(), &[ROLE])
+        Topology::for_roles(self.namespace(), &[ROLE])
     }
 
     pub fn queue(&self) -> QueueName {
@@ -134,14 +134,14 @@ pub fn settings(url: &str) -> Result<BrokerSettings> {
 }
 
 pub async fn publisher(settings: &BrokerSettings, name: &str) -> Result<Publisher> {
-    let topology = Topology::of(&settings.namespace, &[ROLE]);
+    let topology = Topology::for_roles(&settings.namespace, &[ROLE]);
     let publisher = Publisher::start(settings, name, topology);
     publisher.ready(LONG).await?;
     Ok(publisher)
 }
 
 pub async fn subscription(settings: &BrokerSettings, name: &str) -> Result<Subscription> {
-    let topology = Topology::of(&settings.namespace, &[ROLE]);
+    let topology = Topology::for_roles(&settings.namespace, &[ROLE]);
     let queue = settings.namespace.role_queue(ROLE.role, 0);
     let subscription = Subscription::start(settings, name, topology, vec![consume(queue, 100)]);
     subscription.ready(LONG).await?;

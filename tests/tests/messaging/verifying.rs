@@ -358,7 +358,7 @@ async fn a_silent_server_times_out() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address: Address = format!("amqp://{}", listener.local_addr()?).parse()?;
     let tls = TlsSettings::default();
-    let greeting = ServerProperties::of(&address, &tls, Duration::from_millis(200));
+    let greeting = ServerProperties::fetch(&address, &tls, Duration::from_millis(200));
     assert_eq!(within(LONG, "a greeting", greeting).await?, None);
     Ok(())
 }

@@ -249,8 +249,8 @@ pub(super) fn export_rpc_client(role: &'static str, asking: &RpcClientHealth) {
     export_connection(role, "rpc_client", &asking.link.borrow());
     let counts = asking.asked.read();
     for (outcome, count) in [
-        ("answered", counts.answered),
-        ("rejected", counts.refused),
+        ("answered", counts.replied),
+        ("rejected", counts.rejected),
         ("no_responder", counts.no_responder),
         ("timed_out", counts.timed_out),
         ("overloaded", counts.overloaded),
@@ -272,21 +272,21 @@ pub(super) fn export_waiting(role: &'static str, waiting: u64) {
 
 fn export_rpc_server(role: &'static str, counts: &RpcServerTotals) {
     for (outcome, count) in [
-        ("answered", counts.answered),
-        ("rejected", counts.refused),
+        ("answered", counts.replied),
+        ("rejected", counts.rejected),
         ("overloaded", counts.shed),
         ("expired", counts.expired),
         ("cancelled", counts.cancelled),
         ("malformed", counts.malformed),
-        ("requeued", counts.put_back),
-        ("discarded", counts.discarded),
+        ("requeued", counts.requeued),
+        ("discarded", counts.replies_lost),
     ] {
         counter!("doorstep_rpc_server_requests_total", "role" => role, "outcome" => outcome)
             .absolute(count);
     }
     counter!("doorstep_rpc_forbidden_total", "role" => role).absolute(counts.forbidden);
     counter!("doorstep_rpc_clock_skew_total", "role" => role).absolute(counts.skewed);
-    gauge!("doorstep_rpc_server_in_flight", "role" => role).set(counts.held as f64);
+    gauge!("doorstep_rpc_server_in_flight", "role" => role).set(counts.in_flight as f64);
 }
 
 fn export_connection(role: &'static str, link: &'static str, state: &ConnectionStatus) {
@@ -310,15 +310,15 @@ fn export_received(
         "messaging_destination_name" => queue.to_string(), "role" => role)
     .absolute(counts.delivered);
     counter!("doorstep_channels_closed_by_broker_total", "role" => role, "connection" => link)
-        .absolute(counts.channels_ended);
+        .absolute(counts.channels_closed);
 }
 
 /// Exports the outcomes of the deliveries from all of its queues.
 fn export_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
     let sum = |count: fn(&ConsumerTotals) -> u64| counts.into_iter().map(count).sum::<u64>();
     for (name, count) in [
-        ("doorstep_deliveries_acked_total", sum(|c| c.settled)),
-        ("doorstep_stale_acks_total", sum(|c| c.discarded)),
+        ("doorstep_deliveries_acked_total", sum(|c| c.acked)),
+        ("doorstep_stale_acks_total", sum(|c| c.stale_acks)),
         (
             "doorstep_consumers_cancelled_total",
             sum(|c| c.consumers_cancelled),
@@ -326,8 +326,8 @@ fn export_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
     ] {
         counter!(name, "role" => role).absolute(count);
     }
-    gauge!("doorstep_deliveries_unacked", "role" => role).set(sum(|c| c.unsettled) as f64);
-    let oldest = counts.into_iter().filter_map(|c| c.oldest_unsettled).min();
+    gauge!("doorstep_deliveries_unacked", "role" => role).set(sum(|c| c.unacked) as f64);
+    let oldest = counts.into_iter().filter_map(|c| c.oldest_unacked).min();
     let age = oldest.map(|since| since.elapsed());
     gauge!("doorstep_oldest_unacked_age_seconds", "role" => role).set(seconds(age));
 }
@@ -335,8 +335,8 @@ fn export_consumed(role: &'static str, counts: [&ConsumerTotals; 2]) {
 fn export_published(role: &'static str, namespace: &Namespace, counts: &PublisherTotals) {
     export_sent(role, &namespace.events_exchange(), counts);
     counter!("doorstep_channels_closed_by_broker_total", "role" => role, "connection" => "publish")
-        .absolute(counts.channels_ended);
-    gauge!("doorstep_publishes_unconfirmed", "role" => role).set(counts.outstanding as f64);
+        .absolute(counts.channels_closed);
+    gauge!("doorstep_publishes_unconfirmed", "role" => role).set(counts.unconfirmed as f64);
 }
 
 fn export_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
@@ -345,7 +345,7 @@ fn export_sent(role: &'static str, exchange: &str, counts: &PublisherTotals) {
     .absolute(counts.confirmed);
     for (error, count) in [
         ("unroutable", counts.returned),
-        ("rejected", counts.refused),
+        ("rejected", counts.rejected),
         ("timed_out", counts.timed_out),
         ("disconnected", counts.disconnected),
         ("blocked", counts.blocked),

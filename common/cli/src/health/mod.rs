@@ -90,10 +90,10 @@ impl MonitoredRole {
             degraded: status.degraded,
             consume: way(|links| links.consume.as_ref()),
             quarantine: way(|links| links.quarantine.as_ref()),
-            unsettled: consumed.iter().map(|counts| counts.unsettled).sum(),
+            unsettled: consumed.iter().map(|counts| counts.unacked).sum(),
             oldest_unsettled: consumed
                 .iter()
-                .filter_map(|counts| counts.oldest_unsettled)
+                .filter_map(|counts| counts.oldest_unacked)
                 .min()
                 .map(|since| since.elapsed()),
             looked: self.looked().clone(),

@@ -124,7 +124,7 @@ async fn of_role(
         handles_requests: true,
     };
     let mut losing = Vec::new();
-    for queue in &Topology::of(namespace, &[role]).queues {
+    for queue in &Topology::for_roles(namespace, &[role]).queues {
         if queue.purpose == QueuePurpose::DeadLetters {
             continue;
         }

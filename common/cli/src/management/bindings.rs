@@ -84,7 +84,7 @@ mod tests {
             subjects: &["order", "return"],
             handles_requests: false,
         };
-        let topology = Topology::of(&"shop".parse().unwrap(), &[role]);
+        let topology = Topology::for_roles(&"shop".parse().unwrap(), &[role]);
         let queue = topology.queues.last().unwrap();
         let login = HttpLogin {
             user: "ops".to_owned(),

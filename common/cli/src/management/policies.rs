@@ -177,7 +177,7 @@ mod tests {
             subjects: &["order"],
             handles_requests: true,
         };
-        let topology = Topology::of(&"shop".parse().unwrap(), &[role]);
+        let topology = Topology::for_roles(&"shop".parse().unwrap(), &[role]);
         let mut queues = topology.queues.iter();
         let queue = queues.find(|q| q.name.as_str().ends_with(queue)).unwrap();
         let shown = json!({"policy": "p", "effective_policy_definition": definition});
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn policy_is_named_and_absent_definition_unknown() {
-        let queue = &Topology::of(
+        let queue = &Topology::for_roles(
             &"shop".parse().unwrap(),
             &[RoleQueues {
                 role: "orders",

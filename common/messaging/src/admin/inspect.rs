@@ -168,13 +168,13 @@ impl Inspector {
         };
         match probe.try_method(get).await {
             // Without read permission, nothing more can be learned.
-            Ok(ProbeResult::Yes(()) | ProbeResult::No(..)) => {
+            Ok(ProbeResult::Accepted(()) | ProbeResult::Rejected(..)) => {
                 probe.close().await;
                 *guard = Some(open);
                 Ok(true)
             }
             // If the queue has no leader, the broker closes the connection or does not respond.
-            Ok(ProbeResult::Silence) | Err(_) => Ok(false),
+            Ok(ProbeResult::TimedOut) | Err(_) => Ok(false),
         }
     }
 

@@ -28,7 +28,7 @@ const MAX_BYTES: u32 = 64 * 1024;
 impl ServerProperties {
     /// Reads the greeting of the broker at this address, over TLS for amqps. Returns `None` if no valid greeting arrives within the limit;
     /// a regular connection reports the reason. Cancel-safe.
-    pub async fn of(address: &Address, tls: &TlsSettings, limit: Duration) -> Option<Self> {
+    pub async fn fetch(address: &Address, tls: &TlsSettings, limit: Duration) -> Option<Self> {
         let start = timeout(limit, start(address, tls)).await.ok()??;
         Some(Self {
             product: field(&start, "product")?,

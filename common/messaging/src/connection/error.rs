@@ -16,7 +16,7 @@ pub enum ConnectErrorKind {
     /// No process accepts connections at the address, or the connection broke.
     Unreachable,
     /// The broker rejects the login or denies a permission.
-    Refused(Refusal),
+    Denied(Denial),
     Mismatch,
     Plugin,
     OtherStore,
@@ -30,7 +30,7 @@ pub enum ConnectErrorKind {
 
 /// The subject of a broker's rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Denial {
     Credentials,
     /// The virtual host does not exist, or the user has no access to it.
     VirtualHost,
@@ -58,7 +58,7 @@ impl ConnectError {
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self.kind {
-            ConnectErrorKind::Refused(_)
+            ConnectErrorKind::Denied(_)
             | ConnectErrorKind::Mismatch
             | ConnectErrorKind::Plugin
             | ConnectErrorKind::OtherStore => true,

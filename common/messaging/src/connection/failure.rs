@@ -8,7 +8,7 @@ use super::socket_guard::SocketHandle;
 use crate::{
     connection::{
         address::Address,
-        error::{ConnectError, ConnectErrorKind, Refusal, broker_reply, reply},
+        error::{ConnectError, ConnectErrorKind, Denial, broker_reply, reply},
     },
     topology::ExchangeKind,
 };
@@ -36,7 +36,7 @@ pub(super) fn failure(
     socket: &SocketHandle,
     error: &lapin::Error,
 ) -> ConnectError {
-    use ConnectErrorKind::{Protocol, Refused, Unreachable};
+    use ConnectErrorKind::{Denied, Protocol, Unreachable};
     if let Some(error) = tls_error(error) {
         return ConnectError::new(
             ConnectErrorKind::Tls(error.kind()),
@@ -70,7 +70,7 @@ pub(super) fn failure(
     match code {
         reply::ACCESS_REFUSED if address.is_external() && text.contains("ogin") => {
             ConnectError::new(
-                Refused(Refusal::Credentials),
+                Denied(Denial::Credentials),
                 format!(
                     "{address} knows no user for this program's certificate ({text}): create the user under the certificate's name, as ssl_cert_login_from defines it, with rabbitmqctl add_user, and enable rabbitmq_auth_mechanism_ssl"
                 ),
@@ -78,26 +78,26 @@ pub(super) fn failure(
         }
         reply::ACCESS_REFUSED if text.contains("Login was refused") || text.contains("login") => {
             ConnectError::new(
-                Refused(Refusal::Credentials),
+                Denied(Denial::Credentials),
                 format!(
                     "{address} rejects user {user:?} with this password: correct them, or create the user with rabbitmqctl add_user"
                 ),
             )
         }
         reply::ACCESS_REFUSED => ConnectError::new(
-            Refused(Refusal::Permission),
+            Denied(Denial::Permission),
             format!(
                 "{address} denies user {user:?} a permission ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints"
             ),
         ),
         reply::NOT_ALLOWED if text.contains("not found") => ConnectError::new(
-            Refused(Refusal::VirtualHost),
+            Denied(Denial::VirtualHost),
             format!(
                 "virtual host {vhost} does not exist on {address}: create it with rabbitmqctl add_vhost {vhost}, or change the address's path"
             ),
         ),
         reply::NOT_ALLOWED if text.contains("refused for user") => ConnectError::new(
-            Refused(Refusal::VirtualHost),
+            Denied(Denial::VirtualHost),
             format!(
                 "{address} denies user {user:?} access to virtual host {vhost}: grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
             ),
@@ -136,7 +136,7 @@ pub(crate) fn wrong_user_id(address: &Address, text: &str) -> Option<ConnectErro
         return None;
     }
     Some(ConnectError::new(
-        ConnectErrorKind::Refused(Refusal::UserId),
+        ConnectErrorKind::Denied(Denial::UserId),
         format!(
             "{address} knows the connection's user by another name than the user id of its messages ({text}): set --user-id              (DOORSTEP_USER_ID) to the broker's name of the user, or to - so that messages carry none"
         ),
@@ -156,7 +156,7 @@ pub(crate) fn connection_lost(address: &Address, reason: &str) -> ConnectError {
         );
     }
     ConnectError::new(
-        ConnectErrorKind::Refused(Refusal::Permission),
+        ConnectErrorKind::Denied(Denial::Permission),
         format!(
             "{address} denies user {:?} a permission ({reason}): grant it with rabbitmqctl set_permissions, see `consumers topology permissions`",
             address.user()

@@ -27,11 +27,11 @@ pub(crate) struct ProbeChannel<'a> {
 }
 
 pub(crate) enum ProbeResult<T> {
-    Yes(T),
+    Accepted(T),
     /// Rejected, with the broker's reply code and text.
-    No(u16, String),
+    Rejected(u16, String),
     /// No reply within the limit. A broker whose cluster has lost its quorum does not reply to requests that it would have to store.
-    Silence,
+    TimedOut,
 }
 
 impl<'a> ProbeChannel<'a> {
@@ -66,15 +66,15 @@ impl<'a> ProbeChannel<'a> {
         match timeout(self.limit, request(channel.clone())).await {
             Ok(Ok(value)) => {
                 self.channel = Some(channel);
-                Ok(ProbeResult::Yes(value))
+                Ok(ProbeResult::Accepted(value))
             }
             Ok(Err(error)) => match broker_reply(&error) {
                 Some((code, text)) if error.is_amqp_soft_error() => {
-                    Ok(ProbeResult::No(code, text.to_owned()))
+                    Ok(ProbeResult::Rejected(code, text.to_owned()))
                 }
                 _ => Err(self.connection.failure(&error)),
             },
-            Err(_) => Ok(ProbeResult::Silence),
+            Err(_) => Ok(ProbeResult::TimedOut),
         }
     }
 

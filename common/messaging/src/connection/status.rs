@@ -48,7 +48,7 @@ pub struct ConnectionStatus {
     /// Reason for the loss of the latest connection. Kept after a reconnect.
     pub last_loss: Option<ConnectError>,
     /// The broker's text when it last closed the channel because of one message.
-    pub last_refusal: Option<String>,
+    pub last_rejection: Option<String>,
     /// Role queues that this process has created since its start. Whichever process declares a queue first creates it: the role's
     /// publisher, its subscription, or another process. `possible_loss` says whether messages may be lost.
     pub created: Vec<QueueName>,
@@ -72,7 +72,7 @@ impl ConnectionStatus {
             phase: ConnectionPhase::Connecting,
             last_error: None,
             last_loss: None,
-            last_refusal: None,
+            last_rejection: None,
             created: Vec::new(),
             possible_loss: Vec::new(),
             shares_queue: false,
@@ -96,7 +96,7 @@ pub(crate) struct StatusReporter {
     /// Reasons for having no connection.
     losses: Locked<OutageReasons>,
     /// Reasons of messages that the broker rejected.
-    refusals: Locked<OutageReasons>,
+    rejections: Locked<OutageReasons>,
 }
 
 impl StatusReporter {
@@ -106,7 +106,7 @@ impl StatusReporter {
             name: name.to_owned(),
             state,
             losses: Locked::default(),
-            refusals: Locked::default(),
+            rejections: Locked::default(),
         };
         (report, receiver)
     }
@@ -116,7 +116,7 @@ impl StatusReporter {
         if connections > 1 {
             tracing::info!(connection = %self.name, "reconnected");
         }
-        for reasons in [&self.losses, &self.refusals] {
+        for reasons in [&self.losses, &self.rejections] {
             reasons.lock().clear();
         }
         self.state.send_modify(|state| {
@@ -222,13 +222,13 @@ impl StatusReporter {
 
     /// Records that the broker closed the channel because of one message. Each kind of reason is logged once per connection.
     pub(crate) fn unpublishable(&self, reason: &str) {
-        if self.refusals.lock().is_new(reason) {
+        if self.rejections.lock().is_new(reason) {
             tracing::warn!(connection = %self.name, reason, "broker rejects a message");
         }
         self.state.send_if_modified(|state| {
-            let is_known = state.last_refusal.as_deref() == Some(reason);
+            let is_known = state.last_rejection.as_deref() == Some(reason);
             if !is_known {
-                state.last_refusal = Some(reason.to_owned());
+                state.last_rejection = Some(reason.to_owned());
             }
             !is_known
         });

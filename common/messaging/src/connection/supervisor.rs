@@ -161,7 +161,7 @@ impl Supervisor {
                 Exit::Suspended(unacked_for) => {
                     failures = 0;
                     report.suspended(unacked_for);
-                    opened.connection.close(settings.settle_timeout).await;
+                    opened.connection.close(settings.ack_write_timeout).await;
                     // Both arms are cancel-safe: neither takes anything.
                     tokio::select! {
                         () = task.resumed() => {}
@@ -250,7 +250,7 @@ impl Context<'_> {
                 },
                 // If the channel is closed, every handle was dropped.
                 grace = stop.recv() => {
-                    return Exit::Stopped(grace.unwrap_or(self.settings.settle_timeout));
+                    return Exit::Stopped(grace.unwrap_or(self.settings.ack_write_timeout));
                 }
             }
         }
@@ -265,7 +265,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn state(&self) -> watch::Receiver<ConnectionStatus> {
+    pub(crate) fn status(&self) -> watch::Receiver<ConnectionStatus> {
         self.state.clone()
     }
 
@@ -274,7 +274,7 @@ impl Handle {
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
     pub(crate) async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
-        let mut state = self.state();
+        let mut state = self.status();
         let ended = state.wait_for(|state| {
             state.connections > 0
                 || state.phase == ConnectionPhase::Closed
@@ -301,7 +301,7 @@ impl Handle {
     pub(crate) async fn close(&self, grace: Duration) {
         // Fails if the task has ended or is already closing.
         let _ = self.stop.try_send(grace);
-        let mut state = self.state();
+        let mut state = self.status();
         let closed = state.wait_for(|state| state.phase == ConnectionPhase::Closed);
         // The task observes `grace` itself; this guards against a hanging task.
         let _ = timeout(grace + Duration::from_secs(5), closed).await;

@@ -199,7 +199,7 @@ mod tests {
             redelivered: false,
             delivery_count: None,
             sender: Sender::default(),
-            read: Decoded::Undecodable {
+            decoded: Decoded::Undecodable {
                 defect: String::new(),
                 body: Bytes::from(vec![0; bytes]),
             },

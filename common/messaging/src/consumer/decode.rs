@@ -25,7 +25,7 @@ use crate::connection::Undecodable;
 
 /// Decodes one message. Moves the body without copying it, except in structured mode.
 pub(super) fn decode(reader: &mut Decoder, received: Received, sender: Sender) -> Delivery {
-    if let Some(undecodable) = Undecodable::of(&received.properties) {
+    if let Some(undecodable) = Undecodable::from_properties(&received.properties) {
         return decode_unparsed(undecodable, received, sender);
     }
     let properties = &received.properties;
@@ -67,7 +67,7 @@ pub(super) fn decode(reader: &mut Decoder, received: Received, sender: Sender) -
     let (headers_json, id) = match &read {
         Decoded::Undecodable { body, .. } => (
             Some(to_json(properties, received.exchange.as_str(), routing_key)),
-            identity::of(properties, routing_key, body),
+            identity::message_id(properties, routing_key, body),
         ),
         Decoded::Valid(_) | Decoded::Invalid(..) => (None, None),
     };
@@ -76,7 +76,7 @@ pub(super) fn decode(reader: &mut Decoder, received: Received, sender: Sender) -
         redelivered: received.redelivered,
         delivery_count,
         sender,
-        read,
+        decoded: read,
         headers_json,
         id,
     }
@@ -91,8 +91,8 @@ fn decode_unparsed(undecodable: Undecodable, received: Received, sender: Sender)
         delivery_count: None,
         sender,
         headers_json: Some(undecodable.to_json(exchange, routing_key)),
-        id: identity::of_parts(&undecodable.identity(), &received.data),
-        read: Decoded::Undecodable {
+        id: identity::unparsed_id(&undecodable.identity(), &received.data),
+        decoded: Decoded::Undecodable {
             defect: undecodable.reason,
             body: Bytes::from(received.data),
         },
@@ -126,7 +126,7 @@ fn add_properties<'a>(raw: &mut RawHeaders<'a>, properties: &'a BasicProperties)
 fn check_data_type(value: &AMQPValue, defects: &mut Vec<String>) {
     match attribute_value("datacontenttype", value) {
         Attribute::Text(text) => defects.extend(media::mode(&text).1),
-        Attribute::Wrong(defect) => defects.push(defect),
+        Attribute::Invalid(defect) => defects.push(defect),
         Attribute::Absent => {}
     }
 }

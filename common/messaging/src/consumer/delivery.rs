@@ -39,7 +39,7 @@ pub struct Delivery {
     pub delivery_count: Option<u64>,
     /// The sender, as far as the broker guarantees it.
     pub sender: Sender,
-    pub read: Decoded,
+    pub decoded: Decoded,
     /// For an undecodable message: the readable headers and properties, as JSON.
     pub headers_json: Option<String>,
     /// For an undecodable message: an id, the digest of everything its publisher sent. It is stable across redeliveries.
@@ -49,7 +49,7 @@ pub struct Delivery {
 impl Delivery {
     #[must_use]
     pub fn body(&self) -> &Bytes {
-        match &self.read {
+        match &self.decoded {
             Decoded::Valid(event) | Decoded::Invalid(event, _) => &event.data,
             Decoded::Undecodable { body, .. } => body,
         }
@@ -58,7 +58,7 @@ impl Delivery {
     /// Returns the approximate size in memory in bytes, for bounds.
     #[must_use]
     pub fn size(&self) -> usize {
-        match &self.read {
+        match &self.decoded {
             Decoded::Valid(event) => event.size(),
             Decoded::Invalid(event, defect) => event.size() + defect.len(),
             Decoded::Undecodable { defect, body } => {

@@ -24,7 +24,11 @@ const BROKERS_OWN: [&str; 10] = [
 const BROKERS_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
 /// Returns the message's id. It is the same for each delivery, on any queue, and differs from every other message's.
-pub(super) fn of(properties: &BasicProperties, routing_key: &str, body: &[u8]) -> Option<EventId> {
+pub(super) fn message_id(
+    properties: &BasicProperties,
+    routing_key: &str,
+    body: &[u8],
+) -> Option<EventId> {
     let mut hash = Hash(Sha256::new());
     hash.bytes(published_under(properties, routing_key).as_bytes());
     for text in [
@@ -54,7 +58,7 @@ pub(super) fn of(properties: &BasicProperties, routing_key: &str, body: &[u8]) -
 }
 
 /// Returns the id of a message that lapin could not parse, of which only bytes are known.
-pub(super) fn of_parts(parts: &[&[u8]], body: &[u8]) -> Option<EventId> {
+pub(super) fn unparsed_id(parts: &[&[u8]], body: &[u8]) -> Option<EventId> {
     let mut hash = Hash(Sha256::new());
     for part in parts {
         hash.bytes(part);
@@ -183,15 +187,15 @@ mod tests {
     fn any_difference_changes_the_id() {
         let plain = headers(&[("a", AMQPValue::LongInt(1))]);
         let mut messages = vec![
-            of(&plain, "key", b"body"),
-            of(&plain, "other key", b"body"),
-            of(&plain, "key", b"other body"),
-            of(&plain.clone().with_message_id("1".into()), "key", b"body"),
-            of(&plain.clone().with_message_id("2".into()), "key", b"body"),
-            of(&plain.clone().with_app_id("1".into()), "key", b"body"),
-            of(&plain.clone().with_timestamp(1), "key", b"body"),
-            of(&headers(&[]), "key", b"body"),
-            of(
+            message_id(&plain, "key", b"body"),
+            message_id(&plain, "other key", b"body"),
+            message_id(&plain, "key", b"other body"),
+            message_id(&plain.clone().with_message_id("1".into()), "key", b"body"),
+            message_id(&plain.clone().with_message_id("2".into()), "key", b"body"),
+            message_id(&plain.clone().with_app_id("1".into()), "key", b"body"),
+            message_id(&plain.clone().with_timestamp(1), "key", b"body"),
+            message_id(&headers(&[]), "key", b"body"),
+            message_id(
                 &BasicProperties::default().with_type("a".into()),
                 "key",
                 b"body",
@@ -205,7 +209,7 @@ mod tests {
             AMQPValue::LongString(vec![0xe8].into()),
             AMQPValue::LongString(vec![0xe9].into()),
         ] {
-            messages.push(of(&headers(&[("a", value)]), "key", b"body"));
+            messages.push(message_id(&headers(&[("a", value)]), "key", b"body"));
         }
         let all = messages.len();
         messages.sort_unstable();
@@ -231,7 +235,13 @@ mod tests {
                 AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into()),
             ),
         ]);
-        assert_eq!(of(&first, "key", b""), of(&redelivered, "net", b""));
-        assert_ne!(of(&first, "net", b""), of(&redelivered, "net", b""));
+        assert_eq!(
+            message_id(&first, "key", b""),
+            message_id(&redelivered, "net", b"")
+        );
+        assert_ne!(
+            message_id(&first, "net", b""),
+            message_id(&redelivered, "net", b"")
+        );
     }
 }

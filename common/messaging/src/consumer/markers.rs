@@ -36,7 +36,7 @@ pub(super) async fn watch_markers(
                 // Without the permission, further checks are useless.
                 Ok(MarkerState::Forbidden(reason)) => report.marker_missing(&queue, &reason),
                 // Another task notices a lost connection.
-                Ok(MarkerState::Yes | MarkerState::Unknown) | Err(_) => still_marked.push(queue),
+                Ok(MarkerState::Marked | MarkerState::Unknown) | Err(_) => still_marked.push(queue),
             }
         }
         marked = still_marked;

@@ -113,7 +113,7 @@ impl Subscription {
             channels,
             queues: names,
             handle,
-            settle_timeout: settings.settle_timeout,
+            settle_timeout: settings.ack_write_timeout,
         }
     }
 
@@ -152,7 +152,7 @@ impl Subscription {
 
     /// Returns a reader of the counters.
     #[must_use]
-    pub fn meter(&self) -> ConsumerStats {
+    pub fn stats(&self) -> ConsumerStats {
         ConsumerStats(self.channels.clone())
     }
 
@@ -178,8 +178,8 @@ impl Subscription {
 
     /// Returns a receiver of the connection's status.
     #[must_use]
-    pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
-        self.handle.state()
+    pub fn status(&self) -> watch::Receiver<ConnectionStatus> {
+        self.handle.status()
     }
 
     /// Stops consuming, waits until the broker has received all acks, and closes the connection, within about `grace`. Unacked messages

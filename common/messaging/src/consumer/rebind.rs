@@ -11,7 +11,7 @@ use super::jitter::jittered;
 use crate::{
     connection::{
         Connection,
-        error::{ConnectErrorKind, Refusal},
+        error::{ConnectErrorKind, Denial},
     },
     settings::BrokerSettings,
     topology::{
@@ -72,7 +72,7 @@ pub(super) async fn rebind_loop(
             && failure != logged
         {
             tracing::warn!(reason = %error, "cannot restore bindings");
-            if error.kind() == ConnectErrorKind::Refused(Refusal::Permission) {
+            if error.kind() == ConnectErrorKind::Denied(Denial::Permission) {
                 return pending().await;
             }
         }
@@ -97,7 +97,7 @@ mod tests {
             role("orders", &["order", "return"][..]),
             role("stock", &["stock"]),
         ];
-        let topology = Topology::of(&namespace, &roles);
+        let topology = Topology::for_roles(&namespace, &roles);
         let (queue, net) = (
             namespace.role_queue("orders", 0),
             namespace.quarantine_queue("orders"),

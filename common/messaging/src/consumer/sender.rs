@@ -14,7 +14,7 @@ use crate::{settings::Namespace, topology::names::QueueName};
 pub(super) struct Senders {
     events_exchange: String,
     /// For a quarantine queue: the name prefix of its role's queues.
-    net_of: Option<String>,
+    quarantine_of: Option<String>,
     last: Option<BrokerUser>,
 }
 
@@ -22,7 +22,7 @@ impl Senders {
     pub(super) fn new(namespace: &Namespace, queue: &QueueName) -> Self {
         Self {
             events_exchange: namespace.events_exchange(),
-            net_of: queue.quarantined_prefix().map(str::to_owned),
+            quarantine_of: queue.quarantined_prefix().map(str::to_owned),
             last: None,
         }
     }
@@ -47,7 +47,7 @@ impl Senders {
     /// exchange. The broker writes these headers. A client can forge them only in a message that it publishes to the quarantine queue
     /// itself.
     fn was_dead_lettered(&self, received: &Received) -> bool {
-        let (Some(net_of), "") = (&self.net_of, received.exchange.as_str()) else {
+        let (Some(net_of), "") = (&self.quarantine_of, received.exchange.as_str()) else {
             return false;
         };
         let headers = received.properties.headers().as_ref();

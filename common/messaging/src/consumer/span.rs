@@ -19,7 +19,7 @@ impl ProcessSpan {
     pub fn begin(batch: &Batch) -> Self {
         let span = tracer().map(|tracer| {
             let queue = batch.queue.as_str();
-            let events = batch.deliveries.iter().filter_map(|d| match &d.read {
+            let events = batch.deliveries.iter().filter_map(|d| match &d.decoded {
                 Decoded::Valid(event) | Decoded::Invalid(event, _) => event.traceparent.as_deref(),
                 Decoded::Undecodable { .. } => None,
             });

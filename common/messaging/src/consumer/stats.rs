@@ -16,14 +16,14 @@ impl ConsumerStats {
         let cells = self.0.counts();
         ConsumerTotals {
             delivered: cells.delivered.get(),
-            settled: cells.settled.get(),
-            discarded: cells.discarded.get(),
+            acked: cells.settled.get(),
+            stale_acks: cells.discarded.get(),
             consumers_cancelled: cells.consumers_cancelled.get(),
-            channels_ended: cells.channels_ended.get(),
-            unsettled: self.0.unacked() as u64,
-            oldest_unsettled: self.0.oldest_unacked(),
+            channels_closed: cells.channels_ended.get(),
+            unacked: self.0.unacked() as u64,
+            oldest_unacked: self.0.oldest_unacked(),
             last_delivery: cells.last_delivery(),
-            last_settle: cells.last_ack(),
+            last_ack: cells.last_ack(),
         }
     }
 }

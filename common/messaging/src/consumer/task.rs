@@ -97,7 +97,7 @@ impl Supervised for ConsumerTask {
             pumps.spawn(pump.run());
             let missing = || report.possible_loss(queue);
             match check_marker(connection, queue, limit, missing).await? {
-                MarkerState::Yes => {
+                MarkerState::Marked => {
                     report.marker_found(queue);
                     marked.push(queue.clone());
                 }
@@ -158,7 +158,7 @@ impl Supervised for ConsumerTask {
     async fn drain(&mut self, context: &Context<'_>, open: &mut OpenConsumer, until: Instant) {
         self.buffer.close();
         // The inner timeouts apply to single steps, this one to all of them.
-        let stopping = stop_consuming(&open.consumed, context.settings.settle_timeout);
+        let stopping = stop_consuming(&open.consumed, context.settings.ack_write_timeout);
         let _ = timeout_at(until, stopping).await;
     }
 

@@ -20,7 +20,7 @@ pub(super) fn attribute_value<'a>(attribute: &str, value: &'a AMQPValue) -> Valu
         AMQPValue::Void => return Value::Absent,
         AMQPValue::Timestamp(count) if attribute == "time" => match timestamp(*count) {
             Ok(time) => return Value::Text(time.to_string().into()),
-            Err(defect) => return Value::Wrong(defect),
+            Err(defect) => return Value::Invalid(defect),
         },
         AMQPValue::Timestamp(count) => format!("a timestamp ({count})"),
         AMQPValue::Boolean(flag) => format!("a boolean ({flag})"),
@@ -41,7 +41,7 @@ pub(super) fn attribute_value<'a>(attribute: &str, value: &'a AMQPValue) -> Valu
             None => return Value::Absent,
         },
     };
-    Value::Wrong(format!("{attribute} is {found}, not {}", form(attribute)))
+    Value::Invalid(format!("{attribute} is {found}, not {}", form(attribute)))
 }
 
 /// Returns a header's value if it is text.
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_timestamp_before_1970_is_rejected() {
         let before = AMQPValue::Timestamp((-86_400_i64).cast_unsigned());
-        let Value::Wrong(defect) = attribute_value("time", &before) else {
+        let Value::Invalid(defect) = attribute_value("time", &before) else {
             panic!("the timestamp was accepted")
         };
         assert!(defect.contains("before 1970 (-86400)"), "{defect}");
@@ -153,7 +153,7 @@ mod tests {
         ];
         for attribute in ["id", "source", "type", "subject", "sequence", "specversion"] {
             for (value, says) in &values {
-                let Value::Wrong(defect) = attribute_value(attribute, value) else {
+                let Value::Invalid(defect) = attribute_value(attribute, value) else {
                     panic!("{attribute} accepted {says}")
                 };
                 let says = format!("{attribute} is {says}, not ");

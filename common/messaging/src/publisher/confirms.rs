@@ -241,7 +241,7 @@ impl Returns {
                 Verdict::Confirmed(PublishOutcome::Unroutable)
             }
             Ok(Confirmation::Ack(_)) => Verdict::Confirmed(PublishOutcome::Confirmed),
-            Ok(Confirmation::Nack(_)) => Verdict::Confirmed(PublishOutcome::Refused),
+            Ok(Confirmation::Nack(_)) => Verdict::Confirmed(PublishOutcome::Rejected),
             Ok(Confirmation::NotRequested) => {
                 let reason = "the channel is not in confirm mode".to_owned();
                 Verdict::Broken(reason, Ended::Connection)

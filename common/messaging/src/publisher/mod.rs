@@ -115,13 +115,13 @@ impl Publisher {
 
     /// Returns a receiver of the connection's status.
     #[must_use]
-    pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
-        self.handle.state()
+    pub fn status(&self) -> watch::Receiver<ConnectionStatus> {
+        self.handle.status()
     }
 
     /// Returns a reader of the counters.
     #[must_use]
-    pub fn meter(&self) -> PublisherStats {
+    pub fn stats(&self) -> PublisherStats {
         PublisherStats(self.counts.clone())
     }
 

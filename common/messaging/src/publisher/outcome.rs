@@ -9,7 +9,7 @@ pub enum PublishOutcome {
     /// No queue is bound for it; the broker dropped it.
     Unroutable,
     /// A queue rejected it, for example because it is full.
-    Refused,
+    Rejected,
     /// No confirm within the timeout.
     TimedOut,
     /// There is no connection, or it broke before the confirm.
@@ -27,7 +27,7 @@ impl PublishOutcome {
         match self {
             Self::Confirmed => "confirmed",
             Self::Unroutable => "unroutable",
-            Self::Refused => "refused",
+            Self::Rejected => "refused",
             Self::TimedOut => "timed_out",
             Self::Disconnected => "disconnected",
             Self::Blocked => "blocked",

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     admin::verify::{check_user_id, may_publish},
     connection::{
-        error::{ConnectError, ConnectErrorKind, Refusal},
+        error::{ConnectError, ConnectErrorKind, Denial},
         supervisor::{Context, Exit, Stop, Supervised},
     },
     counts::PublisherCounters,
@@ -134,7 +134,7 @@ impl Supervised for PublisherTask {
     fn lost(&mut self, open: Option<&OpenPublisher>, reason: &str, error: &ConnectError) {
         if open.is_some() {
             self.outage_began = Instant::now();
-            self.is_user_id_checked &= error.kind() != ConnectErrorKind::Refused(Refusal::UserId);
+            self.is_user_id_checked &= error.kind() != ConnectErrorKind::Denied(Denial::UserId);
             self.permission = WritePermission::after(error.kind(), reason, &self.events_exchange);
         }
     }
@@ -181,12 +181,12 @@ impl WritePermission {
     /// Returns the permission to assume after a connection was lost for this reason.
     fn after(kind: ConnectErrorKind, reason: &str, events_exchange: &str) -> Self {
         match kind {
-            ConnectErrorKind::Refused(Refusal::UserId) => Self::Assumed,
+            ConnectErrorKind::Denied(Denial::UserId) => Self::Assumed,
             // Some programs publish to only one of the two exchanges.
-            ConnectErrorKind::Refused(_) if reason.contains(DEFAULT_EXCHANGE) => Self::Unverified {
+            ConnectErrorKind::Denied(_) if reason.contains(DEFAULT_EXCHANGE) => Self::Unverified {
                 exchange: String::new(),
             },
-            ConnectErrorKind::Refused(_) => Self::Unverified {
+            ConnectErrorKind::Denied(_) => Self::Unverified {
                 exchange: events_exchange.to_owned(),
             },
             _ => Self::Assumed,

@@ -20,7 +20,7 @@ pub struct EncodedEvents {
 impl EncodedEvents {
     /// Creates a message of this event, reusing its span context.
     #[must_use]
-    pub fn of(&self, event: &Event) -> Message {
+    pub fn encode(&self, event: &Event) -> Message {
         let created = if trace::enabled() {
             self.context(event, trace::start_create_span)
         } else {

@@ -119,7 +119,7 @@ impl UncheckedPublisher {
         match timeout(self.limit, publish).await {
             Ok(Ok(Confirmation::Ack(None))) => PublishOutcome::Confirmed,
             Ok(Ok(Confirmation::Ack(Some(_)))) => PublishOutcome::Unroutable,
-            Ok(Ok(Confirmation::Nack(_))) => PublishOutcome::Refused,
+            Ok(Ok(Confirmation::Nack(_))) => PublishOutcome::Rejected,
             Ok(Ok(Confirmation::NotRequested) | Err(_)) => PublishOutcome::Disconnected,
             Err(_) => PublishOutcome::TimedOut,
         }

@@ -148,7 +148,7 @@ fn parse_timing(text: &str) -> Result<(RequestKind, Timestamp, Timestamp), Rejec
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// The role's result: data, or a rejection.
-    Answer(doorstep_event::RequestResult),
+    Result(doorstep_event::RequestResult),
     /// The server is overloaded and has not begun the request. If it is a command that a lost server had received before, the caller gets
     /// [`CallError::Unreachable`] instead, because that server may have executed it.
     Overloaded {
@@ -167,7 +167,7 @@ pub(super) enum PriorAttempt {
 }
 
 impl PriorAttempt {
-    pub(super) fn of(act: RequestKind, redelivered: bool) -> Self {
+    pub(super) fn new(act: RequestKind, redelivered: bool) -> Self {
         match (act, redelivered) {
             (RequestKind::Command, true) => Self::MaybeStarted,
             (RequestKind::Command, false) | (RequestKind::Query, _) => Self::None,
@@ -189,8 +189,8 @@ pub(super) fn reply(
     correlation: &str,
 ) -> (BasicProperties, Bytes) {
     let (kind, body) = match reply {
-        Reply::Answer(Ok(data)) => (KIND_REPLY, data),
-        Reply::Answer(Err(rejection)) => (KIND_REFUSED, json(&rejection)),
+        Reply::Result(Ok(data)) => (KIND_REPLY, data),
+        Reply::Result(Err(rejection)) => (KIND_REFUSED, json(&rejection)),
         Reply::Overloaded { retry_after } => {
             let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
             let overload = Overload {
@@ -246,12 +246,12 @@ mod tests {
         let retry_after = Duration::from_millis(250);
         for (sent, read) in [
             (
-                Reply::Answer(Ok(Bytes::from_static(b"{}"))),
+                Reply::Result(Ok(Bytes::from_static(b"{}"))),
                 Ok(Bytes::from_static(b"{}")),
             ),
             (
-                Reply::Answer(Err(rejection.clone())),
-                Err(CallError::Refused(rejection)),
+                Reply::Result(Err(rejection.clone())),
+                Err(CallError::Rejected(rejection)),
             ),
             (
                 Reply::Overloaded { retry_after },
@@ -271,7 +271,7 @@ mod tests {
     fn overload_after_a_redelivered_command_is_ambiguous() {
         let read = |act, redelivered| {
             let retry_after = Duration::from_secs(1);
-            let before = PriorAttempt::of(act, redelivered);
+            let before = PriorAttempt::new(act, redelivered);
             let (properties, body) = reply(Reply::Overloaded { retry_after }, before, "1-2");
             read_reply(&properties, body.to_vec()).unwrap_err()
         };

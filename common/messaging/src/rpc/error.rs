@@ -10,7 +10,7 @@ use doorstep_event::Rejection;
 pub enum CallError {
     /// The role rejects the request. Nothing was changed, and the same request will be rejected again.
     #[error(transparent)]
-    Refused(#[from] Rejection),
+    Rejected(#[from] Rejection),
     /// No server consumes the role's requests: the queue is missing or has no consumer.
     #[error("no consumer serves requests to {role}: is it running?")]
     NoResponder { role: String },
@@ -39,7 +39,7 @@ impl CallError {
         match self {
             Self::NoResponder { .. } | Self::Overloaded { .. } | Self::Unreachable { .. } => true,
             // After the deadline, there is no time for a retry either.
-            Self::Refused(_) | Self::TimedOut | Self::Malformed(_) => false,
+            Self::Rejected(_) | Self::TimedOut | Self::Malformed(_) => false,
         }
     }
 
@@ -59,7 +59,7 @@ impl CallError {
             | Self::TimedOut
             | Self::Unreachable { .. }
             | Self::Malformed(_) => true,
-            Self::Refused(_) | Self::Overloaded { .. } => false,
+            Self::Rejected(_) | Self::Overloaded { .. } => false,
         }
     }
 

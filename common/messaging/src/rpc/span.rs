@@ -22,7 +22,7 @@ impl ClientSpan {
     pub(crate) fn end(mut self, error: Option<&CallError>) {
         if let (Some(span), Some(error)) = (&mut self.0, error) {
             let error_type = match error {
-                CallError::Refused(rejection) => rejection.code.clone(),
+                CallError::Rejected(rejection) => rejection.code.clone(),
                 CallError::NoResponder { .. } => "no_responder".to_owned(),
                 CallError::TimedOut => "timed_out".to_owned(),
                 CallError::Overloaded { .. } => "overloaded".to_owned(),

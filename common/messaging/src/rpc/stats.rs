@@ -12,9 +12,9 @@ use crate::counts::{ConsumerCounters, Count};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RpcClientTotals {
     /// Calls that ended with a reply.
-    pub answered: u64,
+    pub replied: u64,
     /// Calls rejected by a role.
-    pub refused: u64,
+    pub rejected: u64,
     /// Calls to a role without consumers.
     pub no_responder: u64,
     /// Calls that reached their deadline.
@@ -39,9 +39,9 @@ pub struct RpcServerTotals {
     /// Requests received, including redelivered ones.
     pub delivered: u64,
     /// Replies that carry the role's data.
-    pub answered: u64,
+    pub replied: u64,
     /// Replies that carry the role's rejection.
-    pub refused: u64,
+    pub rejected: u64,
     /// Rejections because the broker user may not send requests; also counted in `refused`.
     pub forbidden: u64,
     /// Requests rejected because of overload.
@@ -56,11 +56,11 @@ pub struct RpcServerTotals {
     /// Requests that could not be parsed.
     pub malformed: u64,
     /// Requests requeued because their handle was dropped.
-    pub put_back: u64,
+    pub requeued: u64,
     /// Replies whose connection was lost.
-    pub discarded: u64,
+    pub replies_lost: u64,
     /// Gauge: requests that are queued or handed out, without a reply.
-    pub held: u64,
+    pub in_flight: u64,
 }
 
 /// Reads an RPC client's counters, also after it has ended. Cheap to clone.
@@ -73,8 +73,8 @@ impl RpcClientStats {
     pub fn read(&self) -> RpcClientTotals {
         let cells = &self.0;
         RpcClientTotals {
-            answered: cells.answered.get(),
-            refused: cells.refused.get(),
+            replied: cells.answered.get(),
+            rejected: cells.refused.get(),
             no_responder: cells.no_responder.get(),
             timed_out: cells.timed_out.get(),
             overloaded: cells.overloaded.get(),
@@ -99,7 +99,7 @@ pub(super) struct RpcClientCounters {
     pub(super) cancelled: Count,
     pub(super) late: Count,
     /// Replies received, with or without a waiting caller.
-    pub(super) heard: Count,
+    pub(super) received: Count,
     pub(super) in_flight: AtomicUsize,
 }
 
@@ -107,7 +107,7 @@ impl RpcClientCounters {
     pub(super) fn ended<T>(&self, result: &Result<T, CallError>) {
         let count = match result {
             Ok(_) => &self.answered,
-            Err(CallError::Refused(_)) => &self.refused,
+            Err(CallError::Rejected(_)) => &self.refused,
             Err(CallError::NoResponder { .. }) => &self.no_responder,
             Err(CallError::TimedOut) => &self.timed_out,
             Err(CallError::Overloaded { .. }) => &self.overloaded,
@@ -129,17 +129,17 @@ impl RpcServerStats {
         let cells = &self.0;
         RpcServerTotals {
             delivered: cells.consumed.delivered.get(),
-            answered: cells.answered.get(),
-            refused: cells.refused.get(),
+            replied: cells.answered.get(),
+            rejected: cells.refused.get(),
             forbidden: cells.forbidden.get(),
             shed: cells.shed.get(),
             expired: cells.expired.get(),
             skewed: cells.skewed.get(),
             cancelled: cells.cancelled.get(),
             malformed: cells.malformed.get(),
-            put_back: cells.put_back.get(),
-            discarded: cells.discarded.get(),
-            held: cells.held.load(Ordering::Relaxed) as u64,
+            requeued: cells.put_back.get(),
+            replies_lost: cells.discarded.get(),
+            in_flight: cells.held.load(Ordering::Relaxed) as u64,
         }
     }
 }

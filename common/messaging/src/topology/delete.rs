@@ -8,7 +8,7 @@ use lapin::{
 use crate::{
     connection::{
         Connection, Dialer,
-        error::{ConnectError, ConnectErrorKind, Refusal},
+        error::{ConnectError, ConnectErrorKind, Denial},
         probe_channel::{ProbeChannel, ProbeResult},
     },
     settings::BrokerSettings,
@@ -95,12 +95,12 @@ fn check_deleted(
 ) -> Result<(), ConnectError> {
     let address = connection.address();
     match result {
-        ProbeResult::Yes(()) => Ok(()),
-        ProbeResult::No(_, reason) => Err(ConnectError::new(
-            ConnectErrorKind::Refused(Refusal::Permission),
+        ProbeResult::Accepted(()) => Ok(()),
+        ProbeResult::Rejected(_, reason) => Err(ConnectError::new(
+            ConnectErrorKind::Denied(Denial::Permission),
             format!("{what} on {address} cannot be deleted: {reason}"),
         )),
-        ProbeResult::Silence => Err(ConnectError::new(
+        ProbeResult::TimedOut => Err(ConnectError::new(
             ConnectErrorKind::Silent,
             format!(
                 "{address} does not respond to the deletion of {what}: has its cluster lost its quorum?"

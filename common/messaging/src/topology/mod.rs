@@ -170,7 +170,7 @@ impl Topology {
     /// Builds the topology of these roles in this namespace. Producers and consumers both declare it, so no event is published before its
     /// queue exists.
     #[must_use]
-    pub fn of(namespace: &Namespace, roles: &[RoleQueues]) -> Self {
+    pub fn for_roles(namespace: &Namespace, roles: &[RoleQueues]) -> Self {
         let exchange = namespace.events_exchange();
         let mut topology = Self {
             exchanges: vec![Exchange {
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_role_gets_three_queues_and_its_bindings() {
         let namespace: Namespace = "shop".parse().unwrap();
-        let topology = Topology::of(
+        let topology = Topology::for_roles(
             &namespace,
             &[RoleQueues {
                 role: "orders",
@@ -341,7 +341,7 @@ mod tests {
             subjects: &["order"],
             handles_requests: true,
         };
-        let json = serde_json::to_value(Topology::of(&namespace, &[role])).unwrap();
+        let json = serde_json::to_value(Topology::for_roles(&namespace, &[role])).unwrap();
         assert_eq!(json["queues"][3]["name"], "shop.rpc.payments");
         assert_eq!(json["queues"][3]["purpose"], "rpc");
         let arguments = &json["queues"][3]["arguments"];

@@ -329,7 +329,7 @@ mod tests {
             handles_requests: false,
         };
         let roles = [role("orders", &["order"][..]), role("stock", &["stock"])];
-        Topology::of(namespace, &roles)
+        Topology::for_roles(namespace, &roles)
     }
 
     #[test]
@@ -429,7 +429,7 @@ mod tests {
             subjects: &["order"],
             handles_requests,
         };
-        Topology::of(namespace, &[role("orders", false), role("payments", true)])
+        Topology::for_roles(namespace, &[role("orders", false), role("payments", true)])
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::fmt;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PreconditionFailed {
     pub(crate) argument: String,
-    pub(crate) there: ArgumentValue,
-    pub(crate) wanted: ArgumentValue,
+    pub(crate) actual: ArgumentValue,
+    pub(crate) expected: ArgumentValue,
 }
 
 /// A value as the broker formats it.
@@ -38,8 +38,8 @@ impl PreconditionFailed {
         };
         Some(Self {
             argument: argument.to_owned(),
-            there,
-            wanted,
+            actual: there,
+            expected: wanted,
         })
     }
 }
@@ -96,13 +96,13 @@ mod tests {
         let text = "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received the value '5' of type 'long' but current is none";
         let difference = PreconditionFailed::read(text).unwrap();
         assert_eq!(difference.argument, "x-max-length");
-        assert_eq!(difference.wanted.to_string(), "5");
-        assert_eq!(difference.there, ArgumentValue::NotSet);
+        assert_eq!(difference.expected.to_string(), "5");
+        assert_eq!(difference.actual, ArgumentValue::NotSet);
         let text = "inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the value '' of type 'longstr' but current is the value 'it's' of type 'longstr'";
         let difference = PreconditionFailed::read(text).unwrap();
-        assert_eq!(difference.wanted.to_string(), "empty");
+        assert_eq!(difference.expected.to_string(), "empty");
         assert_eq!(
-            difference.there,
+            difference.actual,
             ArgumentValue::Value {
                 text: "it's".to_owned(),
                 kind: Some("longstr".to_owned())
@@ -111,7 +111,7 @@ mod tests {
         let text =
             "inequivalent arg 'durable' for queue 'q': received 'true' but current is 'false'";
         assert_eq!(
-            PreconditionFailed::read(text).unwrap().there.to_string(),
+            PreconditionFailed::read(text).unwrap().actual.to_string(),
             "false"
         );
         assert_eq!(PreconditionFailed::read("something else"), None);
@@ -128,12 +128,12 @@ mod tests {
         ] {
             let text =
                 format!("inequivalent arg 'a' for queue 'q': received none but current is {cut}");
-            let there = PreconditionFailed::read(&text).unwrap().there;
+            let there = PreconditionFailed::read(&text).unwrap().actual;
             assert_eq!(there, ArgumentValue::CutOff(visible.to_owned()));
         }
         let text = "inequivalent arg 'a' for queue 'q': received the val";
         assert_eq!(
-            PreconditionFailed::read(text).unwrap().there,
+            PreconditionFailed::read(text).unwrap().actual,
             ArgumentValue::nothing()
         );
     }

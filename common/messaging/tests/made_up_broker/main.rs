@@ -88,7 +88,7 @@ async fn an_unconfirmed_message_causes_timeout_and_reconnect() {
     };
     let outcome = timeout(Duration::from_secs(30), publisher.publish(message()));
     assert_eq!(outcome.await.unwrap(), PublishOutcome::TimedOut);
-    let mut state = publisher.state();
+    let mut state = publisher.status();
     let reconnected = state.wait_for(|s| s.connections == 2);
     timeout(Duration::from_secs(30), reconnected)
         .await

@@ -575,7 +575,7 @@ async fn next_batch(intake: Option<Intake<'_>>, events: usize, bytes: usize) -> 
 
 fn incoming(delivery: Delivery) -> InboundMessage {
     let sender = delivery.sender;
-    match delivery.read {
+    match delivery.decoded {
         Decoded::Valid(event) => InboundMessage::Event {
             event,
             defect: None,

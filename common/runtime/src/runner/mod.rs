@@ -109,7 +109,7 @@ impl RunningRole {
             && links.consumed.is_some()
         {
             let meters = [&links.consumed, &links.quarantined].into_iter().flatten();
-            let unsettled: u64 = meters.map(|meter| meter.read().unsettled).sum();
+            let unsettled: u64 = meters.map(|meter| meter.read().unacked).sum();
             status.unsettled = usize::try_from(unsettled).unwrap_or(usize::MAX);
         }
         status
@@ -271,18 +271,18 @@ impl<R: Role, S: Store> Run<R, S> {
         };
         let publisher = self.publisher();
         self.vitals.linked(RoleConnections {
-            publish: publisher.state(),
+            publish: publisher.status(),
             consume: None,
             quarantine: None,
             answer: None,
-            published: publisher.meter(),
+            published: publisher.stats(),
             consumed: None,
             quarantined: None,
             answered: None,
         });
         let stop = self.stop.clone();
         let links = connections::ConnectionMonitor::new(
-            publisher.state(),
+            publisher.status(),
             [None, None],
             None,
             summary.streams > 0,
@@ -323,14 +323,14 @@ impl<R: Role, S: Store> Run<R, S> {
         );
         let responder = self.answers().then(|| self.start_rpc_server(claim));
         self.vitals.linked(RoleConnections {
-            publish: publisher.state(),
-            consume: Some(subscription.state()),
-            quarantine: Some(quarantine.state()),
-            answer: responder.as_ref().map(|r| r.state()),
-            published: publisher.meter(),
-            consumed: Some(subscription.meter()),
-            quarantined: Some(quarantine.meter()),
-            answered: responder.as_ref().map(|r| r.meter()),
+            publish: publisher.status(),
+            consume: Some(subscription.status()),
+            quarantine: Some(quarantine.status()),
+            answer: responder.as_ref().map(|r| r.status()),
+            published: publisher.stats(),
+            consumed: Some(subscription.stats()),
+            quarantined: Some(quarantine.stats()),
+            answered: responder.as_ref().map(|r| r.stats()),
         });
         let limit = settings.broker.start_timeout;
         let ready = async {
@@ -353,9 +353,9 @@ impl<R: Role, S: Store> Run<R, S> {
             Ok(false) => Ok(()),
             Ok(true) => {
                 let links = connections::ConnectionMonitor::new(
-                    publisher.state(),
-                    [Some(subscription.state()), Some(quarantine.state())],
-                    responder.as_ref().map(|r| r.state()),
+                    publisher.status(),
+                    [Some(subscription.status()), Some(quarantine.status())],
+                    responder.as_ref().map(|r| r.status()),
                     summary.streams > 0,
                 );
                 self.work(

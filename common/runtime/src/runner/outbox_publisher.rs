@@ -47,7 +47,7 @@ impl OutboxSink for BrokerSink {
         for row in rows {
             sent.push(match (row, &self.dead_queue) {
                 (OutboxKind::Event(event), _) => {
-                    messages.push(self.events.of(&event));
+                    messages.push(self.events.encode(&event));
                     Sent::Event(event)
                 }
                 (OutboxKind::DeadCopy { id, headers, body }, Some(queue)) => {
@@ -236,7 +236,7 @@ impl<S: Store> OutboxPublisher<S> {
 
 impl<S> OutboxPublisher<S> {
     fn batch(&self) -> RelayBatch {
-        let link = self.outlet.publisher.state();
+        let link = self.outlet.publisher.status();
         let is_there = link.borrow().is_connected();
         match self.singly {
             0 => RelayBatch::Rows(self.limits.relay_rows),
@@ -253,8 +253,8 @@ impl<S> OutboxPublisher<S> {
             return;
         }
         let words = (rows > 0).then(|| {
-            let link = self.outlet.publisher.state();
-            let reason = link.borrow().last_refusal.clone();
+            let link = self.outlet.publisher.status();
+            let reason = link.borrow().last_rejection.clone();
             format!(
                 "the broker rejects {rows} messages of the outbox ({}): grant its user the permission, or correct the setting or size that it names; they are retried and delay no others",
                 reason.as_deref().unwrap_or("it gave no reason")

@@ -54,12 +54,12 @@ impl<S: Store> OwnerPolicy for StorePolicy<S> {
             if present.store.as_ref() != Some(self.store.source())
                 && !present.epoch.is_some_and(began)
             {
-                return OwnerDecision::Refuse(self.belongs_to_another(&present));
+                return OwnerDecision::Reject(self.belongs_to_another(&present));
             }
             match present.epoch {
                 Some(epoch) if own.knows(epoch) => self.decide_between(&present, epoch),
                 // The record is of a start that this copy of the store has not had.
-                _ if is_consumed => OwnerDecision::Refuse(self.is_run_elsewhere(&present)),
+                _ if is_consumed => OwnerDecision::Reject(self.is_run_elsewhere(&present)),
                 _ => match self.mark_as_restored(&present).await {
                     Ok(()) => OwnerDecision::Replace,
                     Err(error) => unknown(error),

@@ -125,7 +125,7 @@ impl ReplyTo {
             // A caller that has gone away drops its reply.
             Self::Desk(sender) => drop(sender.send(Ok(answer))),
             Self::Rpc(reply, _) => {
-                reply.send(Reply::Answer(answer));
+                reply.send(Reply::Result(answer));
             }
         }
     }

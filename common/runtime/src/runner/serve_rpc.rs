@@ -68,7 +68,7 @@ async fn query(desk: LocalClient, asked: IncomingRequest) {
     };
     match answer {
         Ok(answer) => {
-            reply.send(Reply::Answer(answer));
+            reply.send(Reply::Result(answer));
         }
         Err(LocalCallError::Overloaded { retry_after }) => {
             reply.send(Reply::Overloaded { retry_after });

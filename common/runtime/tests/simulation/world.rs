@@ -105,7 +105,7 @@ impl OutboxSink for SimulatedOutlet {
                 // The last three say nothing about the message itself: it has arrived, or it is lost.
                 let (arrives, outcome) = match fate {
                     0 => (false, PublishOutcome::Unroutable),
-                    1 => (false, PublishOutcome::Refused),
+                    1 => (false, PublishOutcome::Rejected),
                     2 => (world.rng.one_in(2), PublishOutcome::TimedOut),
                     3 => (world.rng.one_in(2), PublishOutcome::Blocked),
                     4 => (world.rng.one_in(2), PublishOutcome::Disconnected),

@@ -20,7 +20,7 @@ pub(crate) fn definitions(
     vhost: &str,
     users_of: Option<&Asked>,
 ) -> Result<(), CliError> {
-    let topology = Topology::of(namespace, &roles::queues());
+    let topology = Topology::for_roles(namespace, &roles::queues());
     let mut file = file(&topology, vhost);
     if let Some(asked) = users_of {
         add_rights(&mut file, asked);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_definitions_file_holds_all_that_is_declared() {
-        let topology = Topology::of(&"shop".parse().unwrap(), &roles::queues());
+        let topology = Topology::for_roles(&"shop".parse().unwrap(), &roles::queues());
         let file = file(&topology, "eu");
         for (list, count) in [
             ("exchanges", topology.exchanges.len()),

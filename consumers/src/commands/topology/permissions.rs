@@ -83,7 +83,7 @@ pub(crate) fn permissions(asked: &Asked, form: OutputFormat) -> Result<(), CliEr
 /// Returns every user with its permissions.
 pub(super) fn users(asked: &Asked) -> Vec<User> {
     let queues = roles::queues();
-    let topology = Topology::of(&asked.namespace, &queues);
+    let topology = Topology::for_roles(&asked.namespace, &queues);
     let (namespace, declared_by) = (&asked.namespace, asked.declared_by);
     let user = |name: &str, purpose: String, rights| User {
         user: format!("{}-{name}", asked.prefix),

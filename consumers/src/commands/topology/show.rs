@@ -14,7 +14,7 @@ use crate::{roles, settings::OutputFormat};
 /// # Errors
 /// Standard output cannot be written.
 pub(crate) fn show(namespace: &Namespace, form: OutputFormat) -> Result<(), CliError> {
-    let topology = Topology::of(namespace, &roles::queues());
+    let topology = Topology::for_roles(namespace, &roles::queues());
     match form {
         OutputFormat::Json => print_json(&topology),
         OutputFormat::Text => print(|out| {

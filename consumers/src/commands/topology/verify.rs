@@ -6,7 +6,7 @@ use doorstep_cli::{
     CliError, ExitReason,
     output::{print, print_json},
 };
-use doorstep_messaging::{Finding, QueuesOf, Topology, Verified, verify as look};
+use doorstep_messaging::{Finding, RoleOwner, Topology, Verified, verify as look};
 use serde::Serialize;
 
 use super::managed::{self, Managed, NotCompared};
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
     let mut queues = roles::queues();
     queues.retain(|queues| job.roles.iter().any(|role| role.name == queues.role));
-    let topology = Topology::of(&job.broker.namespace, &queues);
+    let topology = Topology::for_roles(&job.broker.namespace, &queues);
     let mut verified = look(&job.broker, &topology)
         .await
         .map_err(|e| CliError::new(ExitReason::Broker, e.to_string()))?;
@@ -55,7 +55,7 @@ struct Report<'a> {
     address: &'a str,
     broker: Option<Broker<'a>>,
     findings: Vec<Row<'a>>,
-    owners: &'a [QueuesOf],
+    owners: &'a [RoleOwner],
     not_compared: &'a [NotCompared],
     notes: Vec<&'static str>,
 }
@@ -113,7 +113,7 @@ fn text(verified: &Verified, compared: &[&str], report: &Report<'_>) -> String {
         let all = all.join(", ");
         let _ = writeln!(text, "All {all} and {last} are as they should be.");
     }
-    for QueuesOf { role, owner } in &verified.owners {
+    for RoleOwner { role, owner } in &verified.owners {
         let owner = owner.as_ref().map_or_else(
             || "to no store yet, or to one that is not recorded".to_owned(),
             ToString::to_string,

@@ -43,7 +43,7 @@ impl BenchEnv {
     pub(crate) async fn create(options: &Options) -> Result<Self> {
         let namespace = format!("bench-{}", std::process::id());
         let settings = BrokerSettings::new(&options.url, &namespace)?;
-        let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);
+        let topology = Topology::for_roles(&settings.namespace, &[QUEUES, DEPOT]);
         let folder = options.folder.join(&namespace);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;

@@ -53,7 +53,7 @@ pub(crate) async fn measure(env: &BenchEnv, streams: usize, events: usize) -> Re
 /// The body of the consumer process.
 pub(crate) async fn consumer(args: ConsumerArgs) -> Result<()> {
     let settings = BrokerSettings::new(&args.url, &args.namespace)?;
-    let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);
+    let topology = Topology::for_roles(&settings.namespace, &[QUEUES, DEPOT]);
     let generator = Generator::new(args.streams)?;
     let figure = ours::consume(&settings, &topology, &args.folder, &generator, args.events).await?;
     let consumed = Consumed {

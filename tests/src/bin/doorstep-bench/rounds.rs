@@ -288,7 +288,7 @@ impl Bench<'_> {
 async fn broker(settings: &BrokerSettings) -> String {
     const LIMIT: Duration = Duration::from_secs(2);
     let greeting = match settings.addresses.first() {
-        Some(address) => ServerProperties::of(address, &settings.tls, LIMIT).await,
+        Some(address) => ServerProperties::fetch(address, &settings.tls, LIMIT).await,
         None => None,
     };
     greeting.map_or_else(|| "unknown broker".to_owned(), |g| g.to_string())

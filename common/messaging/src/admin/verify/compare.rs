@@ -58,8 +58,8 @@ pub(super) async fn exchange(
         .extend(differences.into_iter().map(|d| Finding::ExchangeDiffers {
             exchange: name.to_owned(),
             property: d.argument,
-            there: d.there.to_string(),
-            wanted: d.wanted.to_string(),
+            there: d.actual.to_string(),
+            wanted: d.expected.to_string(),
             vhost: verifier.vhost.clone(),
         }));
     if presence == Presence::Missing {
@@ -84,8 +84,8 @@ pub(super) async fn queue(
         .extend(differences.into_iter().map(|d| Finding::QueueDiffers {
             queue: queue.name.clone(),
             argument: d.argument,
-            there: d.there.to_string(),
-            wanted: d.wanted.to_string(),
+            there: d.actual.to_string(),
+            wanted: d.expected.to_string(),
             vhost: verifier.vhost.clone(),
         }));
     if presence == Presence::Missing {
@@ -125,15 +125,16 @@ async fn compare(
             Redeclare::Differs(mut difference) => {
                 let argument = difference.argument.clone();
                 if let Some(wanted) = dropped.take() {
-                    difference.wanted = wanted;
-                } else if matches!(difference.there, ArgumentValue::CutOff(_))
+                    difference.expected = wanted;
+                } else if matches!(difference.actual, ArgumentValue::CutOff(_))
                     && let Some(wanted) = declared.drop_argument(&argument)
                 {
                     dropped = Some(wanted);
                     continue;
                 }
                 let is_repeated = differences.iter().any(|n| n.argument == argument);
-                let adopted = !is_repeated && declared.adopt_argument(&argument, &difference.there);
+                let adopted =
+                    !is_repeated && declared.adopt_argument(&argument, &difference.actual);
                 if !is_repeated {
                     differences.push(difference);
                 }
@@ -174,22 +175,24 @@ impl Declared {
         let declared = self.clone();
         let check = async move |channel: Channel| declared.send(channel, what, name, true).await;
         match verifier.try_method(what, name, check).await? {
-            ProbeResult::Yes(()) => {}
-            ProbeResult::No(reply::NOT_FOUND, _) => return Ok(Redeclare::Gone),
-            ProbeResult::No(reply::ACCESS_REFUSED, _) => return Ok(Redeclare::Forbidden),
-            ProbeResult::No(code, text) => return Ok(Redeclare::Other(format!("{text} ({code})"))),
-            ProbeResult::Silence => return Err(verifier.timed_out(what, name)),
+            ProbeResult::Accepted(()) => {}
+            ProbeResult::Rejected(reply::NOT_FOUND, _) => return Ok(Redeclare::Gone),
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, _) => return Ok(Redeclare::Forbidden),
+            ProbeResult::Rejected(code, text) => {
+                return Ok(Redeclare::Other(format!("{text} ({code})")));
+            }
+            ProbeResult::TimedOut => return Err(verifier.timed_out(what, name)),
         }
         let declared = self.clone();
         let declare = async move |channel: Channel| declared.send(channel, what, name, false).await;
         Ok(match verifier.try_method(what, name, declare).await? {
-            ProbeResult::Yes(()) => Redeclare::Equal,
-            ProbeResult::No(reply::ACCESS_REFUSED, _) => Redeclare::Forbidden,
-            ProbeResult::No(code, text) => match PreconditionFailed::read(&text) {
+            ProbeResult::Accepted(()) => Redeclare::Equal,
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, _) => Redeclare::Forbidden,
+            ProbeResult::Rejected(code, text) => match PreconditionFailed::read(&text) {
                 Some(difference) => Redeclare::Differs(difference),
                 None => Redeclare::Other(format!("{text} ({code})")),
             },
-            ProbeResult::Silence => return Err(verifier.timed_out(what, name)),
+            ProbeResult::TimedOut => return Err(verifier.timed_out(what, name)),
         })
     }
 

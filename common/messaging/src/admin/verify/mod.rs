@@ -18,7 +18,7 @@ use crate::{
     admin::server_properties::ServerProperties,
     connection::{
         Connection, Dialer,
-        error::{ConnectError, ConnectErrorKind, Refusal},
+        error::{ConnectError, ConnectErrorKind, Denial},
         probe_channel::ProbeChannel,
     },
     settings::BrokerSettings,
@@ -43,12 +43,12 @@ pub struct Verified {
     pub broker: Option<ServerProperties>,
     /// Differences, in the order of the topology.
     pub findings: Vec<Finding>,
-    pub owners: Vec<QueuesOf>,
+    pub owners: Vec<RoleOwner>,
 }
 
 /// The store that owns a role's queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct QueuesOf {
+pub struct RoleOwner {
     pub role: String,
     /// The record. `None` if there is none, so the next store that starts gets the queues, or if this user may not read it.
     pub owner: Option<PresentOwner>,
@@ -91,7 +91,7 @@ pub async fn verify(
     let name = format!("{} topology verify", settings.namespace);
     let connection = Dialer::new(settings, &name).open().await?;
     let address = connection.address().clone();
-    let broker = ServerProperties::of(&address, &settings.tls, limit).await;
+    let broker = ServerProperties::fetch(&address, &settings.tls, limit).await;
     let mut verifier = Verifier::new(ProbeChannel::new(&connection, limit));
     verifier
         .findings
@@ -136,7 +136,7 @@ pub async fn verify(
             Found::Record(owner) => Some(owner),
             Found::Nothing | Found::NoRecord | Found::Forbidden(_) => None,
         };
-        owners.push(QueuesOf {
+        owners.push(RoleOwner {
             role: role.clone(),
             owner,
         });
@@ -165,7 +165,7 @@ pub async fn verify(
 pub async fn check_version(settings: &BrokerSettings) -> Option<Finding> {
     for address in &settings.addresses {
         if let Some(server) =
-            ServerProperties::of(address, &settings.tls, settings.connect_timeout).await
+            ServerProperties::fetch(address, &settings.tls, settings.connect_timeout).await
         {
             return unsupported_version(&server);
         }
@@ -191,7 +191,7 @@ pub(crate) async fn may_publish(
     match findings.first() {
         None => Ok(()),
         Some(finding) => Err(ConnectError::new(
-            ConnectErrorKind::Refused(Refusal::Permission),
+            ConnectErrorKind::Denied(Denial::Permission),
             finding.to_string(),
         )),
     }

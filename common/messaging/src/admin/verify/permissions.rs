@@ -54,9 +54,9 @@ pub(super) async fn write(verifier: &mut Verifier<'_>, exchange: &str) -> Result
         confirm.await.map(drop)
     };
     let is_forbidden = match verifier.try_method("exchange", name, request).await? {
-        ProbeResult::No(reply::ACCESS_REFUSED, text) => !text.contains("access to topic"),
+        ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => !text.contains("access to topic"),
         // The user may publish, or the exchange is missing, which is its own finding.
-        ProbeResult::Yes(()) | ProbeResult::No(..) | ProbeResult::Silence => false,
+        ProbeResult::Accepted(()) | ProbeResult::Rejected(..) | ProbeResult::TimedOut => false,
     };
     if is_forbidden {
         verifier.forbidden(Permission::Write, "exchange", name);
@@ -90,7 +90,7 @@ pub(super) async fn read(
             .basic_cancel(short_string(PROBE_PRIORITY), BasicCancelOptions::default())
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, text) = verifier.try_method("queue", name, request).await?
+    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, text) = verifier.try_method("queue", name, request).await?
         // A queue with an exclusive consumer rejects others with the same code.
         && !text.contains("exclusive")
     {
@@ -122,7 +122,7 @@ pub(super) async fn check_cancel_binding(
             .queue_declare(short_string(name), options, arguments)
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, _) =
+    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, _) =
         verifier.try_method("queue", name, declare).await?
     {
         verifier.forbidden(Permission::Configure, "queue", name);
@@ -141,7 +141,7 @@ pub(super) async fn check_cancel_binding(
             )
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, text) =
+    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, text) =
         verifier.try_method("queue", name, bind).await?
     {
         if text.contains("access to exchange") {
@@ -174,7 +174,7 @@ pub(super) async fn check_marker(
             .exchange_declare(short_string(name), ExchangeKind::Fanout, options, arguments)
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, _) =
+    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, _) =
         verifier.try_method("exchange", name, declare).await?
     {
         verifier.forbidden(Permission::Configure, "exchange", name);
@@ -190,7 +190,7 @@ pub(super) async fn check_marker(
             )
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, text) =
+    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, text) =
         verifier.try_method("exchange", name, unbind).await?
     {
         if text.contains("access to exchange") {
@@ -217,7 +217,7 @@ pub(super) async fn own(verifier: &mut Verifier<'_>, exchange: &str) -> Result<(
             )
             .await
     };
-    if let ProbeResult::No(reply::ACCESS_REFUSED, text) =
+    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, text) =
         verifier.try_method("exchange", exchange, unbind).await?
     {
         if text.contains(&record) {

@@ -42,11 +42,12 @@ pub(crate) async fn check_user_id(
     for family in families {
         let key = format!("{family}.user-id");
         match try_to_publish(connection, exchange, &key, user_id, limit).await? {
-            ProbeResult::No(reply::ACCESS_REFUSED, text) if text.contains("access to topic") => {}
-            ProbeResult::No(reply::PRECONDITION_FAILED, text) => {
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text)
+                if text.contains("access to topic") => {}
+            ProbeResult::Rejected(reply::PRECONDITION_FAILED, text) => {
                 return wrong_user_id(connection.address(), &text).map_or(Ok(()), Err);
             }
-            ProbeResult::Yes(()) | ProbeResult::No(..) | ProbeResult::Silence => break,
+            ProbeResult::Accepted(()) | ProbeResult::Rejected(..) | ProbeResult::TimedOut => break,
         }
     }
     Ok(())
@@ -90,11 +91,11 @@ async fn try_to_publish(
             .try_method(request)
             .await?
         {
-            ProbeResult::Yes(false) => {}
-            ProbeResult::Yes(true) => return Ok(ProbeResult::Yes(())),
-            ProbeResult::No(code, text) => return Ok(ProbeResult::No(code, text)),
-            ProbeResult::Silence => break,
+            ProbeResult::Accepted(false) => {}
+            ProbeResult::Accepted(true) => return Ok(ProbeResult::Accepted(())),
+            ProbeResult::Rejected(code, text) => return Ok(ProbeResult::Rejected(code, text)),
+            ProbeResult::TimedOut => break,
         }
     }
-    Ok(ProbeResult::Silence)
+    Ok(ProbeResult::TimedOut)
 }

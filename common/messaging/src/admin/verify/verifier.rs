@@ -40,7 +40,7 @@ impl<'a> Verifier<'a> {
         request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
     ) -> Result<ProbeResult<T>, ConnectError> {
         match self.probe.try_method(request).await? {
-            ProbeResult::Silence => Err(self.timed_out(what, name)),
+            ProbeResult::TimedOut => Err(self.timed_out(what, name)),
             result => Ok(result),
         }
     }

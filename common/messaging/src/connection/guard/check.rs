@@ -13,7 +13,7 @@ pub(super) const BEFORE_PROPERTIES: usize = 12;
 
 /// The encoding of a property.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum PropertyType {
     Text,
     Table,
     Octet,
@@ -21,21 +21,21 @@ pub(super) enum Form {
 }
 
 /// The properties of class basic in the order of their flags, from the highest bit.
-pub(super) const PROPERTIES: [(&str, Form); 14] = [
-    ("content_type", Form::Text),
-    ("content_encoding", Form::Text),
-    ("headers", Form::Table),
-    ("delivery_mode", Form::Octet),
-    ("priority", Form::Octet),
-    ("correlation_id", Form::Text),
-    ("reply_to", Form::Text),
-    ("expiration", Form::Text),
-    ("message_id", Form::Text),
-    ("timestamp", Form::Timestamp),
-    ("type", Form::Text),
-    ("user_id", Form::Text),
-    ("app_id", Form::Text),
-    ("cluster_id", Form::Text),
+pub(super) const PROPERTIES: [(&str, PropertyType); 14] = [
+    ("content_type", PropertyType::Text),
+    ("content_encoding", PropertyType::Text),
+    ("headers", PropertyType::Table),
+    ("delivery_mode", PropertyType::Octet),
+    ("priority", PropertyType::Octet),
+    ("correlation_id", PropertyType::Text),
+    ("reply_to", PropertyType::Text),
+    ("expiration", PropertyType::Text),
+    ("message_id", PropertyType::Text),
+    ("timestamp", PropertyType::Timestamp),
+    ("type", PropertyType::Text),
+    ("user_id", PropertyType::Text),
+    ("app_id", PropertyType::Text),
+    ("cluster_id", PropertyType::Text),
 ];
 
 /// Returns whether a content header's flags announce the property at this index.
@@ -118,18 +118,18 @@ pub(super) fn content_header(payload: &[u8], levels: &mut Levels) -> Result<(), 
             continue;
         }
         match form {
-            Form::Text => {
+            PropertyType::Text => {
                 let text = left.short_string().ok_or(Defect::CutOff)?;
                 utf8(text, name)?;
             }
-            Form::Table => {
+            PropertyType::Table => {
                 let fields = left.long_string().ok_or(Defect::CutOff)?;
                 table(fields, levels)?;
             }
-            Form::Octet => {
+            PropertyType::Octet => {
                 left.octet().ok_or(Defect::CutOff)?;
             }
-            Form::Timestamp => {
+            PropertyType::Timestamp => {
                 left.take(8).ok_or(Defect::CutOff)?;
             }
         }

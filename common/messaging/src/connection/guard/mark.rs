@@ -101,7 +101,7 @@ pub(crate) struct Undecodable {
 
 impl Undecodable {
     /// Parses a replacement; `None` for any other message.
-    pub(crate) fn of(properties: &BasicProperties) -> Option<Self> {
+    pub(crate) fn from_properties(properties: &BasicProperties) -> Option<Self> {
         let headers = properties.headers().as_ref()?.inner();
         // A quick check that excludes nearly all messages.
         if headers.len() != 1 {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::check::{BEFORE_PROPERTIES, Bytes, Form, PROPERTIES, fixed, is_set};
+use super::check::{BEFORE_PROPERTIES, Bytes, PROPERTIES, PropertyType, fixed, is_set};
 use crate::consumer::is_brokers_own;
 
 /// Deeper tables and arrays are mentioned but not shown.
@@ -14,21 +14,24 @@ const SHOWN_VALUES: usize = 500;
 const SHOWN_TEXT: usize = 1024;
 
 /// Visits the readable properties, and stops at the first unreadable one. For tables and texts it passes their content.
-fn walk<'a>(payload: &'a [u8], mut each: impl FnMut(&'static str, Form, &'a [u8])) -> Option<()> {
+fn walk<'a>(
+    payload: &'a [u8],
+    mut each: impl FnMut(&'static str, PropertyType, &'a [u8]),
+) -> Option<()> {
     let mut left = Bytes(payload);
     left.take(BEFORE_PROPERTIES)?;
     let flags = left.short()?;
     for (index, (name, form)) in PROPERTIES.into_iter().enumerate() {
         if is_set(flags, index) {
             let value = match form {
-                Form::Text => left.short_string()?,
+                PropertyType::Text => left.short_string()?,
                 // As much of a truncated table as there is.
-                Form::Table => {
+                PropertyType::Table => {
                     let length = left.long()?;
                     left.take(length.min(left.0.len()))?
                 }
-                Form::Octet => left.take(1)?,
-                Form::Timestamp => left.take(8)?,
+                PropertyType::Octet => left.take(1)?,
+                PropertyType::Timestamp => left.take(8)?,
             };
             each(name, form, value);
         }
@@ -40,7 +43,7 @@ fn walk<'a>(payload: &'a [u8], mut each: impl FnMut(&'static str, Form, &'a [u8]
 pub(super) fn text_property<'a>(payload: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     let mut found = None;
     walk(payload, |name, form, value| {
-        if form == Form::Text && name == wanted {
+        if form == PropertyType::Text && name == wanted {
             found = Some(value);
         }
     });
@@ -53,10 +56,10 @@ pub(super) fn properties(payload: &[u8]) -> Map<String, Value> {
     let mut budget = SHOWN_VALUES;
     walk(payload, |name, form, value| {
         let value = match form {
-            Form::Text => text(value),
-            Form::Table => container(value, true, 1, &mut budget),
-            Form::Octet => number(value),
-            Form::Timestamp => number(value),
+            PropertyType::Text => text(value),
+            PropertyType::Table => container(value, true, 1, &mut budget),
+            PropertyType::Octet => number(value),
+            PropertyType::Timestamp => number(value),
         };
         shown.insert(name.to_owned(), value);
     });
@@ -162,7 +165,7 @@ fn strip(payload: &[u8]) -> Option<Vec<u8>> {
     let flags = left.short()?;
     let headers = PROPERTIES
         .iter()
-        .position(|(_, form)| *form == Form::Table)?;
+        .position(|(_, form)| *form == PropertyType::Table)?;
     for index in 0..headers {
         if is_set(flags, index) {
             left.short_string()?;

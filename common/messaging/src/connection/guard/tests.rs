@@ -258,7 +258,7 @@ proptest! {
         prop_assert_eq!(&read[..3], &frames(&valid())[..]);
         prop_assert_eq!(&read[6..], &frames(&valid())[..]);
         let AMQPFrame::Header(_, header) = &read[4] else { panic!("{:?}", read[4]) };
-        let marked = Undecodable::of(&header.properties);
+        let marked = Undecodable::from_properties(&header.properties);
         prop_assert_eq!(marked.is_some(), checked(&payload).is_err());
         prop_assert_eq!(&header.body_size.to_be_bytes(), &payload[4..12]);
         if let Some(marked) = marked {
@@ -341,7 +341,7 @@ fn mark_of(frame: &AMQPFrame) -> Undecodable {
     let AMQPFrame::Header(_, header) = frame else {
         panic!("{frame:?}")
     };
-    Undecodable::of(&header.properties).unwrap()
+    Undecodable::from_properties(&header.properties).unwrap()
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn invalid_utf8_in_a_method_is_repaired() {
     let AMQPFrame::Header(_, header) = &read[4] else {
         panic!("{:?}", read[4])
     };
-    assert_eq!(Undecodable::of(&header.properties), None);
+    assert_eq!(Undecodable::from_properties(&header.properties), None);
 
     let close = AMQPFrame::Method(
         1,
@@ -516,6 +516,6 @@ fn a_publisher_cannot_forge_a_replacement() {
             AMQPValue::FieldTable(FieldTable::default()),
         )]);
         let properties = BasicProperties::default().with_headers(headers);
-        assert_eq!(Undecodable::of(&properties), None);
+        assert_eq!(Undecodable::from_properties(&properties), None);
     }
 }

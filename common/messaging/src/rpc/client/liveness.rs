@@ -35,10 +35,10 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         turn.tick().await;
-        let slow = shared.waiting.slow_roles(SLOW_CALL);
+        let slow = shared.pending_calls.slow_roles(SLOW_CALL);
         absent.retain(|role, _| slow.contains(role));
         let sent = shared.next_number.load(Ordering::Relaxed);
-        let heard = shared.counts.heard.get();
+        let heard = shared.counts.received.get();
         if silence.age(sent, heard, Instant::now()) >= SLOW_CALL && slow.is_empty() {
             silence.since = None;
             // Changes nothing, and needs no permission.
@@ -59,10 +59,10 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
                     .await
             };
             let (consumers, ready) = match check(&mut probe, shared, passive).await {
-                Ok(Some(ProbeResult::Yes(queue))) => {
+                Ok(Some(ProbeResult::Accepted(queue))) => {
                     (queue.consumer_count(), queue.message_count())
                 }
-                Ok(Some(ProbeResult::No(reply::NOT_FOUND, _))) => (0, 0),
+                Ok(Some(ProbeResult::Rejected(reply::NOT_FOUND, _))) => (0, 0),
                 // Permission is missing, or the response is queued behind replies.
                 Ok(_) => continue,
                 Err(reason) => return reason,
@@ -73,12 +73,12 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
                 let error = CallError::NoResponder {
                     role: role.clone().into(),
                 };
-                shared.waiting.fail_role(&role, &error);
+                shared.pending_calls.fail_role(&role, &error);
                 absent.remove(&role);
             } else if ready >= RPC_MAX_LENGTH {
                 let retry_after = shared.settings.retry_after;
                 let error = CallError::Overloaded { retry_after };
-                shared.waiting.fail_queries(&role, &error);
+                shared.pending_calls.fail_queries(&role, &error);
             }
         }
     }
@@ -113,11 +113,11 @@ async fn check<T>(
     shared: &Shared,
     request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
 ) -> Result<Option<ProbeResult<T>>, String> {
-    let heard = shared.counts.heard.get();
+    let heard = shared.counts.received.get();
     match probe.try_method(request).await {
         Err(error) if error.kind() != ConnectErrorKind::Silent => Err(error.to_string()),
-        Ok(ProbeResult::Silence) | Err(_) if shared.counts.heard.get() != heard => Ok(None),
-        Ok(ProbeResult::Silence) | Err(_) => {
+        Ok(ProbeResult::TimedOut) | Err(_) if shared.counts.received.get() != heard => Ok(None),
+        Ok(ProbeResult::TimedOut) | Err(_) => {
             let limit = probe.limit();
             Err(format!("no response and no reply for {limit:?}"))
         }

@@ -85,7 +85,7 @@ pub struct RpcClient {
 impl std::fmt::Debug for RpcClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RpcClient")
-            .field("state", &self.state().borrow())
+            .field("state", &self.status().borrow())
             .finish_non_exhaustive()
     }
 }
@@ -95,7 +95,7 @@ struct Shared {
     broker: BrokerSettings,
     settings: RpcClientSettings,
     sender: RequestSender,
-    waiting: PendingCalls,
+    pending_calls: PendingCalls,
     next_number: AtomicU64,
     cancels: mpsc::Sender<Cancel>,
     counts: Arc<RpcClientCounters>,
@@ -121,7 +121,7 @@ impl RpcClient {
             broker: broker.clone(),
             settings,
             sender: RequestSender::new(settings.max_in_flight, settings.max_bytes),
-            waiting: PendingCalls::new(),
+            pending_calls: PendingCalls::new(),
             next_number: AtomicU64::new(0),
             cancels,
             counts: Arc::default(),
@@ -227,13 +227,13 @@ impl RpcClient {
 
     /// Returns a receiver of the connection's status.
     #[must_use]
-    pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
-        self.handle.state()
+    pub fn status(&self) -> watch::Receiver<ConnectionStatus> {
+        self.handle.status()
     }
 
     /// Returns a reader of the counters.
     #[must_use]
-    pub fn meter(&self) -> RpcClientStats {
+    pub fn stats(&self) -> RpcClientStats {
         RpcClientStats(self.shared.counts.clone())
     }
 
@@ -277,21 +277,21 @@ struct Call {
 impl Call {
     /// Ends the call without a cancellation: servers notice the deadline.
     fn give_up(&self) {
-        self.shared.waiting.remove(self.number);
+        self.shared.pending_calls.remove(self.number);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         self.shared.counts.in_flight.fetch_sub(1, Ordering::Relaxed);
-        if self.shared.waiting.remove(self.number).is_none() {
+        if self.shared.pending_calls.remove(self.number).is_none() {
             return;
         }
         self.shared.counts.cancelled.add(1);
         // If there is no room, the deadline suffices.
         let _ = self.shared.cancels.try_send(Cancel {
             role: std::mem::take(&mut self.role),
-            correlation: self.shared.waiting.correlation(self.number),
+            correlation: self.shared.pending_calls.correlation(self.number),
         });
     }
 }

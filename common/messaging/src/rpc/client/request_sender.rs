@@ -75,17 +75,17 @@ struct SenderChannel {
 enum SenderState {
     Open(Channels),
     Blocked(Channels, String),
-    Shut(String),
+    Closed(String),
 }
 
 /// An in-flight request, by number.
 struct InFlightRequest {
     number: u64,
     bytes: usize,
-    stage: Stage,
+    stage: WriteStage,
 }
 
-enum Stage {
+enum WriteStage {
     Writing(Writing),
     Confirming(PublisherConfirm),
 }
@@ -96,7 +96,7 @@ impl RequestSender {
             max_requests: max_in_flight.saturating_mul(2).max(1),
             max_bytes,
             channel: Locked::new(SenderChannel {
-                state: SenderState::Shut("there is no connection yet".to_owned()),
+                state: SenderState::Closed("there is no connection yet".to_owned()),
                 last_query: None,
                 in_flight: VecDeque::new(),
                 bytes: 0,
@@ -110,9 +110,9 @@ impl RequestSender {
     }
 
     /// Rejects further requests for this reason.
-    pub(super) fn shut(&self, reason: &str) {
+    pub(super) fn close(&self, reason: &str) {
         let mut sender = self.channel.lock();
-        sender.state = SenderState::Shut(reason.to_owned());
+        sender.state = SenderState::Closed(reason.to_owned());
         sender.last_query = None;
         sender.in_flight.clear();
         sender.bytes = 0;
@@ -140,7 +140,8 @@ impl RequestSender {
         number: u64,
         done: oneshot::Sender<Result<Bytes, CallError>>,
     ) -> Result<(), CallError> {
-        let mut properties = codec::request(request, &shared.waiting.correlation(number), left);
+        let mut properties =
+            codec::request(request, &shared.pending_calls.correlation(number), left);
         let since = Instant::now();
         let call = PendingCall {
             role: request.role().into(),
@@ -164,7 +165,7 @@ impl RequestSender {
                     "the broker accepts nothing for now ({reason})"
                 )));
             }
-            SenderState::Shut(reason) => return Err(CallError::unreachable(reason.as_str())),
+            SenderState::Closed(reason) => return Err(CallError::unreachable(reason.as_str())),
         };
         let bytes = request.data.len();
         let too_much = sender.bytes > 0 && sender.bytes.saturating_add(bytes) > self.max_bytes;
@@ -173,14 +174,14 @@ impl RequestSender {
             return Err(CallError::Overloaded { retry_after });
         }
         // Registered before a reply can arrive.
-        shared.waiting.insert(number, call);
+        shared.pending_calls.insert(number, call);
         let (queue, data) = (short_string(queue.as_str()), request.data.clone());
         let mut writing = writing(channel, queue, MANDATORY, properties, data);
         let stage = match poll(&mut writing) {
-            Poll::Pending => Stage::Writing(writing),
-            Poll::Ready(Ok(confirm)) => Stage::Confirming(confirm),
+            Poll::Pending => WriteStage::Writing(writing),
+            Poll::Ready(Ok(confirm)) => WriteStage::Confirming(confirm),
             Poll::Ready(Err(error)) => {
-                shared.waiting.remove(number);
+                shared.pending_calls.remove(number);
                 return Err(CallError::unreachable(describe(&error)));
             }
         };
@@ -205,7 +206,7 @@ impl RequestSender {
                 SenderState::Open(channels) | SenderState::Blocked(channels, _) => {
                     sender.last_query.map(|_| channels.plain.clone())
                 }
-                SenderState::Shut(_) => None,
+                SenderState::Closed(_) => None,
             };
             (std::mem::take(&mut sender.in_flight), plain)
         };
@@ -229,7 +230,7 @@ impl RequestSender {
         in_flight.append(&mut sender.in_flight);
         sender.in_flight = in_flight;
         // Without a waiting caller, a return has no effect.
-        let has_callers = !shared.waiting.is_empty();
+        let has_callers = !shared.pending_calls.is_empty();
         sender.last_query = sender
             .last_query
             .filter(|last| has_callers && last.elapsed() < RETURN_TIMEOUT);
@@ -244,12 +245,12 @@ impl InFlightRequest {
     fn poll(&mut self) -> Poll<lapin::Result<Confirmation>> {
         loop {
             match &mut self.stage {
-                Stage::Writing(writing) => match poll(writing) {
+                WriteStage::Writing(writing) => match poll(writing) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(confirm)) => self.stage = Stage::Confirming(confirm),
+                    Poll::Ready(Ok(confirm)) => self.stage = WriteStage::Confirming(confirm),
                 },
-                Stage::Confirming(confirm) => return poll(confirm),
+                WriteStage::Confirming(confirm) => return poll(confirm),
             }
         }
     }
@@ -270,14 +271,14 @@ fn resolve(shared: &Arc<Shared>, number: u64, confirmation: lapin::Result<Confir
     if is_rejected {
         let retry_after = shared.settings.retry_after;
         let overloaded = Err(CallError::Overloaded { retry_after });
-        shared.waiting.complete(number, overloaded);
+        shared.pending_calls.complete(number, overloaded);
     }
 }
 
 fn end_returned(shared: &Arc<Shared>, returned: &BasicReturnMessage) {
     let correlation = returned.properties.correlation_id().as_ref();
-    if let Some(number) = correlation.and_then(|id| shared.waiting.number(id.as_str()))
-        && let Some(call) = shared.waiting.remove(number)
+    if let Some(number) = correlation.and_then(|id| shared.pending_calls.number(id.as_str()))
+        && let Some(call) = shared.pending_calls.remove(number)
     {
         let role = call.role.into();
         let _ = call.done.send(Err(CallError::NoResponder { role }));

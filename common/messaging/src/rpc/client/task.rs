@@ -47,8 +47,8 @@ impl Drop for ClientTask {
 impl Shared {
     /// Rejects further requests and fails all calls.
     fn end_all(&self, reason: &str) {
-        self.sender.shut(reason);
-        self.waiting.fail_all(&CallError::unreachable(reason));
+        self.sender.close(reason);
+        self.pending_calls.fail_all(&CallError::unreachable(reason));
     }
 }
 
@@ -83,7 +83,7 @@ impl Supervised for ClientTask {
         let Self { shared, cancelled } = self;
         let (connection, settings) = (context.connection, context.settings);
         let sender = &shared.sender;
-        let limit = settings.settle_timeout;
+        let limit = settings.ack_write_timeout;
         let work = async {
             tokio::select! {
                 never = publish_cancellations(connection, &settings.namespace, cancelled, limit) => match never {},
@@ -104,10 +104,10 @@ impl Supervised for ClientTask {
 
     /// Waits for outstanding replies first.
     async fn drain(&mut self, _: &Context<'_>, replies: &mut JoinSet<String>, until: Instant) {
-        self.shared.sender.shut("this RPC client is closing");
+        self.shared.sender.close("this RPC client is closing");
         let mut tick = interval(POLL_INTERVAL);
         let all_replied = async {
-            while !self.shared.waiting.is_empty() {
+            while !self.shared.pending_calls.is_empty() {
                 tokio::select! {
                     _ = tick.tick() => {}
                     // No more replies can arrive.
@@ -138,21 +138,21 @@ async fn deliver_replies(mut consumer: Consumer, shared: Arc<Shared>) -> String 
             Ok(received) => received,
             Err(error) => return describe(&error),
         };
-        shared.counts.heard.add(1);
+        shared.counts.received.add(1);
         let properties = received.properties;
-        let (number, result) = match Undecodable::of(&properties) {
+        let (number, result) = match Undecodable::from_properties(&properties) {
             None => {
                 let correlation = properties.correlation_id().as_ref();
-                let number = correlation.and_then(|id| shared.waiting.number(id.as_str()));
+                let number = correlation.and_then(|id| shared.pending_calls.number(id.as_str()));
                 (number, codec::read_reply(&properties, received.data))
             }
             Some(undecodable) => {
                 let correlation = undecodable.correlation_id();
-                let number = correlation.and_then(|id| shared.waiting.number(&id));
+                let number = correlation.and_then(|id| shared.pending_calls.number(&id));
                 (number, Err(CallError::Malformed(undecodable.reason)))
             }
         };
-        if !number.is_some_and(|number| shared.waiting.complete(number, result)) {
+        if !number.is_some_and(|number| shared.pending_calls.complete(number, result)) {
             shared.counts.late.add(1);
         }
     }

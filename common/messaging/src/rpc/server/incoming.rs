@@ -28,7 +28,7 @@ impl IncomingRequest {
     /// Returns the request unless its caller no longer waits or a reply is impossible.
     pub(super) fn if_pending(self) -> Option<Self> {
         let counts = &self.reply.counts;
-        let reason = if self.reply.channel.is_shut() {
+        let reason = if self.reply.channel.is_closed() {
             // The broker redelivers it to another server.
             return None;
         } else if self.cancelled.is_cancelled() {
@@ -63,7 +63,7 @@ pub struct ReplyHandle {
     pub(super) reply_to: String,
     pub(super) correlation: String,
     pub(super) redelivered: bool,
-    pub(super) before: PriorAttempt,
+    pub(super) prior_attempt: PriorAttempt,
     /// Bytes of the request's data, if counted as held.
     pub(super) bytes: usize,
     pub(super) counts: Arc<RpcServerCounters>,
@@ -98,8 +98,8 @@ impl ReplyHandle {
     fn reply_with(&mut self, reply: Reply) -> ReplyOutcome {
         self.ended = Ended::Done;
         let count = match &reply {
-            Reply::Answer(Ok(_)) => &self.counts.answered,
-            Reply::Answer(Err(rejection)) => {
+            Reply::Result(Ok(_)) => &self.counts.answered,
+            Reply::Result(Err(rejection)) => {
                 self.span.failed(&rejection.code);
                 &self.counts.refused
             }
@@ -108,7 +108,7 @@ impl ReplyHandle {
                 &self.counts.shed
             }
         };
-        let message = codec::reply(reply, self.before, &self.correlation);
+        let message = codec::reply(reply, self.prior_attempt, &self.correlation);
         if self.channel.reply(self.tag, &self.reply_to, message) {
             count.add(1);
             ReplyOutcome::Sent
@@ -134,15 +134,15 @@ impl ReplyHandle {
 
 impl Drop for ReplyHandle {
     fn drop(&mut self) {
-        if self.ended == Ended::NotYet && !self.channel.is_shut() {
-            if self.before == PriorAttempt::MaybeStarted {
+        if self.ended == Ended::NotYet && !self.channel.is_closed() {
+            if self.prior_attempt == PriorAttempt::MaybeStarted {
                 self.reply_with(Reply::Overloaded {
                     retry_after: RETRY_AFTER,
                 });
             } else if self.redelivered {
                 let detail = "the request was begun twice without a reply";
                 let rejection = Rejection::new(Rejection::FAILED, detail);
-                self.reply_with(Reply::Answer(Err(rejection)));
+                self.reply_with(Reply::Result(Err(rejection)));
             } else {
                 self.counts.put_back.add(1);
                 self.channel.requeue(self.tag);

@@ -12,10 +12,10 @@
 
 mod callers;
 mod cancellations;
-mod inbox;
 mod incoming;
 mod pump;
 mod reply_channel;
+mod request_buffer;
 mod skew;
 mod task;
 
@@ -36,8 +36,8 @@ use crate::{
 
 pub use super::codec::Reply;
 pub use cancellations::Cancelled;
-use inbox::Inbox;
 pub use incoming::{IncomingRequest, ReplyHandle, ReplyOutcome};
+use request_buffer::RequestBuffer;
 use task::ServerTask;
 
 /// Limits of an RPC server.
@@ -71,7 +71,7 @@ const SHED_HEADROOM: u16 = 100;
 /// ahead by more, requests are rejected as [`Rejection::CLOCK_SKEW`](doorstep_event::Rejection::CLOCK_SKEW).
 #[derive(Debug)]
 pub struct RpcServer {
-    inbox: Arc<Inbox<IncomingRequest>>,
+    requests: Arc<RequestBuffer<IncomingRequest>>,
     handle: Handle,
     counts: Arc<RpcServerCounters>,
 }
@@ -118,18 +118,18 @@ impl RpcServer {
         settings: RpcServerSettings,
         claim: Option<OwnerClaim>,
     ) -> Self {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(RequestBuffer::new());
         let counts = Arc::new(RpcServerCounters::new());
         let task = ServerTask {
             role: role.to_owned(),
             settings,
-            inbox: inbox.clone(),
+            requests: inbox.clone(),
             counts: counts.clone(),
         };
         let (supervisor, handle) = Supervisor::new(broker, connection_name, topology, claim);
         tokio::spawn(supervisor.run(task));
         Self {
-            inbox,
+            requests: inbox,
             handle,
             counts,
         }
@@ -140,7 +140,7 @@ impl RpcServer {
     /// Returns `None` once the server is closed. Waits without a timeout; cancel-safe. Several tasks may call it at once.
     pub async fn next(&self) -> Option<IncomingRequest> {
         loop {
-            let request = self.inbox.next().await?;
+            let request = self.requests.next().await?;
             if let Some(request) = request.if_pending() {
                 return Some(request);
             }
@@ -157,13 +157,13 @@ impl RpcServer {
 
     /// Returns a receiver of the connection's status.
     #[must_use]
-    pub fn state(&self) -> watch::Receiver<ConnectionStatus> {
-        self.handle.state()
+    pub fn status(&self) -> watch::Receiver<ConnectionStatus> {
+        self.handle.status()
     }
 
     /// Returns a reader of the counters.
     #[must_use]
-    pub fn meter(&self) -> RpcServerStats {
+    pub fn stats(&self) -> RpcServerStats {
         RpcServerStats(self.counts.clone())
     }
 

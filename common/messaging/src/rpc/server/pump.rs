@@ -10,9 +10,9 @@ use super::{
     Reply, RpcServerSettings,
     callers::Callers,
     cancellations::Cancelled,
-    inbox::Inbox,
     incoming::{Ended, IncomingRequest, ReplyHandle},
     reply_channel::ReplyChannel,
+    request_buffer::RequestBuffer,
     skew::{Late, Skew},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub(super) struct Pump {
     pub(super) consumer: Consumer,
     pub(super) channel: Arc<ReplyChannel>,
     pub(super) settings: RpcServerSettings,
-    pub(super) inbox: Arc<Inbox<IncomingRequest>>,
+    pub(super) requests: Arc<RequestBuffer<IncomingRequest>>,
     pub(super) counts: Arc<RpcServerCounters>,
     pub(super) callers: Callers,
     pub(super) role: String,
@@ -61,13 +61,13 @@ impl Pump {
             reply_to: text_of(properties.reply_to()),
             correlation: text_of(properties.correlation_id()),
             redelivered: received.redelivered,
-            before: PriorAttempt::None,
+            prior_attempt: PriorAttempt::None,
             bytes: 0,
             counts: self.counts.clone(),
             span: ServerSpan::none(),
             ended: Ended::NotYet,
         };
-        if let Some(undecodable) = Undecodable::of(properties) {
+        if let Some(undecodable) = Undecodable::from_properties(properties) {
             // Its reply address is as unreliable as the rest of it.
             let reason = undecodable.reason;
             tracing::debug!(reason, "undecodable request");
@@ -85,7 +85,7 @@ impl Pump {
                 return self.reject(reply, rejection);
             }
         };
-        reply.before = PriorAttempt::of(request.act, received.redelivered);
+        reply.prior_attempt = PriorAttempt::new(request.act, received.redelivered);
         let now = Timestamp::now();
         if request.deadline <= now {
             self.counts.expired.add(1);
@@ -122,7 +122,7 @@ impl Pump {
             reply,
         };
         // The server is closing, so another one may have the request at once.
-        if let Some(incoming) = self.inbox.put(incoming) {
+        if let Some(incoming) = self.requests.put(incoming) {
             incoming.reply.requeue();
         }
     }
@@ -139,7 +139,7 @@ impl Pump {
         if reply.reply_to.is_empty() {
             return reply.ack_without_reply();
         }
-        reply.send(Reply::Answer(Err(rejection)));
+        reply.send(Reply::Result(Err(rejection)));
     }
 }
 

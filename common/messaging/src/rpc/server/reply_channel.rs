@@ -56,12 +56,12 @@ impl ReplyChannel {
     }
 
     /// Returns whether replies are no longer possible.
-    pub(super) fn is_shut(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.is_shut.load(Ordering::Acquire) || !self.channel.status().connected()
     }
 
     /// Prevents further replies. Requests without a reply are redelivered.
-    pub(super) fn shut(&self) {
+    pub(super) fn close(&self) {
         self.is_shut.store(true, Ordering::Release);
         self.replies.lock().clear();
         self.cancels.cancel_all();
@@ -78,7 +78,7 @@ impl ReplyChannel {
         let mut writing = writing(channel, short_string(reply_to), options, properties, body);
         // One at a time: frames of two messages must not interleave.
         let mut replies = self.replies.lock();
-        if self.is_shut() {
+        if self.is_closed() {
             return false;
         }
         match poll(&mut writing) {
@@ -111,14 +111,14 @@ impl ReplyChannel {
     /// Acks a request with a reply or without a waiting caller. Once the channel is shut, requests without a reply go to another server, so
     /// a handle dropped because of that must not ack its request.
     pub(super) fn acknowledge(&self, tag: u64) {
-        if self.is_shut() {
+        if self.is_closed() {
             return;
         }
         send_frame(self.channel.basic_ack(tag, BasicAckOptions::default()));
     }
 
     pub(super) fn requeue(&self, tag: u64) {
-        if self.is_shut() {
+        if self.is_closed() {
             return;
         }
         let requeue = BasicRejectOptions { requeue: true };

@@ -21,10 +21,10 @@ use tokio::{
 use super::{
     RpcServerSettings, SHED_HEADROOM,
     callers::Callers,
-    inbox::Inbox,
     incoming::IncomingRequest,
     pump::{Pump, receive_cancellations},
     reply_channel::ReplyChannel,
+    request_buffer::RequestBuffer,
     skew::Skew,
 };
 use crate::{
@@ -46,13 +46,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 pub(super) struct ServerTask {
     pub(super) role: String,
     pub(super) settings: RpcServerSettings,
-    pub(super) inbox: Arc<Inbox<IncomingRequest>>,
+    pub(super) requests: Arc<RequestBuffer<IncomingRequest>>,
     pub(super) counts: Arc<RpcServerCounters>,
 }
 
 impl Drop for ServerTask {
     fn drop(&mut self) {
-        drop(self.inbox.close());
+        drop(self.requests.close());
     }
 }
 
@@ -99,7 +99,7 @@ impl Supervised for ServerTask {
             consumer: connection.response(limit, &about, consume).await?,
             channel: channel.clone(),
             settings: self.settings,
-            inbox: self.inbox.clone(),
+            requests: self.requests.clone(),
             counts: self.counts.clone(),
             callers: Callers::new(settings.rpc_callers.clone()),
             role: self.role.clone(),
@@ -137,15 +137,15 @@ impl Supervised for ServerTask {
     fn lost(&mut self, open: Option<&OpenServer>, _: &str, _: &ConnectError) {
         // First prevent further replies, then drop the rest.
         if let Some(open) = open {
-            open.channel.shut();
+            open.channel.close();
         }
-        drop(self.inbox.take_all());
+        drop(self.requests.take_all());
     }
 
     /// Stops consuming, waits for the replies to requests handed out, and sends a request on the channel. Its response confirms that the
     /// broker has processed all earlier replies; replies sent just before a connection closes may be lost.
     async fn drain(&mut self, _: &Context<'_>, open: &mut OpenServer, until: Instant) {
-        for request in self.inbox.close() {
+        for request in self.requests.close() {
             request.reply.requeue();
         }
         let channel = open.channel.channel();
@@ -154,14 +154,14 @@ impl Supervised for ServerTask {
             let _ = channel.basic_cancel(short_string(&open.tag), stop).await;
             let mut tick = interval(POLL_INTERVAL);
             let is_pending = || self.counts.held.load(Ordering::Relaxed) > 0;
-            while (is_pending() || open.channel.poll_written()) && !open.channel.is_shut() {
+            while (is_pending() || open.channel.poll_written()) && !open.channel.is_closed() {
                 open.channel.poll_written();
                 tick.tick().await;
             }
             let _ = channel.basic_qos(1, BasicQosOptions::default()).await;
         };
         let _ = timeout_at(until, replying).await;
-        open.channel.shut();
+        open.channel.close();
     }
 }
 

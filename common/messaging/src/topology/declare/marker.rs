@@ -31,7 +31,7 @@ use crate::{
 /// Detectability of the loss of a queue from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum MarkerState {
-    Yes,
+    Marked,
     /// The user may neither check nor create the marker, for this reason.
     Forbidden(String),
     /// The broker cannot say for now. The next connection checks again.
@@ -70,12 +70,12 @@ pub(crate) async fn check_marker(
     };
     let marked = match probe.try_method(declare(true)).await? {
         // An existing marker is bound: the broker deletes it with its binding, and its creator binds it at once.
-        ProbeResult::Yes(()) => MarkerState::Yes,
-        ProbeResult::No(reply::NOT_FOUND, _) => {
+        ProbeResult::Accepted(()) => MarkerState::Marked,
+        ProbeResult::Rejected(reply::NOT_FOUND, _) => {
             missing_marker(&mut probe, &name, queue, declare(false), missing).await?
         }
-        ProbeResult::No(code, reason) => rejected(queue, code, reason),
-        ProbeResult::Silence => timed_out(queue),
+        ProbeResult::Rejected(code, reason) => rejected(queue, code, reason),
+        ProbeResult::TimedOut => timed_out(queue),
     };
     probe.close().await;
     Ok(marked)
@@ -100,15 +100,15 @@ async fn missing_marker(
             )
             .await
     };
-    if let ProbeResult::No(code @ reply::ACCESS_REFUSED, reason) =
+    if let ProbeResult::Rejected(code @ reply::ACCESS_REFUSED, reason) =
         probe.try_method(may_bind).await?
     {
         return Ok(rejected(queue, code, reason));
     }
     match probe.try_method(declare).await? {
-        ProbeResult::Yes(()) => {}
-        ProbeResult::No(code, reason) => return Ok(rejected(queue, code, reason)),
-        ProbeResult::Silence => return Ok(timed_out(queue)),
+        ProbeResult::Accepted(()) => {}
+        ProbeResult::Rejected(code, reason) => return Ok(rejected(queue, code, reason)),
+        ProbeResult::TimedOut => return Ok(timed_out(queue)),
     }
     missing();
     let bind = async |channel: Channel| {
@@ -123,9 +123,9 @@ async fn missing_marker(
             .await
     };
     let unbound = match probe.try_method(bind).await? {
-        ProbeResult::Yes(()) => return Ok(MarkerState::Yes),
-        ProbeResult::No(code, reason) => rejected(queue, code, reason),
-        ProbeResult::Silence => timed_out(queue),
+        ProbeResult::Accepted(()) => return Ok(MarkerState::Marked),
+        ProbeResult::Rejected(code, reason) => rejected(queue, code, reason),
+        ProbeResult::TimedOut => timed_out(queue),
     };
     // A marker without a binding would never be auto-deleted.
     let delete = async |channel: Channel| {

@@ -19,7 +19,7 @@ use crate::{
     connection::{
         Connection,
         address::Address,
-        error::{ConnectError, ConnectErrorKind, Refusal, reply},
+        error::{ConnectError, ConnectErrorKind, Denial, reply},
         probe_channel::{ProbeChannel, ProbeResult},
         unknown_kind,
     },
@@ -91,7 +91,7 @@ pub(crate) async fn rebind(
     let mut declarer = Declarer::new(connection, limit);
     for binding in &topology.bindings {
         let mut result = declarer.try_bind(binding).await?;
-        if let ProbeResult::No(reply::NOT_FOUND, _) = result {
+        if let ProbeResult::Rejected(reply::NOT_FOUND, _) = result {
             let of_binding = |exchange: &&Exchange| exchange.name == binding.exchange;
             for exchange in topology.exchanges.iter().filter(of_binding) {
                 declarer.exchange(exchange).await?;
@@ -100,14 +100,14 @@ pub(crate) async fn rebind(
         }
         let queue = binding.queue.as_str();
         match result {
-            ProbeResult::Yes(()) => {}
-            ProbeResult::No(reply::ACCESS_REFUSED, reason) => {
+            ProbeResult::Accepted(()) => {}
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, reason) => {
                 return Ok(Rebound::Forbidden(reason));
             }
-            ProbeResult::No(code, text) => {
+            ProbeResult::Rejected(code, text) => {
                 return Err(declarer.other("binding of queue", queue, code, &text));
             }
-            ProbeResult::Silence => return Err(declarer.silence("binding of queue", queue)),
+            ProbeResult::TimedOut => return Err(declarer.silence("binding of queue", queue)),
         }
     }
     if declarer.creates {
@@ -193,32 +193,34 @@ impl<'a> Declarer<'a> {
         };
         let mut hidden = false;
         let found = match self.probe.try_method(request(true)).await? {
-            ProbeResult::Yes(()) => true,
-            ProbeResult::No(code, _) => {
+            ProbeResult::Accepted(()) => true,
+            ProbeResult::Rejected(code, _) => {
                 hidden = code == reply::ACCESS_REFUSED;
                 false
             }
-            ProbeResult::Silence => return Err(self.silence("exchange", name)),
+            ProbeResult::TimedOut => return Err(self.silence("exchange", name)),
         };
         if found && self.verifying == Verifying::Nothing {
             return Ok(());
         }
         match self.probe.try_method(request(false)).await? {
-            ProbeResult::Yes(()) => {
+            ProbeResult::Accepted(()) => {
                 self.creates |= !found;
                 Ok(())
             }
-            ProbeResult::No(reply::ACCESS_REFUSED, _) if found || self.assume_exists(hidden) => {
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, _)
+                if found || self.assume_exists(hidden) =>
+            {
                 Ok(())
             }
-            ProbeResult::Silence if found => {
+            ProbeResult::TimedOut if found => {
                 self.verifying = Verifying::Nothing;
                 Ok(())
             }
-            ProbeResult::No(reply::ACCESS_REFUSED, text) => {
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
                 Err(self.forbidden("exchange", name, &text))
             }
-            ProbeResult::No(reply::PRECONDITION_FAILED, text) => {
+            ProbeResult::Rejected(reply::PRECONDITION_FAILED, text) => {
                 let address = self.probe.connection().address();
                 Err(unknown_kind(address, &text).unwrap_or_else(|| ConnectError::new(
                     ConnectErrorKind::Mismatch,
@@ -227,8 +229,8 @@ impl<'a> Declarer<'a> {
                     ),
                 )))
             }
-            ProbeResult::No(code, text) => Err(self.other("exchange", name, code, &text)),
-            ProbeResult::Silence => Err(self.silence("exchange", name)),
+            ProbeResult::Rejected(code, text) => Err(self.other("exchange", name, code, &text)),
+            ProbeResult::TimedOut => Err(self.silence("exchange", name)),
         }
     }
 
@@ -250,46 +252,48 @@ impl<'a> Declarer<'a> {
             .try_method(request(true, FieldTable::default()))
             .await?
         {
-            ProbeResult::Yes(_) => true,
+            ProbeResult::Accepted(_) => true,
             // Also if the user may not read: the declaration shows whether it may create.
-            ProbeResult::No(code @ (reply::NOT_FOUND | reply::ACCESS_REFUSED), _) => {
+            ProbeResult::Rejected(code @ (reply::NOT_FOUND | reply::ACCESS_REFUSED), _) => {
                 hidden = code == reply::ACCESS_REFUSED;
                 false
             }
-            ProbeResult::No(code, text) => return Err(self.other("queue", name, code, &text)),
-            ProbeResult::Silence => return Err(self.silence("queue", name)),
+            ProbeResult::Rejected(code, text) => return Err(self.other("queue", name, code, &text)),
+            ProbeResult::TimedOut => return Err(self.silence("queue", name)),
         };
         if found && self.verifying == Verifying::Nothing {
             return Ok(Existence::Found);
         }
         match self.probe.try_method(request(false, table(queue))).await? {
-            ProbeResult::Yes(_) if found => Ok(Existence::Found),
-            ProbeResult::Yes(_) => {
+            ProbeResult::Accepted(_) if found => Ok(Existence::Found),
+            ProbeResult::Accepted(_) => {
                 self.creates = true;
                 Ok(Existence::Created)
             }
-            ProbeResult::No(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
+            ProbeResult::Rejected(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
                 Err(self.mismatch(queue, &text))
             }
-            ProbeResult::No(reply::ACCESS_REFUSED, _) if found || self.assume_exists(hidden) => {
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, _)
+                if found || self.assume_exists(hidden) =>
+            {
                 Ok(Existence::Found)
             }
-            ProbeResult::Silence if found => {
+            ProbeResult::TimedOut if found => {
                 self.verifying = Verifying::Nothing;
                 Ok(Existence::Found)
             }
-            ProbeResult::No(reply::ACCESS_REFUSED, text) => {
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
                 Err(self.forbidden("queue", name, &text))
             }
             // For a declaration, this code means that the queue exists on a cluster node that is down. Only classic queues depend on one
             // node. So requests to one role must wait for that node, and all else works.
-            ProbeResult::No(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
+            ProbeResult::Rejected(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
                 tracing::warn!(queue = %queue.name, reason = text, "request queue is on an unavailable node");
                 self.not_verified += 1;
                 Ok(Existence::Found)
             }
-            ProbeResult::No(code, text) => Err(self.other("queue", name, code, &text)),
-            ProbeResult::Silence => Err(self.silence("queue", name)),
+            ProbeResult::Rejected(code, text) => Err(self.other("queue", name, code, &text)),
+            ProbeResult::TimedOut => Err(self.silence("queue", name)),
         }
     }
 
@@ -319,21 +323,21 @@ impl<'a> Declarer<'a> {
     async fn bind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
         let result = match self.verifying {
             Verifying::Everything => self.try_bind(binding).await?,
-            Verifying::Nothing => ProbeResult::Silence,
+            Verifying::Nothing => ProbeResult::TimedOut,
         };
         let reason = match result {
-            ProbeResult::Yes(()) => return Ok(()),
+            ProbeResult::Accepted(()) => return Ok(()),
             // A queue just created has no bindings yet.
-            ProbeResult::No(reply::ACCESS_REFUSED, text)
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text)
                 if self.created.contains(&binding.queue) =>
             {
                 return Err(self.forbidden("binding of queue", binding.queue.as_str(), &text));
             }
-            ProbeResult::No(reply::ACCESS_REFUSED, text) => text,
-            ProbeResult::No(code, text) => {
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => text,
+            ProbeResult::Rejected(code, text) => {
                 return Err(self.other("binding of queue", binding.queue.as_str(), code, &text));
             }
-            ProbeResult::Silence => {
+            ProbeResult::TimedOut => {
                 self.verifying = Verifying::Nothing;
                 "no response".to_owned()
             }
@@ -356,8 +360,8 @@ impl<'a> Declarer<'a> {
         let what = match PreconditionFailed::read(text) {
             Some(PreconditionFailed {
                 argument,
-                there,
-                wanted,
+                actual: there,
+                expected: wanted,
             }) if !matches!(there, ArgumentValue::CutOff(_)) => {
                 former = former_names(&argument, &there);
                 format!("{argument} is {there}, expected {wanted}")
@@ -378,7 +382,7 @@ impl<'a> Declarer<'a> {
         let address = self.probe.connection().address();
         let (user, vhost) = (address.user(), address.vhost());
         ConnectError::new(
-            ConnectErrorKind::Refused(Refusal::Permission),
+            ConnectErrorKind::Denied(Denial::Permission),
             format!(
                 "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints",
             ),

@@ -21,7 +21,7 @@ use super::record::{OwnerRecord, PresentOwner};
 use crate::{
     connection::{
         Connection, Dialer,
-        error::{ConnectError, ConnectErrorKind, Refusal, reply},
+        error::{ConnectError, ConnectErrorKind, Denial, reply},
         probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
     },
     settings::{BrokerSettings, Namespace},
@@ -43,7 +43,7 @@ pub enum OwnerDecision {
     /// The claim's own record replaces it.
     Replace,
     /// The queues belong to another store; the text says so.
-    Refuse(String),
+    Reject(String),
     /// The decision is impossible for now, for this reason. The claim is tried again.
     Unknown(String),
 }
@@ -155,7 +155,7 @@ impl OwnerClaim {
                     match policy.decide(present, is_consumed).await {
                         OwnerDecision::Keep => return Ok(Claimed::Recorded),
                         OwnerDecision::Replace => true,
-                        OwnerDecision::Refuse(text) => {
+                        OwnerDecision::Reject(text) => {
                             return Err(ConnectError::new(ConnectErrorKind::OtherStore, text));
                         }
                         OwnerDecision::Unknown(reason) => {
@@ -233,7 +233,7 @@ async fn replace(
     let forbidden = |records: &Records<'_>, claimed: Claimed| match claimed {
         Claimed::Recorded | Claimed::Silent(_) => records.silence(),
         Claimed::Forbidden(reason) => ConnectError::new(
-            ConnectErrorKind::Refused(Refusal::Permission),
+            ConnectErrorKind::Denied(Denial::Permission),
             format!(
                 "exchange {} cannot be replaced by user {:?}: {reason}; grant the permissions that `consumers topology permissions` prints",
                 records.exchange,
@@ -331,11 +331,13 @@ impl<'a> Records<'a> {
     async fn read(&mut self) -> Result<Found, ConnectError> {
         let result = self.try_declare(AMQPValue::ShortShortInt(1)).await?;
         let text = match result {
-            ProbeResult::Yes(()) => return Ok(Found::NoRecord),
-            ProbeResult::No(reply::ACCESS_REFUSED, text) => return Ok(Found::Forbidden(text)),
-            ProbeResult::No(reply::PRECONDITION_FAILED, text) => text,
-            ProbeResult::No(code, text) => return Err(self.other(code, &text)),
-            ProbeResult::Silence => return Err(self.silence()),
+            ProbeResult::Accepted(()) => return Ok(Found::NoRecord),
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
+                return Ok(Found::Forbidden(text));
+            }
+            ProbeResult::Rejected(reply::PRECONDITION_FAILED, text) => text,
+            ProbeResult::Rejected(code, text) => return Err(self.other(code, &text)),
+            ProbeResult::TimedOut => return Err(self.silence()),
         };
         let Some(difference) = PreconditionFailed::read(&text) else {
             return Ok(Found::Nothing);
@@ -343,7 +345,7 @@ impl<'a> Records<'a> {
         if difference.argument != ALTERNATE {
             return Err(self.mismatch(&text));
         }
-        let (text, is_cut_off) = match difference.there {
+        let (text, is_cut_off) = match difference.actual {
             ArgumentValue::NotSet => return Ok(Found::NoRecord),
             ArgumentValue::Value { text, .. } => (text, false),
             ArgumentValue::CutOff(visible) => (visible, true),
@@ -363,11 +365,13 @@ impl<'a> Records<'a> {
     async fn declare(&mut self, text: &str) -> Result<Declared, ConnectError> {
         let value = AMQPValue::LongString(LongString::from(text));
         Ok(match self.try_declare(value).await? {
-            ProbeResult::Yes(()) => Declared::Yes,
-            ProbeResult::No(reply::PRECONDITION_FAILED, _) => Declared::Differs,
-            ProbeResult::No(reply::ACCESS_REFUSED, text) => Declared::No(Claimed::Forbidden(text)),
-            ProbeResult::No(code, text) => return Err(self.other(code, &text)),
-            ProbeResult::Silence => Declared::No(Claimed::Silent(self.silence().to_string())),
+            ProbeResult::Accepted(()) => Declared::Yes,
+            ProbeResult::Rejected(reply::PRECONDITION_FAILED, _) => Declared::Differs,
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
+                Declared::No(Claimed::Forbidden(text))
+            }
+            ProbeResult::Rejected(code, text) => return Err(self.other(code, &text)),
+            ProbeResult::TimedOut => Declared::No(Claimed::Silent(self.silence().to_string())),
         })
     }
 
@@ -401,11 +405,13 @@ impl<'a> Records<'a> {
         };
         match self.probe.try_method(delete).await? {
             // Another process of the store may have deleted it first.
-            ProbeResult::Yes(()) | ProbeResult::No(reply::NOT_FOUND, _) => Ok(None),
-            ProbeResult::No(reply::ACCESS_REFUSED, text) => Ok(Some(Claimed::Forbidden(text))),
-            ProbeResult::No(reply::PRECONDITION_FAILED, text) => Err(self.mismatch(&text)),
-            ProbeResult::No(code, text) => Err(self.other(code, &text)),
-            ProbeResult::Silence => Ok(Some(Claimed::Silent(self.silence().to_string()))),
+            ProbeResult::Accepted(()) | ProbeResult::Rejected(reply::NOT_FOUND, _) => Ok(None),
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
+                Ok(Some(Claimed::Forbidden(text)))
+            }
+            ProbeResult::Rejected(reply::PRECONDITION_FAILED, text) => Err(self.mismatch(&text)),
+            ProbeResult::Rejected(code, text) => Err(self.other(code, &text)),
+            ProbeResult::TimedOut => Ok(Some(Claimed::Silent(self.silence().to_string()))),
         }
     }
 
@@ -417,8 +423,8 @@ impl<'a> Records<'a> {
                 .await
         };
         Ok(match self.probe.try_method(inspect).await? {
-            ProbeResult::Yes(queue) => queue.consumer_count() > 0,
-            ProbeResult::No(..) | ProbeResult::Silence => false,
+            ProbeResult::Accepted(queue) => queue.consumer_count() > 0,
+            ProbeResult::Rejected(..) | ProbeResult::TimedOut => false,
         })
     }
 
@@ -501,7 +507,7 @@ fn forbidden(
     let address = connection.address();
     let user = address.user();
     ConnectError::new(
-        ConnectErrorKind::Refused(Refusal::Permission),
+        ConnectErrorKind::Denied(Denial::Permission),
         format!(
             "exchange {exchange} on {address} must record which store owns queue {queue}, but user {user:?} cannot declare it \
              ({reason}): grant the permissions that `consumers topology permissions` prints, or start with --without-owner-record; then nothing keeps \

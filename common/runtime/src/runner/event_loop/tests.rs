@@ -84,7 +84,7 @@ async fn housekeeping_by(
         meters: &meters,
         requests: &RequestInstruments::of("idle"),
         stop,
-        links: ConnectionMonitor::new(publisher.state(), [None, None], None, false),
+        links: ConnectionMonitor::new(publisher.status(), [None, None], None, false),
         findings: Vec::new(),
         store_outage: OutageReasons::default(),
         wall,

@@ -85,7 +85,7 @@ impl Answerer {
 /// The body of the server process: serves until its input ends.
 pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
     let settings = BrokerSettings::new(&args.url, &args.namespace)?;
-    let topology = Topology::of(&settings.namespace, &[QUEUES, DEPOT]);
+    let topology = Topology::for_roles(&settings.namespace, &[QUEUES, DEPOT]);
     let name = format!("{}: answer", settings.namespace);
     let responder = RpcServer::start(
         &settings,
@@ -117,7 +117,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
     tokio::spawn(async move {
         while let Some(asked) = answering.next().await {
             let data = asked.request.data.clone();
-            asked.reply.send(Reply::Answer(Ok(data)));
+            asked.reply.send(Reply::Result(Ok(data)));
         }
     });
     tokio::spawn(bare::answer(&args.url, &args.namespace).await?);

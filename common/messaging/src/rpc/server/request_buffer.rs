@@ -8,7 +8,7 @@ use crate::locked::Locked;
 
 /// A queue generic over requests, so that it can be tested without a connection.
 #[derive(Debug)]
-pub(super) struct Inbox<A> {
+pub(super) struct RequestBuffer<A> {
     state: Locked<State<A>>,
     arrived: Notify,
 }
@@ -19,7 +19,7 @@ struct State<A> {
     is_closed: bool,
 }
 
-impl<A> Inbox<A> {
+impl<A> RequestBuffer<A> {
     pub(super) fn new() -> Self {
         Self {
             state: Locked::new(State {
@@ -86,7 +86,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_woken_task_wakes_the_next() {
-        let inbox = Inbox::new();
+        let inbox = RequestBuffer::new();
         // Both found the inbox empty but do not wait yet: two notifications reach them as one.
         let (first, second) = (inbox.arrived.notified(), inbox.arrived.notified());
         inbox.put(1);
@@ -104,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_wakes_all_waiting_tasks() {
-        let inbox = Inbox::new();
+        let inbox = RequestBuffer::new();
         inbox.put(1);
         assert_eq!(inbox.close(), [1]);
         assert_eq!((inbox.next().await, inbox.next().await), (None, None));
