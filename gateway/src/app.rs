@@ -1,4 +1,4 @@
-//! All that handlers share.
+//! The state that all handlers share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,76 +16,68 @@ use crate::{
     user_cache::UserCache,
 };
 
-/// The rate at which a session may guess the old password in a second and at once: one that was stolen must not find it out.
+/// The rate and burst at which a session may try old passwords: a stolen token must not be enough to guess one.
 const OLD_PER_SECOND: f64 = 0.02;
 const OLD_AT_ONCE: f64 = 5.0;
 
-/// All that handlers share.
+/// The state that all handlers share.
 pub(crate) struct AppState {
-    /// What is kept.
     pub(crate) books: GatewayStore,
-    /// Who is asked.
+    /// The RPC client of the roles.
     pub(crate) roles: Backends,
-    /// What can be kept now.
+    /// The admission control, which says whether the store can take more.
     pub(crate) keeper: AdmissionControl,
-    /// The signs of life of the gateway's own role.
+    /// The liveness of the gateway's own role.
     pub(crate) vitals: Arc<Liveness>,
-    /// How long one of its steps may take.
+    /// The limit of one step of that role.
     pub(crate) stuck_after: Duration,
-    /// Places orders.
     pub(crate) flow: CheckoutSaga,
-    /// The orders that wait for an operator.
+    /// The orders that wait for an operator after a restore.
     pub(crate) left: LeftOrders,
-    /// The Idempotency-Keys that are under way.
+    /// The Idempotency-Keys whose first request is in flight.
     pub(crate) under_way: InFlightKeys,
-    /// Which feeds there may be.
+    /// The open feeds and their limits.
     pub(crate) feeds: OrderFeeds,
-    /// Users as they are now.
+    /// The cache of user records.
     pub(crate) users: UserCache,
-    /// Hashes passwords.
     pub(crate) passwords: PasswordPool,
-    /// Signs tokens.
     pub(crate) tokens: Tokens,
-    /// How often a user may ask.
+    /// The rate limit of each user.
     pub(crate) user_rate: RateLimiter<UserName>,
-    /// The rate at which a user may give a wrong old password for a new one.
+    /// The rate limit of wrong old passwords, by user.
     pub(crate) old_passwords: RateLimiter<UserName>,
-    /// How many requests a user may have under way.
+    /// The limit of requests in flight, by user.
     pub(crate) user_places: KeyedSemaphore<UserName>,
-    /// Those who have not logged in yet.
+    /// The throttle of clients that have not logged in yet.
     pub(crate) strangers: LoginThrottle,
 }
 
-/// Parts of an [`AppState`], and its bounds.
+/// The parts of an [`AppState`], and its limits.
 pub(crate) struct Parts {
-    /// What is kept.
     pub(crate) books: GatewayStore,
-    /// Who is asked.
+    /// The RPC client of the roles.
     pub(crate) roles: Backends,
-    /// What can be kept now.
+    /// The admission control, which says whether the store can take more.
     pub(crate) keeper: AdmissionControl,
-    /// The orders that wait for an operator.
+    /// The orders that wait for an operator after a restore.
     pub(crate) left: LeftOrders,
-    /// The signs of life of the gateway's own role.
+    /// The liveness of the gateway's own role.
     pub(crate) vitals: Arc<Liveness>,
-    /// How long one of its steps may take.
+    /// The limit of one step of that role.
     pub(crate) stuck_after: Duration,
-    /// Hashes passwords.
     pub(crate) passwords: PasswordPool,
-    /// Signs tokens.
     pub(crate) tokens: Tokens,
-    /// Whether the gateway is to stop.
+    /// True once the gateway is to stop.
     pub(crate) stopping: watch::Receiver<bool>,
-    /// How often a user may ask in a second; four times as often for a moment.
+    /// The requests that a user may make per second; four times as many in a burst.
     pub(crate) per_second: u32,
-    /// How many requests may be under way.
+    /// The limit of requests in flight.
     pub(crate) most_requests: usize,
-    /// How long money and kitchen may take together.
+    /// The time that payment and restaurant have together to reply.
     pub(crate) answer_within: Duration,
 }
 
 impl AppState {
-    /// Joins these.
     pub(crate) fn new(parts: Parts) -> Self {
         let per_second = f64::from(parts.per_second);
         Self {

@@ -1,4 +1,4 @@
-//! Asking roles over RPC, and what their silence is over HTTP.
+//! RPC calls to the roles.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::{error_mapping, http::Problem};
 
-/// How long a query may take.
+/// The timeout of a query.
 pub(crate) const QUERY_TIME: Duration = Duration::from_secs(4);
-/// When to come again where nobody answers.
+/// The `Retry-After` when no role replies.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
-/// Asks roles in the name of this gateway. Clones share one connection.
+/// Calls roles in the name of this gateway. Clones share one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Backends {
     requester: RpcClient,
@@ -21,17 +21,17 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
-    /// Asks by this requester, in the name of the gateway with this source.
+    /// Creates a client that calls in the name of the gateway with this source.
     pub(crate) fn new(requester: RpcClient, caller: Source) -> Self {
         Self { requester, caller }
     }
 
-    /// How the connection is.
+    /// Returns the status of the connection.
     pub(crate) fn link(&self) -> ConnectionStatus {
         self.requester.status().borrow().clone()
     }
 
-    /// Asks what changes nothing.
+    /// Sends a query, which changes nothing.
     ///
     /// # Errors
     /// There is no reply.
@@ -39,10 +39,10 @@ impl Backends {
         self.command(None, after(QUERY_TIME), asked).await
     }
 
-    /// Asks under this id, or one of its own, and waits until the deadline at most.
+    /// Sends a command under this id, or under a new one, and waits for the reply until the deadline at most.
     ///
     /// # Errors
-    /// There is no reply. Unless it is a refusal, the command may have been obeyed all the same, or may yet be.
+    /// There is no reply. Unless the error is a rejection, the role may have executed the command, or may still do so.
     pub(crate) async fn command<C: RequestContract>(
         &self,
         id: Option<RequestId>,
@@ -58,13 +58,12 @@ impl Backends {
         self.requester.call::<C>(request).await
     }
 
-    /// Closes the connection.
     pub(crate) async fn close(self, grace: Duration) {
         self.requester.close(grace).await;
     }
 }
 
-/// That much later than now.
+/// Returns the time that is `time` from now.
 pub(crate) fn after(time: Duration) -> Timestamp {
     Timestamp::now().checked_add(time).unwrap_or(Timestamp::MAX)
 }
@@ -79,7 +78,7 @@ impl From<CallError> for Problem {
             CallError::Overloaded { retry_after } => {
                 Self::unavailable("overloaded", detail, retry_after)
             }
-            // What is known of the broker is for the log.
+            // Only the log gets the details of the connection.
             CallError::Unreachable { reason } => {
                 tracing::debug!(reason, "a role could not be asked");
                 Self::unavailable("broker_away", "the broker is away", COME_AGAIN)

@@ -11,7 +11,7 @@ use doorstep_cli::{
 
 use crate::exit_codes::EXIT_CODES;
 
-/// Doorstep's HTTP gateway: takes orders and positions from users, and looks after its users and its store.
+/// Doorstep's HTTP gateway: accepts orders and positions, and manages its users and its store.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -25,21 +25,22 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the HTTP gateway: logins, orders, positions and the live feed.
+    /// Serve the HTTP gateway: logins, orders, positions and live feeds.
     ///
-    /// It keeps its users and what it has promised in a store of its own, called `gateway`. What needs an answer is asked of the roles
-    /// over the broker; what does not is accepted also while the broker is away. The first operator is added by `gateway user add`.
+    /// The gateway stores its users and accepted requests in a store of its own, called `gateway`. It calls the roles
+    /// over the broker for requests that need a reply. It accepts all others while the broker is unavailable. Add the
+    /// first operator with `gateway user add`.
     #[command(after_help = SERVE_HELP)]
     Serve(Box<ServeArgs>),
 
     /// Add, list, disable, enable and delete users of the gateway, set their passwords, and end their sessions.
     ///
-    /// All of it works on the gateway's store, beside a gateway that may be running, which notices within 5 s. Operators do the same over
-    /// HTTP, at /v1/users.
+    /// The commands work on the gateway's store, also beside a running gateway, which notices within 5 s. Operators do
+    /// the same over HTTP, at /v1/users.
     #[command(subcommand)]
     User(User),
 
-    /// Look after the gateway's store: copies of it, and what a restored one needs.
+    /// Back up and restore the gateway's store.
     #[command(subcommand, after_help = EXIT_CODES)]
     Store(StoreCommand),
 }
@@ -77,24 +78,25 @@ pub(crate) enum User {
     #[command(after_help = USER_ADD_HELP)]
     Add(UserAddArgs),
 
-    /// List all users by name: name, role, status, the day on which they were added, and the restaurant.
+    /// List all users by name: name, role, status, date of creation, and restaurant.
     #[command(after_help = USER_LIST_HELP)]
     List(UserListArgs),
 
-    /// Keep a user from logging in, and end all sessions of that user. Orders and deliveries go on.
+    /// Disable a user, and end all sessions of that user. Orders and deliveries go on.
     Disable(UserArgs),
 
-    /// Let a disabled user log in again.
+    /// Enable a disabled user, who may then log in again.
     Enable(UserArgs),
 
     /// Delete a user for good, and end all sessions of that user.
     ///
-    /// The password is forgotten. Orders and deliveries go on, and keep the name, which is therefore not given again. A courier's deliveries
-    /// stay that courier's, so let them be handed over first. The last operator cannot be deleted or disabled.
+    /// The password is erased. Orders and deliveries go on and keep the name, so it cannot be used again. A courier's
+    /// deliveries stay with that courier, so reassign them first. The last operator cannot be deleted or disabled.
     #[command(after_help = USER_DELETE_HELP)]
     Delete(UserArgs),
 
-    /// Set another password, and end all sessions of the user. It is a line of standard input, or DOORSTEP_USER_PASSWORD.
+    /// Set a new password, and end all sessions of the user. The password is a line of standard input, or
+    /// DOORSTEP_USER_PASSWORD.
     #[command(after_help = USER_PASSWORD_HELP)]
     Password(UserArgs),
 
@@ -105,28 +107,30 @@ pub(crate) enum User {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
-    /// Copy the store into a file while the gateway runs: all of it as of one moment, read back whole, never over a file that is there.
+    /// Copy the store into a file while the gateway runs. The copy is complete as of one moment, is verified, and never
+    /// overwrites a file.
     #[command(
         after_help = "Examples:\n  gateway store backup --to /backups\n  gateway store backup --to gateway.backup --json"
     )]
     Backup(StoreBackupArgs),
 
-    /// Put a backup in the place of the gateway's store. The gateway must not run.
+    /// Replace the gateway's store with a backup. The gateway must not run.
     ///
-    /// A restored store numbers anew what it had numbered since the backup. Consumers take such events for numbering conflicts, so run
-    /// `store restored` before the gateway is started. Users, passwords and ended sessions are those of the backup.
+    /// A restored store assigns again the numbers that it had assigned since the backup. Consumers treat such events as
+    /// numbering conflicts, so run `store restored` before you start the gateway. Users, passwords and ended sessions
+    /// are those of the backup.
     #[command(
         after_help = "Example:\n  gateway store restore --from /backups/gateway-20261130T060000Z.sqlite3 --move-aside"
     )]
     Restore(StoreRestoreArgs),
 
-    /// Give a store that was restored or copied a source of its own: its streams begin with 1 under it. The gateway must not run.
+    /// Give a restored or copied store a new source, whose streams begin with 1. The gateway must not run.
     #[command(
         after_help = "Example:\n  gateway store restored --keep-outbox --reason 'back from the backup of 6:00'"
     )]
     Restored(StoreRestoredArgs),
 
-    /// Accept that the gateway's store was restored: the gateway is degraded by it no more.
+    /// Accept that the gateway's store was restored; the gateway is then no longer degraded because of it.
     #[command(after_help = "Example:\n  gateway store accept --reason 'users told'")]
     Accept(StoreAcceptArgs),
 }
@@ -142,11 +146,11 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) listen: String,
 
-    /// Print the OpenAPI document, and serve nothing.
+    /// Print the OpenAPI document and exit.
     #[arg(long)]
     pub(crate) openapi: bool,
 
-    /// Lifetime of a login.
+    /// Time until a session expires.
     #[arg(
         long,
         env = "DOORSTEP_SESSION",
@@ -164,8 +168,8 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) rate: String,
 
-    /// Limit of requests in flight, a quarter of them logins that are still being sent, and an eighth (8 at least) those of one
-    /// user; beyond it they are sent away.
+    /// Limit of requests in flight; beyond it the gateway rejects requests. Logins whose body is still being sent get a
+    /// quarter of it at most, and one user gets an eighth (8 at least).
     #[arg(
         long,
         env = "DOORSTEP_REQUESTS",
@@ -174,12 +178,15 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) requests: String,
 
-    /// The address of the proxy in front of the gateway, if there is one: of its requests, the last address in X-Forwarded-For counts as who
-    /// asks, with a port or without; Forwarded is not read, and what is no address counts as the proxy. Otherwise everybody behind it shares the tries to log in that one address has (two in a second).
+    /// Address of the proxy in front of the gateway, if there is one. For its requests, the last address in
+    /// X-Forwarded-For is the client's, with or without a port. Forwarded is not read, and anything that is no address
+    /// counts as the proxy. Without this option, all clients behind the proxy share the login attempts of one address
+    /// (two per second).
     #[arg(long, env = "DOORSTEP_PROXY", value_name = "ADDRESS")]
     pub(crate) proxy: Option<String>,
 
-    /// Time that payment and restaurant have together to answer for an order; it is abandoned then, and nothing is charged.
+    /// Time that payment and restaurant have together to reply for an order; then it is abandoned, and nothing is
+    /// charged.
     #[arg(
         long,
         env = "DOORSTEP_ANSWER_WITHIN",
@@ -204,14 +211,15 @@ pub(crate) struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UserAddArgs {
-    /// The user's name: small letters, digits, dashes and underscores. Also the customer's or courier's own in events.
+    /// Name of the user: small letters, digits, dashes and underscores. Also the id of the customer or courier in
+    /// events.
     pub(crate) name: String,
 
     /// Role of the user.
     #[arg(long, value_parser = ["customer", "courier", "restaurant", "operator"])]
     pub(crate) role: String,
 
-    /// Which restaurant the user works for; with the role `restaurant`.
+    /// Restaurant that the user works for; only with the role `restaurant`.
     #[arg(long, value_name = "RESTAURANT")]
     pub(crate) restaurant: Option<String>,
 

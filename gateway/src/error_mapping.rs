@@ -1,4 +1,4 @@
-//! What a role's refusal is over HTTP.
+//! Mapping of rejections by roles to problem documents.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use doorstep_event::Rejection;
 
 use crate::http::Problem;
 
-/// When to come again where a role is not ready for it.
+/// The `Retry-After` of a request for which a role is not ready.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
-/// A refusal as a problem: its code stays, and decides the status.
+/// Maps a rejection to a problem: its code stays, and decides the status.
 pub(crate) fn problem(refused: Rejection) -> Problem {
     let Rejection { code, detail } = refused;
     let status = match code.as_str() {
@@ -30,13 +30,13 @@ pub(crate) fn problem(refused: Rejection) -> Problem {
             tracing::error!(detail, "a role failed on a request");
             return Problem::internal();
         }
-        // What else a role refuses is refused because of what is there already.
+        // All other rejections come from the present state of the role.
         _ => StatusCode::CONFLICT,
     };
     Problem::new(status, code, detail)
 }
 
-/// What a customer hears of an order that was refused: by payment, or by the restaurant.
+/// Returns the problem that a customer gets for an order that payment or restaurant rejected.
 pub(crate) fn of_order(code: String, detail: String) -> Problem {
     let status = match code.as_str() {
         "card_declined" | "insufficient_funds" | "unknown_method" | "bad_amount" => {
@@ -47,7 +47,7 @@ pub(crate) fn of_order(code: String, detail: String) -> Problem {
     Problem::new(status, code, detail)
 }
 
-/// What a customer hears of an order that was abandoned.
+/// Returns the problem that a customer gets for an abandoned order.
 pub(crate) fn abandoned(reason: &str) -> Problem {
     Problem::unavailable(
         "order_abandoned",

@@ -1,4 +1,4 @@
-//! Live feeds: how many there may be, and what wakes one before its next look.
+//! Live feeds: their limits, and the notifications that wake them before their next poll.
 
 use std::{
     collections::HashMap,
@@ -11,14 +11,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{domain::UserName, http::Problem};
 
-/// The most feeds at a time: each asks about its order again and again.
+/// The limit of feeds: each polls its order again and again.
 const MAX_FEEDS: usize = 512;
-/// The most feeds of one user at a time.
+/// The limit of feeds of one user.
 const MAX_FEEDS_PER_USER: usize = 8;
-/// When to come again where there is no room.
+/// The `Retry-After` when the feeds are at a limit.
 const COME_AGAIN: Duration = Duration::from_secs(10);
 
-/// All feeds.
 #[derive(Debug)]
 pub(crate) struct OrderFeeds {
     room: Arc<Semaphore>,
@@ -26,21 +25,21 @@ pub(crate) struct OrderFeeds {
     stopping: watch::Receiver<bool>,
 }
 
-/// The feeds that there are; what has none is not in it.
+/// The open feeds, by order and by user.
 #[derive(Debug, Default)]
 struct Open {
     bells: HashMap<InvoiceNo, Notifier>,
     by_user: HashMap<UserName, usize>,
 }
 
-/// What feeds of one order wait for, and how many of them there are.
+/// The notification that the feeds of one order wait for, and their number.
 #[derive(Debug, Default)]
 struct Notifier {
     rings: Arc<Notify>,
     feeds: usize,
 }
 
-/// A place among the feeds, given back when it is dropped.
+/// A permit for one feed, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct FeedPermit {
     order: InvoiceNo,
@@ -51,19 +50,19 @@ pub(crate) struct FeedPermit {
     _place: OwnedSemaphorePermit,
 }
 
-/// Why a wait is over.
+/// The reason why a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FeedEvent {
     /// Something may have happened to the order.
     News,
     /// The time is over.
     Time,
-    /// The gateway stops.
+    /// The gateway is to stop.
     Stop,
 }
 
 impl OrderFeeds {
-    /// Feeds that end when the gateway stops.
+    /// Creates the feeds, which end when `stopping` turns true.
     pub(crate) fn new(stopping: watch::Receiver<bool>) -> Self {
         Self {
             room: Arc::new(Semaphore::new(MAX_FEEDS)),
@@ -72,10 +71,10 @@ impl OrderFeeds {
         }
     }
 
-    /// A place for a feed of this order, which this user reads.
+    /// Acquires a permit for a feed of this order to this user.
     ///
     /// # Errors
-    /// There is no room, or the user has enough of them.
+    /// The gateway or the user has too many feeds.
     pub(crate) fn enter(&self, order: &InvoiceNo, user: &UserName) -> Result<FeedPermit, Problem> {
         let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
             Problem::unavailable("overloaded", "there are too many live feeds", COME_AGAIN)
@@ -108,9 +107,9 @@ impl OrderFeeds {
 }
 
 impl FeedPermit {
-    /// Waits for news, at most for so long. Cancel-safe.
+    /// Waits for a notification, at most for this time. Cancel-safe.
     pub(crate) async fn wait(&mut self, most: Duration) -> FeedEvent {
-        // Whichever arm is dropped has taken nothing: a ring that is missed is made good by the next look.
+        // A dropped arm has consumed nothing; the next poll makes up for a missed notification.
         tokio::select! {
             _ = self.stopping.wait_for(|stopping| *stopping) => FeedEvent::Stop,
             rung = tokio::time::timeout(most, self.rings.notified()) => match rung {

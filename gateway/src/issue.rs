@@ -1,9 +1,10 @@
-//! The reasons why the gateway is not ready. More is in the log: a client that asks need not have logged in.
+//! The issues that keep the gateway from being ready. The answer gives no details, since its client need not have
+//! logged in; the log does.
 
 use doorstep_runtime::runner::ReasonName;
 use doorstep_telemetry::health::HealthReason;
 
-/// A reason why the gateway is degraded or not ready.
+/// An issue that makes the gateway degraded or unready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Issue {
     name: ReasonName,

@@ -1,10 +1,11 @@
-//! Doorstep's HTTP gateway: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `commands`.
+//! Doorstep's HTTP gateway: wiring only. `cli` defines the command line, `settings` validates it, and `commands` runs
+//! it.
 //!
-//! - [`routes`] has one file for each resource, and [`http`] what is HTTP and nothing else.
-//! - [`checkout`] places orders and ends them, also those that another process left.
-//! - [`domain`] is the gateway's own role: what it has promised to whom.
-//! - [`auth`] knows callers: passwords, tokens and the key that signs them.
-//! - [`limits`] has every limit, from connections to tries to log in.
+//! - [`routes`] has one file for each resource, and [`http`] the transport.
+//! - [`checkout`] places orders, and recovers those that another process left.
+//! - [`domain`] is the gateway's own role: users, orders and deliveries.
+//! - [`auth`] authenticates users: passwords, tokens and the key that signs them.
+//! - [`limits`] has every limit, from connections to login attempts.
 
 mod app;
 mod auth;
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 
 fn begin(cli: Cli) -> Result<(), CliError> {
     let settings = Settings::check(cli)?;
-    // Lasts to the end, where the last spans are handed over.
+    // Stays until the end, when the last spans are exported.
     let _tracing = settings.telemetry.start("doorstep-gateway", io::stderr);
     start::run(run(settings.job))
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI document: made from the code, so that it cannot say anything else.
+//! The OpenAPI document, generated from the code so that the two agree.
 
 use axum::{
     body::Bytes,
@@ -35,7 +35,7 @@ use crate::http::problem::{Document, MEDIA_TYPE};
 )]
 struct ApiInfo;
 
-/// The document without its routes.
+/// Returns the document without its routes.
 pub(super) fn head() -> OpenApi {
     let mut document = ApiInfo::openapi();
     let token = HttpBuilder::new()
@@ -47,7 +47,7 @@ pub(super) fn head() -> OpenApi {
     document
 }
 
-/// Adds what is the same everywhere: every error is a problem document, and what any request may meet.
+/// Adds the common parts: every error is a problem document, and the errors that any request may get.
 pub(super) fn finish(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         let names_something = path.contains('{');
@@ -121,7 +121,7 @@ fn finish_operation(operation: &mut Operation, names_something: bool) {
     }
 }
 
-/// The document as it is served.
+/// The document in the form in which it is served.
 #[derive(Clone)]
 pub(super) struct CachedDocument(Bytes);
 

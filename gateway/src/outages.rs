@@ -1,5 +1,5 @@
-//! Outages in the log and in the metrics, when they begin and when they are over: of the broker, which nothing else in this program logs, and
-//! of the store.
+//! Logs and counts outages of the broker and of the store, when they begin and when they end. Nothing else in this
+//! program logs those of the broker.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +14,11 @@ use crate::{app::AppState, routes::troubles};
 
 const OUTAGES: &str = "doorstep_backend_outages_total";
 
-/// The interval of looking.
 const EVERY: Duration = Duration::from_secs(1);
-/// The number of looks in a row that have to find an outage: a connection that is made takes a moment.
+/// The number of failed checks in a row that make an outage: a new connection takes a moment.
 const LOOKS: u32 = 3;
 
-/// Tells what the metrics mean.
+/// Registers the descriptions of the metrics.
 pub(super) fn describe() {
     describe_counter!(
         OUTAGES,
@@ -27,13 +26,12 @@ pub(super) fn describe() {
     );
 }
 
-/// An outage under way.
 struct Outage {
     since: Instant,
     looks: u32,
 }
 
-/// Logs outages as they begin and end, for ever.
+/// Logs outages as they begin and end, forever.
 pub(super) async fn tell(app: Arc<AppState>) {
     let mut timer = interval(EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -36,7 +36,7 @@ fn reference_page_of_rejections() {
     assert_section("error-codes.md", "rejections", &table);
 }
 
-/// The beginnings of calls whose first text is a code.
+/// The beginnings of calls whose first string is a code.
 const CALLS: &[&str] = &[
     "Problem::new(",
     "Problem::conflict(",
@@ -48,7 +48,7 @@ const CALLS: &[&str] = &[
     "refused(",
 ];
 
-/// Adds the codes of problems that the sources in a folder name.
+/// Adds the problem codes in the sources of a folder.
 fn codes_in(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -67,7 +67,7 @@ fn codes_in(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Returns the text that stands first in a call, or second behind a status.
+/// Returns the first string of a call, or the second after a status.
 fn first_text(call: &str) -> Option<String> {
     let call = call.trim_start().trim_start_matches("axum::http::");
     let call = match call.starts_with("StatusCode::") {

@@ -1,4 +1,4 @@
-//! The gateway's books: its role's store, read and written in this process, whether the broker is there or not.
+//! The gateway's store: read and written in this process, whether the broker is available or not.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,48 +18,49 @@ use crate::{
     http::Problem,
 };
 
-/// How long a command may take before nobody waits for it any more.
+/// The timeout of a command.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The number of users to look through at a time.
+/// The number of users that one read returns.
 const PAGE: usize = 500;
-/// When to come again where the store is away.
+/// The `Retry-After` when the store is unavailable.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
-/// A handle on the books. Clones share them.
+/// A handle on the store. Clones share it.
 #[derive(Clone)]
 pub(crate) struct GatewayStore {
     store: SqliteStore,
     hand: Writer,
 }
 
-/// Who writes.
+/// The writer of the store.
 #[derive(Clone)]
 enum Writer {
-    /// The role as it runs, many commands in one commit; it publishes what they bring about.
+    /// The running role, which batches many commands in one commit and publishes their events.
     Role(LocalClient),
-    /// The role's engine alone, for commands that bring nothing about.
+    /// The role's engine alone, for commands without events.
     Engine(Arc<Mutex<Engine<GatewayRole, SqliteStore>>>),
 }
 
-/// Why the books were not changed.
+/// The reason why a command was not executed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GatewayStoreError {
-    /// The role refuses.
+    /// The role rejects the command.
     #[error(transparent)]
     Refused(#[from] Rejection),
-    /// There is too much to do. Nothing was begun, unless the same was asked before under the same id: of that it says nothing.
+    /// The role is overloaded. It did not begin the command; an earlier command under the same id may have been
+    /// executed.
     #[error("too much is to be written at once")]
     Overloaded {
-        /// When it is worth trying again.
+        /// The time after which a retry makes sense.
         retry_after: Duration,
     },
-    /// The store cannot be used now. A change may have been written all the same.
+    /// The store is unavailable. A change may have been written all the same.
     #[error("{0}")]
     Unavailable(String),
 }
 
 impl GatewayStoreError {
-    /// Whether the same may be obeyed a moment later.
+    /// Returns true if a retry a moment later may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Refused(_) => false,
@@ -69,7 +70,7 @@ impl GatewayStoreError {
 }
 
 impl GatewayStore {
-    /// The books of a role that runs on this store.
+    /// Creates a handle on the store of a running role.
     pub(crate) fn running(store: SqliteStore, desk: LocalClient) -> Self {
         Self {
             store,
@@ -77,7 +78,7 @@ impl GatewayStore {
         }
     }
 
-    /// The books in this store, for a program that only changes users.
+    /// Creates a handle for a program that only changes users.
     pub(crate) fn alone(store: SqliteStore) -> Self {
         let engine = Engine::new(GatewayRole, store.clone(), Limits::default());
         Self {
@@ -86,7 +87,7 @@ impl GatewayStore {
         }
     }
 
-    /// The state of an entity, `None` if there is none.
+    /// Returns the state of an entity, `None` if there is none.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -94,7 +95,7 @@ impl GatewayStore {
         Ok(self.entries(vec![key]).await?.pop().flatten())
     }
 
-    /// The states of these entities, in their order, in one consistent read.
+    /// Returns the states of these entities, in their order, in one consistent read.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -111,7 +112,7 @@ impl GatewayStore {
         states.map(|state| state.map(read).transpose()).collect()
     }
 
-    /// A page of users by name, after that one, with as many entries as were asked for unless it is the last one.
+    /// Returns a page of users by name, after that name. Only the last page has fewer users than `limit`.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -123,7 +124,7 @@ impl GatewayStore {
         users(&self.store, after, limit).await
     }
 
-    /// An operator who may log in, beside the one of that name.
+    /// Returns an operator who may log in, other than the one of that name.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -144,10 +145,10 @@ impl GatewayStore {
         }
     }
 
-    /// Obeys a command; durable once this returns.
+    /// Executes a command, which is durable once this returns.
     ///
     /// # Errors
-    /// The role refuses, or the store is away: then it may have been obeyed all the same.
+    /// The role rejects it, or the store is unavailable; in the latter case it may have been executed all the same.
     pub(crate) async fn execute<C: RequestContract>(
         &self,
         asked: &C,
@@ -157,8 +158,10 @@ impl GatewayStore {
             .await
     }
 
-    /// Obeys a command under that id: the same again is answered as before and changes nothing. Replies are not kept for ever, so `time` must
-    /// be the same however often it comes, and no later than it came first: what is too old to tell is refused.
+    /// Executes a command under this id: a repeated one gets the first reply and changes nothing.
+    ///
+    /// Replies expire, so every repetition must have the same `time`, which is not after the first attempt. The role
+    /// rejects a command that is too old to tell.
     ///
     /// # Errors
     /// See [`StoreReader::execute`].
@@ -196,7 +199,7 @@ impl GatewayStore {
     }
 }
 
-/// [`StoreReader::users`] of a store.
+/// The same as [`StoreReader::users`], for a given store.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -209,7 +212,7 @@ pub(crate) async fn users(
     let rows = store.entities(Some(after), limit).await?;
     let mut users = Vec::with_capacity(rows.len());
     for row in rows {
-        // Users stand together, and other entities behind them.
+        // Users are adjacent, and other entities come after them.
         let Some(name) = UserName::of_entity(&row.key) else {
             break;
         };

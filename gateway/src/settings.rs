@@ -1,4 +1,4 @@
-//! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
+//! Conversion of arguments to valid settings. All invalid arguments are reported at once.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -17,33 +17,28 @@ use crate::{
     routes::RoleName,
 };
 
-/// All that the program needs to know.
+/// The settings of the program.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// Settings of telemetry.
     pub(crate) telemetry: TelemetrySettings,
-    /// Command to run.
     pub(crate) job: Job,
 }
 
-/// Command to run.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Serve the gateway.
     Serve(Box<ServeSettings>),
-    /// Print what the gateway offers.
+    /// Print the OpenAPI document and exit.
     OpenApi,
-    /// Look after users.
     User(UserJob),
-    /// Look after the gateway's store in this folder.
+    /// Back up or restore the gateway's store in this folder.
     Store(PathBuf, CopyJob),
 }
 
 impl Settings {
-    /// Checks what was typed.
+    /// Checks the arguments.
     ///
     /// # Errors
-    /// Lists all that is wrong, each with the name of its flag and how it is written.
+    /// Lists every invalid argument, with its flag and the expected form.
     pub(crate) fn check(cli: Cli) -> Result<Self, CliError> {
         let mut wrong = SettingsErrors::default();
         let telemetry = cli.telemetry.check(&mut wrong);
@@ -115,7 +110,7 @@ fn proxy(text: Option<&str>) -> Result<Option<IpAddr>, String> {
     text.map(read).transpose()
 }
 
-/// The least and the most time that a login may last.
+/// The bounds on the lifetime of a session.
 fn session(text: &str) -> Result<Duration, String> {
     let session = duration(text)?;
     let bounds = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
@@ -126,7 +121,7 @@ fn session(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Long enough for two answers, and short enough for a request to end by itself.
+/// Long enough for two replies, and short enough for a request to end by itself.
 fn answer_within(text: &str) -> Result<Duration, String> {
     let within = duration(text)?;
     if (Duration::from_millis(100)..=Duration::from_secs(20)).contains(&within) {
@@ -165,7 +160,7 @@ fn store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Job> {
 
 fn user_add(args: UserAddArgs, wrong: &mut SettingsErrors) -> Option<Job> {
     let name = wrong.check("NAME", args.name.parse());
-    // Only names of the list can be typed.
+    // clap accepts only names of the list.
     let role = match args.role.as_str() {
         "customer" => RoleName::Customer,
         "courier" => RoleName::Courier,

@@ -1,4 +1,4 @@
-//! Users as they are now, remembered for a moment: a session that another process has ended is good for that much longer.
+//! A short cache of user records. A session that another process has ended stays valid for that long.
 
 use std::{
     collections::HashMap,
@@ -12,12 +12,11 @@ use crate::{
     repository::GatewayStore,
 };
 
-/// For how long a user is remembered.
+/// The time for which a record stays in the cache.
 const REMEMBERED: Duration = Duration::from_secs(5);
-/// The most users that are remembered. Beyond it all are forgotten, and read again.
+/// The limit of records. Beyond it the cache is cleared, and they are read again.
 const MAX_USERS: usize = 10_000;
 
-/// Users who were asked about.
 #[derive(Debug, Default)]
 pub(crate) struct UserCache {
     known: Mutex<Known>,
@@ -26,12 +25,12 @@ pub(crate) struct UserCache {
 #[derive(Debug, Default)]
 struct Known {
     users: HashMap<UserName, (Instant, User)>,
-    /// The number of changes of a user. What was read before a change is not remembered after it.
+    /// The number of changes of users. A record that was read before a change is not cached after it.
     changes: u64,
 }
 
 impl UserCache {
-    /// The user of that name, `None` if there is none.
+    /// Returns the user of that name, `None` if there is none.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -58,7 +57,7 @@ impl UserCache {
         Ok(user)
     }
 
-    /// The user of that name as the store has it now, `None` if there is none.
+    /// Returns the user of that name from the store and not from the cache, `None` if there is none.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -70,14 +69,14 @@ impl UserCache {
         Ok(entry.as_ref().and_then(Entity::user).cloned())
     }
 
-    /// Forgets a user who was changed.
+    /// Forgets a user after a change.
     pub(crate) fn forget(&self, name: &UserName) {
         let mut known = self.lock();
         known.changes += 1;
         known.users.remove(name);
     }
 
-    /// The user; else how many changes there were.
+    /// Returns the cached user, or else the number of changes so far.
     fn remembered(&self, name: &UserName, now: Instant) -> Result<User, u64> {
         let known = self.lock();
         match known.users.get(name) {

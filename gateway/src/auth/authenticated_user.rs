@@ -1,4 +1,4 @@
-//! The caller of a request: whoever its token belongs to, as that user is now.
+//! The caller of a request: the user that its token names, with that user's present role and status.
 
 use std::{
     sync::Arc,
@@ -19,28 +19,28 @@ use crate::{
     limits::KeyedPermit,
 };
 
-/// When to come again where a user has that many.
+/// The `Retry-After` of a user whose requests in flight are at the limit.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
-/// A user who is logged in, asks no more often than users may, and has no more under way: the request counts as long as this is kept. Comes
-/// before the body in a handler's arguments, so that nobody waits for the body of a user who has too much under way; a handler reads the body
-/// once it knows that the caller may do what is asked.
+/// A user with a valid session who is within the rate limit and the limit of requests in flight. The request counts
+/// until this value is dropped.
+///
+/// In a handler's arguments it comes before the body, so the gateway reads no body of a user who is at a limit. A
+/// handler reads the body once it has checked the caller's role.
 #[derive(Debug)]
 pub(crate) struct AuthenticatedUser {
-    /// Who.
     pub(crate) name: UserName,
-    /// As what.
     pub(crate) standing: UserRole,
-    /// Of which generation of the user's tokens this one is.
+    /// The generation of the user's tokens that this token belongs to.
     generation: u64,
-    /// Until when the token is good.
+    /// The time at which the token expires.
     pub(crate) expires: Timestamp,
-    /// Of what the user may have under way.
+    /// The permit of the user's requests in flight.
     _share: Option<KeyedPermit<UserName>>,
 }
 
 impl AuthenticatedUser {
-    /// The caller as one who goes on without counting as a request: for what has a bound of its own.
+    /// Returns the caller without a permit, for work that has a limit of its own.
     pub(crate) fn without_permit(self) -> Self {
         Self {
             _share: None,
@@ -48,10 +48,10 @@ impl AuthenticatedUser {
         }
     }
 
-    /// The caller as a customer.
+    /// Returns the caller as a customer.
     ///
     /// # Errors
-    /// The caller is none.
+    /// The caller has another role.
     pub(crate) fn customer(&self) -> Result<CustomerId, Problem> {
         match self.standing {
             UserRole::Customer => Ok(self.name.customer()),
@@ -59,10 +59,10 @@ impl AuthenticatedUser {
         }
     }
 
-    /// The caller as a courier.
+    /// Returns the caller as a courier.
     ///
     /// # Errors
-    /// The caller is none.
+    /// The caller has another role.
     pub(crate) fn courier(&self) -> Result<CourierId, Problem> {
         match self.standing {
             UserRole::Courier => Ok(self.name.courier()),
@@ -70,10 +70,10 @@ impl AuthenticatedUser {
         }
     }
 
-    /// The caller as an operator.
+    /// Checks that the caller is an operator.
     ///
     /// # Errors
-    /// The caller is none.
+    /// The caller has another role.
     pub(crate) fn operator(&self) -> Result<(), Problem> {
         match self.standing {
             UserRole::Operator => Ok(()),
@@ -81,7 +81,7 @@ impl AuthenticatedUser {
         }
     }
 
-    /// Whether the token is still good, for what goes on after its request was let through.
+    /// Returns true if the session is still valid, for work that outlives its request.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -91,7 +91,7 @@ impl AuthenticatedUser {
         Ok(is_of_now && Timestamp::now() < self.expires)
     }
 
-    /// Whether the caller looks after this restaurant.
+    /// Returns true if the caller works for this restaurant.
     pub(crate) fn manages(&self, its: &RestaurantId) -> bool {
         match &self.standing {
             UserRole::Operator => true,
@@ -138,7 +138,7 @@ impl FromRequestParts<Arc<AppState>> for AuthenticatedUser {
     }
 }
 
-/// Returns whether tokens of this generation are good.
+/// Returns true if tokens of this generation are valid.
 fn is_good(user: &User, generation: u64) -> bool {
     user.generation == generation && user.status.is_active()
 }

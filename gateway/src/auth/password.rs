@@ -1,5 +1,7 @@
-//! Passwords: kept as argon2 hashes, and hashed on threads of their own, few at a time, since each takes a processor and some 19 MiB
-//! for some tens of milliseconds.
+//! Passwords, stored as argon2 hashes.
+//!
+//! Each hash takes a processor and some 19 MiB for tens of milliseconds, so hashing runs on blocking threads, few at a
+//! time.
 
 use std::{fmt, sync::Arc, thread, time::Duration};
 
@@ -12,15 +14,15 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::http::Problem;
 
-/// The least and the most characters of a password.
+/// The bounds on the length of a password, in characters.
 const MIN_CHARS: usize = 8;
 pub(crate) const MAX_CHARS: usize = 1024;
-/// How many may wait for their turn; the next one is sent away.
+/// The limit of requests that wait for a hash; the gateway rejects the next one.
 const MAX_WAITING: usize = 64;
-/// When to come again where too many wait.
+/// The `Retry-After` when too many requests wait.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
-/// A password as it was typed. Never printed.
+/// A password in plain text. It is never printed.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Password(Arc<str>);
@@ -46,19 +48,19 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Hashes and verifies.
+/// Hashes and verifies passwords, few at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct PasswordPool {
     turns: Arc<Semaphore>,
     places: Arc<Semaphore>,
-    /// Places of logins that others cannot use up.
+    /// Permits that only logins from known networks take.
     kept_places: Arc<Semaphore>,
-    /// What is verified where there is no such user, so that the answer takes as long.
+    /// The hash that is verified when no such user exists, so that both cases take the same time.
     decoy: Arc<str>,
 }
 
 impl PasswordPool {
-    /// Makes ready; takes as long as hashing one password.
+    /// Creates the pool. It hashes one password, which takes as long as any other.
     ///
     /// # Errors
     /// The system gives no random numbers.
@@ -72,10 +74,10 @@ impl PasswordPool {
         })
     }
 
-    /// The hash to keep of a password.
+    /// Hashes a password for storage.
     ///
     /// # Errors
-    /// Too many wait already.
+    /// Too many requests wait already.
     pub(crate) async fn hash(&self, password: Password) -> Result<String, Problem> {
         self.run_blocking_limited(&self.kept_places, move || hash(&password))
             .await?
@@ -85,11 +87,12 @@ impl PasswordPool {
             })
     }
 
-    /// Returns whether the password is the one with that hash; where there is no hash, it never is. A login from where its user has logged in before
-    /// waits in places that other ones cannot take.
+    /// Returns true if the password matches the hash. Without a hash it never matches.
+    ///
+    /// A login from a network that its user has used before waits for permits that other logins cannot take.
     ///
     /// # Errors
-    /// Too many wait already.
+    /// Too many requests wait already.
     pub(crate) async fn verify(
         &self,
         password: Password,
@@ -119,7 +122,7 @@ impl PasswordPool {
             .acquire_owned()
             .await
             .map_err(|_| busy())?;
-        // The work goes on if whoever asked goes away, and so keeps its turn.
+        // The blocking task goes on if its caller is dropped, so it keeps the permit.
         let done = spawn_blocking(move || {
             let done = work();
             drop((turn, place));
@@ -129,7 +132,7 @@ impl PasswordPool {
     }
 }
 
-/// The hash to keep of a password; blocks the thread while it is made.
+/// Hashes a password for storage. Blocks the thread meanwhile.
 ///
 /// # Errors
 /// The system gives no random numbers.

@@ -1,5 +1,7 @@
-//! The key that signs tokens: beside the gateway's store, made at the first start, readable by its owner alone. Whoever has it can be
-//! anybody; taking it away ends every session.
+//! The key that signs tokens.
+//!
+//! The first start creates it beside the gateway's store, readable only by the file's owner. Anyone with this key can
+//! impersonate any user. Deleting it invalidates every session.
 
 use std::{
     fs::{self, OpenOptions},
@@ -13,14 +15,14 @@ use doorstep_cli::{CliError, ExitReason};
 const NAME: &str = "gateway.key";
 const BYTES: usize = 32;
 
-/// A key. Never printed.
+/// A signing key. It is never printed.
 pub(crate) struct SigningKey([u8; BYTES]);
 
 impl SigningKey {
-    /// The key in this folder, made where there is none.
+    /// Reads the key in this folder, and creates it if there is none.
     ///
     /// # Errors
-    /// It cannot be read or made, or is no key.
+    /// The file cannot be read or created, or holds no key.
     pub(crate) fn in_folder(folder: &Path) -> Result<Self, CliError> {
         let path = folder.join(NAME);
         match fs::read_to_string(&path) {
@@ -34,12 +36,11 @@ impl SigningKey {
         }
     }
 
-    /// A key for a test, or for a run that keeps nothing.
+    /// Returns a random key, for tests and for runs that store nothing.
     pub(crate) fn random() -> Self {
         Self(rand::random())
     }
 
-    /// Its bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -60,7 +61,8 @@ impl SigningKey {
     }
 }
 
-/// Makes a key, whole before it has its name: of several processes that do so at once, the first one's stays.
+/// Creates a key file that is complete before it has its name. If several processes do so at once, the first one's key
+/// stays.
 fn create(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;

@@ -1,5 +1,7 @@
-//! Tokens: what a login gives, `NAME.GENERATION.EXPIRES.SIGNATURE`. Nothing is kept of them: a token is good as long as it is signed with
-//! the key, not expired, and of the user's present generation. Raising the generation ends every session of the user.
+//! Session tokens: `NAME.GENERATION.EXPIRES.SIGNATURE`.
+//!
+//! The gateway stores no tokens. A token is valid if the key signed it, it has not expired, and its generation is the
+//! user's present one. Raising the generation ends every session of the user.
 
 use std::time::Duration;
 
@@ -11,33 +13,32 @@ use sha2::Sha256;
 use super::signing_key::SigningKey;
 use crate::domain::UserName;
 
-/// What is signed beside the token itself, so that the key signs nothing else by mistake.
+/// The context that is signed with each token, so that a signature of the key is valid for nothing else.
 const PURPOSE: &[u8] = b"doorstep gateway token v1\n";
 
-/// Gives tokens and reads them.
+/// Issues and verifies tokens with one key.
 pub(crate) struct Tokens {
     key: SigningKey,
     lifetime: Duration,
 }
 
-/// What a good token says.
+/// The claims of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Claims {
-    /// Whose it is.
     pub(crate) name: UserName,
-    /// Of which generation of that user's tokens.
+    /// The generation of the user's tokens that it belongs to.
     pub(crate) generation: u64,
-    /// Until when it is good, to the second.
+    /// The time at which it expires, to the second.
     pub(crate) expires: Timestamp,
 }
 
 impl Tokens {
-    /// Signs with this key tokens that are good for so long.
+    /// Creates an issuer whose tokens are valid for `lifetime`.
     pub(crate) fn new(key: SigningKey, lifetime: Duration) -> Self {
         Self { key, lifetime }
     }
 
-    /// A new token and what it says.
+    /// Issues a token, and returns it with its claims.
     pub(crate) fn issue(
         &self,
         name: &UserName,
@@ -56,7 +57,8 @@ impl Tokens {
         (format!("{said}.{signature}"), ticket)
     }
 
-    /// What a token says, `None` if it is not one of ours or has expired. Takes the same time for every wrong signature.
+    /// Returns the claims of a token, or `None` if this key did not sign it or it has expired. Takes the same time for
+    /// every wrong signature.
     pub(crate) fn verify(&self, token: &str, now: Timestamp) -> Option<Claims> {
         let (said, signature) = token.rsplit_once('.')?;
         self.sign(said)
@@ -69,7 +71,7 @@ impl Tokens {
             generation: generation.parse().ok()?,
             expires: Timestamp::from_second(expires.parse().ok()?).ok()?,
         };
-        // One that is good for longer than any was given by a clock that was ahead, and would outlive its session.
+        // A clock that was ahead may have issued a token with too late an expiry; it must not outlive its session.
         let latest = self.lifetime.saturating_add(MAX_CLOCK_SKEW);
         let latest = now.checked_add(latest).unwrap_or(Timestamp::MAX);
         (now < ticket.expires && ticket.expires <= latest).then_some(ticket)
@@ -116,7 +118,7 @@ mod tests {
             tokens.issue(&"ada".parse().unwrap(), 7, ahead).0
         };
         assert_eq!(tokens.verify(&given(61), now()), None);
-        // Clocks of several gateways may be apart by a little.
+        // The clocks of several gateways may differ slightly.
         assert!(tokens.verify(&given(59), now()).is_some());
     }
 

@@ -1,4 +1,4 @@
-//! The Idempotency-Keys whose first request has not been answered yet.
+//! The Idempotency-Keys whose first request is in flight.
 
 use std::{
     collections::HashSet,
@@ -10,19 +10,19 @@ use doorstep_contracts::CustomerId;
 
 use crate::http::Problem;
 
-/// When to come again for the answer.
+/// The `Retry-After` of a second request with such a key.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
 type Key = (CustomerId, String);
 
-/// Which they are; bounded, since each stands for an order that is being asked about.
+/// The keys in flight. Their number is limited, since each stands for an order in checkout.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlightKeys {
     keys: Arc<Mutex<HashSet<Key>>>,
     most: usize,
 }
 
-/// A place among them, given back when it is dropped.
+/// A guard that removes its key when it is dropped.
 #[derive(Debug)]
 pub(crate) struct KeyGuard {
     keys: Arc<Mutex<HashSet<Key>>>,
@@ -30,7 +30,7 @@ pub(crate) struct KeyGuard {
 }
 
 impl InFlightKeys {
-    /// At most so many.
+    /// Creates a set of at most `most` keys.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             keys: Arc::default(),
@@ -38,10 +38,10 @@ impl InFlightKeys {
         }
     }
 
-    /// A place for this key.
+    /// Adds this key.
     ///
     /// # Errors
-    /// It has one already, or there is no room.
+    /// The key is in flight already, or the set is full.
     pub(crate) fn enter(&self, customer: &CustomerId, key: &str) -> Result<KeyGuard, Problem> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= self.most {
@@ -69,7 +69,7 @@ impl Drop for KeyGuard {
     }
 }
 
-/// The first request with a key is not answered yet.
+/// Returns the problem of a key whose first request is still in flight.
 pub(crate) fn in_progress() -> Problem {
     Problem::conflict(
         "in_progress",

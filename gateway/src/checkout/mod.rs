@@ -1,4 +1,5 @@
-//! Placing orders: begun, asked about, ended; and ended by somebody else where whoever began did not come to it.
+//! Checkout: begins orders, calls payment and restaurant, and records the outcome. Orders without an outcome are
+//! recovered.
 
 mod idempotency;
 mod recovery;

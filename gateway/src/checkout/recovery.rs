@@ -1,9 +1,11 @@
-//! Looks after orders that nobody has ended: those of a process that is gone, those whose outcome could not be recorded, and those that were
-//! open in a copy of the store that was put in its place.
+//! Recovery of orders without an outcome: of a process that is gone, of an outcome that could not be recorded, and of a
+//! restored copy of the store.
 //!
-//! An order whose time is over is abandoned; a flow that is still at it finds that it has its outcome. An order of a restored copy is not:
-//! the lost store may have ended it and released its stock, and doing that again would take more than was reserved. It gets the outcome that
-//! the role `orders` knows. One that the role knows as placed only, or not at all, is left to an operator.
+//! An order whose deadline has passed is abandoned. A saga that still works on it then finds that outcome.
+//!
+//! An order of a restored copy is not abandoned: the lost store may have ended it and released its stock, and a second
+//! release would exceed the reservation. It gets the outcome that the role `orders` knows. If that role knows it only
+//! as placed, or not at all, it waits for an operator.
 
 use std::{
     collections::HashSet,
@@ -30,28 +32,28 @@ use crate::{
     repository::{GatewayStore, GatewayStoreError},
 };
 
-/// How often to look, the first time at once.
+/// The interval between two checks; the first is at once.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The time between two questions about orders of a restored copy; the first is asked at once.
+/// The interval between two queries about orders of a restored copy; the first is at once.
 const QUERY_INTERVAL: Duration = Duration::from_secs(10);
-/// The most orders that are ended, or asked about, side by side.
+/// The limit of orders that are ended, or queried, concurrently.
 const PAGE: usize = 32;
 
-/// No order is begun with a later deadline, unless the clock was ahead.
+/// The limit of an order's deadline, which only a clock that was ahead exceeds.
 const LATEST: Duration = Duration::from_hours(2);
 
-/// The number of orders that wait for an operator, since they were open in a copy of the store. Clones share it.
+/// The number of orders of a restored copy that wait for an operator. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LeftOrders(Arc<AtomicUsize>);
 
 impl LeftOrders {
-    /// Describes them, if there are any.
+    /// Returns the issue of these orders, if there are any.
     pub(crate) fn trouble(&self) -> Option<Issue> {
         (self.0.load(Ordering::Relaxed) > 0).then_some(Issue::UNRESOLVED)
     }
 }
 
-/// Leaves the orders that are open in a restored copy, and returns their numbers.
+/// Marks the orders that are open in a restored copy as left, and returns their numbers.
 ///
 /// # Errors
 /// The store cannot be used.
@@ -60,7 +62,7 @@ pub(crate) async fn leave_open(books: &GatewayStore) -> Result<Vec<String>, Gate
     Ok(unfinished(books, Timestamp::now()).await?.left)
 }
 
-/// Abandons what is to be abandoned, now and for ever.
+/// Abandons expired orders, at once and then at an interval, without end.
 pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: LeftOrders) {
     let mut timer = interval(CHECK_INTERVAL);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -96,16 +98,15 @@ pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: 
     }
 }
 
-/// Orders without an outcome.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Unfinished {
-    /// Those whose time is over.
+    /// Those whose deadline has passed.
     late: Vec<String>,
     /// Those of a restored copy.
     left: Vec<String>,
 }
 
-/// Orders that cannot be abandoned. Each is told once.
+/// Orders that cannot be abandoned. Each is logged once.
 #[derive(Debug, Default)]
 struct Failing(HashSet<String>);
 
@@ -138,7 +139,8 @@ async fn unfinished(books: &GatewayStore, now: Timestamp) -> Result<Unfinished, 
     Ok(unfinished)
 }
 
-/// Abandons the orders whose time is over, and returns what was found. One that fails holds back no other.
+/// Abandons the orders whose deadline has passed, and returns the orders without an outcome. A failed order does not
+/// stop the others.
 ///
 /// # Errors
 /// The store cannot be used.
@@ -150,7 +152,7 @@ async fn abandon(
     let (mut count, mut failed) = (0, Vec::new());
     for some in found.late.chunks(PAGE) {
         let ended = join_all(some.iter().map(|number| abandon_one(books, number))).await;
-        // If none gets through, the store is away, for the others as well.
+        // If all of them fail, the store is unavailable for any other order as well.
         let is_away = ended
             .iter()
             .all(|end| matches!(end, Err(e) if e.is_transient()));
@@ -177,10 +179,10 @@ async fn abandon_one(books: &GatewayStore, number: &str) -> Result<(), GatewaySt
     books.execute(&EndOrder { order, outcome }).await.map(drop)
 }
 
-/// Asks what has become of the orders of a restored copy, and records what is known.
+/// Queries the outcomes of orders of a restored copy, and records those that are known.
 ///
 /// # Errors
-/// The role or the store cannot be used, in words.
+/// The role or the store cannot be used; the text says why.
 async fn adopt(books: &GatewayStore, roles: &Backends, left: &[String]) -> Result<(), String> {
     for some in left.chunks(PAGE) {
         let adopted = join_all(some.iter().map(|number| adopt_one(books, roles, number))).await;
@@ -212,7 +214,7 @@ async fn adopt_one(books: &GatewayStore, roles: &Backends, number: &str) -> Resu
     Ok(())
 }
 
-/// The outcome of an order by the books of the role `orders`; `None` while it is placed only.
+/// Returns the outcome of an order that the role `orders` knows, or `None` if the order is only placed.
 fn known_outcome(view: &OrderView) -> Option<OrderDecision> {
     let ended = |how: &str| {
         Some(OrderDecision::Abandoned {
@@ -235,7 +237,7 @@ fn invoice_no(number: &str) -> Result<InvoiceNo, GatewayStoreError> {
         .map_err(|e| doorstep_event::Rejection::new("bad_number", e.to_string()).into())
 }
 
-/// Returns whether the time of an order with this deadline is over.
+/// Returns true if this deadline has passed.
 fn is_over(deadline: Timestamp, now: Timestamp) -> bool {
     let latest = now.checked_add(LATEST).unwrap_or(Timestamp::MAX);
     deadline < now || deadline > latest

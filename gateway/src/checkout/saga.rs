@@ -1,5 +1,5 @@
-//! The flow of an order: a price is asked for, the order is begun, and only then money and kitchen are asked; whatever they say, or do not
-//! say in time, is its outcome. It runs to its end also when the customer has gone away meanwhile.
+//! The checkout saga: gets a price, begins the order, then calls payment and restaurant. Their replies, or a missing
+//! reply, decide the outcome. The saga runs to its end even if the customer disconnects.
 
 use std::time::Duration;
 
@@ -24,47 +24,42 @@ use crate::{
     repository::{GatewayStore, GatewayStoreError},
 };
 
-/// What is left of the time for recording the outcome when money and kitchen have had theirs.
+/// The time that is left to record the outcome after payment and restaurant have had theirs.
 const RECORD_MARGIN: Duration = Duration::from_secs(1);
-/// The pauses between tries to record an outcome: the first one, and the longest.
+/// The first and the longest backoff between attempts to record an outcome.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
-/// What a customer wants.
+/// An order that a customer requests.
 #[derive(Debug, Clone)]
 pub(crate) struct OrderRequest {
-    /// Who.
     pub(crate) customer: CustomerId,
-    /// The Idempotency-Key.
     pub(crate) key: String,
-    /// Of all that came with it.
+    /// The fingerprint of the request's content.
     pub(crate) fingerprint: String,
-    /// Who is to make it.
+    /// The restaurant that makes it.
     pub(crate) restaurant: RestaurantId,
-    /// What.
     pub(crate) lines: Vec<RequestedLine>,
-    /// How it is paid for.
     pub(crate) method: PaymentMethod,
-    /// Where the order comes from.
+    /// The country that the order comes from.
     pub(crate) country: Label,
 }
 
-/// Places orders.
+/// Runs checkouts of customers' orders.
 #[derive(Clone)]
 pub(crate) struct CheckoutSaga {
-    /// What is kept.
     pub(crate) books: GatewayStore,
-    /// Who is asked.
+    /// The RPC client of the roles.
     pub(crate) roles: Backends,
-    /// How long money and kitchen may take together.
+    /// The time that payment and restaurant have together to reply.
     pub(crate) answer_within: Duration,
 }
 
 impl CheckoutSaga {
-    /// The order that this key stands for and that has its outcome, if there is one.
+    /// Returns the order of this key if it has its outcome.
     ///
     /// # Errors
-    /// The key came with something else, or its order has no outcome yet, or the store is away.
+    /// The key belongs to another request, its order has no outcome yet, or the store is unavailable.
     pub(crate) async fn replay_idempotent(
         &self,
         wanted: &OrderRequest,
@@ -88,7 +83,7 @@ impl CheckoutSaga {
     /// Places an order, and returns it with its outcome.
     ///
     /// # Errors
-    /// It was not begun, or its outcome could not be recorded; then it is abandoned soon.
+    /// The order was not begun, or its outcome could not be recorded; in the latter case recovery abandons it soon.
     pub(crate) async fn place(
         &self,
         wanted: OrderRequest,
@@ -119,7 +114,7 @@ impl CheckoutSaga {
         };
         match self.books.execute(&begin).await {
             Ok(_) => {}
-            // Another process on this store was faster with the same key.
+            // Another process on this store was first with this key.
             Err(GatewayStoreError::Refused(refused)) if refused.code == "key_used" => {
                 return self
                     .replay_idempotent(&wanted)
@@ -139,7 +134,7 @@ impl CheckoutSaga {
         Ok((number, order?))
     }
 
-    /// Asks for the money and then for the kitchen.
+    /// Calls payment, then the restaurant.
     async fn ask(
         &self,
         number: &InvoiceNo,
@@ -176,7 +171,7 @@ impl CheckoutSaga {
         }
     }
 
-    /// Asks under an id that the order's number leads to, so that the same is never done twice for one order.
+    /// Sends a command under an id derived from the order's number, so that it is executed at most once for each order.
     async fn call_idempotent<C: doorstep_event::RequestContract>(
         &self,
         number: &InvoiceNo,
@@ -188,7 +183,7 @@ impl CheckoutSaga {
         self.roles.command(Some(id), until, asked).await
     }
 
-    /// The order, if it has its outcome.
+    /// Returns the order if it has its outcome.
     async fn get_decided(&self, number: &InvoiceNo) -> Result<Order, Problem> {
         let entry = self.books.get(number.order_key()).await?;
         let order = entry.as_ref().and_then(Entity::order);
@@ -199,12 +194,12 @@ impl CheckoutSaga {
     }
 }
 
-/// How long an order may take until it is answered where money and kitchen have so much time.
+/// Returns the longest time of a checkout if payment and restaurant have `answer_within`.
 pub(crate) fn longest_order(answer_within: Duration) -> Duration {
     QUERY_TIME + answer_within + RECORD_MARGIN
 }
 
-/// What nobody would hold the money for is no order, and leaves none behind.
+/// Rejects a total that cannot be authorized, before the order begins.
 fn can_be_paid(total: Money) -> Result<(), Problem> {
     let most = AuthorizePayment::MAX_AMOUNT;
     if total > Money::ZERO && total.decimal() <= most.into() {
@@ -214,8 +209,8 @@ fn can_be_paid(total: Money) -> Result<(), Problem> {
     Err(error_mapping::problem(Rejection::new("bad_amount", detail)))
 }
 
-/// Tries again what could not be recorded, until the deadline is near: after that somebody else abandons the order, and says so. The outcome
-/// is recorded once however often it is tried, since the first one stays.
+/// Retries to record an outcome until shortly before the deadline; then recovery abandons the order. The first outcome
+/// stays, so it is recorded once however often this retries.
 async fn retry_until<T, F>(
     deadline: Timestamp,
     mut attempt: impl FnMut() -> F,
@@ -229,7 +224,7 @@ where
             Err(error) if error.is_transient() => error,
             ended => return ended,
         };
-        // Those that wait for the same store do not all come back at once.
+        // The jitter keeps sagas that wait for one store from retrying all at once.
         let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.0));
         if after(jittered) >= deadline {
             return Err(error);
@@ -242,7 +237,7 @@ where
 
 fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> OrderDecision {
     match error {
-        // What may help later is no answer to the customer who waits now, and neither is a handler that failed or a clock that is wrong.
+        // An error that may pass, a failed handler and a wrong clock give no reply to the customer who waits now.
         CallError::Rejected(refused)
             if ![
                 Rejection::NOT_YET,
@@ -275,7 +270,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of attempts of which the first ones fail, and how many there were.
+    /// Returns the result of attempts of which the first ones fail, and their number.
     async fn tried(
         time: Duration,
         failures: usize,

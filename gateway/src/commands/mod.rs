@@ -1,4 +1,4 @@
-//! The commands: each with what it does, and the store that all of them work on.
+//! The commands, and the store that all of them work on.
 
 pub(crate) mod serve;
 pub(crate) mod store;
@@ -11,7 +11,7 @@ use doorstep_store::{SqliteStore, sqlite::Options};
 
 use crate::domain;
 
-/// The gateway's store; created where there is none.
+/// Opens the gateway's store, and creates it if there is none.
 fn open(folder: &Path) -> Result<SqliteStore, CliError> {
     SqliteStore::open(folder, domain::NAME, &Options::default()).map_err(|e| store_failed(&e))
 }

@@ -1,5 +1,5 @@
-//! `gateway serve`: answers over HTTP. What a user cannot wait for is asked of roles over RPC; what can wait goes out as events, in the same
-//! commit in which the gateway promises it.
+//! `gateway serve`: the HTTP server. A request that needs a role's reply goes out over RPC. Any other goes out as
+//! events, in the commit that accepts it.
 
 use std::{
     io,
@@ -41,24 +41,21 @@ use crate::{
     routes,
 };
 
-/// Settings of `gateway serve`.
 #[derive(Debug)]
 pub(crate) struct ServeSettings {
-    /// Address to listen on.
     pub(crate) listen: SocketAddr,
     /// Folder of the gateway's store.
     pub(crate) folder: PathBuf,
-    /// The broker.
     pub(crate) broker: BrokerSettings,
-    /// Lifetime of a login.
+    /// Time until a session expires.
     pub(crate) session: Duration,
     /// Requests that a user may make per second.
     pub(crate) rate: u32,
     /// Limit of requests in flight.
     pub(crate) requests: usize,
-    /// The proxy in front, whose word is taken for who asks.
+    /// The proxy in front, which is trusted to name the client.
     pub(crate) proxy: Option<IpAddr>,
-    /// Time that payment and restaurant have together to answer for an order.
+    /// Time that payment and restaurant have together to reply.
     pub(crate) answer_within: Duration,
     /// Time limit of a stop.
     pub(crate) grace: Duration,
@@ -66,7 +63,7 @@ pub(crate) struct ServeSettings {
     pub(crate) health: Option<HealthSettings>,
 }
 
-/// Serves until the user wants to stop.
+/// Serves until the user stops the program.
 ///
 /// # Errors
 /// The store, the key or the address cannot be used.
@@ -101,7 +98,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
             requires_owner_record: true,
         },
     );
-    // Answers to the very end, as that of the roles does.
+    // The endpoint stays up until the end, like that of the consumers.
     let _endpoint = match collected {
         Some(collected) => {
             let role = std::iter::once((&gateway, store.clone()));
@@ -140,12 +137,12 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
     ];
     let mut status = gateway.watch();
     let stopped = async {
-        // Either may be dropped: both only look. A role that has failed for good keeps nothing any more.
+        // Dropping either arm is safe: both only observe. A role that has stopped with an error can store nothing more.
         tokio::select! {
             () = stop.recv() => {}
             _ = status.wait_for(|status| status.phase == Phase::Stopped) => {}
         }
-        // Feeds have no end of their own, and would keep their connections.
+        // Feeds do not end by themselves, and would keep their connections open.
         stopping.send_replace(true);
     };
     if settings.grace < longest_order(settings.answer_within) {
@@ -156,7 +153,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
     for task in aside {
         task.abort();
     }
-    // Nobody is asked any more, so both are over soon where the broker is there.
+    // No request comes any more, so both end soon if the broker is available.
     gateway.stop();
     roles.close(settings.grace).await;
     gateway

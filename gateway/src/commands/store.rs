@@ -1,4 +1,4 @@
-//! `gateway store`: copies of the gateway's store, and what a restored one needs.
+//! `gateway store`: backup and restore of the gateway's store.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use doorstep_cli::{
 use super::open;
 use crate::{checkout::leave_open, domain, repository::GatewayStore};
 
-/// Does what is asked to copies of the gateway's store.
+/// Runs a backup or restore command on the gateway's store.
 ///
 /// # Errors
 /// As [`StorePlace::work`].
@@ -33,7 +33,7 @@ pub(crate) async fn run(folder: &Path, job: CopyJob) -> Result<(), CliError> {
     }
 }
 
-/// Leaves the orders that are open in a restored copy of the store, and names them.
+/// Marks the orders that are open in a restored copy as left, and prints their numbers.
 async fn leave(folder: &Path) -> Result<(), CliError> {
     let left = leave_open(&GatewayStore::alone(open(folder)?)).await;
     let left = left.map_err(|e| CliError::new(ExitReason::Io, e.to_string()))?;

@@ -1,4 +1,4 @@
-//! `gateway user`: adds users, looks after them and ends their sessions, beside a gateway that may be running on the same store.
+//! `gateway user`: manages users and ends their sessions, also beside a gateway that runs on the same store.
 
 use std::{
     env::{self, VarError},
@@ -24,60 +24,52 @@ use crate::{
     routes::{RoleName, UserBody},
 };
 
-/// Where a password may stand beside standard input.
+/// The variable that may hold a password, instead of standard input.
 const VARIABLE: &str = "DOORSTEP_USER_PASSWORD";
 
-/// What to do about a user.
+/// A command on the gateway's users.
 #[derive(Debug)]
 pub(crate) enum UserJob {
-    /// Add one.
     Add {
-        /// Where the gateway's store is.
+        /// The folder of the gateway's store.
         folder: PathBuf,
-        /// Who.
         name: UserName,
-        /// As what.
         standing: UserRole,
     },
-    /// End all sessions of one.
+    /// End all sessions of one user.
     Revoke {
-        /// Where the gateway's store is.
+        /// The folder of the gateway's store.
         folder: PathBuf,
-        /// Whose.
         name: UserName,
     },
-    /// List all.
     List {
-        /// The place of the gateway's store.
+        /// The folder of the gateway's store.
         folder: PathBuf,
-        /// As JSON, one object a line.
+        /// True for JSON, one object a line.
         json: bool,
     },
-    /// Enable, disable or delete one.
+    /// Enable, disable or delete a user.
     SetStatus {
-        /// The place of the gateway's store.
+        /// The folder of the gateway's store.
         folder: PathBuf,
-        /// Who.
         name: UserName,
-        /// As what.
         status: UserStatus,
     },
-    /// Set another password.
     SetPassword {
-        /// The place of the gateway's store.
+        /// The folder of the gateway's store.
         folder: PathBuf,
-        /// Whose.
         name: UserName,
     },
 }
 
-/// The number of users that are read at a time.
+/// The number of users that one read returns.
 const PAGE: usize = 500;
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// There is such a user already, or none, or it is the last operator; the password cannot be read or used; the store cannot be used.
+/// The user exists already, does not exist, or is the last operator; the password cannot be read or used; the store
+/// cannot be used.
 pub(crate) async fn run(job: UserJob) -> Result<(), CliError> {
     match job {
         UserJob::Add {
@@ -148,10 +140,10 @@ pub(crate) async fn run(job: UserJob) -> Result<(), CliError> {
     }
 }
 
-/// The time after which another process hears of it.
+/// A hint at the delay until a running gateway notices the change.
 const SOON: &str = "a running gateway notices within 5 s";
 
-/// Prints all users by name. Nothing is created where there is no store.
+/// Prints all users by name. Creates no store if there is none.
 async fn list(folder: &Path, json: bool) -> Result<(), CliError> {
     let store = SqliteStore::open_read_only(folder, domain::NAME, &Options::default())
         .map_err(|e| CliError::new(ExitReason::Missing, e.to_string()))?;
@@ -198,14 +190,15 @@ fn cells(name: &UserName, user: &User) -> [String; 5] {
         user.status.as_str().to_owned(),
         user.added_at.strftime("%Y-%m-%d").to_string(),
         match &user.standing {
-            // As a literal: it may have been named before the rule for names.
+            // Printed as a literal: the name may be older than the rule for names.
             UserRole::Restaurant { restaurant } => format!("{restaurant:?}"),
             _ => "-".to_owned(),
         },
     ]
 }
 
-/// The password: from the environment, or a line of standard input. Never an argument, which other users of the machine can read.
+/// Reads the password from the environment or from a line of standard input. It is never an argument, which other users
+/// of the machine could read.
 fn password() -> Result<Password, CliError> {
     let (from, text) = match env::var(VARIABLE) {
         Ok(text) => (VARIABLE, text),

@@ -1,5 +1,5 @@
-//! Deliveries: who delivers an order, and where that courier was. Everything is told on `delivery/NUMBER`, so what tracking hears comes in
-//! the order in which it was told here.
+//! Deliveries: the courier of an order, and that courier's positions. All events are on `delivery/NUMBER`, so the role
+//! `tracking` applies them in the order in which the gateway recorded them.
 
 use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
@@ -19,7 +19,8 @@ pub(super) fn assign_keys(asked: &AssignCourier) -> Vec<EntityKey> {
     vec![asked.order.delivery_key(), asked.order.order_key()]
 }
 
-/// Gives a confirmed order to a courier; to the same one again changes nothing, as long as the order is to be delivered.
+/// Assigns a confirmed order to a courier. Assigning the same courier again changes nothing while the order is to be
+/// delivered.
 pub(super) fn assign(
     states: &mut States<Entity>,
     asked: &AssignCourier,
@@ -58,7 +59,7 @@ pub(super) fn step_keys(asked: &AdvanceDelivery) -> Vec<EntityKey> {
     vec![asked.order.delivery_key(), asked.order.order_key()]
 }
 
-/// Records a step; one that was taken before changes nothing. What was called off is not picked up any more.
+/// Records a step; a repeated one changes nothing. A cancelled order cannot be picked up.
 pub(super) fn step(
     states: &mut States<Entity>,
     asked: &AdvanceDelivery,
@@ -97,7 +98,7 @@ pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
     keys
 }
 
-/// Records where a courier was, all or nothing.
+/// Records a courier's positions, all or nothing.
 pub(super) fn positions(
     states: &mut States<Entity>,
     asked: &RecordPositions,
@@ -115,7 +116,7 @@ pub(super) fn positions(
     CommandOutcome::of::<RecordPositions>(&Ack {}, effects)
 }
 
-/// The delivery, if it is this courier's: nobody learns whether there are others.
+/// Returns the delivery if it is this courier's. Another courier's delivery is rejected as if it did not exist.
 fn theirs(
     states: &mut States<Entity>,
     key: &EntityKey,

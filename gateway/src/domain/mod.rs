@@ -1,13 +1,15 @@
-//! The gateway's own role: what it has promised to whom. A pure function like any other role, but without a queue: it is given commands
-//! of this process alone, and what it emits goes out by its outbox, whether the broker is there or not.
+//! The gateway's own role: users, orders and deliveries.
 //!
-//! | entity | what |
+//! It is a pure function like any other role, but without a queue. It executes only commands of its own process. Its
+//! events leave by its outbox, whether the broker is available or not.
+//!
+//! | entity | content |
 //! | --- | --- |
-//! | `user/NAME` | who may log in, and as what |
-//! | `intent/CUSTOMER/KEY` | which order an Idempotency-Key stands for |
-//! | `order/NUMBER` | an order, from the moment at which it is meant |
-//! | `open/DIGIT` | the orders whose outcome is not known yet, in sixteen parts; those of a restored copy apart |
-//! | `delivery/NUMBER` | who delivers an order |
+//! | `user/NAME` | a user's role, password hash and status |
+//! | `intent/CUSTOMER/KEY` | the order that an Idempotency-Key stands for |
+//! | `order/NUMBER` | an order, from the moment at which it is begun |
+//! | `open/DIGIT` | the orders without an outcome, in sixteen parts; those of a restored copy apart |
+//! | `delivery/NUMBER` | the courier of an order |
 
 mod delivery;
 mod entities;
@@ -32,13 +34,12 @@ pub(crate) use requests::{
     LeaveOpen, RecordPositions, RevokeTokens, SetPassword, SetUserStatus,
 };
 
-/// Its name: of its store and of its source.
+/// The role's name, also of its store and its source.
 pub(crate) const NAME: &str = "gateway";
 
-/// The role.
 pub(crate) struct GatewayRole;
 
-/// A command, read and checked.
+/// A decoded and validated command.
 pub(crate) enum Command {
     AddUser(AddUser),
     RevokeTokens(RevokeTokens),
@@ -58,15 +59,10 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(crate) enum Entity {
-    /// Of `user/`.
     User(User),
-    /// Of `intent/`.
     Intent(IdempotencyRecord),
-    /// Of `order/`.
     Order(Box<Order>),
-    /// Of `open/`.
     Open(OpenOrders),
-    /// Of `delivery/`.
     Delivery(Delivery),
 }
 
@@ -178,7 +174,6 @@ impl Role for GatewayRole {
     }
 }
 
-/// A refusal of this role.
 fn refused(code: &'static str, detail: impl Into<String>) -> Rejection {
     Rejection::new(code, detail)
 }

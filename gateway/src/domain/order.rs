@@ -1,6 +1,7 @@
-//! Orders, from the moment at which one is meant: begun before anybody else is asked, and then confirmed, refused or abandoned, exactly
-//! one of these. Whatever it is, what was reserved at the beginning is released in the same commit; payment and restaurant hear of it
-//! by the event.
+//! Orders: each is begun before any role is called, then confirmed, rejected or abandoned, exactly one of these.
+//!
+//! The commit of an outcome also releases the stock that was reserved at the beginning. Payment and restaurant learn of
+//! the outcome by its event.
 
 use doorstep_contracts::{
     CancelledBy, InvoiceNo, Label, OrderAbandoned, OrderCancelled, OrderConfirmed, OrderPlaced,
@@ -19,7 +20,7 @@ use super::{
     requests::{Ack, AdoptOutcome, BeginOrder, CancelOrder, EndOrder, LeaveOpen},
 };
 
-/// The most open orders in a part.
+/// The limit of open orders in one part.
 const MAX_IN_PART: usize = 256;
 
 pub(super) fn begin_keys(asked: &BeginOrder) -> Vec<EntityKey> {
@@ -30,7 +31,7 @@ pub(super) fn begin_keys(asked: &BeginOrder) -> Vec<EntityKey> {
     ]
 }
 
-/// Records that an order is meant: it is placed, and what it needs is reserved.
+/// Begins an order: publishes that it is placed, and reserves its stock.
 pub(super) fn begin(
     states: &mut States<Entity>,
     asked: &BeginOrder,
@@ -93,7 +94,7 @@ pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
     vec![asked.order.order_key(), asked.order.part_key()]
 }
 
-/// Records what has become of an order, unless something has already: the first outcome stays, and is what is replied.
+/// Records the outcome of an order unless it has one. The first outcome stays, and is the reply.
 pub(super) fn end(
     states: &mut States<Entity>,
     asked: &EndOrder,
@@ -108,7 +109,7 @@ pub(super) fn end(
     CommandOutcome::of::<EndOrder>(&stage, effects)
 }
 
-/// Leaves the orders that are open to an operator.
+/// Leaves the open orders to an operator.
 pub(super) fn leave(
     states: &mut States<Entity>,
     _: &LeaveOpen,
@@ -128,7 +129,7 @@ pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
     vec![asked.order.order_key(), asked.order.part_key()]
 }
 
-/// Records an outcome that was published by the store that is lost, so that nothing is published again.
+/// Records an outcome that the lost store published, and publishes nothing again.
 pub(super) fn adopt(
     states: &mut States<Entity>,
     asked: &AdoptOutcome,
@@ -142,7 +143,7 @@ pub(super) fn adopt(
     CommandOutcome::of::<AdoptOutcome>(&stage, Effects::none())
 }
 
-/// The events that an outcome brings about.
+/// Returns the events of an outcome.
 fn effects_of_end(
     number: &InvoiceNo,
     order: &Order,
@@ -217,8 +218,8 @@ pub(super) fn cancel_keys(asked: &CancelOrder) -> Vec<EntityKey> {
     ]
 }
 
-/// Calls a confirmed order off: what was sold goes back. One that is called off already stays as it is. An order that a restored copy of the
-/// store has left is abandoned by an operator, who knows by then that it was never ended.
+/// Cancels a confirmed order and takes its stock back. A cancelled order stays as it is. An operator abandons an order
+/// that a restored copy has left, knowing by then that it never ended.
 pub(super) fn cancel(
     states: &mut States<Entity>,
     asked: &CancelOrder,
@@ -292,7 +293,7 @@ fn adjusted(delta: i64, reason: StockReason, order: &Subject) -> StockAdjusted {
     }
 }
 
-/// The order of that number.
+/// Returns the order of that number.
 pub(super) fn known(states: &mut States<Entity>, number: &InvoiceNo) -> Result<Order, Rejection> {
     let order = states.get(&number.order_key()).and_then(Entity::order);
     order
@@ -300,7 +301,7 @@ pub(super) fn known(states: &mut States<Entity>, number: &InvoiceNo) -> Result<O
         .ok_or_else(|| refused("unknown_order", "there is no such order"))
 }
 
-/// That the order of that number is to be delivered.
+/// Checks that the order of that number can be delivered.
 pub(super) fn is_confirmed(
     states: &mut States<Entity>,
     number: &InvoiceNo,
@@ -324,7 +325,7 @@ fn open_part(states: &mut States<Entity>, number: &InvoiceNo) -> OpenOrders {
     part.cloned().unwrap_or_default()
 }
 
-/// A text as a label, cut where it is too long and without what no terminal should print.
+/// Converts a text to a label: cuts it to the limit, and removes characters that no terminal should print.
 pub(crate) fn label(text: &str) -> Label {
     let plain: String = text.chars().filter(|c| !c.is_control()).take(50).collect();
     Label::new(&plain).unwrap_or_else(|_| {

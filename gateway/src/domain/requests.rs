@@ -1,5 +1,5 @@
-//! The commands of the gateway's role. They never travel: their forms may change with the program, as long as no open order is left
-//! behind.
+//! The commands of the gateway's role. They never leave the process, so their form may change with the program while no
+//! order is open.
 
 use doorstep_contracts::{
     CancelledBy, CourierId, CustomerId, InvoiceNo, Label, Money, OrderLine, RestaurantId,
@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::entities::{Fix, OrderDecision, OrderState, Step, UserName, UserRole, UserStatus};
 
-/// Lets somebody log in.
+/// Adds a user who may log in.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AddUser {
     pub(crate) name: UserName,
     pub(crate) standing: UserRole,
-    /// The password's hash.
     pub(crate) hash: String,
 }
 
@@ -29,56 +28,56 @@ pub(crate) struct RevokeTokens {
 pub(crate) struct SetUserStatus {
     pub(crate) name: UserName,
     pub(crate) status: UserStatus,
-    /// Another operator who may log in, where one is known; without one, the last operator can be neither disabled nor deleted.
+    /// Another operator who may log in, if one is known. Without one, the last operator can be neither disabled nor
+    /// deleted.
     pub(crate) other_operator: Option<UserName>,
 }
 
-/// Sets another password.
+/// Sets a new password for a user.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SetPassword {
     pub(crate) name: UserName,
-    /// The new password's hash.
     pub(crate) hash: String,
-    /// The hash of the password that it is to replace, where that was asked for.
+    /// The hash of the password that it replaces, if the old password was required.
     pub(crate) replaces: Option<String>,
 }
 
-/// Records that an order is meant, before anybody else is asked.
+/// Begins an order, before any role is called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct BeginOrder {
     pub(crate) order: InvoiceNo,
     pub(crate) customer: CustomerId,
-    /// The customer's Idempotency-Key.
     pub(crate) key: String,
-    /// Of what came with that key.
+    /// The fingerprint of the request that came with the key.
     pub(crate) fingerprint: String,
     pub(crate) restaurant: RestaurantId,
     pub(crate) country: Label,
     pub(crate) lines: Vec<OrderLine>,
     pub(crate) total: Money,
-    /// After this it is abandoned, whoever is still at it.
+    /// The deadline, after which recovery abandons the order.
     pub(crate) deadline: Timestamp,
 }
 
-/// Records what has become of an order.
+/// Records the outcome of an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct EndOrder {
     pub(crate) order: InvoiceNo,
     pub(crate) outcome: OrderDecision,
 }
 
-/// Leaves the orders that are open in a copy of the store to an operator: what has become of them since is not in the copy.
+/// Leaves the open orders of a restored copy to an operator: the copy does not hold what has happened to them since.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LeaveOpen {}
 
-/// Records what the role `orders` knows of an order that was left, whose events another copy of the store has published.
+/// Records what the role `orders` knows of an order that was left, whose events another copy of the store has
+/// published.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AdoptOutcome {
     pub(crate) order: InvoiceNo,
     pub(crate) outcome: OrderDecision,
 }
 
-/// Calls a confirmed order off.
+/// Cancels a confirmed order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CancelOrder {
     pub(crate) order: InvoiceNo,
@@ -86,7 +85,7 @@ pub(crate) struct CancelOrder {
     pub(crate) reason: Label,
 }
 
-/// Gives a confirmed order to a courier.
+/// Assigns a confirmed order to a courier.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AssignCourier {
     pub(crate) order: InvoiceNo,
@@ -102,14 +101,14 @@ pub(crate) struct AdvanceDelivery {
     pub(crate) at: Timestamp,
 }
 
-/// Records where a courier was, all or nothing.
+/// Records a courier's positions, all or nothing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RecordPositions {
     pub(crate) courier: CourierId,
     pub(crate) fixes: Vec<Fix>,
 }
 
-/// Done, and nothing to say about it.
+/// A reply without content.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ack {}
 
@@ -129,7 +128,7 @@ commands! {
     SetUserStatus = "gateway.set_user_status.v1" -> Ack,
     SetPassword = "gateway.set_password.v1" -> Ack,
     BeginOrder = "gateway.begin_order.v1" -> Ack,
-    // What has become of it may be another outcome: the first one stays.
+    // The outcome in the reply may be another one: the first outcome stays.
     EndOrder = "gateway.end_order.v1" -> OrderState,
     LeaveOpen = "gateway.leave_open.v1" -> Ack,
     AdoptOutcome = "gateway.adopt_outcome.v1" -> OrderState,

@@ -1,4 +1,4 @@
-//! The role without a store and a broker: what comes of its commands, one by one and in any order.
+//! Tests of the role without a store and a broker: its commands, one by one and in any order.
 
 use std::collections::BTreeMap;
 
@@ -217,7 +217,7 @@ fn an_order_that_a_restored_copy_has_left_is_ended_by_what_roles_know_or_by_an_o
     world.obey(&cancel("1")).unwrap();
     assert_eq!(world.stock("order/1"), (6, -6), "what was sold comes back");
 
-    // That it was never ended only an operator can say.
+    // Only an operator can say that it never ended.
     assert_eq!(code(world.obey(&cancel("2"))), "not_confirmed");
     let by_operator = CancelOrder {
         by: CancelledBy::Operator,
@@ -230,7 +230,7 @@ fn an_order_that_a_restored_copy_has_left_is_ended_by_what_roles_know_or_by_an_o
         ["order.placed.v1", "order.abandoned.v1"]
     );
     assert_eq!(world.stock("order/2"), (0, 0));
-    // An order that is open as usual is no operator's.
+    // An order that is open as usual is not the operator's to end.
     world.obey(&begin("3", "m")).unwrap();
     let by_operator = CancelOrder {
         by: CancelledBy::Operator,
@@ -324,7 +324,7 @@ fn a_delivery_is_its_couriers_alone() {
     assert_eq!(code(world.obey(&delivered)), "not_picked_up");
     let other = step("1", "carl", Step::PickedUp);
     assert_eq!(code(world.obey(&other)), "unknown_delivery");
-    // All or nothing: one that is not theirs spoils the rest.
+    // Positions are all or nothing: one foreign order rejects the batch.
     let mixed = positions("bea", &["1", "9"]);
     assert_eq!(code(world.obey(&mixed)), "unknown_delivery");
     assert_eq!(world.told("delivery/1"), ["delivery.assigned.v1"]);
@@ -359,7 +359,7 @@ fn what_was_cancelled_is_neither_taken_on_nor_picked_up_nor_followed() {
     assert_eq!(code(world.obey(&pick_up)), "not_confirmed");
     let mixed = positions("bea", &["2", "1"]);
     assert_eq!(code(world.obey(&mixed)), "not_confirmed");
-    // Whose it is not learns nothing of it.
+    // Another courier learns nothing of it.
     let other = step("1", "carl", Step::PickedUp);
     assert_eq!(code(world.obey(&other)), "unknown_delivery");
     assert_eq!(world.told("delivery/1"), ["delivery.assigned.v1"]);
@@ -457,7 +457,7 @@ fn a_disabled_user_has_no_session_and_may_be_enabled_again() {
         (after.status, &after.hash),
         (UserStatus::Active, &before.hash)
     );
-    // No token of before is good again.
+    // No earlier token is valid any more.
     assert_eq!(after.generation, before.generation + 1);
     refused_as(
         world.obey(&set("bob", UserStatus::Disabled, None)),
@@ -521,10 +521,10 @@ fn the_last_operator_stays_whoever_is_named_as_the_other_one() {
     world
         .obey(&set("ben", UserStatus::Disabled, Some("root")))
         .unwrap();
-    // At the same moment: each of them meant that the other one stays.
+    // At the same moment: each of them assumes that the other one stays.
     let asked = set("root", UserStatus::Disabled, Some("ben"));
     refused_as(world.obey(&asked), "last_operator");
-    // A disabled one is none that anybody would miss.
+    // A disabled operator is not the last one.
     world.obey(&set("ben", UserStatus::Deleted, None)).unwrap();
     assert!(world.user("root").is_active_operator());
 }
@@ -534,7 +534,7 @@ proptest! {
     fn every_begun_order_ends_once_with_its_compensations(done in prop::collection::vec(any_do(), 0..40)) {
         let mut world = World::default();
         for one in done {
-            // What is refused changes nothing, which is what is looked at below.
+            // A rejected command changes nothing, which the checks below confirm.
             match one {
                 Do::Begin(order, key) => {
                     let _ = world.obey(&begin(&order.to_string(), &key.to_string()));
@@ -564,7 +564,7 @@ proptest! {
                 }
             }
         }
-        // What a start does with what it finds open.
+        // Recovery at a start of the gateway.
         for order in world.open() {
             world.obey(&end(&order, abandoned())).unwrap();
         }

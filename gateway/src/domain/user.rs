@@ -1,4 +1,4 @@
-//! Users: who may log in, and as what.
+//! Users, their passwords and their account status.
 
 use doorstep_event::{Rejection, Timestamp};
 use doorstep_runtime::{CommandOutcome, Effects, States};
@@ -11,7 +11,7 @@ use super::{
     requests::{Ack, AddUser, RevokeTokens, SetPassword, SetUserStatus},
 };
 
-/// Adds a user who is not there yet, and never was.
+/// Adds a user whose name was never used.
 pub(super) fn add(
     states: &mut States<Entity>,
     asked: &AddUser,
@@ -67,8 +67,8 @@ pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
         .collect()
 }
 
-/// Enables, disables or deletes a user. The last two end all sessions, and are refused for the last operator. The same again changes
-/// nothing.
+/// Enables, disables or deletes a user. Disabling and deleting end all sessions, and are rejected for the last
+/// operator. A repeated change has no effect.
 pub(super) fn set_status(
     states: &mut States<Entity>,
     asked: &SetUserStatus,
@@ -96,8 +96,8 @@ pub(super) fn set_status(
     CommandOutcome::of::<SetUserStatus>(&Ack {}, Effects::none())
 }
 
-/// Returns whether the operator named as the one who stays is another one, and may log in. It is read in the same commit, so that of two operators
-/// who disable each other at once one stays.
+/// Returns true if the operator named as the one who stays is another user and may log in. The same commit reads it, so
+/// if two operators disable each other at once, one stays.
 fn is_another_operator(states: &mut States<Entity>, asked: &SetUserStatus) -> bool {
     let other = asked.other_operator.as_ref();
     let Some(other) = other.filter(|other| **other != asked.name) else {
@@ -107,7 +107,7 @@ fn is_another_operator(states: &mut States<Entity>, asked: &SetUserStatus) -> bo
     other.is_some_and(User::is_active_operator)
 }
 
-/// Sets another password and ends all sessions.
+/// Sets a new password and ends all sessions.
 pub(super) fn set_password(
     states: &mut States<Entity>,
     asked: &SetPassword,

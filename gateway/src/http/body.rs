@@ -1,4 +1,4 @@
-//! Bodies of requests: read within a bound of size and of time, as JSON of one form; and names in paths.
+//! Request bodies, read within limits of size and time and decoded from JSON; and names in paths.
 
 use std::{convert::Infallible, fmt::Display, str::FromStr, time::Duration};
 
@@ -18,13 +18,15 @@ use tokio::time::timeout;
 
 use super::problem::Problem;
 
-/// The most bytes of a body.
+/// The limit of a body, in bytes.
 pub(crate) const MAX_BODY: usize = 256 * 1024;
-/// How long a body may take to come, however slowly it trickles.
+/// The timeout of a body, however slowly it arrives.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// A body of which nothing was read yet. A handler reads it once it knows that the caller may do what is asked, so that no body is waited
-/// for in vain and a caller without the role learns nothing of the form.
+/// A body that was not read yet.
+///
+/// A handler reads it once it has checked the caller's role. So no body is read in vain, and a caller without the role
+/// learns nothing of the form.
 pub(crate) struct Unread(Request);
 
 impl<S: Sync> FromRequest<S> for Unread {
@@ -36,16 +38,16 @@ impl<S: Sync> FromRequest<S> for Unread {
 }
 
 impl Unread {
-    /// Reads the body, as JSON of this form. Cancelled, it has read a part, and nothing has come of it.
+    /// Reads the body as JSON of this type. If cancelled, a part of the body is lost.
     ///
     /// # Errors
-    /// It is too long or too slow, breaks off, or is not JSON of that form.
+    /// The body is too long or too slow, breaks off, or is not JSON of that type.
     pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Problem> {
         let (head, body) = self.0.into_parts();
         check_media_type(&head.headers)?;
         let bytes = read(&head.headers, body).await?;
         serde_json::from_slice(&bytes).map_err(|e| match e.classify() {
-            // What is wrong is told by place and by the form that was expected; only names of members are repeated.
+            // The error names the place and the expected form; it repeats only names of members.
             Category::Data => {
                 Problem::invalid(format!("the body is not of the form asked for: {e}"))
             }
@@ -70,7 +72,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    // A body that says it is too long is refused before any of it is read.
+    // A body whose declared length is too long is rejected before any of it is read.
     let told = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -97,11 +99,13 @@ fn too_large() -> Problem {
     )
 }
 
-/// The most characters of a name or text that comes in: as many as fit what roles keep, in any script. It is the same wherever a name may
-/// stand, so that whatever can be set up can be asked for; the document counts characters, too.
+/// The limit of a name or text in a request, in characters of any script.
+///
+/// It is the same for every request, so a name that can be created can be looked up. The roles accept names of this
+/// length, and the OpenAPI document counts characters, too.
 const SHORT: usize = 50;
 
-/// Whether a name or text is short, as the document says of it.
+/// Checks that a name or text is short enough, as the document describes.
 ///
 /// # Errors
 /// It is longer.
@@ -115,20 +119,21 @@ pub(crate) fn is_short(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A new name or text for people: short, and by [`check_text`] without characters that would make it look like another one.
+/// Checks a new name or text for people: short, and by [`check_text`] without characters that would make it look like
+/// another one.
 ///
 /// # Errors
-/// It is longer, or holds such a character.
+/// It is longer, or contains such a character.
 pub(crate) fn is_presentable(text: &str) -> Result<(), String> {
     is_short(text)?;
-    // Not repeated, since it may hold what nobody can see.
+    // The error does not repeat the text, which may contain invisible characters.
     check_text(text).map_err(|e| e.to_string())
 }
 
 /// Reads a new name or text for people, see [`is_presentable`].
 ///
 /// # Errors
-/// It is none, or not of the form that the type asks for.
+/// It is invalid, or not of the form of the type.
 pub(crate) fn bounded_str<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err: Display>,
@@ -139,11 +144,11 @@ where
     text.parse().map_err(D::Error::custom)
 }
 
-/// Reads the name of a thing that is there already, such as a dish on a menu: short and of the type's form, so that what was named before
-/// the rule for new names can still be asked for.
+/// Reads the name of an existing thing, such as a dish: short, and of the type's form. Names that are older than the
+/// rule for new names can still be used.
 ///
 /// # Errors
-/// It is longer, or not of the form that the type asks for.
+/// It is longer, or not of the form of the type.
 pub(crate) fn known<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err: Display>,
@@ -154,10 +159,10 @@ where
     text.parse().map_err(D::Error::custom)
 }
 
-/// [`bounded_str`], where there may be none.
+/// Reads an optional value like [`bounded_str`].
 ///
 /// # Errors
-/// There is one, and [`bounded_str`] says why it is none.
+/// As [`bounded_str`], if there is a value.
 pub(crate) fn bounded_str_opt<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: FromStr<Err: Display>,
@@ -170,10 +175,10 @@ where
     text.parse::<T>().map(Some).map_err(D::Error::custom)
 }
 
-/// Reads a whole number. JSON knows one kind of numbers, so `2.0` is one, too.
+/// Reads a whole number. JSON has one kind of numbers, so `2.0` is valid.
 ///
 /// # Errors
-/// It is none, or not one of the type's.
+/// It is no whole number, or out of the type's range.
 pub(crate) fn whole_number<'de, N, D>(deserializer: D) -> Result<N, D::Error>
 where
     N: TryFrom<i64>,
@@ -189,7 +194,7 @@ where
         .ok_or_else(|| D::Error::custom(format!("{number} is not a whole number that fits")))
 }
 
-/// The one name in a path, as a type that checks it. What cannot be a name names nothing: 404.
+/// The only name in a path, validated by its type. An invalid name matches nothing: 404.
 pub(crate) struct PathParam<T>(pub(crate) T);
 
 impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PathParam<T> {

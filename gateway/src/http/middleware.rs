@@ -1,7 +1,7 @@
-//! What every request passes before and after its handler: a request id, a line in the log, a place among the requests under way, a
-//! limit in time, and an answer whatever happens.
+//! The middleware of every request: a request id, a log line, a permit, a timeout, and a response in any case.
 //!
-//! tower-http has layers for most of these. One function is shorter than their stack, and the log needs what all of them know.
+//! tower-http has layers for most of these. One function is shorter than their stack, and the log line needs what all
+//! of them know.
 
 use std::{net::IpAddr, panic::AssertUnwindSafe, time::Duration};
 
@@ -28,22 +28,22 @@ use super::{
 };
 use crate::limits::{ConcurrencyLimit, PROBE_PATHS};
 
-/// Where the request id travels, both ways.
+/// The header of the request id, in requests and responses.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// A request takes no longer than this, whatever it waits for; a live feed has begun by then.
+/// The timeout of a request; a live feed has begun by then.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
-/// When to come again where there is no place.
+/// The `Retry-After` when no permit is free.
 const COME_AGAIN: Duration = Duration::from_secs(1);
-/// The most bytes of a request id that is taken over from the client.
+/// The limit of a request id from a client, in bytes.
 const MAX_ID: usize = 100;
 
-/// Headers against caches that keep a response, and browsers that take it for something else.
+/// Headers against caches that store a response, and against browsers that guess its type.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const NO_SNIFFING: HeaderValue = HeaderValue::from_static("nosniff");
-/// The path of the description, the same for everybody.
+/// The path of the OpenAPI document, which is the same for all clients.
 pub(crate) const DESCRIPTION: &str = "/openapi.json";
 
-/// The checks of every request before its handler is found.
+/// The checks of every request before its routing.
 #[derive(Debug, Clone)]
 pub(crate) struct Entrance {
     places: ConcurrencyLimit,
@@ -52,7 +52,7 @@ pub(crate) struct Entrance {
 }
 
 impl Entrance {
-    /// With so many requests under way at most, behind this proxy if behind any.
+    /// Creates the checks with a limit of requests in flight, behind this proxy if there is one.
     pub(crate) fn new(most: usize, proxy: Option<IpAddr>, refusals: RefusalLog) -> Self {
         Self {
             places: ConcurrencyLimit::new(most),
@@ -62,7 +62,7 @@ impl Entrance {
     }
 }
 
-/// Leads a request to its handler and its answer back.
+/// Handles a request: runs the checks, the handler, and the log line.
 pub(crate) async fn handle(
     State(entrance): State<Entrance>,
     Extension(ConnectInfo(peer)): Extension<ConnectInfo>,
@@ -71,7 +71,7 @@ pub(crate) async fn handle(
 ) -> Response {
     let id = request_id(&request);
     let method = request.method().clone();
-    // The route's form and not the path itself, since paths hold names.
+    // The pattern of the route and not the path, since paths contain names.
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -88,7 +88,7 @@ pub(crate) async fn handle(
         .await;
     span.in_scope(|| {
         log_response(&method, &route, response.status(), began.elapsed());
-        // Who watches is not refused, but told how it is.
+        // A failed probe is a report and not a rejection.
         if refusal_log::is_logged(response.status()) && !PROBE_PATHS.contains(&route.as_str()) {
             let code = response.extensions().get::<Code>();
             let refusal = Refusal {
@@ -104,7 +104,7 @@ pub(crate) async fn handle(
     headers.insert(REQUEST_ID, id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
     if route != DESCRIPTION {
-        // Nearly all that is told is somebody's, or lets somebody in; and a cache would only make the rest old.
+        // Nearly all responses are private, and a cache would only make the others stale.
         headers.insert(header::CACHE_CONTROL, NOT_KEPT);
     }
     response
@@ -118,7 +118,7 @@ async fn answer(places: &Semaphore, request: Request, next: Next) -> Response {
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
     match timeout(REQUEST_TIME, answered).await {
         Ok(Ok(response)) => response,
-        // What it was has been logged where it happened.
+        // The panic was logged when it happened.
         Ok(Err(_)) => Problem::internal().into_response(),
         Err(_) => Problem::unavailable(
             "timed_out",
@@ -129,7 +129,7 @@ async fn answer(places: &Semaphore, request: Request, next: Next) -> Response {
     }
 }
 
-/// The answer where a path has another method. Which ones it has, the router adds.
+/// Returns the response for a path with another method. The router adds the allowed methods.
 pub(crate) fn method_not_allowed() -> Response {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -146,7 +146,7 @@ fn request_id(request: &Request) -> HeaderValue {
     });
     given.cloned().unwrap_or_else(|| {
         let minted = Uuid::now_v7().simple().to_string();
-        // Hexadecimal digits are always a header's value.
+        // Hexadecimal digits are always valid in a header.
         HeaderValue::from_str(&minted).unwrap_or_else(|_| HeaderValue::from_static("none"))
     })
 }

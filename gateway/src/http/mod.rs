@@ -1,4 +1,4 @@
-//! HTTP alone: connections, bodies, problem documents.
+//! The HTTP transport: connections, bodies, problem documents.
 
 pub(crate) mod body;
 pub(crate) mod middleware;

@@ -1,14 +1,16 @@
-//! The address of the client of a request: of the connection, or, behind the proxy that the gateway was told of, the last one in
-//! `X-Forwarded-For`. Earlier ones are the client's own word, and so is `Forwarded`, which is not read: a proxy that sets one of the two lets
-//! the other through as it came.
+//! The address of a request's client: of the connection, or, behind the configured proxy, the last one in
+//! `X-Forwarded-For`.
 //!
-//! axum-client-ip believes the header of every peer, and rejects requests in which it is not an address.
+//! The client can forge earlier addresses, and also `Forwarded`, which is not read: a proxy that sets one of the two
+//! headers passes the other on.
+//!
+//! axum-client-ip trusts the header of every peer, and rejects requests in which it is no address.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 
-/// The header in which a proxy says for whom it asks.
+/// The header in which a proxy names its client.
 const FORWARDED: &str = "x-forwarded-for";
 
 /// The address of the client.
@@ -16,8 +18,10 @@ const FORWARDED: &str = "x-forwarded-for";
 pub(crate) struct Origin(pub(crate) IpAddr);
 
 impl Origin {
-    /// The client of a request with these headers, on a connection from there. What is no address counts as the proxy's own, so that clients
-    /// of a proxy that says nothing of them share what one address has.
+    /// Returns the client of a request with these headers, on a connection from `peer`.
+    ///
+    /// Anything that is no address counts as the proxy's own, so clients that a proxy does not name share the limits of
+    /// one address.
     pub(crate) fn of(proxy: Option<IpAddr>, peer: IpAddr, headers: &HeaderMap) -> Self {
         if proxy != Some(peer.to_canonical()) {
             return Self(peer);
@@ -28,7 +32,7 @@ impl Origin {
     }
 }
 
-/// Reads `192.0.2.7`, `2001:db8::1`, `[2001:db8::1]`, and either kind with a port.
+/// Parses `192.0.2.7`, `2001:db8::1`, `[2001:db8::1]`, and either kind with a port.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     if let Ok(address) = text.parse::<IpAddr>() {

@@ -1,4 +1,4 @@
-//! What went wrong with a request, as a problem document (RFC 9457): for programs by its code, for people by its detail.
+//! Errors of requests as problem documents (RFC 9457): the code is for programs, the detail for people.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 /// The media type of problem documents.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// A problem, as it is sent. Nothing of the request's own content is repeated in it but names and numbers.
+/// A problem, as it is sent. Of the request's own content it repeats only names and numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -22,7 +22,7 @@ pub(crate) struct Problem {
     retry_after: Option<Duration>,
 }
 
-/// The code of the problem that an answer tells, for who logs it.
+/// The problem code of a response, for the log.
 #[derive(Debug, Clone)]
 pub(crate) struct Code(pub(crate) Cow<'static, str>);
 
@@ -30,24 +30,24 @@ pub(crate) struct Code(pub(crate) Cow<'static, str>);
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Document<'a> {
-    /// Names the kind of problem.
+    /// The URI of the kind of problem.
     #[serde(rename = "type")]
     #[schema(example = "urn:doorstep:problem:not_found")]
     kind: String,
-    /// The status in words.
+    /// The reason phrase of the status.
     title: &'a str,
-    /// The HTTP status.
+    /// The HTTP status code, again.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What is wrong, for people.
+    /// An explanation for people to read.
     detail: &'a str,
-    /// The last word of the type, for programs.
+    /// The last part of the type, for programs.
     #[schema(example = "not_found")]
     code: &'a str,
 }
 
 impl Problem {
-    /// A problem of this status, with a code for programs and a sentence for people.
+    /// Creates a problem of this status, with a code for programs and a sentence for people.
     pub(crate) fn new(
         status: StatusCode,
         code: impl Into<Cow<'static, str>>,
@@ -61,33 +61,33 @@ impl Problem {
         }
     }
 
-    /// The same, to be asked again after that time.
+    /// Adds the time after which the client may retry.
     pub(crate) fn retry_after(mut self, time: Duration) -> Self {
         self.retry_after = Some(time);
         self
     }
 
-    /// The request is not of the form that it should have.
+    /// Returns the problem of a request in an invalid form.
     pub(crate) fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
     }
 
-    /// The request has the right form and breaks a rule.
+    /// Returns the problem of a request in the right form that breaks a rule.
     pub(crate) fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
     }
 
-    /// Nobody has logged in.
+    /// Returns the problem of a request without a valid session.
     pub(crate) fn unauthorized(detail: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// Whoever asks has another role.
+    /// Returns the problem of a user in another role.
     pub(crate) fn forbidden(detail: &'static str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// There is no such thing, or it is somebody else's: nobody learns which.
+    /// Returns the problem of a thing that does not exist or belongs to another user; it does not reveal which.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -96,12 +96,12 @@ impl Problem {
         )
     }
 
-    /// It cannot be done in the present state.
+    /// Returns the problem of a request that the present state does not allow.
     pub(crate) fn conflict(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
-    /// It cannot be done now; asking again after that time may help.
+    /// Returns the problem of a request that may succeed after this time.
     pub(crate) fn unavailable(
         code: impl Into<Cow<'static, str>>,
         detail: impl Into<Cow<'static, str>>,
@@ -110,12 +110,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after(after)
     }
 
-    /// The caller asks too often.
+    /// Returns the problem of a caller who is over a rate limit.
     pub(crate) fn too_many(detail: &'static str, after: Duration) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail).retry_after(after)
     }
 
-    /// A mistake in the program. What it was is in the log, and not told to the caller.
+    /// Returns the problem of a bug in the program. The log has the details, and the caller does not get them.
     pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -124,13 +124,12 @@ impl Problem {
         )
     }
 
-    /// Its status.
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The time after which to come again.
+    /// Returns the time after which the client may retry.
     #[cfg(test)]
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.retry_after

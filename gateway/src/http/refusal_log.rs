@@ -1,5 +1,7 @@
-//! Refused requests in the log and in the metrics: each is counted, and logged with the client's address and the user's name. The same is
-//! logged once in a while with its count, and all together only so often, so that nobody can fill a disk by being refused.
+//! Rejected requests in the log and in the metrics, with the client's address and the user's name.
+//!
+//! Repetitions are logged at intervals with their count. All lines together have a rate limit, so rejected clients
+//! cannot fill a disk.
 
 use std::{
     borrow::Cow,
@@ -19,47 +21,47 @@ use crate::limits::RateLimiter;
 const REFUSED: &str = "doorstep_http_requests_rejected_total";
 const LOGINS: &str = "doorstep_logins_total";
 
-/// For how long what repeats is only counted.
+/// The time for which repetitions are only counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// The interval at which repeated lines are looked for.
+/// The interval of checks for counts to log.
 const EVERY: Duration = Duration::from_secs(10);
-/// The most kinds of refusals that are remembered.
+/// The limit of kinds of rejections that are remembered.
 const MAX_KINDS: usize = 1_000;
-/// The most lines in a second, and at once.
+/// The rate and burst of log lines, per second.
 const LINES: f64 = 5.0;
 const LINES_AT_ONCE: f64 = 100.0;
 
-/// The name of the user of a request, once it is known. Names keep to letters, digits, dash and underscore, and so cannot break a line.
+/// The user name of a request, once it is known. Names contain only letters, digits, dashes and underscores, and so
+/// cannot break a log line.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AskedAs(Arc<OnceLock<UserName>>);
 
 impl AskedAs {
-    /// Sets the name.
     pub(crate) fn set(&self, name: &UserName) {
-        // Of several the first one stays: a request is of one user.
+        // The first name stays: a request has one user.
         let _ = self.0.set(name.clone());
     }
 
-    /// The name, if it is known.
+    /// Returns the name, if it is known.
     pub(crate) fn get(&self) -> Option<&UserName> {
         self.0.get()
     }
 }
 
-/// A refusal.
+/// A rejected request, as it is logged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Refusal {
-    /// The problem's code.
+    /// The code of the problem.
     pub(crate) code: Cow<'static, str>,
-    /// The user, where that is known; at a login the name that was given.
+    /// The user, if known; for a login, the given name.
     pub(crate) name: Option<UserName>,
-    /// The client.
+    /// The address of the client.
     pub(crate) address: IpAddr,
-    /// The form of the path.
+    /// The pattern of the route.
     pub(crate) route: String,
 }
 
-/// Logs and counts refusals. Clones share what they have logged.
+/// Logs and counts rejections. Clones share their state.
 #[derive(Debug, Clone)]
 pub(crate) struct RefusalLog(Arc<Shared>);
 
@@ -72,18 +74,18 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Told {
     kinds: HashMap<Refusal, Repeats>,
-    /// Refusals that were not logged for want of room.
+    /// Rejections that were not logged because of a limit.
     untold: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Repeats {
     since: Instant,
-    /// Not logged yet.
+    /// Repetitions since the last line.
     count: u64,
 }
 
-/// Tells what the metrics mean.
+/// Registers the descriptions of the metrics.
 pub(crate) fn describe() {
     describe_counter!(
         REFUSED,
@@ -95,12 +97,12 @@ pub(crate) fn describe() {
     );
 }
 
-/// Counts a login whose password was checked.
+/// Counts a login whose password was verified.
 pub(crate) fn count_login(outcome: &'static str) {
     counter!(LOGINS, "outcome" => outcome).increment(1);
 }
 
-/// Returns whether refusals with this status are logged: those that tell of guesses, of a wrong role, of limits and of outages.
+/// Returns true if rejections of this status are logged: those that show guesses, a wrong role, limits and outages.
 pub(crate) fn is_logged(status: StatusCode) -> bool {
     matches!(
         status,
@@ -112,7 +114,6 @@ pub(crate) fn is_logged(status: StatusCode) -> bool {
 }
 
 impl RefusalLog {
-    /// Nothing was logged yet.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             told: Mutex::default(),
@@ -120,9 +121,9 @@ impl RefusalLog {
         }))
     }
 
-    /// Counts a refusal, and logs it unless the same was logged a moment ago.
+    /// Counts a rejection, and logs it unless an equal one was logged a moment ago.
     pub(crate) fn tell(&self, status: StatusCode, refusal: Refusal) {
-        // Codes are those of the gateway and of the roles' contracts, so there are few.
+        // Codes come from the gateway and the roles' contracts, so there are few.
         counter!(REFUSED, "status" => status.as_u16().to_string(), "code" => refusal.code.clone())
             .increment(1);
         let now = Instant::now();
@@ -131,7 +132,7 @@ impl RefusalLog {
         }
     }
 
-    /// Logs the counts of what was repeated, for ever.
+    /// Logs the counts of repetitions, forever.
     pub(crate) async fn tell_repeated(self) {
         let mut timer = interval(EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -150,7 +151,7 @@ impl RefusalLog {
         }
     }
 
-    /// Returns whether this is to be logged now; otherwise it is counted for later.
+    /// Returns true if this is to be logged now; otherwise counts it for later.
     fn is_news(&self, refusal: &Refusal, now: Instant) -> bool {
         let mut told = self.lock();
         if let Some(repeats) = told.kinds.get_mut(refusal) {
@@ -167,7 +168,7 @@ impl RefusalLog {
         true
     }
 
-    /// The repeated lines to be logged now, and how many could not be told apart.
+    /// Returns the counts to log now, and the number of rejections that were not told apart.
     fn take_repeated(&self, now: Instant) -> (Vec<(Refusal, u64)>, u64) {
         let mut told = self.lock();
         let told = &mut *told;
@@ -234,7 +235,7 @@ mod tests {
         assert_eq!(log.take_repeated(now), (Vec::new(), 0));
         let later = now + WINDOW;
         assert_eq!(log.take_repeated(later), (vec![(refusal(1), 50)], 0));
-        // It goes on being counted, and is forgotten once it is over.
+        // It is still counted, and forgotten once its window is over.
         assert!(!log.is_news(&refusal(1), later));
         assert_eq!(log.take_repeated(later + WINDOW).0, [(refusal(1), 1)]);
         assert_eq!(log.take_repeated(later + WINDOW * 2).0, []);

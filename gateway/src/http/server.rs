@@ -1,5 +1,5 @@
-//! Takes connections, within a bound in number, of all and of one address, and in the time that a head may take, until it is told to stop;
-//! then finishes what is under way.
+//! The HTTP server: accepts connections within limits of number, address and time until it is stopped, then finishes
+//! requests in flight.
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -20,20 +20,20 @@ use tokio_io_timeout::TimeoutStream;
 use super::refusal_log::{Refusal, RefusalLog};
 use crate::limits::{ConnectionLimits, KeyedSemaphore};
 
-/// How long a head may take to come. A connection that is kept alive waits for its next head as long.
+/// The timeout of a request's head. A kept-alive connection waits for its next head as long.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// The most bytes that a connection keeps of what came and was not read.
+/// The limit of bytes that a connection buffers before they are read.
 const BUFFER: usize = 64 * 1024;
-/// The most headers of a request.
+/// The limit of headers of a request.
 const HEADERS: usize = 64;
-/// How long to wait where the system has no connection to give, as when it has no more file descriptors.
+/// The pause when the system gives no connection, for example because it has no more file descriptors.
 const SYSTEM_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who is at the other end.
+/// The address of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectInfo(pub(crate) SocketAddr);
 
-/// Answers by this router until `stop` is done, and then finishes what is under way within the grace period.
+/// Serves this router until `stop` is done, then finishes requests in flight within the grace period.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -47,7 +47,7 @@ pub(crate) async fn serve(
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
-        // Either arm may be dropped: what waits has taken nothing yet, since a place that is dropped is given back.
+        // Dropping either arm is safe: a dropped permit is released, and nothing else has happened.
         let (stream, peer, place) = tokio::select! {
             () = &mut stop => break,
             taken = accept(&listener, &room) => match taken {
@@ -59,7 +59,7 @@ pub(crate) async fn serve(
             },
         };
         let Ok(share) = bounds.acquire(&shares, peer) else {
-            // Nobody reads what it asks, so that it costs no more than this.
+            // Its requests are not read, so that it costs no more than this.
             refusals.tell(
                 StatusCode::TOO_MANY_REQUESTS,
                 Refusal {
@@ -82,9 +82,9 @@ pub(crate) async fn serve(
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let watched = graceful.watch(connection);
         tokio::spawn(async move {
-            // Given back after the connection, in this order.
+            // Released after the connection, in this order.
             let _place = (share, place);
-            // A client that goes away or speaks something else is nothing that anybody could mend here.
+            // A disconnected client, or one that speaks another protocol, is no error of the gateway.
             if let Err(e) = watched.await {
                 tracing::debug!(reason = %e, "a connection has ended");
             }
@@ -96,7 +96,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// A connection that a write without progress ends. What is read is bounded elsewhere, heads by the server and bodies where they are read.
+/// A connection that ends when a write makes no progress. Reads have limits elsewhere: heads in the server, bodies
+/// where they are read.
 fn with_write_timeout(stream: TcpStream, limit: Duration) -> Pin<Box<TimeoutStream<TcpStream>>> {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limit));
@@ -110,7 +111,7 @@ async fn accept(
     let place = Arc::clone(room).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => {
-            // Small answers are not worth waiting for more; failing to say so does no harm.
+            // Small responses should not wait for more bytes; a failure here does no harm.
             let _ = stream.set_nodelay(true);
             Some((stream, peer, place))
         }
@@ -132,9 +133,9 @@ mod tests {
 
     use super::*;
 
-    /// The limit of waits for what takes a moment.
+    /// A generous timeout of what takes a moment.
     const SOON: Duration = Duration::from_secs(60);
-    /// More than the system keeps of a connection that nobody reads.
+    /// More than the system buffers of a connection that is not read.
     const HUGE: usize = 64 * 1024 * 1024;
 
     struct Server {
@@ -169,11 +170,11 @@ mod tests {
     }
 
     impl Server {
-        /// A connection on which this path is asked for.
+        /// Opens a connection and requests this path.
         async fn asked(&self, path: &str) -> TcpStream {
             let mut stream = TcpStream::connect(self.address).await.unwrap();
             let head = format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
-            // Whoever is sent away may be told so already.
+            // A rejected connection may be closed already.
             let _ = stream.write_all(head.as_bytes()).await;
             stream
         }
@@ -184,7 +185,7 @@ mod tests {
         }
     }
 
-    /// Whether there is an answer; there is none where the connection ends without one.
+    /// Returns true if there is a response, and false if the connection ends without one.
     async fn is_answered(stream: &mut TcpStream) -> bool {
         let mut first = [0; 12];
         match timeout(SOON, stream.read_exact(&mut first)).await {
@@ -243,7 +244,7 @@ mod tests {
         let server = server(impatient).await;
         let mut idle = server.asked("/huge").await;
         assert!(is_answered(&mut idle).await);
-        // There is place for one only.
+        // There is only one permit.
         assert!(is_answered(&mut server.asked("/").await).await);
         let mut rest = Vec::new();
         let read = timeout(SOON, idle.read_to_end(&mut rest)).await.unwrap();
@@ -251,7 +252,7 @@ mod tests {
         server.stop().await;
     }
 
-    /// A connection whose server has so much patience, and its client.
+    /// Returns a connection whose server has this write timeout, and its client.
     async fn pair(patience: Duration) -> (Pin<Box<TimeoutStream<TcpStream>>>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;

@@ -1,5 +1,6 @@
-//! What the gateway can keep now: everything, what orders need, or nothing. Its own role says so, which works whether the broker is there
-//! or not.
+//! Admission control: accepts everything, only orders, or nothing.
+//!
+//! The capacity of the gateway's own role decides, which is known whether the broker is available or not.
 
 use std::time::Duration;
 
@@ -13,21 +14,20 @@ use tokio::sync::watch;
 
 use crate::{http::Problem, issue::Issue};
 
-/// When to come again where only orders are kept: the broker has to come back first, or to catch up.
+/// The `Retry-After` when the store is nearly full: the broker has to return, or the outbox to drain, first.
 const COME_AGAIN: Duration = Duration::from_secs(10);
 
-/// What can be kept.
+/// The requests that the store can take now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// All that comes.
     All,
-    /// No positions any more: what is left of the store is for orders.
+    /// No more positions: the remaining space is for orders.
     NoPositions,
-    /// Nothing, and why.
+    /// Nothing, because of this issue.
     Nothing(Issue),
 }
 
-/// Who knows.
+/// Decides by the status of the gateway's role.
 #[derive(Debug)]
 pub(crate) struct AdmissionControl {
     status: watch::Receiver<RoleStatus>,
@@ -35,16 +35,16 @@ pub(crate) struct AdmissionControl {
 }
 
 impl AdmissionControl {
-    /// Knows it from a role that runs within these limits.
+    /// Creates the control for a role with these limits.
     pub(crate) fn new(status: watch::Receiver<RoleStatus>, limits: Limits) -> Self {
         Self { status, limits }
     }
 
-    /// What can be kept now.
+    /// Returns the present admission.
     pub(crate) fn now(&self) -> Admission {
         let status = self.status.borrow();
         match &status.phase {
-            // What the store has said is in the log.
+            // The log says what failed in the store.
             Phase::Paused { .. } => Admission::Nothing(Issue::STORE_UNUSABLE),
             Phase::Full { .. } => Admission::Nothing(Issue::STORE_FULL),
             Phase::Stopping | Phase::Stopped => Admission::Nothing(Issue::STOPPING),
@@ -55,13 +55,13 @@ impl AdmissionControl {
         }
     }
 
-    /// That positions can be kept.
+    /// Checks that positions are accepted.
     ///
     /// # Errors
-    /// What is left of the store is for orders.
+    /// The remaining space of the store is for orders.
     pub(crate) fn admit_positions(&self) -> Result<(), Problem> {
         match self.now() {
-            // Where nothing can be kept the role says so itself, or can again in a moment.
+            // If the store can take nothing, the role rejects the command itself, or recovers in a moment.
             Admission::All | Admission::Nothing(_) => Ok(()),
             Admission::NoPositions => Err(Problem::unavailable(
                 "store_filling",
@@ -73,7 +73,7 @@ impl AdmissionControl {
 }
 
 impl Admission {
-    /// What is wrong, and how bad that is.
+    /// Returns the issue and its severity, if there is one.
     pub(crate) fn trouble(self) -> Option<(HealthStatus, Issue)> {
         match self {
             Self::All => None,

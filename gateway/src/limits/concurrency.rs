@@ -1,4 +1,4 @@
-//! The bounds on requests under way: of all, of probes, and of one user.
+//! The limits of requests in flight: of all, of health probes, and of each user.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use tokio::sync::Semaphore;
 use super::keyed_semaphore::KeyedSemaphore;
 use crate::domain::UserName;
 
-/// Paths of health probes. They have permits of their own: a gateway that is full is not dead.
+/// Paths of health probes. They have permits of their own: a gateway at its limit is still alive.
 pub(crate) const PROBE_PATHS: [&str; 2] = ["/livez", "/readyz"];
 /// Limit of probes in flight; they read no body and call no other role.
 const MAX_PROBES: usize = 64;
-/// One user has no more requests under way than one in so many of all places, and this many at least.
+/// The divisor of the limit of one user: an eighth of all permits, and eight at least.
 const SHARE: usize = 8;
 const MIN_REQUESTS: usize = 8;
 
-/// The requests under way.
+/// The permits of requests in flight.
 #[derive(Debug, Clone)]
 pub(crate) struct ConcurrencyLimit {
     all: Arc<Semaphore>,
@@ -23,7 +23,6 @@ pub(crate) struct ConcurrencyLimit {
 }
 
 impl ConcurrencyLimit {
-    /// Creates a limit of so many requests.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(most)),
@@ -40,7 +39,7 @@ impl ConcurrencyLimit {
     }
 }
 
-/// Creates the limits of users, for a gateway with so many permits.
+/// Creates the per-user limits of a gateway with this many permits.
 pub(crate) fn user_concurrency(most_requests: usize) -> KeyedSemaphore<UserName> {
     KeyedSemaphore::new((most_requests / SHARE).max(MIN_REQUESTS))
 }

@@ -1,4 +1,4 @@
-//! The bounds on connections: of all, of one address, and the time for which a client may leave an answer unread.
+//! The limits of connections: of all and of each address, and the time for which a client may leave a response unread.
 
 use std::{
     fs,
@@ -11,31 +11,30 @@ use super::{
     network::network,
 };
 
-/// The most connections at a time: the next ones wait in the system's own queue.
+/// The limit of connections; beyond it, new ones wait in the system's own queue.
 const CONNECTIONS: usize = 4096;
-/// Open files reserved for the store, the broker and the log where the system allows the process few.
+/// Open files reserved for the store, the broker and the log if the system allows the process few.
 const OTHER_FILES: usize = 128;
-/// One address has no more than one in so many of them, and this many at least.
+/// The divisor of the limit of one address: a quarter of all connections, and four at least.
 const SHARE: usize = 4;
 const LEAST: usize = 8;
 /// Time that a client may leave a response unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionLimits {
-    /// The most at a time.
+    /// The limit of all connections.
     pub(crate) all: usize,
-    /// The most of one address.
+    /// The limit of one address.
     pub(crate) of_one: usize,
     /// Time that a client may leave a response unread.
     pub(crate) patience: Duration,
-    /// Whose connections are those of many, and bounded with all others only.
+    /// The address of the proxy, which speaks for many clients and has no limit of its own.
     pub(crate) proxy: Option<IpAddr>,
 }
 
 impl ConnectionLimits {
-    /// As many as the system lets the process have, up to the most; with this proxy in front, if with any.
+    /// Returns the limits for this process: as many connections as its open files allow, up to the limit.
     pub(crate) fn of_this_process(proxy: Option<IpAddr>) -> Self {
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
         Self::within(open_files(&limits), proxy)
@@ -52,10 +51,10 @@ impl ConnectionLimits {
         }
     }
 
-    /// Takes one more connection of an address; a proxy needs none, since it speaks for many.
+    /// Acquires a permit for another connection of an address; the proxy needs none.
     ///
     /// # Errors
-    /// The address has as many connections as one may have.
+    /// The address is at its limit.
     pub(crate) fn acquire(
         &self,
         shares: &KeyedSemaphore<IpAddr>,

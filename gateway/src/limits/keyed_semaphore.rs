@@ -1,4 +1,4 @@
-//! How much of something each may have at a time: counted by holder, and given back when it is dropped.
+//! A semaphore per key: permits are counted by holder, and released when they are dropped.
 
 use std::{
     collections::HashMap,
@@ -6,14 +6,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Shares by holder. Who holds nothing is not remembered, so there are no more holders than there are shares.
+/// Permits by holder. A holder without permits has no entry, so there are no more entries than permits.
 #[derive(Debug)]
 pub(crate) struct KeyedSemaphore<K> {
     held: Arc<Mutex<HashMap<K, usize>>>,
     most: usize,
 }
 
-/// A share, given back when it is dropped.
+/// A permit of one holder, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct KeyedPermit<K: Hash + Eq> {
     holder: K,
@@ -21,7 +21,7 @@ pub(crate) struct KeyedPermit<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq + Clone> KeyedSemaphore<K> {
-    /// At most so many for each.
+    /// Creates a semaphore with this many permits for each holder.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             held: Arc::default(),
@@ -29,7 +29,7 @@ impl<K: Hash + Eq + Clone> KeyedSemaphore<K> {
         }
     }
 
-    /// One more for this holder; `None` where it has as many as one may have.
+    /// Acquires a permit for this holder, or returns `None` if the holder is at the limit.
     pub(crate) fn take(&self, holder: K) -> Option<KeyedPermit<K>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let count = held.get(&holder).copied().unwrap_or_default();

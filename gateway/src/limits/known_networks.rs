@@ -1,4 +1,5 @@
-//! The networks from which each user has lately logged in. Guesses from elsewhere take nothing from a login that comes from one of them.
+//! The networks from which each user has recently logged in. Failed logins from elsewhere take nothing from a login
+//! that comes from one of them.
 
 use std::{
     collections::HashMap,
@@ -9,14 +10,15 @@ use std::{
 
 use crate::domain::UserName;
 
-/// For how long a network is remembered after a login.
+/// The time for which a network is remembered after a login.
 const MEMORY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The most networks of one user; the one of the oldest login goes first. So a user who logs in from very many takes no other's place.
+/// The limit of networks of one user; the one of the oldest login goes first. So a user with very many networks evicts
+/// no other user's.
 const MAX_NETWORKS: usize = 8;
-/// The most users. Beyond it the half is forgotten whose logins are the oldest.
+/// The limit of users. Beyond it, the half with the oldest logins is forgotten.
 const MAX_USERS: usize = 10_000;
 
-/// Networks of logins by user, in memory: after a start each is unknown until its next login.
+/// The networks of logins by user, in memory: after a start, each is unknown until its next login.
 #[derive(Debug, Default)]
 pub(super) struct KnownNetworks(Mutex<HashMap<UserName, Vec<Login>>>);
 
@@ -27,7 +29,7 @@ struct Login {
 }
 
 impl KnownNetworks {
-    /// Returns whether this user has lately logged in from there.
+    /// Returns true if this user has recently logged in from this network.
     pub(super) fn has(&self, name: &UserName, network: IpAddr, now: Instant) -> bool {
         let users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let logins = users.get(name).map_or(&[][..], Vec::as_slice);
@@ -36,7 +38,6 @@ impl KnownNetworks {
             .any(|login| login.network == network && is_lately(login.at, now))
     }
 
-    /// Remembers a login.
     pub(super) fn add(&self, name: &UserName, network: IpAddr, now: Instant) {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if users.len() >= MAX_USERS && !users.contains_key(name) {
@@ -45,7 +46,7 @@ impl KnownNetworks {
         let logins = users.entry(name.clone()).or_default();
         logins.retain(|login| login.network != network && is_lately(login.at, now));
         if logins.len() >= MAX_NETWORKS {
-            // The oldest stands first, since every login goes to the end.
+            // Every login moves to the end, so the oldest is first.
             logins.remove(0);
         }
         logins.push(Login { network, at: now });

@@ -1,9 +1,10 @@
-//! Those who have not logged in yet: an address may try only so often, and few bodies are waited for at a time, so that strangers take no
-//! place from users.
+//! Login throttling: limits attempts per address and failures per user name.
 //!
-//! A name may only so often be tried in vain. Each network has a budget of its own for a name. One from which the name has logged in lately
-//! needs no more than that; any other also takes a slot of the name's queue. So guesses from elsewhere never keep a user out who comes from
-//! where the user was before, and make one who comes from a new place wait for no more than a slot for each network that guesses.
+//! Logins share a fraction of all requests in flight, so clients without a session take no permits from users.
+//!
+//! Each network has a budget of failures for each name. A network from which the user has recently logged in needs only
+//! that. Any other network also needs a slot in the name's queue. So failed logins from elsewhere never lock a user out
+//! of a known network. From a new network, the user waits at most one slot for each network that guesses.
 
 use std::{
     net::IpAddr,
@@ -21,55 +22,55 @@ use super::{
 };
 use crate::{domain::UserName, http::Problem};
 
-/// What one address may try in a second and at once.
+/// The rate and burst of login attempts of one address.
 const PER_SECOND: f64 = 2.0;
 const AT_ONCE: f64 = 20.0;
-/// How often a name may be tried in vain from one address in a second and at once.
+/// The rate and burst of failed logins for one name from one network.
 const WRONG_PER_SECOND: f64 = 0.1;
 const WRONG_AT_ONCE: f64 = 20.0;
-/// Bodies of strangers take no more than one in so many of all places.
+/// The divisor of the limit of logins: a quarter of all permits.
 const SHARE: usize = 4;
-/// When to come again where there is no place.
+/// The `Retry-After` when no permit is free.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
-/// All of them.
 #[derive(Debug)]
 pub(crate) struct LoginThrottle {
     tries: RateLimiter<IpAddr>,
-    /// Of names from one network, whether there is such a user or not, so that it tells nothing.
+    /// The budgets by name and network. Unknown names have them too, so they do not reveal which users exist.
     wrong: RateLimiter<(UserName, IpAddr)>,
     known: KnownNetworks,
     queues: NameQueues,
     places: Arc<Semaphore>,
 }
 
-/// One who may be heard: the place is held until it is dropped. Comes before the body in a handler's arguments, so that nobody waits for the
-/// body of whoever may not be heard.
+/// An admitted login, which holds its permit until it is dropped.
+///
+/// In a handler's arguments it comes before the body, so the gateway reads no body of a client that is over a limit.
 #[derive(Debug)]
 pub(crate) struct LoginAttempt {
     address: IpAddr,
     _place: OwnedSemaphorePermit,
 }
 
-/// A try to log in under a name that is let through to the check of its password.
+/// A login attempt for one name whose password may be verified.
 #[derive(Debug)]
 pub(crate) struct Try<'a> {
     strangers: &'a LoginThrottle,
     name: &'a UserName,
     address: IpAddr,
-    /// True if the user has lately logged in from there.
+    /// True if the user has recently logged in from this network.
     pub(crate) is_known: bool,
 }
 
 impl LoginAttempt {
-    /// The client's address, which is all that is known after the place was given back.
+    /// Releases the permit, and returns the client's address.
     pub(crate) fn release(self) -> IpAddr {
         self.address
     }
 }
 
 impl LoginThrottle {
-    /// Strangers at a gateway with so many places.
+    /// Creates the throttle of a gateway with this many permits.
     pub(crate) fn new(most_requests: usize) -> Self {
         Self {
             tries: RateLimiter::new(PER_SECOND, AT_ONCE),
@@ -80,10 +81,10 @@ impl LoginThrottle {
         }
     }
 
-    /// Lets somebody at this address be heard.
+    /// Admits a login from this address.
     ///
     /// # Errors
-    /// It tries too often, or too many are heard.
+    /// The address is over its rate, or no permit is free.
     pub(crate) fn admit(&self, address: IpAddr, now: Instant) -> Result<LoginAttempt, Problem> {
         self.tries
             .acquire(network(address), now)
@@ -97,10 +98,10 @@ impl LoginThrottle {
         })
     }
 
-    /// Lets somebody there try this name. The try counts as one in vain unless it is told otherwise.
+    /// Takes a failure from the budget of this name, which [`Try`] gives back if the login does not fail.
     ///
     /// # Errors
-    /// It was tried in vain too often.
+    /// The budget is used up, or it is not the network's turn.
     pub(crate) fn check_name<'a>(
         &'a self,
         name: &'a UserName,
@@ -117,7 +118,7 @@ impl LoginThrottle {
             self.queues
                 .take(name, site(address), now)
                 .map_err(|after| {
-                    // It was no try.
+                    // No password is verified, so this does not count as an attempt.
                     self.wrong.give_back(&here, now);
                     too_often(after)
                 })?;
@@ -132,7 +133,7 @@ impl LoginThrottle {
 }
 
 impl Try<'_> {
-    /// The password was right.
+    /// Records that the password was right.
     pub(crate) fn was_right(self, now: Instant) {
         let network = network(self.address);
         self.give_back(network, now);
@@ -142,7 +143,7 @@ impl Try<'_> {
         self.strangers.known.add(self.name, network, now);
     }
 
-    /// The password could not be checked: the same may be tried again at once.
+    /// Records that the password could not be verified: the client may retry at once.
     pub(crate) fn was_none(self, now: Instant) {
         self.give_back(network(self.address), now);
         if !self.is_known {
@@ -179,7 +180,7 @@ mod tests {
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         drop(heard);
         assert!(enter(10).is_ok());
-        // There is always a place for one.
+        // There is always a permit for one login.
         let narrow = LoginThrottle::new(1);
         assert!(narrow.admit(address(1), now).is_ok());
     }
@@ -205,7 +206,7 @@ mod tests {
         }
         assert!(enter("2001:db8:0:1:ffff::1").is_err());
         assert!(enter("2001:db8:0:2::1").is_ok());
-        // The same address, however it is written.
+        // The same address, in its various forms.
         for _ in 0..20 {
             enter("192.0.2.1").unwrap();
         }
@@ -235,7 +236,8 @@ mod tests {
         assert!(strangers.check_name(&ada, here, later).is_ok());
     }
 
-    /// Forty networks guess twice a second each, and go on after every refusal; returns how many guesses were let through.
+    /// Lets forty networks guess twice a second each, and go on after every rejection; returns the number of admitted
+    /// guesses.
     fn guess(strangers: &LoginThrottle, name: &UserName, then: Instant) -> usize {
         let guesses = (0..80).filter(|n| {
             let there = [198, 51, 100, n % 40].into();
@@ -255,7 +257,7 @@ mod tests {
             .unwrap()
             .was_right(start);
         let mut guessed = 0;
-        // The user comes from a new place every two minutes, and comes again when told to.
+        // The user comes from a new network every two minutes, and retries when told to.
         let mut away = (address(2), start + Duration::from_secs(60));
         let mut logins = 0;
         for second in 0..3600 {
@@ -281,7 +283,7 @@ mod tests {
                 }
             }
         }
-        // Every one of them got in, and no more guesses than one a second, and those of a quiet time.
+        // Every login was admitted, and at most one guess per second plus the burst.
         assert!(logins >= 30, "{logins}");
         assert!(guessed <= 3600 + 200, "{guessed}");
     }
@@ -301,7 +303,7 @@ mod tests {
 
     #[test]
     fn guesses_tell_nothing_of_whether_there_is_such_a_user() {
-        // Nothing in here knows of users but by their logins, and those count only where they came from.
+        // The throttle knows users only by their logins, and those count only for their networks.
         let [one, other] = [(); 2].map(|()| LoginThrottle::new(1000));
         let now = Instant::now();
         let ada: UserName = "ada".parse().unwrap();

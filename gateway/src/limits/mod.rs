@@ -1,4 +1,4 @@
-//! Every limit of the gateway: connections, requests under way, rates, tries to log in, and what the store can still take.
+//! Every limit of the gateway: connections, requests in flight, rates, login attempts, and the capacity of the store.
 
 mod admission;
 mod concurrency;

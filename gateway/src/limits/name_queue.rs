@@ -1,7 +1,8 @@
-//! A virtual queue for each user name: tries to log in from networks that are not known for it get one slot after the other, each network one
-//! at a time. So many networks that guess make a new one wait, and never keep it out.
+//! A virtual queue for each user name. Login attempts from networks that are unknown for the name get its slots one
+//! after the other, each network one at a time. So many guessing networks delay a new one, and never keep it out.
 //!
-//! Nothing waits here: a network that comes too early is told when its slot is, and has it if it comes then.
+//! No request waits here: a network that comes too early is told when its slot begins, and gets the slot if it returns
+//! then.
 
 use std::{
     collections::HashMap,
@@ -12,37 +13,37 @@ use std::{
 
 use crate::domain::UserName;
 
-/// The time between two slots of a name, and how many slots may be used at once after a quiet time.
+/// The time between two slots of a name, and the number of slots that may be used at once after a quiet time.
 const SLOT: Duration = Duration::from_secs(1);
 const BURST: u32 = 200;
-/// The longest wait for a slot, which bounds the queue of a name: 300 networks that guess without pause.
+/// The longest wait for a slot, which limits the queue of a name to 300 networks that guess without pause.
 const MAX_WAIT: Duration = Duration::from_secs(300);
-/// When to come again where the queue is longer: a slot may be free then.
+/// The `Retry-After` when the queue is longer: a slot may be free then.
 const COME_AGAIN: Duration = Duration::from_secs(10);
-/// The time that a slot is kept for a network that does not come.
+/// The time for which a slot is kept for a network that does not return.
 const HOLD: Duration = Duration::from_secs(60);
-/// The most slots that are kept. Beyond it no network waits until some are used or over.
+/// The limit of kept slots. Beyond it no network waits until some are used or have expired.
 const MAX_SLOTS: usize = 20_000;
-/// The most names. Beyond it the half is forgotten that was tried least.
+/// The limit of names. Beyond it, the half with the fewest attempts is forgotten.
 const MAX_NAMES: usize = 10_000;
 
-/// Queues by name, whether there is such a user or not, so that they tell nothing.
+/// The queues by name. Unknown names have them too, so they do not reveal which users exist.
 #[derive(Debug, Default)]
 pub(super) struct NameQueues(Mutex<Queues>);
 
 #[derive(Debug, Default)]
 struct Queues {
-    /// The end of the last slot that was given of each name.
+    /// The end of the last slot assigned to each name.
     ends: HashMap<UserName, Instant>,
-    /// The beginnings of the slots that networks wait for.
+    /// The start of each slot that a network waits for.
     slots: HashMap<(UserName, IpAddr), Instant>,
 }
 
 impl NameQueues {
-    /// Takes a slot of this name for a try from there.
+    /// Takes a slot of this name for an attempt from this network.
     ///
     /// # Errors
-    /// It is not the network's turn; the time until it is.
+    /// It is not the network's turn; contains the time until it is.
     pub(super) fn take(
         &self,
         name: &UserName,
@@ -76,7 +77,7 @@ impl NameQueues {
         Err(wait)
     }
 
-    /// Lets the network come again at once: its try came to nothing for want of room elsewhere.
+    /// Lets the network retry at once: another limit has rejected its attempt.
     pub(super) fn keep(&self, name: &UserName, network: IpAddr, now: Instant) {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if queues.has_room(now) {
@@ -84,7 +85,7 @@ impl NameQueues {
         }
     }
 
-    /// Gives back the slot of a try that was not in vain.
+    /// Gives back the slot of a login that did not fail.
     pub(super) fn give_back(&self, name: &UserName) {
         let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(end) = queues.ends.get_mut(name) {
@@ -94,7 +95,7 @@ impl NameQueues {
 }
 
 impl Queues {
-    /// The end of the last slot that was given of this name, now if there is none.
+    /// Returns the end of the last slot assigned to this name, or now if there is none.
     fn end(&mut self, name: &UserName, now: Instant) -> Instant {
         if self.ends.len() >= MAX_NAMES && !self.ends.contains_key(name) {
             let mut ends: Vec<Instant> = self.ends.values().copied().collect();
@@ -106,7 +107,7 @@ impl Queues {
         self.ends.get(name).map_or(now, |end| now.max(*end))
     }
 
-    /// Returns whether another slot can be kept.
+    /// Returns true if another slot can be kept.
     fn has_room(&mut self, now: Instant) -> bool {
         if self.slots.len() >= MAX_SLOTS {
             self.slots
@@ -129,7 +130,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// All slots of a quiet time are used.
+    /// Returns queues in which the burst of a quiet time is used up.
     fn busy(now: Instant) -> NameQueues {
         let queues = NameQueues::default();
         for _ in 0..BURST {
@@ -147,7 +148,7 @@ mod tests {
             let wait = queues.take(&ada, network(n), now).unwrap_err();
             assert_eq!(wait, SLOT * u32::try_from(n).unwrap());
         }
-        // However often it comes, its slot is the same and the next one's, too.
+        // A network that retries often keeps its slot, and so does the next one.
         for _ in 0..100 {
             assert_eq!(queues.take(&ada, network(1), now), Err(SLOT));
         }
@@ -198,7 +199,7 @@ mod tests {
         let kept = queues.0.lock().unwrap();
         assert!(kept.ends.len() <= MAX_NAMES);
         assert_eq!(kept.slots.len(), 300);
-        // The one that is guessed at stays.
+        // The name that is being guessed stays.
         assert!(kept.ends.contains_key(&ada));
         drop(kept);
         assert_eq!(queues.take(&ada, network(5000), now), Err(COME_AGAIN));

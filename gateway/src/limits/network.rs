@@ -2,17 +2,17 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Network that counts as one address: of IPv6, the prefix usually given to one customer.
+/// Returns the network that counts as one address: of IPv6, the prefix usually assigned to one customer.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     prefix(address, 64)
 }
 
-/// The same where one client must not have many: of IPv6 all that a site is usually given.
+/// Returns the network where one client must not have many: of IPv6, the prefix usually assigned to one site.
 pub(crate) fn site(address: IpAddr) -> IpAddr {
     prefix(address, 48)
 }
 
-/// The address without what is behind so many bits of IPv6.
+/// Masks an IPv6 address to its first `bits` bits.
 fn prefix(address: IpAddr, bits: u32) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

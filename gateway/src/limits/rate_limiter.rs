@@ -1,4 +1,4 @@
-//! How often somebody may ask: a bucket of tokens each, which fills at the rate.
+//! A token bucket per key.
 
 use std::{
     collections::HashMap,
@@ -7,11 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The most callers that are remembered. Beyond it the half is forgotten whose buckets are the fullest: a caller who is forgotten begins with
-/// a full bucket, and one who has emptied it cannot be forgotten by having others come.
+/// The limit of buckets. Beyond it, the fullest half is forgotten. A forgotten caller starts with a full bucket, and a
+/// caller with an empty bucket is not forgotten because others come.
 const CALLERS: usize = 10_000;
 
-/// Buckets by caller.
 #[derive(Debug)]
 pub(crate) struct RateLimiter<K> {
     per_second: f64,
@@ -26,7 +25,7 @@ struct Bucket {
 }
 
 impl<K: Hash + Eq> RateLimiter<K> {
-    /// So many in a second for each caller, and a burst of so many at once.
+    /// Creates a limiter of this rate and burst for each key.
     pub(crate) fn new(per_second: f64, burst: f64) -> Self {
         Self {
             per_second,
@@ -35,35 +34,36 @@ impl<K: Hash + Eq> RateLimiter<K> {
         }
     }
 
-    /// Takes one of the caller's tokens.
+    /// Takes a token.
     ///
     /// # Errors
-    /// There is none; the next one comes after that time.
+    /// The bucket is empty; contains the time until the next token.
     pub(crate) fn acquire(&self, caller: K, now: Instant) -> Result<(), Duration> {
         self.acquire_inner(caller, now, 1.0, 1.0, 1.0)
     }
 
-    /// Takes so many more of the caller's tokens, for a request that has taken one and turns out to be a large one. Half a burst is
-    /// enough for any request: what is missing then is owed.
+    /// Takes `more` tokens, for a request that has taken one and turns out to be large.
+    ///
+    /// Half a burst is enough for any request; the rest is a debt that the bucket refills first.
     ///
     /// # Errors
-    /// There are too few; after that time there are enough, also for the one token of another try.
+    /// There are too few tokens; contains the time until there are enough for a retry, which takes one more.
     pub(crate) fn acquire_n(&self, caller: K, more: f64, now: Instant) -> Result<(), Duration> {
         let least = more.min(self.burst / 2.0);
         self.acquire_inner(caller, now, more, least, least + 1.0)
     }
 
-    /// Gives back one of the caller's tokens.
+    /// Returns one token to a bucket.
     pub(crate) fn give_back(&self, caller: &K, now: Instant) {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever is forgotten has a full one anyway.
+        // A forgotten bucket counts as full.
         if let Some(bucket) = buckets.get_mut(caller) {
             bucket.tokens = (self.filled(*bucket, now) + 1.0).min(self.burst);
             bucket.at = now;
         }
     }
 
-    /// Takes so many where there are at least so many; otherwise tells when there are as many as it is worth waiting for.
+    /// Takes `taken` tokens if the bucket holds at least `least`; otherwise returns the time until it holds `awaited`.
     fn acquire_inner(
         &self,
         caller: K,
@@ -131,12 +131,12 @@ mod tests {
         assert_eq!(rate.acquire("ada", start), Ok(()));
         assert_eq!(rate.acquire_n("ada", 5.0, start), Ok(()));
         assert_eq!(rate.acquire("ada", start), Ok(()));
-        // One token is left, and half a burst and one are worth waiting for.
+        // One token is left; a wait makes sense for half a burst and one.
         let wait = rate.acquire_n("ada", 5.0, start).unwrap_err();
         assert_eq!(wait, Duration::from_secs(2));
         let later = start + wait;
         assert_eq!(rate.acquire("ada", later), Ok(()));
-        // More than there ever is; it is owed.
+        // More than a burst: the bucket goes into debt.
         assert_eq!(rate.acquire_n("ada", 50.0, later), Ok(()));
         let wait = rate.acquire("ada", later).unwrap_err();
         assert_eq!(wait, Duration::from_millis(23_500));

@@ -1,4 +1,4 @@
-//! Deliveries: who takes one on, how far it has come, and where couriers are.
+//! Deliveries: couriers accept them, report their progress, and send positions.
 
 use std::{
     sync::Arc,
@@ -31,68 +31,68 @@ use crate::{
     repository::GatewayStoreError,
 };
 
-/// The most positions in a batch.
+/// The limit of positions in a batch.
 const MAX_POSITIONS: usize = 500;
-/// How many positions weigh as much as one more request.
+/// The number of positions that weigh as much as one more request.
 const POSITIONS_PER_TOKEN: f64 = 10.0;
-/// How far a courier's clock may be ahead.
+/// The time that a courier's clock may be ahead.
 const MAX_CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
-/// Who is to deliver.
+/// The courier of a delivery to assign.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Assignment {
-    /// The courier; a courier who asks is meant where nobody is named.
+    /// The courier; by default the courier who sends the request.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "bea")]
     courier: Option<UserName>,
 }
 
-/// A delivery.
+/// A delivery and its progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliveryBody {
-    /// The order's number.
+    /// The number of the delivered order.
     #[schema(value_type = String)]
     order: DeliveryId,
-    /// How far it has come: assigned, picked_up or delivered.
+    /// The progress: assigned, picked_up or delivered.
     #[schema(value_type = String, example = "picked_up")]
     status: DeliveryStatus,
-    /// Who delivers.
+    /// The courier of the delivery.
     #[schema(value_type = String)]
     courier: CourierId,
-    /// When the courier accepted.
+    /// The time at which the courier accepted.
     #[schema(value_type = String, format = DateTime)]
     accepted_at: Timestamp,
-    /// When the courier took the parcel.
+    /// The time at which the courier took the parcel.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     picked_up_at: Option<Timestamp>,
-    /// When it was handed over.
+    /// The time at which the customer got the parcel.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     delivered_at: Option<Timestamp>,
-    /// Where the courier was last.
+    /// The last known position of the courier.
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<PlaceBody>,
 }
 
-/// Where somebody was, and when.
+/// A position and its time.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlaceBody {
-    /// Degrees east.
+    /// Longitude in degrees, east is positive.
     longitude: f64,
-    /// Degrees north.
+    /// Latitude in degrees, north is positive.
     latitude: f64,
-    /// When.
+    /// The time of the position.
     #[schema(value_type = String, format = DateTime)]
     recorded_at: Timestamp,
 }
 
-/// Positions of a courier.
+/// The positions of a courier.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Positions {
-    /// In any order.
+    /// The positions, in any order.
     #[schema(min_items = 1, max_items = 500)]
     positions: Vec<NewPosition>,
 }
@@ -105,25 +105,27 @@ pub(crate) struct NewPosition {
     #[serde(deserialize_with = "known")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$")]
     order: InvoiceNo,
-    /// Degrees east.
+    /// Longitude in degrees, east is positive.
     #[schema(minimum = -180, maximum = 180, example = 9.19)]
     longitude: f64,
-    /// Degrees north.
+    /// Latitude in degrees, north is positive.
     #[schema(minimum = -90, maximum = 90, example = 45.46)]
     latitude: f64,
-    /// When the courier was there; at most a minute ahead.
+    /// The time at which the courier was there; at most a minute ahead.
     #[schema(value_type = String, format = DateTime)]
     recorded_at: Timestamp,
 }
 
-/// Positions that were accepted.
+/// The result of a batch of positions.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AcceptedPositions {
-    /// How many.
+    /// The number of accepted positions.
     accepted: usize,
 }
 
-/// Give a confirmed order to a courier: couriers take one on themselves, restaurants and operators name somebody.
+/// Assign a confirmed order to a courier.
+///
+/// Couriers accept orders themselves; restaurants and operators name a courier.
 #[utoipa::path(post, operation_id = "assign_courier", path = "/v1/deliveries/{order}/assignment", tag = "deliveries", security(("token" = [])), request_body = Assignment,
     params(("order" = String, Path, description = "The order's number.")),
     responses(
@@ -169,7 +171,8 @@ pub(super) async fn assign(
     let assigned = app.books.execute(&assign).await;
     let is_refused = matches!(assigned, Err(GatewayStoreError::Refused(_)));
     if is_refused && caller.standing == UserRole::Courier {
-        // A courier may take on what is to be delivered and is nobody's; of other orders none learns anything, not even that they are there.
+        // A courier may accept an order without a courier. The response for any other order does not reveal whether it
+        // exists.
         orders::seen(&app, &caller, &order).await?;
     }
     assigned?;
@@ -177,7 +180,9 @@ pub(super) async fn assign(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Tell that the parcel is picked up; for its courier. Again changes nothing.
+/// Report that the parcel is picked up.
+///
+/// For the order's courier. A repeated report changes nothing.
 #[utoipa::path(post, operation_id = "pick_up", path = "/v1/deliveries/{order}/pick-up", tag = "deliveries", security(("token" = [])),
     params(("order" = String, Path, description = "The order's number.")),
     responses(
@@ -193,7 +198,9 @@ pub(super) async fn pick_up(
     take(&app, &caller, order, Step::PickedUp).await
 }
 
-/// Tell that the parcel is delivered; for its courier. Again changes nothing.
+/// Report that the parcel is delivered.
+///
+/// For the order's courier. A repeated report changes nothing.
 #[utoipa::path(post, operation_id = "hand_over", path = "/v1/deliveries/{order}/hand-over", tag = "deliveries", security(("token" = [])),
     params(("order" = String, Path, description = "The order's number.")),
     responses(
@@ -218,7 +225,7 @@ async fn take(
     let courier = match caller.courier() {
         Ok(courier) => courier,
         Err(forbidden) => {
-            // Only who may see the order learns that couriers alone may do this.
+            // Only a user who may see the order learns that couriers alone may do this.
             orders::seen(app, caller, &order).await?;
             return Err(forbidden);
         }
@@ -234,7 +241,9 @@ async fn take(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// How far a delivery has come, and where its courier was last; for whoever may see the order.
+/// Get the progress of a delivery and the last position of its courier.
+///
+/// For users who may see the order.
 #[utoipa::path(get, operation_id = "show_delivery", path = "/v1/deliveries/{order}", tag = "deliveries", security(("token" = [])),
     params(("order" = String, Path, description = "The order's number.")),
     responses(
@@ -252,9 +261,11 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &DeliveryBody::from(view)))
 }
 
-/// Tell where the courier was, up to 500 times at once, all or nothing; accepted once it is durable, also while the broker is away. Ten of
-/// them weigh as much as a request. With an Idempotency-Key the same batch may be sent again and counts once; what is older than 24 hours
-/// then is refused, since keys are not remembered for longer.
+/// Record up to 500 positions of the courier, all or nothing.
+///
+/// They are durable when this returns, also while the broker is unavailable. Ten of them weigh as much as a request. A
+/// batch with an Idempotency-Key may be sent again and counts once. Such a batch is rejected once it is older than 24
+/// hours, since keys expire then.
 #[utoipa::path(post, operation_id = "record_positions", path = "/v1/positions", tag = "deliveries", security(("token" = [])), request_body = Positions,
     params(("Idempotency-Key" = Option<String>, Header, description = "Names this batch among the courier's, such as a UUID.",
         min_length = 1, max_length = 100, pattern = "^[!-~]+$")),
@@ -295,11 +306,12 @@ pub(super) async fn record(
         fixes: fixes.collect::<Result<_, _>>()?,
     };
     match key {
-        // Of one courier alone: nobody else's batch is answered by it.
+        // The key belongs to one courier: it never replies to another one's batch.
         Some(key) => {
             let id = format!("positions/{}/{key}", caller.name);
             let id = RequestId::new(id).map_err(|e| Problem::malformed(e.to_string()))?;
-            // The same however often it comes, so that a batch that comes again after its reply was forgotten is told from a new one.
+            // The same for every repetition, so a batch that is repeated after its reply expired differs from a new
+            // one.
             let oldest = record.fixes.iter().map(|fix| fix.recorded_at).min();
             let time = oldest.unwrap_or_else(Timestamp::now);
             app.books.execute_idempotent(id, time, &record).await?;
@@ -334,10 +346,11 @@ fn fix(new: NewPosition, latest: Timestamp) -> Result<Fix, Problem> {
     })
 }
 
-/// What the role `tracking` knows of a delivery that was assigned here; `None` where it was not, or is not known there yet.
+/// Returns the view of the role `tracking` on a delivery that was assigned here; `None` if it was not assigned, or the
+/// role does not know it yet.
 ///
 /// # Errors
-/// It does not answer.
+/// The role does not reply.
 pub(super) async fn assigned_view(
     app: &AppState,
     order: &InvoiceNo,

@@ -1,5 +1,7 @@
-//! The live feed of an order, as server-sent events. What has happened to the order is numbered, and a feed that is opened again goes on
-//! after the number that it is told; where its courier is, is sent as it is now.
+//! The live feed of an order, as server-sent events.
+//!
+//! The history of an order is numbered, so a reopened feed continues after the number that it is given. Only the
+//! present position of the courier is sent.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -26,13 +28,14 @@ use crate::{
     http::{PathParam, Problem},
 };
 
-/// A comment goes out where nothing else does, so that both ends notice a connection that is gone, and no proxy in between takes it for idle.
+/// The interval of comments on a quiet feed. Both ends then notice a lost connection, and no proxy in between takes it
+/// for idle.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Tells proxies that keep answers back until they are whole, as nginx does, to hand this one on as it comes.
+/// The header that keeps buffering proxies, such as nginx, from delaying the feed.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// How long a feed lasts before its client has to open it again.
+/// The lifetime of a feed, after which its client has to reopen it.
 const LASTS: Duration = Duration::from_secs(15 * 60);
-/// How long to wait between two looks, from news on: roles hear of it a moment after whoever has told it.
+/// The intervals between two polls after a notification: the roles learn of a change a moment after the gateway.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(200),
@@ -40,8 +43,10 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(2),
 ];
 
-/// Follow an order live, as server-sent events: each entry of its history as `order` with its number as id, and its delivery as `delivery`
-/// whenever that changes. Open it again with `Last-Event-ID` to go on after that entry.
+/// Follow an order live, as server-sent events.
+///
+/// Each entry of its history is an event `order` with its number as id. Each change of its delivery is an event
+/// `delivery`. Reopen the feed with `Last-Event-ID` to continue after that entry.
 #[utoipa::path(get, operation_id = "follow_order", path = "/v1/orders/{order}/feed", tag = "orders", security(("token" = [])),
     params(
         ("order" = String, Path, description = "The order's number."),
@@ -61,7 +66,7 @@ pub(super) async fn feed(
 ) -> Result<Response, Problem> {
     let last = last_seen(&headers)?;
     if orders::seen(&app, &caller, &order).await?.is_none() {
-        // Of another program, if there is such an order at all: a feed of none would never say anything.
+        // The order is another program's, if it exists at all: a feed of an unknown order would stay silent forever.
         let known = orders::view(&app, &order).await?;
         known.ok_or_else(|| Problem::not_found("order"))?;
     }
@@ -72,12 +77,12 @@ pub(super) async fn feed(
     let feed = Feed {
         app,
         end: end.min(caller.expires),
-        // Feeds are counted by themselves.
+        // Feeds have a limit of their own.
         caller: caller.without_permit(),
         order,
         last,
         delivery: None,
-        // At once, so that whoever opens it sees that it is open, also where nothing happens.
+        // Sent at once, so that the client sees the open feed even if nothing happens.
         ready: VecDeque::from([Event::default().comment("open")]),
         seat,
         looks: 0,
@@ -97,20 +102,20 @@ fn last_seen(headers: &HeaderMap) -> Result<u64, Problem> {
     number.ok_or_else(|| Problem::malformed("Last-Event-ID is not a number that came as an id"))
 }
 
-/// A feed under way.
+/// An open feed.
 struct Feed {
     app: Arc<AppState>,
-    /// Who reads it.
+    /// The user who reads it.
     caller: AuthenticatedUser,
     order: InvoiceNo,
     /// The number of the last entry sent.
     last: u64,
     /// The delivery as it was sent last.
     delivery: Option<String>,
-    /// What is to be sent.
+    /// The events to be sent.
     ready: VecDeque<Event>,
     seat: FeedPermit,
-    /// Looks since the last news.
+    /// Polls since the last notification.
     looks: usize,
     is_first: bool,
     end: Timestamp,
@@ -138,10 +143,10 @@ impl Feed {
             match self.caller.is_logged_in(&self.app).await {
                 Ok(true) => {}
                 Ok(false) => return None,
-                // Nobody hears anything while that cannot be told.
+                // Sends nothing while the session cannot be verified.
                 Err(_) => continue,
             }
-            // Who does not answer now may answer at the next look: the feed goes on with what it has.
+            // A role that does not reply now may reply to the next poll: the feed continues with its present events.
             if self.look().await.is_ok() && !self.ready.is_empty() {
                 self.looks = 0;
             }
@@ -169,7 +174,7 @@ impl Feed {
     }
 
     fn say(&mut self, name: &str, id: Option<u64>, body: &impl serde::Serialize) {
-        // What has no form in JSON is nothing that could be sent, and there is no such thing here.
+        // These bodies always have a form in JSON.
         let data = serde_json::to_string(body).unwrap_or_default();
         let mut event = Event::default().event(name).data(data);
         if let Some(id) = id {

@@ -1,4 +1,4 @@
-//! Whether the gateway runs, and whether it can be relied on.
+//! Liveness and readiness of the gateway.
 
 use std::sync::Arc;
 
@@ -20,16 +20,17 @@ use crate::{
     limits::Admission,
 };
 
-/// How the process is.
+/// The readiness of the process.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "tells the form of the answer")]
 struct Ready {
-    /// `ready`; `degraded` while the broker is away or takes nothing, the store is nearly full, or orders wait for an operator; `unready` while nothing can be kept.
+    /// `ready`; `degraded` if the broker is unavailable or blocks, the store is nearly full, or orders wait for an
+    /// operator; `unready` if the store can take nothing.
     #[schema(example = "ready")]
     status: String,
-    /// What keeps it from being ready.
+    /// The reasons why it is not ready.
     reasons: Option<Vec<Reason>>,
-    /// Always empty: there are no queues here.
+    /// Always empty, since the gateway consumes from no queue.
     roles: Vec<String>,
 }
 
@@ -37,24 +38,24 @@ struct Ready {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "tells the form of the answer")]
 struct Reason {
-    /// Its stable name.
+    /// The stable name of the reason.
     #[schema(example = "broker-unavailable")]
     name: String,
     /// The sentence for operators.
     message: String,
 }
 
-/// That the process runs.
+/// The liveness of the process.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "tells the form of the answer")]
 struct Alive {
-    /// Whether everything makes progress.
+    /// True if every task makes progress.
     alive: bool,
-    /// What makes no progress.
+    /// The tasks that make no progress.
     stuck: Vec<String>,
 }
 
-/// Whether the process runs.
+/// Get the liveness of the process.
 #[utoipa::path(get, path = "/livez", tag = "health", responses(
     (status = 200, description = "It runs.", body = Alive),
     (status = 503, description = "Something makes no progress: start it again.", body = Alive, content_type = "application/json"),
@@ -68,20 +69,22 @@ pub(super) async fn livez(State(app): State<Arc<AppState>>) -> Response {
     json(status, &Liveness { alive, stuck })
 }
 
-/// Whether the gateway can be relied on. While the broker is away it is degraded: what needs no answer is accepted and kept.
+/// Get the readiness of the gateway.
+///
+/// While the broker is unavailable it is degraded: it accepts and stores requests that need no reply.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "It is ready, or degraded.", body = Ready),
     (status = 503, description = "It cannot keep anything now.", body = Ready, content_type = "application/json"),
 ))]
 pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
-    // Any read tells whether the store can be read.
+    // Any read shows whether the store is readable.
     let read = match "nobody".parse::<UserName>() {
         Ok(nobody) => app.books.get(nobody.entity()).await.map(drop),
         Err(_) => Ok(()),
     };
     let mut keeping = app.keeper.now();
     if let Err(reason) = read {
-        // Whoever asks need not have logged in, and so learns nothing of files.
+        // The client need not have logged in, so the answer does not mention files.
         tracing::warn!(%reason, "the gateway's store cannot be read");
         keeping = Admission::Nothing(Issue::STORE_UNREADABLE);
     }
@@ -93,7 +96,7 @@ pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     json(status, &readiness)
 }
 
-/// Lists the present faults that are known without asking the store.
+/// Lists the present issues that are known without a read of the store.
 pub(crate) fn troubles(app: &AppState) -> Vec<&'static str> {
     let keeping = app.keeper.now().trouble().map(|(_, issue)| issue);
     let others = of_broker(app).into_iter().chain(app.left.trouble());
@@ -110,7 +113,7 @@ fn of_broker(app: &AppState) -> Option<Issue> {
     broker_trouble(publishing.iter().chain([&asking]))
 }
 
-/// What is wrong with the ways to the broker. More is in the log: whoever asks need not have logged in.
+/// Returns the most severe issue of the connections. The log has the details, since the client need not have logged in.
 fn broker_trouble<'a>(links: impl Iterator<Item = &'a ConnectionStatus>) -> Option<Issue> {
     let troubles = links.filter_map(|link| match link.phase {
         ConnectionPhase::Connected => None,
@@ -120,7 +123,7 @@ fn broker_trouble<'a>(links: impl Iterator<Item = &'a ConnectionStatus>) -> Opti
         | ConnectionPhase::Draining
         | ConnectionPhase::Closed => Some(Issue::BROKER_AWAY),
     });
-    // Being away says more.
+    // An unavailable broker is the more severe issue.
     troubles.min_by_key(|trouble| *trouble != Issue::BROKER_AWAY)
 }
 
@@ -135,7 +138,7 @@ fn readiness(keeping: Admission, broker: Option<Issue>, orders: Option<Issue>) -
     readiness
 }
 
-/// An answer in JSON.
+/// Returns a response in JSON.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),

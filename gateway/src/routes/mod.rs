@@ -27,7 +27,7 @@ use super::{
     openapi,
 };
 
-/// The routes and their document.
+/// Returns the routes and their document.
 fn documented() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(health::livez))
@@ -48,12 +48,12 @@ fn documented() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(restaurants::configure, restaurants::show))
 }
 
-/// The document alone.
+/// Returns the document alone.
 pub(crate) fn document() -> OpenApi {
     openapi::finish(documented().into_openapi())
 }
 
-/// All routes, ready to be served.
+/// Returns all routes, ready to be served.
 pub(crate) fn router(app: Arc<AppState>, entrance: Entrance) -> Router {
     let (router, document) = documented().split_for_parts();
     let document = openapi::CachedDocument::new(&openapi::finish(document));
@@ -112,7 +112,7 @@ mod tests {
             for (status, response) in responses {
                 assert!(response["description"].is_string(), "{name}: {status}");
                 let is_error = !status.starts_with('2');
-                // Whoever watches gets the same form whether all is well or not.
+                // A probe gets the same form in either case.
                 let is_health = matches!(name.as_str(), "get /livez" | "get /readyz");
                 if is_error && !(is_health && status == "503") {
                     let content = &response["content"]["application/problem+json"];

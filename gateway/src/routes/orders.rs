@@ -30,27 +30,27 @@ use crate::{
     http::{PathParam, Problem, Unread, bounded_str, bounded_str_opt, known, whole_number},
 };
 
-/// The key under which a retry is recognised.
+/// The header with the key by which a retry is recognised.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The most characters of such a key.
+/// The limit of characters of such a key.
 const MAX_KEY: usize = 100;
 
 /// An order to place.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewOrder {
-    /// Who is to make it.
+    /// The restaurant that makes it.
     #[serde(deserialize_with = "known")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
     restaurant: RestaurantId,
-    /// What is ordered.
+    /// The dishes to order.
     #[schema(min_items = 1, max_items = 100)]
     lines: Vec<NewLine>,
-    /// How it is paid for, such as `card/visa`; `card/declined` is always declined.
+    /// The payment method, such as `card/visa`; `card/declined` is always declined.
     #[serde(deserialize_with = "card")]
     #[schema(value_type = String, min_length = 6, max_length = 50, pattern = "^card/[^\\u0000-\\u001f\\u007f]+$", example = "card/visa")]
     method: PaymentMethod,
-    /// Where the order comes from.
+    /// The country that the order comes from.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -64,11 +64,11 @@ pub(crate) struct NewOrder {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewLine {
-    /// Which dish.
+    /// The stock code of the dish.
     #[serde(deserialize_with = "known")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
     sku: Sku,
-    /// How many pieces.
+    /// The number of pieces to order.
     #[serde(deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 1000, example = 2)]
     quantity: i64,
@@ -77,89 +77,89 @@ pub(crate) struct NewLine {
 /// An order that was confirmed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlacedOrder {
-    /// Its number.
+    /// The number of the order.
     #[schema(value_type = String)]
     order: InvoiceNo,
-    /// Always `confirmed`.
+    /// The status, which is always `confirmed`.
     #[schema(value_type = String, example = "confirmed")]
     status: &'static str,
-    /// Who makes it.
+    /// The restaurant that makes it.
     #[schema(value_type = String)]
     restaurant: RestaurantId,
-    /// What it costs.
+    /// The total price of the order.
     #[schema(value_type = String, example = "12.50")]
     total: Money,
-    /// When it was placed.
+    /// The time at which it was placed.
     #[schema(value_type = String, format = DateTime)]
     placed_at: Timestamp,
-    /// When it will be ready.
+    /// The time at which it will be ready.
     #[schema(value_type = String, format = DateTime)]
     promised_at: Timestamp,
 }
 
-/// An order, and what has happened to it.
+/// An order and its history.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OrderBody {
-    /// Its number.
+    /// The number of the order.
     #[schema(value_type = String)]
     order: InvoiceNo,
-    /// How far it has come: placed, confirmed, refused, abandoned or cancelled.
+    /// The status: placed, confirmed, refused, abandoned or cancelled.
     #[schema(value_type = String, example = "confirmed")]
     status: OrderStatus,
-    /// Who ordered.
+    /// The customer who placed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     customer: Option<CustomerId>,
-    /// Who makes it.
+    /// The restaurant that makes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     restaurant: Option<RestaurantId>,
-    /// What it costs.
+    /// The total price of the order.
     #[schema(value_type = String, example = "12.50")]
     total: Money,
-    /// When it was placed.
+    /// The time at which it was placed.
     #[schema(value_type = String, format = DateTime)]
     placed_at: Timestamp,
-    /// When it will be ready.
+    /// The time at which it will be ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     promised_at: Option<Timestamp>,
-    /// How far its payment has come: awaited, authorized, captured, voided or refunded.
+    /// The status of its payment: awaited, authorized, captured, voided or refunded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "captured")]
     payment: Option<PaymentStatus>,
-    /// What has happened to it, the oldest first. What has happened in the last moments may be missing.
+    /// The history, oldest entry first. Changes of the last moments may be missing.
     history: Vec<HistoryBody>,
 }
 
-/// Something that has happened to an order.
+/// An entry of an order's history.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct HistoryBody {
-    /// Its number, from 1.
+    /// The number of the entry, from 1.
     #[schema(minimum = 1)]
     pub(crate) number: u64,
-    /// When it happened.
+    /// The time of the change.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// What.
+    /// The kind of the change.
     #[schema(value_type = String, example = "confirmed")]
     what: HistoryKind,
-    /// More about it, for people.
+    /// Details for people to read.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
-/// Why an order is called off.
+/// The cancellation of an order.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cancellation {
-    /// In the caller's words.
+    /// The reason, in the caller's words.
     #[serde(deserialize_with = "bounded_str")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "changed my mind")]
     reason: Label,
 }
 
-/// Reads a way to pay: only cards are taken.
+/// Reads a payment method; only cards are accepted.
 fn card<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PaymentMethod, D::Error> {
     let method: PaymentMethod = bounded_str(deserializer)?;
     let name = method.as_str().strip_prefix("card/");
@@ -180,10 +180,12 @@ impl From<HistoryEntry> for HistoryBody {
     }
 }
 
-/// Place an order, and wait for its outcome: the payment is authorized and the restaurant asked before this answers. A key orders once: once
-/// an order was begun under it, the same key with the same body gets the same answer again, whatever has become of the order. What is refused
-/// before that is not remembered, and the same key may try again: a body that breaks a rule, a restaurant that there is not or that is
-/// closed, a dish that it does not sell, a total that cannot be paid, and whatever could not be asked or kept.
+/// Place an order, and wait for its outcome.
+///
+/// The response comes once payment has authorized the total and the restaurant has accepted. A key orders once: as soon
+/// as the order is begun, the same key with the same body gets the same response. A rejection before that is not
+/// stored, and the key may be used again: an invalid body, an unknown or closed restaurant, an unknown dish, a total
+/// that cannot be paid, an unavailable role or store.
 #[utoipa::path(post, operation_id = "place_order", path = "/v1/orders", tag = "orders", security(("token" = [])), request_body = NewOrder,
     params(("Idempotency-Key" = String, Header, description = "Names this order among the customer's, such as a UUID.",
         min_length = 1, max_length = 100, pattern = "^[!-~]+$")),
@@ -226,7 +228,7 @@ pub(super) async fn place(
     if let Some((number, order)) = app.flow.replay_idempotent(&wanted).await? {
         return placed(number, order);
     }
-    // In a task of its own: it goes on if the customer goes away now, and counts as the customer's until it is done.
+    // A task of its own: it goes on if the customer disconnects, and counts as the customer's request until it is done.
     let flow = app.flow.clone();
     let flow = async move {
         let placed = flow.place(wanted, place).await;
@@ -249,10 +251,10 @@ fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
     })
 }
 
-/// The Idempotency-Key, if there is one.
+/// Returns the Idempotency-Key, if there is one.
 ///
 /// # Errors
-/// It is not of the form that it should have.
+/// It has an invalid form.
 pub(super) fn optional_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
@@ -266,7 +268,7 @@ pub(super) fn optional_key(headers: &HeaderMap) -> Result<Option<String>, Proble
     Ok(Some(text.to_owned()))
 }
 
-/// What can be told without asking anybody.
+/// Checks the parts of an order that need no call of a role.
 fn check(order: &NewOrder) -> Result<(), Problem> {
     let lines = order.lines.len();
     if !(1..=QuoteOrder::MAX_LINES).contains(&lines) {
@@ -293,14 +295,14 @@ fn check(order: &NewOrder) -> Result<(), Problem> {
     }
 }
 
-/// Of what was read, so that white space and the order of members do not matter.
+/// Returns the fingerprint of the decoded order, so that white space and the order of members do not matter.
 fn fingerprint(order: &NewOrder) -> String {
-    // It was read from JSON and so has a form in it.
+    // It was decoded from JSON, so it has a form in it.
     let text = serde_json::to_vec(order).unwrap_or_default();
     hex::encode(Sha256::digest(text))
 }
 
-/// The answer to whoever has placed an order; always the same for the same order.
+/// Returns the response to an order, which is the same for every repetition.
 fn placed(number: InvoiceNo, order: Order) -> Result<Response, Problem> {
     let promised_at = match order.stage {
         OrderState::Confirmed { promised_at } | OrderState::Cancelled { promised_at, .. } => {
@@ -328,7 +330,9 @@ fn placed(number: InvoiceNo, order: Order) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// An order with its history; for its customer, its restaurant, its courier and operators.
+/// Get an order with its history.
+///
+/// For its customer, its restaurant, its courier and operators.
 #[utoipa::path(get, operation_id = "show_order", path = "/v1/orders/{order}", tag = "orders", security(("token" = [])),
     params(("order" = String, Path, description = "The order's number.")),
     responses(
@@ -345,8 +349,10 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &body))
 }
 
-/// Call a confirmed order off, before its courier has it; for its customer, its restaurant and operators. Again changes nothing. An order
-/// whose outcome a restored gateway does not know is abandoned by operators.
+/// Cancel a confirmed order, before its courier has it.
+///
+/// For its customer, its restaurant and operators. A repeated cancellation has no effect. Operators also abandon an
+/// order whose outcome a restored gateway does not know.
 #[utoipa::path(post, operation_id = "cancel_order", path = "/v1/orders/{order}/cancellation", tag = "orders", security(("token" = [])), request_body = Cancellation,
     params(("order" = String, Path, description = "The order's number.")),
     responses(
@@ -367,7 +373,7 @@ pub(super) async fn cancel(
         UserRole::Operator => CancelledBy::Operator,
         UserRole::Courier => return Err(Problem::forbidden("couriers cannot cancel")),
     };
-    // An operator sees orders of other programs, too, and this is none of them.
+    // An operator also sees orders of other programs, which cannot be cancelled here.
     own.ok_or_else(|| Problem::not_found("order"))?;
     let cancellation: Cancellation = body.json().await?;
     let cancel = CancelOrder {
@@ -387,18 +393,19 @@ pub(super) async fn cancel(
 /// An order that was cancelled.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CancelledOrder {
-    /// Its number.
+    /// The number of the order.
     #[schema(value_type = String)]
     order: InvoiceNo,
-    /// `cancelled`; or `abandoned`, if it was never confirmed.
+    /// `cancelled`, or `abandoned` if it was never confirmed.
     #[schema(value_type = String, example = "cancelled")]
     status: &'static str,
 }
 
-/// The gateway's own record of an order that the caller may see; `None` where it has none and the caller is an operator.
+/// Returns the gateway's own record of an order that the caller may see; `None` if it has none and the caller is an
+/// operator.
 ///
 /// # Errors
-/// There is none for this caller.
+/// The caller may see no such order.
 pub(super) async fn seen(
     app: &AppState,
     caller: &AuthenticatedUser,
@@ -427,10 +434,10 @@ pub(super) async fn seen(
     }
 }
 
-/// What the role `orders` knows of an order; `None` where it does not know it yet.
+/// Returns the view of the role `orders` on an order; `None` if the role does not know it yet.
 ///
 /// # Errors
-/// It does not answer.
+/// The role does not reply.
 pub(super) async fn view(app: &AppState, number: &InvoiceNo) -> Result<Option<OrderView>, Problem> {
     let asked = ReadOrder {
         order: number.clone(),
@@ -470,7 +477,7 @@ async fn read(app: &AppState, number: InvoiceNo, own: Option<Order>) -> Result<O
                 payment: view.payment,
                 history: view.history.into_iter().map(HistoryBody::from).collect(),
             };
-            // What was promised here is known here first.
+            // The gateway knows first of its own confirmations.
             Ok(match own {
                 Some(own) => OrderBody {
                     payment: body.payment,

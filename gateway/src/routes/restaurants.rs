@@ -19,60 +19,60 @@ use crate::{
     http::{PathParam, Problem, Unread, bounded_str, is_presentable, whole_number},
 };
 
-/// How long a change may take.
+/// The timeout of a change.
 const CHANGE_TIME: std::time::Duration = std::time::Duration::from_secs(4);
 
-/// A restaurant as it is to be.
+/// A restaurant to open or change.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRestaurant {
-    /// What it is called.
+    /// The name of the restaurant.
     #[serde(deserialize_with = "bounded_str")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Da Luigi")]
     name: Label,
-    /// Whose clock its hours are on.
+    /// The time zone of its hours.
     #[schema(value_type = String, example = "Europe/Rome")]
     time_zone: ZoneName,
-    /// When it takes orders; never, where there are none.
+    /// The hours in which it takes orders; without any it takes none.
     #[schema(value_type = Vec<OpeningBody>, max_items = 50)]
     opening_hours: Vec<OpeningHours>,
-    /// How many pieces it can have in hand at once.
+    /// The number of pieces that it can prepare at once.
     #[serde(deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 100_000, example = 40)]
     capacity: u32,
-    /// How long it takes from an order to its being ready.
+    /// The minutes from an order to its being ready.
     #[serde(deserialize_with = "whole_number")]
     #[schema(minimum = 1, maximum = 1440, example = 25)]
     minutes_to_prepare: u16,
-    /// What it sells, each once.
+    /// The dishes that it sells, each once.
     #[schema(max_items = 500)]
     menu: Vec<DishBody>,
 }
 
-/// A restaurant as it is.
+/// A restaurant and its present state.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RestaurantBody {
-    /// Which one.
+    /// The id of the restaurant.
     #[schema(value_type = String)]
     restaurant: RestaurantId,
-    /// What it is called.
+    /// The name of the restaurant.
     #[schema(value_type = String)]
     name: Label,
-    /// Whose clock its hours are on.
+    /// The time zone of its hours.
     #[schema(value_type = String)]
     time_zone: ZoneName,
-    /// When it takes orders.
+    /// The hours in which it takes orders.
     #[schema(value_type = Vec<OpeningBody>)]
     opening_hours: Vec<OpeningHours>,
-    /// Whether it takes orders now.
+    /// True if it takes orders now.
     is_open: bool,
-    /// How many pieces it can have in hand at once.
+    /// The number of pieces that it can prepare at once.
     capacity: u32,
-    /// How many it has in hand.
+    /// The number of pieces that it prepares now.
     taken: u32,
-    /// How long it takes from an order to its being ready.
+    /// The minutes from an order to its being ready.
     minutes_to_prepare: u16,
-    /// What it sells.
+    /// The dishes that it sells.
     #[schema(value_type = Vec<DishBody>)]
     menu: Vec<Dish>,
 }
@@ -88,7 +88,7 @@ struct OpeningBody {
     /// The first minute in which orders are taken.
     #[schema(pattern = "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", example = "11:30")]
     opens: String,
-    /// The first minute in which they are not taken any more.
+    /// The first minute in which no more orders are taken.
     #[schema(pattern = "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", example = "22:00")]
     closes: String,
 }
@@ -107,20 +107,20 @@ enum DayBody {
     Sunday,
 }
 
-/// What a restaurant sells.
+/// A dish on the menu.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Dish)]
 pub(crate) struct DishBody {
-    /// Its stock code.
+    /// The stock code of the dish.
     #[serde(deserialize_with = "bounded_str")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "MARGHERITA")]
     sku: Sku,
-    /// What it is called.
+    /// The name of the dish.
     #[serde(deserialize_with = "bounded_str")]
     #[schema(value_type = String, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "Pizza Margherita")]
     name: Label,
-    /// What one piece costs: more than nothing.
+    /// The price of one piece: more than zero.
     #[serde(deserialize_with = "price")]
     #[schema(value_type = String, pattern = "^[0-9]{1,9}(\\.[0-9]{1,9})?$", example = "7.50")]
     price: Money,
@@ -136,10 +136,10 @@ impl From<DishBody> for Dish {
     }
 }
 
-/// The most digits of a price, before its point and behind it.
+/// The limit of digits of a price, before and after its point.
 const PRICE_DIGITS: usize = 9;
 
-/// Reads a price, as the document says of it.
+/// Reads a price in the form that the document describes.
 fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
     let text = String::deserialize(deserializer)?;
     let (whole, part) = text.split_once('.').unwrap_or((text.as_str(), "0"));
@@ -154,7 +154,7 @@ fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> 
     text.parse().map_err(D::Error::custom)
 }
 
-/// What no menu can have although its form is right: what costs nothing cannot be paid for, and so never be ordered.
+/// Rejects dishes that cost nothing, since their payment could not be authorized.
 fn check_prices(menu: &[Dish]) -> Result<(), Problem> {
     match menu.iter().find(|dish| dish.price <= Money::ZERO) {
         None => Ok(()),
@@ -164,7 +164,9 @@ fn check_prices(menu: &[Dish]) -> Result<(), Problem> {
     }
 }
 
-/// Open a restaurant, or change all about it; for its own people and operators.
+/// Open a restaurant, or replace its settings.
+///
+/// For the restaurant's own users and operators.
 #[utoipa::path(put, operation_id = "configure_restaurant", path = "/v1/restaurants/{restaurant}", tag = "restaurants", security(("token" = [])), request_body = NewRestaurant,
     params(("restaurant" = String, Path, description = "Which one.",
         min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$")),
@@ -203,7 +205,9 @@ pub(super) async fn configure(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What a restaurant sells, and whether it is open; for everybody who is logged in.
+/// Get a restaurant's menu, and whether it is open.
+///
+/// For every user with a session.
 #[utoipa::path(get, operation_id = "show_restaurant", path = "/v1/restaurants/{restaurant}", tag = "restaurants", security(("token" = [])),
     params(("restaurant" = String, Path, description = "Which one.")),
     responses(

@@ -1,4 +1,4 @@
-//! Logging in and out.
+//! Sessions: login and logout.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,31 +20,31 @@ use crate::{
     user_cache::UserCache,
 };
 
-/// Who wants to log in.
+/// The credentials of a user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Login {
-    /// The user's name.
+    /// The name of the user.
     #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "ada")]
     name: UserName,
-    /// The user's password.
+    /// The password of the user.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
     password: Password,
 }
 
-/// A session.
+/// A session and its token.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Session {
-    /// To be sent with every request, as `Authorization: Bearer TOKEN`.
+    /// The token to send with every request, as `Authorization: Bearer TOKEN`.
     token: String,
-    /// Until when it is good.
+    /// The time at which the token expires.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
-    /// The user's role.
+    /// The role of the user.
     role: RoleName,
 }
 
-/// Log in: a name and its password for a token.
+/// Log in: get a token for a name and its password.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = Login, responses(
     (status = 201, description = "The token.", body = Session),
     (status = 401, description = "Name or password is wrong, or the user is disabled; nobody learns which."),
@@ -57,13 +57,13 @@ pub(super) async fn log_in(
     body: Unread,
 ) -> Result<Response, Problem> {
     let login: Login = body.json().await?;
-    // The body is there: what follows has bounds of its own.
+    // The body is complete: the rest has limits of its own.
     let address = stranger.release();
     asked_as.set(&login.name);
     let attempt = app
         .strangers
         .check_name(&login.name, address, Instant::now())?;
-    // As it is kept now, since another program may have changed the password a moment ago.
+    // Read from the store, since another program may have changed the password a moment ago.
     let user = match UserCache::as_kept(&app.books, &login.name).await {
         Ok(user) => user.filter(|user| user.status != UserStatus::Deleted),
         Err(e) => {
@@ -84,7 +84,7 @@ pub(super) async fn log_in(
         }
         (Ok(true), Some(user)) if user.status.is_active() => user,
         (Ok(true), Some(_)) => {
-            // It is told to operators alone; to others it would say that the password was right.
+            // Only operators learn it; to others it would reveal that the password was right.
             refusal_log::count_login("disabled");
             return Err(wrong());
         }
@@ -106,7 +106,7 @@ pub(super) async fn log_in(
     Ok(json(StatusCode::CREATED, &session))
 }
 
-/// Log out: ends all sessions of the user, wherever they are.
+/// Log out: end all sessions of the user, on every device.
 #[utoipa::path(delete, path = "/v1/sessions", tag = "sessions", security(("token" = [])), responses(
     (status = 204, description = "No token of the user is good any more."),
 ))]

@@ -1,4 +1,4 @@
-//! Users, as operators add them and look after them, and their passwords.
+//! Users: operators manage them, and users change their passwords.
 
 use std::{sync::Arc, time::Instant};
 
@@ -21,7 +21,7 @@ use crate::{
     user_cache::UserCache,
 };
 
-/// The most users of a page, and how many there are unless said otherwise.
+/// The limit of users of a page, and the default.
 const MAX_PAGE: usize = 500;
 const PAGE: usize = 100;
 
@@ -29,52 +29,52 @@ const PAGE: usize = 100;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewUser {
-    /// The user's name: also the customer's or courier's own in events.
+    /// The name of the user, which is also the id of the customer or courier in events.
     #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "ada")]
     name: UserName,
-    /// What the user is.
+    /// The role of the user.
     role: RoleName,
-    /// Which restaurant the user works for; for the role `restaurant`, which has to have one, and for no other.
+    /// The restaurant that the user works for: required by the role `restaurant`, and invalid for any other.
     #[serde(default, deserialize_with = "bounded_str_opt")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$", example = "luigi")]
     restaurant: Option<RestaurantId>,
-    /// The first password.
+    /// The first password of the user.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
     password: Password,
 }
 
-/// What a user is.
+/// The role of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RoleName {
-    /// Orders.
+    /// Places orders at any restaurant.
     Customer,
-    /// Delivers.
+    /// Delivers the orders of customers.
     Courier,
-    /// Works for a restaurant.
+    /// Works for one single restaurant.
     Restaurant,
-    /// Runs the shop.
+    /// Runs the shop and manages its users.
     Operator,
 }
 
 /// A user who was added.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AddedUser {
-    /// The user's name.
+    /// The name of the user.
     #[schema(value_type = String)]
     name: UserName,
-    /// What the user is.
+    /// The role of the user.
     role: RoleName,
 }
 
-/// A user.
+/// A user without its secrets.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = User)]
 pub(crate) struct UserBody {
-    /// The user's name.
+    /// The name of the user.
     #[schema(value_type = String, example = "ada")]
     name: UserName,
-    /// The user's role.
+    /// The role of the user.
     role: RoleName,
     /// The restaurant that the user works for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,12 +82,12 @@ pub(crate) struct UserBody {
     restaurant: Option<RestaurantId>,
     /// The status: a disabled user may not log in.
     status: UserStatus,
-    /// When the user was added.
+    /// The time at which the user was added.
     #[schema(value_type = String, format = DateTime)]
     added_at: Timestamp,
 }
 
-/// Some of the users, by name.
+/// A page of users, by name.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserPage {
     users: Vec<UserBody>,
@@ -97,15 +97,15 @@ pub(crate) struct UserPage {
     next: Option<UserName>,
 }
 
-/// Which users to list.
+/// The page of users to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
-    /// Those whose names come after this one, which need not be there: `next` of the page before.
+    /// The name after which the page starts, which need not exist: `next` of the page before.
     #[param(value_type = Option<String>)]
     after: Option<UserName>,
-    /// The most users of a page; 100 unless said otherwise.
+    /// The limit of users of the page; 100 by default.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
 }
@@ -114,27 +114,27 @@ pub(crate) struct Page {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserChange {
-    /// True if the user is kept from logging in. Disabling ends all sessions of the user; enabling brings none back.
+    /// True to disable the user, which ends all the user's sessions; enabling restores none.
     disabled: bool,
 }
 
-/// Another password.
+/// A change of a password.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PasswordChange {
-    /// The new password.
+    /// The new password of the user.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
     password: Password,
-    /// The password until now; needed by users for their own, and by operators for nobody else's.
+    /// The present password; required for a change of one's own, and not for a change by an operator.
     #[schema(value_type = Option<String>, format = Password, min_length = 8, max_length = 1024)]
     old_password: Option<Password>,
 }
 
 impl RoleName {
-    /// The standing of a user with this role, at this restaurant if at any.
+    /// Returns the stored role for this role, at this restaurant if one is named.
     ///
     /// # Errors
-    /// A restaurant is missing, or named where none belongs, or by a name that none can have.
+    /// A restaurant is missing, is named for another role, or has an invalid name.
     pub(crate) fn at(self, restaurant: Option<RestaurantId>) -> Result<UserRole, &'static str> {
         match (self, restaurant) {
             (Self::Customer, None) => Ok(UserRole::Customer),
@@ -149,7 +149,7 @@ impl RoleName {
         }
     }
 
-    /// The role of this standing.
+    /// Returns the role without its restaurant.
     pub(crate) fn of(standing: &UserRole) -> Self {
         match standing {
             UserRole::Customer => Self::Customer,
@@ -159,7 +159,6 @@ impl RoleName {
         }
     }
 
-    /// The role as a word.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Customer => "customer",
@@ -171,7 +170,7 @@ impl RoleName {
 }
 
 impl UserBody {
-    /// The user of that name, without what nobody needs to know.
+    /// Creates the public view of a user, without its secrets.
     pub(crate) fn new(name: UserName, user: User) -> Self {
         Self {
             name,
@@ -186,7 +185,9 @@ impl UserBody {
     }
 }
 
-/// Add a user; for operators. The first one is added by `gateway user add`. The name of a deleted user is not given again.
+/// Add a user.
+///
+/// For operators. `gateway user add` adds the first one. The name of a deleted user cannot be used again.
 #[utoipa::path(post, path = "/v1/users", tag = "users", security(("token" = [])), request_body = NewUser, responses(
     (status = 201, description = "The user may log in.", body = AddedUser),
     (status = 409, description = "`user_exists`: there is a user of that name; or `name_retired`: there was one, whose orders keep the name."),
@@ -214,7 +215,9 @@ pub(super) async fn add_user(
     Ok(json(StatusCode::CREATED, &added))
 }
 
-/// List users by name, page by page; for operators. Deleted ones are listed, too.
+/// List users by name, page by page.
+///
+/// For operators. The list includes deleted users.
 #[utoipa::path(get, operation_id = "list_users", path = "/v1/users", tag = "users", security(("token" = [])), params(Page), responses(
     (status = 200, description = "Some users, and where to go on.", body = UserPage),
     (status = 400, description = "A parameter is not of the form that it should have."),
@@ -244,7 +247,9 @@ pub(super) async fn list(
     Ok(json(StatusCode::OK, &page))
 }
 
-/// A user; for the user and for operators.
+/// Get a user.
+///
+/// For the user and for operators.
 #[utoipa::path(get, operation_id = "show_user", path = "/v1/users/{name}", tag = "users", security(("token" = [])),
     params(("name" = String, Path, description = "The user's name.")),
     responses(
@@ -260,8 +265,10 @@ pub(super) async fn show(
     shown(&app, name).await
 }
 
-/// Disable a user, or enable one again; for operators. A disabled user cannot log in, and has no session any more; orders and deliveries go on.
-/// Again changes nothing.
+/// Disable or enable a user.
+///
+/// For operators. Disabling ends all sessions of the user, who cannot log in again; orders and deliveries go on. A
+/// repeated change has no effect.
 #[utoipa::path(patch, operation_id = "change_user", path = "/v1/users/{name}", tag = "users", security(("token" = [])), request_body = UserChange,
     params(("name" = String, Path, description = "The user's name.")),
     responses(
@@ -286,8 +293,10 @@ pub(super) async fn change(
     shown(&app, name).await
 }
 
-/// Delete a user; for operators. It cannot be undone: the password is forgotten, all sessions end, and the name is not given again, since the
-/// orders and deliveries of the user keep it. They go on. Again changes nothing.
+/// Delete a user for good.
+///
+/// For operators. The password is erased and all sessions end. Orders and deliveries go on and keep the name, so it
+/// cannot be used again. A repeated deletion has no effect.
 #[utoipa::path(delete, operation_id = "delete_user", path = "/v1/users/{name}", tag = "users", security(("token" = [])),
     params(("name" = String, Path, description = "The user's name.")),
     responses(
@@ -306,7 +315,9 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Set another password: users their own, by the old one, and operators anybody else's. All sessions of the user end.
+/// Set a new password.
+///
+/// Users change their own with the present one, and operators that of any user. All sessions of the user end.
 #[utoipa::path(put, operation_id = "set_password", path = "/v1/users/{name}/password", tag = "users", security(("token" = [])), request_body = PasswordChange,
     params(("name" = String, Path, description = "The user's name.")),
     responses(
@@ -339,7 +350,7 @@ pub(super) async fn set_password(
     done.map(|_| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
 
-/// The hash of this old password, which has to be right.
+/// Verifies the present password, and returns its hash.
 async fn verified_hash(
     app: &AppState,
     name: &UserName,
@@ -371,7 +382,7 @@ async fn verified_hash(
     }
 }
 
-/// That the caller may see this user. Who may not learns nothing of whether there is one.
+/// Checks that the caller may see this user. Any other caller does not learn whether the user exists.
 fn may_see(caller: &AuthenticatedUser, name: &UserName) -> Result<(), Problem> {
     match caller.standing {
         UserRole::Operator => Ok(()),
@@ -396,7 +407,7 @@ async fn set_status(
         other_operator,
     };
     let done = app.books.execute(&set).await;
-    // Also after an error it may have been obeyed.
+    // After an error the role may have executed it all the same.
     app.users.forget(name);
     done.map(drop).map_err(Problem::from)
 }

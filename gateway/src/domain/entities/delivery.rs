@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 /// The courier of an order, and the progress of the delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Delivery {
-    /// Who.
     pub(crate) courier: CourierId,
     /// The last step taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -20,18 +19,16 @@ pub(crate) struct Delivery {
 pub(crate) enum Step {
     /// The courier has the parcel.
     PickedUp,
-    /// It is where it belongs.
+    /// The customer has the parcel.
     Delivered,
 }
 
 /// A position of an order's courier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fix {
-    /// Of which order.
     pub(crate) order: InvoiceNo,
-    /// Where.
     pub(crate) position: Position,
-    /// When.
+    /// The time at which the courier was there.
     pub(crate) recorded_at: Timestamp,
 }
 

@@ -13,29 +13,23 @@ use serde::{Deserialize, Serialize};
 /// Number of parts of the list of open orders. Each commit rewrites the parts it touches, so they should be small.
 const PARTS: u32 = 16;
 
-/// Which order an Idempotency-Key stands for.
+/// The order that an Idempotency-Key stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IdempotencyRecord {
-    /// The order.
     pub(crate) order: InvoiceNo,
-    /// Of what came with the key.
+    /// The fingerprint of the request that came with the key.
     pub(crate) fingerprint: String,
 }
 
-/// An order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// Whose it is.
     pub(crate) customer: CustomerId,
-    /// The restaurant.
     pub(crate) restaurant: RestaurantId,
-    /// The order's lines; empty once the order is closed, since orders stay and this is most of one.
+    /// The order's lines. They are most of its size and orders are never deleted, so closing an order empties them.
     pub(crate) lines: Vec<OrderLine>,
-    /// The total price.
     pub(crate) total: Money,
-    /// When it was begun.
+    /// The time at which it was begun.
     pub(crate) placed_at: Timestamp,
-    /// The order's state.
     pub(crate) stage: OrderState,
 }
 
@@ -43,83 +37,70 @@ pub(crate) struct Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub(crate) enum OrderState {
-    /// Payment and restaurant are being asked.
+    /// Payment and restaurant are being called.
     Open,
-    /// All have agreed.
+    /// Payment and restaurant have accepted it.
     Confirmed {
-        /// When it will be ready.
+        /// The time at which it will be ready.
         promised_at: Timestamp,
     },
-    /// One has not.
+    /// Payment or restaurant has rejected it.
     Refused {
-        /// Who.
         by: RefusedBy,
-        /// The refusal's code.
+        /// The code of the rejection.
         code: String,
-        /// The refusal in words.
+        /// The rejection for people to read.
         detail: String,
     },
-    /// One could not be asked in time.
-    Abandoned {
-        /// Why.
-        reason: Label,
-    },
-    /// It was confirmed, and called off later.
+    /// A call got no reply in time.
+    Abandoned { reason: Label },
+    /// It was confirmed, and cancelled later.
     Cancelled {
-        /// When it would have been ready.
+        /// The time at which it would have been ready.
         promised_at: Timestamp,
-        /// By whom.
         by: CancelledBy,
-        /// Why.
         reason: Label,
     },
 }
 
-/// A possible outcome of an open order.
+/// The outcome of an open order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OrderDecision {
-    /// All have agreed.
+    /// Payment and restaurant have accepted it.
     Confirmed {
-        /// When it will be ready.
+        /// The time at which it will be ready.
         promised_at: Timestamp,
     },
-    /// One has not.
+    /// Payment or restaurant has rejected it.
     Refused {
-        /// Who.
         by: RefusedBy,
-        /// The refusal's code.
+        /// The code of the rejection.
         code: String,
-        /// The refusal in words.
+        /// The rejection for people to read.
         detail: String,
     },
-    /// One could not be asked in time.
-    Abandoned {
-        /// Why.
-        reason: Label,
-    },
+    /// A call got no reply in time.
+    Abandoned { reason: Label },
 }
 
 /// Open orders with the times after which they are abandoned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OpenOrders {
-    /// By number.
+    /// The deadlines, by order number.
     pub(crate) orders: BTreeMap<String, Timestamp>,
-    /// Those that were open in a copy of the store that was put in its place. They are not abandoned, since the lost store may have ended
+    /// The open orders of a restored copy of the store. They are not abandoned, since the lost store may have ended
     /// them and released their stock.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) left: BTreeMap<String, Timestamp>,
 }
 
-/// The entities that an order's number names.
+/// The entities and subjects of an order's number.
 pub(crate) trait OrderNames {
-    /// Of the order.
     fn order_key(&self) -> EntityKey;
-    /// Of its delivery.
     fn delivery_key(&self) -> EntityKey;
-    /// Of the part of the list of open orders that it is in.
+    /// The entity of the list of open orders that the order is in.
     fn part_key(&self) -> EntityKey;
-    /// The subject of its delivery.
     fn delivery_subject(&self) -> Subject;
 }
 
@@ -133,7 +114,7 @@ impl OrderNames for InvoiceNo {
     }
 
     fn part_key(&self) -> EntityKey {
-        // The numbers that the gateway gives end in random digits.
+        // Order numbers of the gateway end in random digits.
         let sum: u32 = self.as_str().bytes().rev().take(4).map(u32::from).sum();
         part_key(sum % PARTS)
     }
@@ -149,25 +130,25 @@ fn part_key(part: u32) -> EntityKey {
     EntityKey::new(format!("open/{part:x}"))
 }
 
-/// The entities that list open orders.
+/// Returns the entities that list open orders.
 pub(crate) fn part_keys() -> Vec<EntityKey> {
     (0..PARTS).map(part_key).collect()
 }
 
 impl IdempotencyRecord {
-    /// The entity of a customer's Idempotency-Key.
+    /// Returns the entity of a customer's Idempotency-Key.
     pub(crate) fn entity(customer: &CustomerId, key: &str) -> EntityKey {
         EntityKey::new(format!("intent/{customer}/{key}"))
     }
 }
 
 impl OrderState {
-    /// Returns true if it has its outcome.
+    /// Returns true if the order has its outcome.
     pub(crate) fn is_decided(&self) -> bool {
         *self != Self::Open
     }
 
-    /// When it will be, or would have been, ready.
+    /// Returns the time at which the order will be, or would have been, ready.
     pub(crate) fn promised_at(&self) -> Option<Timestamp> {
         match self {
             Self::Confirmed { promised_at } | Self::Cancelled { promised_at, .. } => {
@@ -177,7 +158,7 @@ impl OrderState {
         }
     }
 
-    /// The same in the word of the contracts.
+    /// Returns the status that the contracts use.
     pub(crate) fn status(&self) -> OrderStatus {
         match self {
             Self::Open => OrderStatus::Placed,
@@ -188,7 +169,7 @@ impl OrderState {
         }
     }
 
-    /// Describes it, to follow "this one" or its number.
+    /// Describes the state, as the continuation of "this one" or of an order's number.
     pub(crate) fn words(&self) -> &'static str {
         match self {
             Self::Open => "is still being decided on",

@@ -8,42 +8,38 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A user's name: also the customer's or courier's own in events.
+/// A user's name, which is also the id of the customer or courier in events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct UserName(String);
 
-/// The part of an entity's key before a user's name.
+/// The prefix of a user's entity key.
 const PREFIX: &str = "user/";
 
 impl UserName {
-    /// The user's entity.
     pub(crate) fn entity(&self) -> EntityKey {
         EntityKey::new(format!("{PREFIX}{self}"))
     }
 
-    /// The key before those of all users, in the order of a store.
+    /// Returns the key that sorts before all users' keys in a store.
     pub(crate) fn before_all() -> EntityKey {
         EntityKey::new(PREFIX)
     }
 
-    /// The user of this entity; `None` if it is another kind of entity.
+    /// Returns the user of this entity, or `None` if it is of another kind.
     pub(crate) fn of_entity(key: &EntityKey) -> Option<Self> {
         key.as_str().strip_prefix(PREFIX)?.parse().ok()
     }
 
-    /// The name as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The user as a customer.
     pub(crate) fn customer(&self) -> CustomerId {
         #[expect(clippy::expect_used, reason = "a user's name keeps stricter rules")]
         CustomerId::new(&self.0).expect("a user's name is a customer's")
     }
 
-    /// The user as a courier.
     pub(crate) fn courier(&self) -> CourierId {
         #[expect(clippy::expect_used, reason = "a user's name keeps stricter rules")]
         CourierId::new(&self.0).expect("a user's name is a courier's")
@@ -85,58 +81,54 @@ impl fmt::Display for UserName {
     }
 }
 
-/// What a user is.
+/// The role of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub(crate) enum UserRole {
-    /// Orders.
+    /// Places orders at any restaurant.
     Customer,
-    /// Delivers.
+    /// Delivers the orders of customers.
     Courier,
-    /// Works for this restaurant.
-    Restaurant {
-        /// Which one.
-        restaurant: RestaurantId,
-    },
-    /// Runs the shop.
+    /// Works for one restaurant.
+    Restaurant { restaurant: RestaurantId },
+    /// Runs the shop and manages its users.
     Operator,
 }
 
-/// A user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct User {
-    /// What the user is.
+    /// The user's role, with the restaurant if it needs one.
     pub(crate) standing: UserRole,
     /// The password's hash; empty for a deleted user.
     pub(crate) hash: String,
-    /// Of the tokens that are good.
+    /// The generation of tokens that is valid.
     pub(crate) generation: u64,
     pub(crate) added_at: Timestamp,
     #[serde(default, skip_serializing_if = "UserStatus::is_active")]
     pub(crate) status: UserStatus,
 }
 
-/// The state of a user's account. Accounts of before it was kept are active.
+/// The status of a user's account. Accounts from before this field existed are active.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum UserStatus {
-    /// May log in.
+    /// The user may log in.
     #[default]
     Active,
-    /// May not log in, until enabled again.
+    /// The user may not log in until an operator enables the account.
     Disabled,
-    /// Gone for good. The name stays taken: orders keep it, and a new user of that name would see them.
+    /// The account is deleted for good. Its name stays taken: orders keep it, and a new user of that name would see
+    /// them.
     Deleted,
 }
 
 impl UserStatus {
-    /// Returns whether the user may log in.
+    /// Returns true if the user may log in.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
     pub(crate) fn is_active(&self) -> bool {
         *self == Self::Active
     }
 
-    /// The status as a word.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -147,7 +139,7 @@ impl UserStatus {
 }
 
 impl User {
-    /// Returns whether the user may log in and is an operator.
+    /// Returns true if the user may log in and is an operator.
     pub(crate) fn is_active_operator(&self) -> bool {
         self.status.is_active() && self.standing == UserRole::Operator
     }
