@@ -1,4 +1,4 @@
-//! Arguments, and the settings that they lead to.
+//! Arguments, and their conversion to settings.
 
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -32,18 +32,21 @@ Exit codes:
   74   reading or writing a store or file failed
   130  stopped by SIGINT or SIGTERM: a second signal ends at once";
 
-/// The most of their capacity that slow consumers are offered: above it the pauses of chance alone let queues grow.
+/// The limit of the share of their capacity that slow consumers are offered: above it, random pauses alone let queues
+/// grow.
 const MOST_OF_CAPACITY: f64 = 0.6;
-/// What slow work can take: less is no different from quick work, and of more too little is done to be counted.
+/// The bounds on the time of slow work: less is no different from fast work, and with more too little is done to be
+/// counted.
 const DELAYS: RangeInclusive<Duration> = Duration::from_millis(4)..=Duration::from_secs(1);
 
-/// Does the same work synchronously and asynchronously, and measures what users get of each.
+/// Does the same work synchronously and asynchronously, and compares the results for users.
 ///
-/// The same seeded checkouts and tracking updates are offered twice: by commands over RPC, which are answered once the work is done,
-/// and by events, which are answered once the broker keeps them. The same consumers do them while they are well, slow, overloaded
-/// and down: how long do users wait, how many are told an error, what is lost, what comes late? It takes about two minutes, and
-/// needs a broker and no other program of Doorstep. All of it happens in a namespace of its own and in a temporary folder (TMPDIR),
-/// which are deleted in the end; the broker is used like by any other program and nothing else on it is touched.
+/// The same seeded checkouts and tracking updates are offered twice: as commands over RPC, which get a reply once the
+/// work is done, and as events, which are confirmed once the broker has stored them. The same consumers process both
+/// while they are healthy, slow, overloaded and down. The report shows response times, errors, lost items and late
+/// items. A comparison takes about two minutes, and needs a broker and no other program of Doorstep. It uses a
+/// namespace of its own and a temporary folder (TMPDIR), which it deletes at the end. It touches nothing else on the
+/// broker.
 #[derive(Debug, Parser)]
 #[command(
     name = "compare",
@@ -66,25 +69,24 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The consumers of the comparison, which starts and kills them.
+    /// Run the consumers of a comparison, which starts and kills them.
     #[command(name = WORK_COMMAND, hide = true)]
     Work(CompareWorkArgs),
 }
 
-/// The job of this process.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Compare.
+    /// Run a comparison.
     Compare(CompareSettings),
-    /// Be the consumers of a comparison.
+    /// Run the consumers of a comparison.
     Work(WorkSettings),
 }
 
 impl Cli {
-    /// Checks what was typed.
+    /// Checks the arguments.
     ///
     /// # Errors
-    /// Lists all that is wrong, each with the name of its flag and how it is written.
+    /// Lists every invalid argument, with its flag and the expected form.
     pub(crate) fn check(self) -> Result<(TelemetrySettings, Job), CliError> {
         let mut wrong = SettingsErrors::default();
         let tls = match &self.command {
@@ -100,23 +102,23 @@ impl Cli {
     }
 }
 
-/// What to compare.
+/// The arguments of a comparison.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
-    /// For how long users come, in each scenario and each way, from 1 to 60.
+    /// Time for which users arrive, in each scenario and each mode, in seconds from 1 to 60.
     #[arg(long, value_name = "SECONDS", default_value = "8")]
     pub(crate) seconds: String,
 
-    /// Checkouts a second, from 1 to 1000, with four tracking updates for each; not where consumers are overloaded, which are offered
-    /// three times what they can do.
+    /// Checkouts per second, from 1 to 1000, with four tracking updates for each. Overloaded consumers get three times
+    /// their capacity instead.
     #[arg(long, value_name = "NUMBER", default_value = "12")]
     pub(crate) rate: String,
 
-    /// What a checkout takes where consumers are slow or overloaded, from 4ms to 1s; an update takes a quarter of it.
+    /// Time of a checkout with slow or overloaded consumers, from 4ms to 1s; an update takes a quarter of it.
     #[arg(long, value_name = "TIME", default_value = "40ms")]
     pub(crate) delay: String,
 
-    /// The same seed offers the same.
+    /// Seed of the load: the same seed offers the same items.
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     pub(crate) seed: String,
 
@@ -124,7 +126,7 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Where to put a picture of it.
+    /// Path of a chart of the results.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 
@@ -132,14 +134,14 @@ pub(crate) struct CompareArgs {
     pub(crate) broker: BrokerArgs,
 }
 
-/// What the consumers of a comparison are told.
+/// The arguments of the process that runs the consumers.
 #[derive(Debug, Args)]
 pub(crate) struct CompareWorkArgs {
-    /// What a checkout takes.
+    /// Time that a checkout takes.
     #[arg(long)]
     pub(crate) checkout_takes: String,
 
-    /// What a tracking update takes.
+    /// Time that a tracking update takes.
     #[arg(long)]
     pub(crate) update_takes: String,
 
@@ -151,7 +153,6 @@ pub(crate) struct CompareWorkArgs {
 }
 
 impl CompareArgs {
-    /// Checks them.
     pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<CompareSettings> {
         let seconds = wrong.check("--seconds", number(&self.seconds, 1..=60));
         let rate = wrong.check("--rate", number(&self.rate, 1..=1000));
@@ -181,7 +182,7 @@ impl CompareArgs {
     }
 }
 
-/// Refuses what could not be written in the end, after all has been measured.
+/// Rejects a path that could not be written at the end, after all measurements.
 fn picture(path: PathBuf) -> Result<PathBuf, String> {
     let shown = path.display();
     let folder = path
@@ -210,7 +211,7 @@ fn delay(text: &str) -> Result<Duration, String> {
     ))
 }
 
-/// Refuses what slow consumers could not keep up with: that is what the overloaded ones are for.
+/// Rejects a load above the capacity of slow consumers, which only the overloaded scenario offers.
 fn within_capacity(pace: LoadProfile) -> Result<LoadProfile, String> {
     if pace.share_of_capacity() <= MOST_OF_CAPACITY {
         return Ok(pace);
@@ -223,7 +224,6 @@ fn within_capacity(pace: LoadProfile) -> Result<LoadProfile, String> {
 }
 
 impl CompareWorkArgs {
-    /// Checks them.
     pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<WorkSettings> {
         let checkout_takes = wrong.check("--checkout-takes", duration(&self.checkout_takes));
         let update_takes = wrong.check("--update-takes", duration(&self.update_takes));

@@ -1,7 +1,7 @@
-//! The comparison as a picture, in SVG: on the left how long users waited, on the right what came of what they wanted.
+//! The chart of a comparison, in SVG: response times on the left, results on the right.
 //!
-//! It stands on a ground of its own, so that it can be read wherever it is shown, and whoever looks at things in the dark is shown it in
-//! dark colours by a style sheet inside; what knows no style sheets shows the light ones.
+//! It has a background of its own, so it is readable on any page. A style sheet inside gives it dark colours in dark
+//! mode; viewers without style sheets show the light ones.
 
 use doorstep_cli::{CliError, ExitReason};
 use plotters::{
@@ -17,17 +17,17 @@ use crate::{
 };
 
 const SIZE: (u32, u32) = (940, 470);
-/// How much of the width is the left side's.
+/// The width of the left side.
 const LEFT: i32 = 530;
-/// Where rows begin on the left, behind their names, and how much room is at the top and at the bottom.
+/// The start of rows on the left, after their names, and the margins at the top and at the bottom.
 const NAMES: u32 = 140;
 const TOP: u32 = 64;
 const BOTTOM: u32 = 34;
-/// Shortest and longest time that is shown, in milliseconds.
+/// The shortest and the longest time shown, in milliseconds.
 const TIMES: (f64, f64) = (1.0, 10_000.0);
 const FONT: &str = "sans-serif";
 
-/// The colours, each with its place taken in the dark. Those of the bars are told apart also by those who see fewer colours.
+/// The colours, each with its replacement in dark mode. Colour-blind readers can tell the bars apart.
 const BACKGROUND: RGBColor = RGBColor(255, 255, 255);
 const FOREGROUND: RGBColor = RGBColor(31, 35, 40);
 const MUTED: RGBColor = RGBColor(216, 222, 228);
@@ -39,7 +39,7 @@ const UNKNOWN: [(RGBColor, &str); 4] = [
     (WAIT, "#7d8590"),
 ];
 
-/// What may come of what somebody wants: its name, its colour, how many it was of.
+/// The results of items: name, colour, and count.
 const FATES: [Fate; 5] = [
     ("done within 1 s", RGBColor(31, 119, 180), |f| {
         f.applied - f.late.min(f.applied) - on_time_unsure(f)
@@ -54,7 +54,7 @@ const FATES: [Fate; 5] = [
 
 type Fate = (&'static str, RGBColor, fn(&Figures) -> u64);
 
-/// Those that were done although the user was told an error count as such, whether late or not: as late ones first.
+/// Counts the items that were done although the user got an error, late or not; late ones first.
 fn late_unsure(figures: &Figures) -> u64 {
     figures.unsure.min(figures.late)
 }
@@ -63,10 +63,10 @@ fn on_time_unsure(figures: &Figures) -> u64 {
     figures.unsure - late_unsure(figures)
 }
 
-/// Draws it.
+/// Draws the chart.
 ///
 /// # Errors
-/// A mistake in this program.
+/// A bug in this program.
 pub(crate) fn svg(report: &Report) -> Result<String, CliError> {
     let mut svg = String::new();
     draw(&mut svg, &report.cells).map_err(|e| {
@@ -91,7 +91,7 @@ fn draw(svg: &mut String, cells: &[Sample]) -> Drawn {
     Ok(())
 }
 
-/// How long users waited: a bar from the wait of half of them to that of 99 of 100.
+/// Draws the response times: a bar from the median to the 99th percentile.
 fn waits(area: &Area<'_>, cells: &[Sample]) -> Drawn {
     title(
         area,
@@ -137,7 +137,7 @@ fn waits(area: &Area<'_>, cells: &[Sample]) -> Drawn {
             .plotting_area()
             .draw(&Circle::new((from, row + 0.5), 5, FOREGROUND.filled()))?;
         let told = format!("{} · {}", time(spread.p50_ms), time(spread.p99_ms));
-        // Beside the bar, on the side where there is room.
+        // The label is beside the bar, on the side with room.
         let is_far = to > 300.0;
         let (at, side, gap) = match is_far {
             true => (from, HPos::Right, -10),
@@ -150,7 +150,7 @@ fn waits(area: &Area<'_>, cells: &[Sample]) -> Drawn {
     Ok(())
 }
 
-/// What came of what users wanted, in hundredths of it.
+/// Draws the results of items, in percent.
 fn fates(area: &Area<'_>, cells: &[Sample]) -> Drawn {
     title(area, 0, "What came of what they wanted", "")?;
     legend(area, cells)?;
@@ -188,7 +188,7 @@ fn fates(area: &Area<'_>, cells: &[Sample]) -> Drawn {
     Ok(())
 }
 
-/// The names of the colours that are used.
+/// Draws the names of the colours in use.
 fn legend(area: &Area<'_>, cells: &[Sample]) -> Drawn {
     let mut x = 0;
     for (what, colour, count) in FATES {
@@ -217,7 +217,7 @@ fn title(area: &Area<'_>, x: i32, what: &str, more: &str) -> Drawn {
     Ok(())
 }
 
-/// The name of a row; the scenario stands between the two rows of it.
+/// Draws the name of a row; the scenario is between its two rows.
 fn name(area: &Area<'_>, cells: &[Sample], index: usize, y: i32) -> Drawn {
     let cell = &cells[index];
     let right = Pos::new(HPos::Right, VPos::Center);
@@ -239,7 +239,7 @@ fn words(size: u32) -> TextStyle<'static> {
     (FONT, size).into_font().color(&FOREGROUND)
 }
 
-/// Where a row begins, from the bottom: the first is at the top, and there is some room between scenarios.
+/// Returns the start of a row, from the bottom: the first row is at the top, with a gap between scenarios.
 fn row(cells: &[Sample], index: usize) -> f64 {
     rows(cells) - 1.0 - from_the_top(index)
 }
@@ -259,7 +259,7 @@ fn tick(millis: f64) -> String {
     }
 }
 
-/// With a style sheet that replaces the colours of ground and ink in the dark.
+/// Adds a style sheet that replaces the colours of background and text in dark mode.
 fn with_style(svg: &str) -> String {
     let mut style = "<style>@media (prefers-color-scheme: dark) {".to_owned();
     for (RGBColor(red, green, blue), dark) in UNKNOWN {
@@ -269,7 +269,7 @@ fn with_style(svg: &str) -> String {
         }
     }
     style += " }</style>";
-    // Behind the tag that opens the picture.
+    // The style sheet follows the opening tag.
     match svg
         .find("<svg")
         .and_then(|at| Some(at + svg[at..].find('>')? + 1))

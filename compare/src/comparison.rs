@@ -1,4 +1,4 @@
-//! The comparison: every scenario in both ways, one after the other, and the report of it.
+//! The comparison: every scenario in both modes, one after the other, and the report.
 
 use std::{fs, sync::Arc};
 
@@ -21,11 +21,11 @@ use crate::{
     table,
 };
 
-/// Compares.
+/// Runs the comparison.
 ///
 /// # Errors
-/// The broker cannot be reached or does not let us, the consumers do not start, the picture cannot be written, or the user wants to stop.
-/// Also where an item was answered well and never done, or done twice.
+/// The broker is unreachable or denies access, the consumers do not start, the chart cannot be written, or the user
+/// stops the program. Also if an item was acknowledged and never done, or done twice.
 pub(crate) async fn run(
     settings: CompareSettings,
     mut stop: ShutdownSignal,
@@ -46,10 +46,10 @@ pub(crate) async fn run(
     ));
     let measured = measure(&settings, &run, &loads, &told, &mut stop).await;
     told.finish();
-    // Empty by now, or told of.
+    // Empty by now, or reported.
     let _ = fs::remove_dir(std::env::temp_dir().join(format!("doorstep-{run}")));
     let report = Report::of(&settings, measured?);
-    // Before anything is printed, whose reader may be gone.
+    // Written before anything is printed, whose reader may be gone.
     if let Some(path) = &settings.svg {
         let svg = chart::svg(&report)?;
         fs::write(path, svg)

@@ -1,4 +1,4 @@
-//! What the consumers have done, as their stores tell it.
+//! The work that the consumers have done, read from their stores.
 
 use std::{
     path::Path,
@@ -15,20 +15,20 @@ use crate::{
     stats::{Completion, Deeds, Done, Response},
 };
 
-/// How many entities are read at a time.
+/// The number of entities that one read returns.
 const PAGE: usize = 1000;
-/// How often the stores are looked at while there is something to come.
+/// The interval of polls while work is outstanding.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long nothing more must be done before what users were told an error about counts as not done. Nothing is begun after its deadline,
-/// and what was begun takes a batch.
+/// The time without progress after which items with an error count as not done. A consumer begins nothing after its
+/// deadline, and a batch takes less than this.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
-/// How long nothing more must be done before consumers that still owe something count as having come to the end without it.
+/// The time without progress after which consumers with outstanding work count as stalled.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The stores of both roles, only to be read.
+/// The stores of both roles, opened for reading.
 pub(crate) struct StoreReader(Vec<SqliteStore>);
 
-/// What is read of an entity.
+/// The fields that are read of an entity.
 #[derive(Deserialize)]
 struct Entry {
     applied_at: doorstep_event::Timestamp,
@@ -52,7 +52,7 @@ impl StoreReader {
             .map(Self)
     }
 
-    /// Waits until the consumers have done all that users were answered well about, and as much more as they will; at most so long.
+    /// Waits until the consumers have done all acknowledged items and make no more progress, within a limit.
     ///
     /// # Errors
     /// A store cannot be read.

@@ -1,5 +1,5 @@
-//! The consumers of the comparison: both roles in a process of their own, which is this program again, so that they can be killed
-//! without asking. The process ends by itself when the one that started it is gone.
+//! The consumers of the comparison: both roles in a child process of the same program, so that it can be killed. The
+//! child exits when its parent is gone.
 
 use std::{fs::File, io, path::Path, process::Stdio, time::Duration};
 
@@ -16,35 +16,35 @@ use crate::{
     scenario::{LoadProfile, Scenario},
 };
 
-/// The command by which this program starts itself as the consumers of a comparison.
+/// The command with which this program starts the consumers.
 pub(crate) const WORK_COMMAND: &str = "work";
-/// What the process writes once it takes both events and commands.
+/// The line that the process writes once it consumes both events and commands.
 pub(crate) const READY: &str = "ready";
-/// How long a process may take until then: as long as it may wait for the broker, and some.
+/// The timeout of that line: longer than the process waits for the broker.
 const READY_WITHIN: Duration = Duration::from_secs(45);
-/// How much of what it complained of is told.
+/// The limit of its standard error in a message, in bytes.
 const COMPLAINT: usize = 2000;
 
-/// What is needed to start the consumers, again and again.
+/// Starts the consumers, any number of times.
 #[derive(Debug)]
 pub(crate) struct ConsumerProcess<'a> {
     pub(crate) broker: &'a BrokerSettings,
     pub(crate) variables: &'a BrokerVariables,
-    /// Where their stores are.
+    /// The folder of their stores.
     pub(crate) folder: &'a Path,
     pub(crate) pace: LoadProfile,
     pub(crate) scenario: Scenario,
 }
 
-/// Consumers that work. Dropping it kills them.
+/// Running consumers; dropping this kills them.
 #[derive(Debug)]
 pub(crate) struct Running(Child);
 
 impl ConsumerProcess<'_> {
-    /// Starts them, and waits until they work.
+    /// Starts the consumers, and waits until they work.
     ///
     /// # Errors
-    /// They do not start, with what they say of it.
+    /// They do not start; contains their standard error.
     pub(crate) async fn start(&self) -> Result<Running, CliError> {
         let failed = |e: io::Error| {
             CliError::new(
@@ -69,7 +69,7 @@ impl ConsumerProcess<'_> {
             .arg(self.folder)
             .args(["--checkout-takes", &takes(Operation::Checkout)])
             .args(["--update-takes", &takes(Operation::Update)])
-            // By the environment, where nobody who lists processes sees the password.
+            // In the environment, so that a list of processes does not show the password.
             .envs(self.variables.as_slice().iter().cloned())
             .env("DOORSTEP_NAMESPACE", self.broker.namespace.to_string())
             .stdin(Stdio::piped())
@@ -98,7 +98,7 @@ impl ConsumerProcess<'_> {
 }
 
 impl Running {
-    /// Kills them by SIGKILL, and waits until they are gone.
+    /// Kills the consumers with SIGKILL, and waits until they are gone.
     ///
     /// # Errors
     /// The system does not end them.
@@ -112,7 +112,7 @@ impl Running {
     }
 }
 
-/// The end of what they wrote.
+/// Returns the end of their standard error.
 fn stderr_tail(path: &Path) -> String {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

@@ -1,5 +1,6 @@
-//! What is offered: seeded checkouts and tracking updates, each with the moment at which somebody wants it done. Pure: the same seed
-//! makes the same items at the same moments, however they are then done.
+//! The load: seeded checkouts and tracking updates, each with the time at which a user wants it done.
+//!
+//! Pure: the same seed makes the same items at the same times in either mode.
 
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use serde::Serialize;
 
 use crate::work::{Checkouts, PlaceOrder, Positions, RecordPosition, Workload};
 
-/// What is wanted.
+/// A kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Operation {
-    /// A customer buys.
+    /// A customer buys something.
     Checkout,
-    /// A courier is somewhere.
+    /// A courier reports a position.
     Update,
 }
 
@@ -29,7 +30,6 @@ impl Operation {
     /// Both, in the order of tables.
     pub(crate) const ALL: [Self; 2] = [Self::Checkout, Self::Update];
 
-    /// The role that does it.
     pub(crate) fn role(self) -> &'static str {
         match self {
             Self::Checkout => Checkouts::QUEUES.role,
@@ -37,7 +37,7 @@ impl Operation {
         }
     }
 
-    /// What it is called in tables.
+    /// The name of the operation in tables.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Checkout => "checkouts",
@@ -46,24 +46,24 @@ impl Operation {
     }
 }
 
-/// How many tracking updates come for a checkout, on the average. Each takes so much less time, too.
+/// The mean number of tracking updates for a checkout. Each takes that much less time, too.
 pub(crate) const UPDATES_FOR_A_CHECKOUT: u32 = 4;
-/// Different things that the shop sells.
+/// The number of different products of the shop.
 const SKUS: u32 = 40;
 
-/// How much is offered.
+/// The amount of work to offer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LoadPlan {
-    /// Checkouts in a second; of tracking updates there are [`UPDATES_FOR_A_CHECKOUT`] times as many.
+    /// Checkouts per second; there are [`UPDATES_FOR_A_CHECKOUT`] times as many tracking updates.
     pub(crate) checkouts_a_second: f64,
-    /// For how long.
+    /// The duration of the load.
     pub(crate) lasts: Duration,
 }
 
-/// Something that somebody wants done.
+/// An item of work that a user wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WorkItem {
-    /// When it is wanted, from the start of the load.
+    /// The time at which it is wanted, from the start of the load.
     pub(crate) at: Duration,
     fact: Fact,
 }
@@ -74,16 +74,18 @@ enum Fact {
     Update(DeliveryId, DeliveryPositionRecorded),
 }
 
-/// Why items could not be made: a mistake in them, since they keep every contract.
+/// The error of an item that breaks its contract: a bug in this program.
 pub(crate) type Mistake = String;
 
 impl WorkItem {
-    /// The items of a load, by time. People come when they like, not in step: the pauses between them are drawn at random, and their
-    /// mean is what was asked for. Times within the items are counted from `start`.
+    /// Draws the items of a load, ordered by time.
+    ///
+    /// Users arrive independently: the pauses between them are random with the requested mean. Times within the items
+    /// are relative to `start`.
     pub(crate) fn draw(seed: u64, load: LoadPlan, start: Timestamp) -> Result<Vec<Self>, Mistake> {
         let mut items = Vec::new();
         for want in Operation::ALL {
-            // Each kind from a seed of its own, so that more of one changes nothing of the other.
+            // Each kind has a seed of its own, so that more items of one leave the other unchanged.
             let mut rng = StdRng::seed_from_u64(seed ^ (want as u64) << 32);
             let rate = match want {
                 Operation::Checkout => load.checkouts_a_second,
@@ -109,7 +111,6 @@ impl WorkItem {
         Ok(items)
     }
 
-    /// What is wanted.
     pub(crate) fn want(&self) -> Operation {
         match self.fact {
             Fact::Checkout(..) => Operation::Checkout,
@@ -117,7 +118,7 @@ impl WorkItem {
         }
     }
 
-    /// What it is about; also the name of its entity in the role's store.
+    /// Returns the item's subject, which is also the name of its entity in the role's store.
     pub(crate) fn subject(&self) -> Subject {
         match &self.fact {
             Fact::Checkout(order, _) => order.order_subject(),
@@ -125,10 +126,10 @@ impl WorkItem {
         }
     }
 
-    /// The event that tells it. Each item is a stream of its own, so that none waits for another one.
+    /// Returns the item as an event. Each item is a stream of its own, so that none waits for another.
     ///
     /// # Errors
-    /// A mistake in this program.
+    /// A bug in this program.
     pub(crate) fn event(&self, source: &Source, now: Timestamp) -> Result<Event, ContractError> {
         let subject = &self.subject();
         let first = Sequence::FIRST;
@@ -138,10 +139,10 @@ impl WorkItem {
         }
     }
 
-    /// The command that asks for it.
+    /// Returns the item as a command.
     ///
     /// # Errors
-    /// A mistake in this program.
+    /// A bug in this program.
     pub(crate) fn request(
         &self,
         caller: &Source,

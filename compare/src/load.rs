@@ -1,6 +1,7 @@
-//! Users who come when they come, whether or not those before them have been answered: an open load. How long each waits is counted
-//! from the moment at which it wanted something, so a generator that falls behind, or a user who would have had to queue, is not left
-//! out of the figures.
+//! An open load: users arrive independently of the responses to earlier users.
+//!
+//! Each response time starts at the moment at which the user wanted the item. So the figures include the delay of a
+//! generator that falls behind, and of users who would have had to queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,22 +15,22 @@ use tokio::{
 
 use crate::{items::WorkItem, progress::Progress, scenario::OperationFailure, stats::Response};
 
-/// How long a user waits for an answer over RPC. It is not tried again: what a retry would do for the user depends on the user.
+/// The timeout of a call. There are no retries: their use depends on the user.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 
-/// By which way users are served.
+/// The client of one mode.
 #[derive(Clone)]
 pub(crate) enum Transport {
-    /// By a command.
+    /// Sends commands over RPC.
     Sync(RpcClient),
-    /// By an event.
+    /// Publishes events with confirms.
     Async(Publisher),
 }
 
-/// Lets users come, and waits until each has heard something.
+/// Sends the items at their times, and waits until each user has a response.
 ///
 /// # Errors
-/// A mistake in this program.
+/// A bug in this program.
 pub(crate) async fn generate_load(
     counter: &Transport,
     source: &Source,
@@ -55,7 +56,8 @@ pub(crate) async fn generate_load(
     Ok(heard)
 }
 
-/// The moment from which the items' times are counted, by both clocks: the one that measures, and the one that other processes have, too.
+/// The start of the load, by two clocks: the monotonic one that measures, and the wall clock that other processes
+/// share.
 #[derive(Clone, Copy)]
 struct Start {
     instant: Instant,
@@ -111,7 +113,7 @@ fn request(source: &Source, item: &WorkItem) -> Result<Request, String> {
         .map_err(|e| e.to_string())
 }
 
-/// What an error means to whoever asked.
+/// Classifies an error as the user sees it.
 fn classify(error: CallError) -> OperationFailure {
     match error {
         CallError::Rejected(_) => OperationFailure::Refused,

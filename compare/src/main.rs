@@ -1,14 +1,15 @@
-//! The comparison of synchronous and asynchronous: the same checkouts and the same tracking updates, done both ways by the same consumers,
-//! measured while these are well, slow, overloaded and down.
+//! The comparison of synchronous and asynchronous processing. The same consumers do the same checkouts and tracking
+//! updates both ways, while they are healthy, slow, overloaded and down.
 //!
-//! - [`args`] is what can be typed, and [`settings`] what it means.
-//! - [`comparison`] measures every scenario both ways; [`run`] measures one of them.
-//! - [`items`] is what users want, and when; [`load`] lets them want it; [`scenario`] is what is compared.
+//! - [`args`] defines the command line, and [`settings`] its meaning.
+//! - [`comparison`] measures every scenario in both modes; [`run`] measures one of them.
+//! - [`items`] is the load, [`load`] sends it, and [`scenario`] names scenarios and modes.
 //! - [`work`] is the two roles, [`worker`] the process that runs them, and [`consumer_process`] starts and kills it.
-//! - [`completions`] is what the roles' stores say.
+//! - [`completions`] reads the roles' stores.
 //! - [`stats`] and [`verdict`] are pure; [`report`], [`table`] and [`chart`] show them.
 //!
-//! All of it happens in a namespace of its own and in a temporary folder, and both are deleted in the end. The broker is only used.
+//! The comparison uses a namespace of its own and a temporary folder, and deletes both at the end. It changes nothing
+//! else on the broker.
 
 mod args;
 mod chart;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 
 fn begin(cli: Cli) -> Result<(), CliError> {
     let (telemetry, job) = cli.check()?;
-    // Lasts to the end, where the last spans are handed over.
+    // Stays until the end, when the last spans are exported.
     let _tracing = telemetry.start("doorstep-compare", SuspendBar);
     start::run(run(job))
 }

@@ -1,19 +1,18 @@
-//! How far the comparison is: a bar on a terminal, otherwise a line for each step, both on standard error.
+//! The progress of the comparison on standard error: a bar on a terminal, otherwise a line for each step.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Tells how far the comparison is.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// The users of the parts that are over.
+    /// The users of the finished parts.
     before: AtomicU64,
 }
 
 impl Progress {
-    /// Starts to tell; so many users will come in all.
+    /// Starts the display for a total number of users.
     pub(crate) fn new(users: u64) -> Self {
         // Drawn at most five times a second: more costs more than it shows.
         let bar = ProgressBar::with_draw_target(Some(users), ProgressDrawTarget::stderr_with_hz(5));
@@ -26,12 +25,12 @@ impl Progress {
         }
     }
 
-    /// Something to know, for as long as the screen shows it.
+    /// Shows a note, for as long as it is on the screen.
     pub(crate) fn note(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
-    /// What is done now.
+    /// Shows the present step.
     pub(crate) fn step(&self, text: String) {
         if self.bar.is_hidden() {
             eprintln!("comparing: {text}");
@@ -40,19 +39,19 @@ impl Progress {
         }
     }
 
-    /// So many users of this part have been answered.
+    /// Records the number of responses in this part.
     pub(crate) fn users(&self, answered: usize) {
         let before = self.before.load(Ordering::Relaxed);
         self.bar.set_position(before + answered as u64);
     }
 
-    /// This part is over.
+    /// Records the end of a part.
     pub(crate) fn part(&self, users: usize) {
         let before = self.before.fetch_add(users as u64, Ordering::Relaxed);
         self.bar.set_position(before + users as u64);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar from the terminal.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! All that was measured, in the form in which a program reads it.
+//! All measurements, in a form for programs.
 
 use doorstep_cli::{CliError, ExitReason};
 use serde::Serialize;
@@ -11,14 +11,13 @@ use crate::{
     verdict::Verdict,
 };
 
-/// All that was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     seed: u64,
     seconds: u64,
     delay_ms: f64,
     deadline_ms: f64,
-    /// How much was offered in each scenario.
+    /// The load that each scenario offered.
     loads: Vec<Offered>,
     pub(crate) cells: Vec<Sample>,
     pub(crate) verdict: Option<Verdict>,
@@ -32,7 +31,6 @@ struct Offered {
 }
 
 impl Report {
-    /// Sums it up.
     pub(crate) fn of(settings: &CompareSettings, cells: Vec<Sample>) -> Self {
         let loads = Scenario::ALL.map(|scenario| {
             let LoadPlan {
@@ -55,17 +53,18 @@ impl Report {
         }
     }
 
-    /// As JSON.
+    /// Returns the report as JSON.
     ///
     /// # Errors
-    /// A mistake in this program.
+    /// A bug in this program.
     pub(crate) fn json(&self) -> Result<String, CliError> {
         serde_json::to_string_pretty(self).map_err(|e| {
             CliError::new(ExitReason::Internal, format!("no JSON of the figures: {e}"))
         })
     }
 
-    /// What must never be: something that was answered well and is not there although all is worked, or that was done twice.
+    /// Returns the error of a broken promise: an item that was acknowledged and is missing after all work is done, or
+    /// that was done twice.
     pub(crate) fn broken_promise(&self) -> Option<CliError> {
         let worked = self.cells.iter().filter(|cell| cell.drained);
         let lost: u64 = worked.map(|cell| cell.all.lost).sum();

@@ -1,5 +1,5 @@
-//! Where one way in one scenario is measured: a namespace and a folder of its own, the consumers, and the users' side of the broker.
-//! Afterwards all of it is gone, however it ended.
+//! The measurement of one mode in one scenario, with its own namespace, folder, consumers and clients. All of it is
+//! deleted afterwards, also after a failure.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,12 +22,12 @@ use crate::{
     work::QUEUES,
 };
 
-/// How long closing a connection may take.
+/// The timeout of closing a connection.
 const GRACE: Duration = Duration::from_secs(2);
-/// How much longer than their work should take the consumers may take to come to its end.
+/// The time that the consumers may take beyond the expected time of their work.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One way in one scenario.
+/// One mode in one scenario.
 pub(crate) struct Run<'a> {
     settings: &'a CompareSettings,
     broker: BrokerSettings,
@@ -39,10 +39,10 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// A place to measure; `run` names the comparison and `number` the part of it.
+    /// Creates a run; `run` names the comparison and `number` the part.
     ///
     /// # Errors
-    /// The namespace is too long for more to be put behind it.
+    /// The namespace is too long for a suffix.
     pub(crate) fn new(
         settings: &'a CompareSettings,
         run: &str,
@@ -76,8 +76,8 @@ impl<'a> Run<'a> {
     /// Measures, and cleans up.
     ///
     /// # Errors
-    /// The broker cannot be reached or differs, the consumers do not start, a store cannot be read, or the user wants to stop. What could
-    /// not be cleaned up is told on standard error.
+    /// The broker is unreachable or its queues differ, the consumers do not start, a store cannot be read, or the user
+    /// stops the program. A failed clean-up is reported on standard error.
     pub(crate) async fn measure(
         &self,
         items: &Arc<[WorkItem]>,
@@ -95,7 +95,7 @@ impl<'a> Run<'a> {
         let ready = stop
             .or_cancelled(users.ready(self.broker.start_timeout))
             .await;
-        // Who was not let in has declared nothing.
+        // A client without access has declared nothing.
         let was_let_in = match &ready {
             Some(Err(error)) => matches!(
                 error.kind(),
@@ -163,12 +163,12 @@ impl<'a> Run<'a> {
         Ok(Sample::of(self.scenario, self.way, &heard, &done))
     }
 
-    /// How long the consumers may take after the load.
+    /// Returns the time that the consumers may take after the load.
     fn patience(&self) -> Duration {
         self.settings.pace.lasts.mul_f64(OVERLOAD) + PATIENCE
     }
 
-    /// Deletes all that was declared.
+    /// Deletes all exchanges and queues of the run.
     async fn clean_broker(&self) {
         if let Err(error) = delete(&self.broker, &self.topology).await {
             eprintln!(
@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Deletes all that was written.
+    /// Deletes the folder of the run.
     fn clean_folder(&self) {
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             eprintln!("warning: {} is left: {error}", self.folder.display());
@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The users' side of the broker.
+/// The clients of the broker on the users' side.
 struct LoadClients {
     publisher: Publisher,
     requester: RpcClient,

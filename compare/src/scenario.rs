@@ -1,4 +1,4 @@
-//! What is compared: how the consumers are, the two ways to have something done, and how it may end for whoever wants it.
+//! The scenarios, the two modes, and the errors that a user may get.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use serde::Serialize;
 
 use crate::items::{LoadPlan, Operation, UPDATES_FOR_A_CHECKOUT};
 
-/// How the consumers are.
+/// The state of the consumers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scenario {
     /// They work without a pause.
     Healthy,
-    /// Each item takes them a while, and they keep up.
+    /// Each item takes a while, and the consumers keep up.
     Slow,
-    /// Each item takes them a while, and several times as much is offered as they can do.
+    /// Each item takes a while, and the load is several times their capacity.
     Overloaded,
-    /// They were killed before, and are started again after the load.
+    /// They were killed before the load, and start again after it.
     Down,
 }
 
@@ -25,7 +25,7 @@ impl Scenario {
     /// All, in the order of tables.
     pub(crate) const ALL: [Self; 4] = [Self::Healthy, Self::Slow, Self::Overloaded, Self::Down];
 
-    /// What it is called in tables.
+    /// The name of the scenario in tables.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Healthy => "well",
@@ -36,13 +36,13 @@ impl Scenario {
     }
 }
 
-/// How something is done.
+/// The mode in which work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {
-    /// The user is answered once it is done: a command over RPC.
+    /// A command over RPC: the user gets a reply once the work is done.
     Sync,
-    /// The user is answered once the broker keeps it: an event, published and confirmed.
+    /// An event: the broker confirms it once it is stored.
     Async,
 }
 
@@ -50,7 +50,7 @@ impl Mode {
     /// Both, in the order of tables.
     pub(crate) const ALL: [Self; 2] = [Self::Sync, Self::Async];
 
-    /// What it is called in tables.
+    /// The name of the mode in tables.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Sync => "sync",
@@ -59,21 +59,21 @@ impl Mode {
     }
 }
 
-/// Why a user was told an error. Some of it was done all the same.
+/// The error that a user got. Some of the work was done all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OperationFailure {
-    /// The role said no.
+    /// The role rejected the command.
     Refused,
-    /// Nobody consumes what is asked.
+    /// No consumer takes the commands.
     NoResponder,
-    /// The deadline came before the answer.
+    /// The deadline passed before the reply.
     TimedOut,
-    /// The role, or its queue, had too much to do.
+    /// The role is overloaded, or its queue full.
     Overloaded,
-    /// The broker was away.
+    /// The broker was not available.
     Unreachable,
-    /// The answer could not be read.
+    /// The reply could not be decoded.
     Malformed,
     /// No queue took the event.
     Unroutable,
@@ -81,12 +81,12 @@ pub(crate) enum OperationFailure {
     Full,
     /// The broker did not confirm the event in time.
     Unconfirmed,
-    /// The broker took nothing, for want of memory or disk.
+    /// The broker blocked publishing, for want of memory or disk.
     Blocked,
 }
 
 impl OperationFailure {
-    /// What an outcome means to whoever published; `None` where all is well.
+    /// Returns the failure of a publish outcome, `None` if it was confirmed.
     pub(crate) fn of_outcome(outcome: PublishOutcome) -> Option<Self> {
         match outcome {
             PublishOutcome::Confirmed => None,
@@ -98,7 +98,7 @@ impl OperationFailure {
         }
     }
 
-    /// In words, behind a number.
+    /// Describes the failure, to follow a number.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Refused => "refused",
@@ -115,22 +115,22 @@ impl OperationFailure {
     }
 }
 
-/// How much is offered, and how long it takes.
+/// The offered load, and the time that work takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LoadProfile {
-    /// Checkouts in a second, where the consumers keep up.
+    /// Checkouts per second, if the consumers keep up.
     pub(crate) rate: u32,
-    /// What a checkout takes where the consumers are slow.
+    /// The time of a checkout with slow consumers.
     pub(crate) delay: Duration,
-    /// How long is offered.
+    /// The duration of the load.
     pub(crate) lasts: Duration,
 }
 
-/// How many times what they can do is offered to consumers that are overloaded.
+/// The load of overloaded consumers, as a multiple of their capacity.
 pub(crate) const OVERLOAD: f64 = 3.0;
 
 impl LoadProfile {
-    /// How much is offered.
+    /// Returns the load of a scenario.
     pub(crate) fn load(&self, scenario: Scenario) -> LoadPlan {
         let capacity = 1.0 / self.delay.as_secs_f64();
         let checkouts_a_second = match scenario {
@@ -143,7 +143,8 @@ impl LoadProfile {
         }
     }
 
-    /// What an item takes. There are as many times more updates as each takes less, so both roles have the same to do.
+    /// Returns the time that an item takes. There are as many times more updates as each takes less, so both roles have
+    /// the same work.
     pub(crate) fn takes(&self, scenario: Scenario, want: Operation) -> Duration {
         match (scenario, want) {
             (Scenario::Healthy | Scenario::Down, _) => Duration::ZERO,
@@ -152,7 +153,7 @@ impl LoadProfile {
         }
     }
 
-    /// How much of their time slow consumers work.
+    /// Returns the utilization of slow consumers.
     pub(crate) fn share_of_capacity(&self) -> f64 {
         f64::from(self.rate) * self.delay.as_secs_f64()
     }

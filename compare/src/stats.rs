@@ -1,4 +1,4 @@
-//! From what users heard and what the roles' stores hold to figures. Pure.
+//! Figures from the users' responses and the roles' stores. Pure.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,45 +13,45 @@ use crate::{
     scenario::{Mode, OperationFailure, Scenario},
 };
 
-/// What is done later than this after it was wanted is late.
+/// The time after which a completed item is late.
 pub(crate) const LATE: Duration = Duration::from_secs(1);
 
-/// What a user heard.
+/// The response that a user got.
 #[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) want: Operation,
     pub(crate) subject: Subject,
-    /// The moment at which it was wanted, which is before it was sent wherever sending was late.
+    /// The time at which the item was wanted, which may be before it was sent.
     pub(crate) wanted_at: Timestamp,
-    /// How long the user waited from then on.
+    /// The time from then to the response.
     pub(crate) waited: Duration,
     pub(crate) end: Result<(), OperationFailure>,
 }
 
-/// What a role has done about something.
+/// The completion of an item by a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Completion {
     pub(crate) applied_at: Timestamp,
     pub(crate) times: u32,
 }
 
-/// Everything that was done, by what it was done about.
+/// All completions, by the subject of their item.
 pub(crate) type Deeds = HashMap<String, Completion>;
 
-/// What the roles' stores hold in the end.
+/// The completions in the roles' stores at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) deeds: Deeds,
-    /// Whether the consumers came to the end of what they had to do before we ceased to wait for it.
+    /// True if the consumers finished their work before the timeout.
     pub(crate) drained: bool,
 }
 
-/// One way in one scenario.
+/// The measurements of one mode in one scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Sample {
     pub(crate) scenario: Scenario,
     pub(crate) way: Mode,
-    /// Whether the consumers came to the end of what they had to do before we ceased to wait for it.
+    /// True if the consumers finished their work before the timeout.
     pub(crate) drained: bool,
     /// Checkouts and updates together.
     pub(crate) all: Figures,
@@ -60,7 +60,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// The figures of one way in one scenario.
+    /// Computes the figures of one mode in one scenario.
     pub(crate) fn of(scenario: Scenario, way: Mode, heard: &[Response], done: &Done) -> Self {
         let Done { deeds, drained } = done;
         let of = |want: Option<Operation>| {
@@ -79,7 +79,6 @@ impl Sample {
         }
     }
 
-    /// The figures of one kind of work.
     pub(crate) fn figures(&self, want: Operation) -> &Figures {
         match want {
             Operation::Checkout => &self.checkouts,
@@ -88,34 +87,34 @@ impl Sample {
     }
 }
 
-/// What came of some items.
+/// The results of a set of items.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Figures {
-    /// How many were wanted.
+    /// The number of offered items.
     pub(crate) offered: u64,
-    /// How many users were answered well.
+    /// The number of successful responses.
     pub(crate) answered: u64,
-    /// The same a second, from the first moment that somebody wanted something to the last answer.
+    /// Successful responses per second, from the first wanted item to the last response.
     pub(crate) answered_a_second: f64,
-    /// How many users were told an error, and which.
+    /// The number of errors, by kind.
     pub(crate) failed: BTreeMap<OperationFailure, u64>,
-    /// How long users waited for whatever they were told.
+    /// The response times, of successes and errors.
     pub(crate) response: Option<Percentiles>,
-    /// How long those waited who were answered well.
+    /// The response times of successes alone.
     pub(crate) good_response: Option<Percentiles>,
-    /// How many were done in the end.
+    /// The number of items done in the end.
     pub(crate) applied: u64,
-    /// Answered well, and not done in the end.
+    /// Successful responses whose item was not done.
     pub(crate) lost: u64,
-    /// Told an error, and not done in the end.
+    /// Errors whose item was not done.
     pub(crate) not_done: u64,
-    /// Told an error, and done all the same: the user cannot know.
+    /// Errors whose item was done all the same: the user cannot know.
     pub(crate) unsure: u64,
-    /// Done more than once.
+    /// Items done more than once.
     pub(crate) twice: u64,
-    /// How long after it was wanted something was done.
+    /// The times from wanting an item to its completion.
     pub(crate) done_after: Option<Percentiles>,
-    /// How many were done later than a second after they were wanted.
+    /// The number of items done later than a second after they were wanted.
     pub(crate) late: u64,
 }
 
@@ -164,13 +163,13 @@ impl Figures {
         figures
     }
 
-    /// How many users were told an error.
+    /// Returns the number of errors.
     pub(crate) fn failures(&self) -> u64 {
         self.failed.values().sum()
     }
 }
 
-/// How times are spread, in milliseconds.
+/// A distribution of times, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Percentiles {
     pub(crate) p50_ms: f64,
@@ -179,7 +178,7 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    /// Of these times; `None` where there are none.
+    /// Computes the percentiles, `None` without any times.
     fn of(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
         Some(Self {
@@ -190,13 +189,13 @@ impl Percentiles {
     }
 }
 
-/// The smallest time that so many of a hundred do not exceed.
+/// Returns the smallest time that this percentage of times does not exceed.
 fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }
 
-/// To the microsecond.
+/// In milliseconds, rounded to the microsecond.
 fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }
@@ -267,7 +266,7 @@ mod tests {
         assert_eq!(figures.response.unwrap().max_ms, 2000.0);
         assert_eq!(figures.good_response.unwrap().max_ms, 20.0);
         assert_eq!(figures.done_after.unwrap().p50_ms, 1001.0);
-        // From the first wish, at 0, to the last answer, at 2.2 s.
+        // From the first wanted item, at 0, to the last response, at 2.2 s.
         assert!((figures.answered_a_second - 3.0 / 2.2).abs() < 0.001);
         assert_eq!(cell.checkouts, cell.all);
         assert_eq!(cell.updates, Figures::default());

@@ -1,4 +1,4 @@
-//! The comparison for people: two tables, what users heard and what came of it, and the verdict. Paragraphs are at most 100 wide.
+//! The report for people: two tables, of responses and of results, and the verdict. Paragraphs are at most 100 wide.
 
 use std::fmt::Write;
 
@@ -12,10 +12,9 @@ use crate::{
     verdict::{Verdict, time},
 };
 
-/// The widest line of text.
 const WIDTH: usize = 100;
 
-/// Writes all of it for a terminal of this width; `None` where there is no terminal.
+/// Formats the report for a terminal of this width, `None` for no terminal.
 pub(crate) fn text(report: &Report, width: Option<usize>) -> String {
     let wrapped = |text: &str, indent: &str| wrapped(text, width, indent);
     let mut text = format!(
@@ -114,7 +113,7 @@ fn done(cells: &[Sample]) -> Table {
     table
 }
 
-/// Which rows there are, in both tables; the scenario is named in its first row alone.
+/// Returns the rows of both tables; only its first row names the scenario.
 fn rows(cells: &[Sample]) -> Vec<(&Sample, Operation, &Figures, String)> {
     let mut rows = Vec::new();
     let mut before = None;
@@ -132,7 +131,7 @@ fn rows(cells: &[Sample]) -> Vec<(&Sample, Operation, &Figures, String)> {
     rows
 }
 
-/// Which errors users were told.
+/// Returns the errors that users got.
 fn failures(cells: &[Sample]) -> Vec<String> {
     let of = |cell: &Sample| {
         let told: Vec<String> = cell
@@ -165,7 +164,7 @@ fn findings(verdict: &Verdict, width: Option<usize>) -> String {
     text
 }
 
-/// A spread in words.
+/// A formatted distribution of times.
 struct Times {
     p50: String,
     p99: String,
@@ -183,7 +182,7 @@ impl Times {
     }
 }
 
-/// A paragraph in lines; all but the first are indented. A number stays with its unit.
+/// Wraps a paragraph and indents all lines but the first. A number stays with its unit.
 fn wrapped(text: &str, width: Option<usize>, indent: &str) -> String {
     const GLUE: &str = "\u{a0}";
     let mut text = text.to_owned();

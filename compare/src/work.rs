@@ -1,5 +1,7 @@
-//! The work that is compared: two small roles, each of which does the same to what it is told by an event and to what it is asked by a
-//! command. `checkouts` takes orders, `positions` takes the couriers' fixes; each item is an entity that says when it was done.
+//! The compared work: two small roles, each of which does the same for an event and for a command.
+//!
+//! `checkouts` takes orders, `positions` takes the couriers' fixes. Each item is an entity that records the time of its
+//! completion.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -15,14 +17,14 @@ use serde::{Deserialize, Serialize};
 
 /// One of the two kinds of work.
 pub(crate) trait Workload: Send + Sync + 'static {
-    /// The role that does it, and the subject whose events it takes.
+    /// The role that does it, and the subject of its events.
     const QUEUES: RoleQueues;
-    /// What it is told.
+    /// The event of an item.
     type Fact: Contract + Clone + Send + Sync;
-    /// What it is asked.
+    /// The command of an item.
     type Command: RequestContract<Reply = Done> + Send + Sync;
 
-    /// What is asked, in the words in which it would be told.
+    /// Returns the event that is equivalent to a command.
     fn told(command: &Self::Command) -> (Subject, &Self::Fact);
 }
 
@@ -30,7 +32,7 @@ pub(crate) trait Workload: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Done {
-    /// When it was done.
+    /// The time of the completion.
     pub(crate) applied_at: Timestamp,
 }
 
@@ -52,7 +54,7 @@ impl RequestContract for PlaceOrder {
     }
 }
 
-/// `positions.record.v1`: take note of where a courier is.
+/// `positions.record.v1`: record a courier's position.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RecordPosition {
@@ -66,7 +68,7 @@ impl RequestContract for RecordPosition {
     type Reply = Done;
 }
 
-/// Taking orders.
+/// The work of taking orders.
 pub(crate) struct Checkouts;
 
 impl Workload for Checkouts {
@@ -83,7 +85,7 @@ impl Workload for Checkouts {
     }
 }
 
-/// Taking note of positions.
+/// The work of recording positions.
 pub(crate) struct Positions;
 
 impl Workload for Positions {
@@ -103,14 +105,14 @@ impl Workload for Positions {
 /// The queues of both roles.
 pub(crate) const QUEUES: &[RoleQueues] = &[Checkouts::QUEUES, Positions::QUEUES];
 
-/// What was done to one item.
+/// The effect of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Effect<F> {
-    /// When it was done first.
+    /// The time of the first completion.
     pub(crate) applied_at: Timestamp,
-    /// How often it was done. More than once would be a mistake of the runtime.
+    /// The number of completions. More than one would be a bug of the runtime.
     pub(crate) times: u32,
-    /// What was done.
+    /// The payload of the item.
     fact: F,
 }
 
@@ -121,7 +123,7 @@ pub(crate) struct WorkloadRole<T> {
 }
 
 impl<T: Workload> WorkloadRole<T> {
-    /// A role that takes so long for each item.
+    /// Creates a role that takes this long for each item.
     pub(crate) fn new(takes: Duration) -> Self {
         Self {
             takes,
@@ -129,14 +131,15 @@ impl<T: Workload> WorkloadRole<T> {
         }
     }
 
-    /// The work, whoever wants it.
+    /// Does the work of an event or a command.
     fn work(&self, states: &mut States<Effect<T::Fact>>, fact: &T::Fact) -> Timestamp {
         if !self.takes.is_zero() {
-            // What takes its time here stands for the slow work that is compared; no other handler may wait for anything. The runtime's
-            // other tasks are given another thread meanwhile.
+            // This sleep is the slow work that is compared; no other handler may wait for anything. The runtime's other
+            // tasks get another thread meanwhile.
             tokio::task::block_in_place(|| std::thread::sleep(self.takes));
         }
-        // Handlers have no clock but the one that they are given, which stands still during a batch. This one measures the batch itself.
+        // Handlers have only the clock that they are given, which stands still during a batch. This one measures the
+        // batch itself.
         let now = Timestamp::now();
         let effect = states.first_mut().get_or_insert_with(|| Effect {
             applied_at: now,
@@ -233,7 +236,7 @@ mod tests {
             let effect = states.get(&keys[0]).unwrap();
             assert_eq!((effect.times, &effect.fact), (1, &fix));
         }
-        // Done twice would show.
+        // A second execution would show.
         worker.handle(&mut told, &event, &fix, now).unwrap();
         assert_eq!(told.get(&keys[0]).unwrap().times, 2);
     }

@@ -1,4 +1,4 @@
-//! Inside the process of the consumers: both roles, with the real runtime, until the process that started this one is gone.
+//! The process of the consumers: both roles on the real runtime, until the parent process is gone.
 
 use std::{io::Write, path::PathBuf, time::Duration};
 
@@ -16,26 +16,26 @@ use crate::{
     work::{Checkouts, Positions, QUEUES, Workload, WorkloadRole},
 };
 
-/// How long the work of one batch may take, about. What was done is only certain with the commit at its end, so this is how far the
-/// moments that are written down may be before that.
+/// The approximate time that one batch may take. An item is only certain with the commit at the end of its batch, so
+/// recorded times may precede it by this much.
 const BATCH_TAKES: Duration = Duration::from_millis(100);
-/// How long a role may take to end.
+/// The timeout of stopping a role.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the consumers need to know.
+/// The settings of the consumers.
 #[derive(Debug)]
 pub(crate) struct WorkSettings {
     /// The broker, with the namespace of the comparison.
     pub(crate) broker: BrokerSettings,
-    /// Where the stores are.
+    /// The folder of the stores.
     pub(crate) folder: PathBuf,
-    /// How long a checkout takes.
+    /// The time that a checkout takes.
     pub(crate) checkout_takes: Duration,
-    /// How long a tracking update takes.
+    /// The time that a tracking update takes.
     pub(crate) update_takes: Duration,
 }
 
-/// Works until whoever started it is gone.
+/// Works until the parent process is gone.
 ///
 /// # Errors
 /// A store cannot be opened, or a role cannot go on.
@@ -53,7 +53,7 @@ pub(crate) async fn work(settings: WorkSettings) -> Result<(), CliError> {
         .and_then(|()| stdout.flush())
         .map_err(|e| CliError::new(ExitReason::Io, format!("nobody listens: {e}")))?;
     let mut nothing = [0; 1];
-    // Ends when the other end is closed, by whatever; an error says the same.
+    // Returns once the other end is closed; an error means the same.
     let _ = tokio::io::stdin().read(&mut nothing).await;
     for role in &roles {
         role.stop();
@@ -86,7 +86,7 @@ fn start<T: Workload>(
     ))
 }
 
-/// Batches that take no longer than they may.
+/// Limits a batch to the time that it may take.
 fn limits(takes: Duration) -> Limits {
     let usual = Limits::default();
     let fit = BATCH_TAKES.as_micros() / takes.as_micros().max(1);
@@ -98,7 +98,7 @@ fn limits(takes: Duration) -> Limits {
     }
 }
 
-/// Waits until a role works.
+/// Waits until a role consumes.
 async fn ready(role: &RunningRole) -> Result<(), CliError> {
     let mut status = role.watch();
     let working = status.wait_for(|status| match status.phase {

@@ -1,4 +1,4 @@
-//! What to choose when, in a paragraph made of the figures.
+//! The advice on which mode to choose, in a paragraph based on the figures.
 
 use super::{
     Shown,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::stats::Figures;
 
-/// What to choose when.
+/// Returns the advice for these figures.
 pub(super) fn advice(seen: &Seen<'_>) -> String {
     let (sync, told) = (seen.sync, seen.told);
     let quick = p99(sync.well.response).max(p99(sync.slow.response));

@@ -1,4 +1,4 @@
-//! Each claim, held against the figures.
+//! The check of each claim against the figures.
 
 use super::{
     Finding, Shown,
@@ -10,9 +10,9 @@ use crate::{
     stats::{Figures, LATE},
 };
 
-/// Where people begin to think that something has not happened. What is done later than this counts as late, too.
+/// The time after which users notice a delay. An item done later counts as late, too.
 const AT_ONCE_MS: f64 = LATE.as_millis() as f64;
-/// How many times longer a wait is, at least, that has grown with the consumers' trouble.
+/// The factor by which a response time has to grow to count as affected by the consumers.
 const GROWN: f64 = 2.0;
 
 pub(super) fn immediate(seen: &Seen<'_>) -> Finding {
@@ -122,7 +122,7 @@ pub(super) fn delayed(seen: &Seen<'_>) -> Finding {
     }
 }
 
-/// Nothing here can tell how much there is to understand.
+/// No figure here shows how much there is to understand.
 pub(super) fn simple() -> Finding {
     Finding {
         way: Mode::Sync,

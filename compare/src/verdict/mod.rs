@@ -1,4 +1,4 @@
-//! What the figures say: for each thing that is commonly claimed of the two ways whether they show it, and what to choose when. Pure.
+//! The verdict: whether the figures show each common claim about the two modes, and which mode to choose. Pure.
 
 mod advice;
 mod findings;
@@ -14,25 +14,25 @@ use seen::Seen;
 
 pub(crate) use words::time;
 
-/// What the figures say.
+/// The verdict on a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Verdict {
     pub(crate) findings: Vec<Finding>,
-    /// What to choose when.
+    /// The advice on which mode to choose.
     pub(crate) advice: String,
 }
 
-/// One claim, held against the figures.
+/// One claim, checked against the figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Finding {
     pub(crate) way: Mode,
     pub(crate) claim: &'static str,
     pub(crate) shown: Shown,
-    /// The figures that decided.
+    /// The figures that decided it.
     pub(crate) because: String,
 }
 
-/// Whether the figures show a claim.
+/// The result of checking a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Shown {
@@ -46,7 +46,7 @@ impl Shown {
         if so { Self::Yes } else { Self::No }
     }
 
-    /// What it is called for people.
+    /// The name of the result for people.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Yes => "shown",
@@ -57,7 +57,7 @@ impl Shown {
 }
 
 impl Verdict {
-    /// What these figures say; `None` unless every scenario was measured in both ways.
+    /// Computes the verdict, `None` unless every scenario was measured in both modes.
     pub(crate) fn of(cells: &[Sample]) -> Option<Self> {
         let seen = Seen::of(cells)?;
         let findings = vec![

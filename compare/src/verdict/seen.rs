@@ -1,4 +1,4 @@
-//! The figures that a verdict looks at: each way in every scenario, checkouts and updates together.
+//! The figures that a verdict uses: each mode in every scenario, checkouts and updates together.
 
 use super::words::p99;
 use crate::{
@@ -6,13 +6,13 @@ use crate::{
     stats::{Figures, Sample},
 };
 
-/// The figures of all cells, checkouts and updates together.
+/// The figures of all samples, checkouts and updates together.
 pub(super) struct Seen<'a> {
     pub(super) sync: Row<'a>,
     pub(super) told: Row<'a>,
 }
 
-/// One way in all scenarios.
+/// One mode in all scenarios.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub(super) well: &'a Figures,
@@ -45,7 +45,7 @@ impl<'a> Row<'a> {
         self.all().into_iter().map(of).sum()
     }
 
-    /// The longest of the times that 99 of a hundred users of a scenario waited at most.
+    /// Returns the highest 99th percentile of response times of all scenarios.
     pub(super) fn worst_p99(self) -> f64 {
         self.all()
             .into_iter()

@@ -1,4 +1,4 @@
-//! The verdict on figures that were made up.
+//! Tests of the verdict on invented figures.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn spread(p50_ms: f64, p99_ms: f64) -> Option<Percentiles> {
     })
 }
 
-/// Figures in which so many users waited for nothing.
+/// Returns figures in which this many users waited for nothing.
 fn figures(response: (f64, f64), done_after: (f64, f64), failures: u64) -> Figures {
     let failed = BTreeMap::from([(OperationFailure::TimedOut, failures)]);
     let all_failed = failures == OFFERED;
@@ -51,7 +51,7 @@ fn cell(scenario: Scenario, way: Mode, all: Figures) -> Sample {
     }
 }
 
-/// What is usually seen.
+/// The usual result of a comparison.
 fn usual() -> Vec<Sample> {
     use Scenario::{Down, Healthy, Overloaded, Slow};
     let sync = |scenario, response, failures| {
@@ -127,7 +127,7 @@ fn what_is_answered_and_not_done_is_told() {
         advice.contains("3 were answered well for nothing"),
         "{advice}"
     );
-    // Also where it is lost elsewhere.
+    // The claim also fails if items are lost in another scenario.
     let cells = with(Scenario::Slow, Mode::Async, |figures| figures.lost = 1);
     assert_eq!(shown(&cells, "nothing is lost"), Shown::No);
     let cells = with(Scenario::Healthy, Mode::Async, |figures| figures.twice = 1);
@@ -161,7 +161,7 @@ fn a_sync_that_does_not_suffer_leaves_its_claim_unshown() {
         let cells = with(scenario, Mode::Sync, |f| *f = figures);
         assert_eq!(shown(&cells, "fails with its servers"), Shown::No);
     }
-    // A peak that hurts nobody is not levelled.
+    // A peak that slows no user is not levelled.
     let cells = with(Scenario::Overloaded, Mode::Sync, |f| {
         *f = figures((3.0, 12.0), (3.0, 12.0), 0);
     });

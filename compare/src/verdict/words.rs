@@ -1,8 +1,8 @@
-//! Figures in words.
+//! Figures formatted for people.
 
 use crate::stats::{Figures, Percentiles};
 
-/// Whether every item was answered well and done, once.
+/// Returns true if every response was a success and every item was done once.
 pub(super) fn is_all_done(figures: &Figures) -> bool {
     figures.failures() == 0
         && figures.applied == figures.offered
@@ -35,7 +35,7 @@ pub(super) fn max(spread: Option<Percentiles>) -> f64 {
     spread.map_or(0.0, |s| s.max_ms)
 }
 
-/// A time for people.
+/// Formats a time for people.
 pub(crate) fn time(millis: f64) -> String {
     match millis {
         ..9.95 => format!("{millis:.1} ms"),
