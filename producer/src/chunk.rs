@@ -1,16 +1,16 @@
-//! Events on their way from whoever makes them to whoever sends them: in chunks, through a channel that holds a few.
+//! Batches of events between the reader and the publisher, through a channel that holds a few.
 //!
-//! Chunks, because handing over one event at a time costs more than making it. They are bounded in number and in bytes, and so is all
-//! that is between the two.
+//! Sending one event at a time through the channel costs more than making it. Batches are limited in events and in
+//! bytes, so the channel's memory is, too.
 
 use doorstep_event::Event;
 use tokio::sync::mpsc;
 
-/// The most events of a chunk.
+/// The limit of events in a batch.
 const MAX_EVENTS: usize = 500;
-/// A chunk that has reached so many bytes is full.
+/// The size in bytes at which a batch is full.
 const FULL_BYTES: usize = 1024 * 1024;
-/// The most chunks that wait to be sent.
+/// The limit of batches that wait in the channel.
 const WAITING_CHUNKS: usize = 4;
 
 /// An event with its place in the input.
@@ -18,32 +18,30 @@ const WAITING_CHUNKS: usize = 4;
 pub(crate) struct LineEvent {
     /// The number of its line, from 1.
     pub(crate) line: u64,
-    /// The event.
     pub(crate) event: Event,
 }
 
-/// Some events in order, and how much of the input they complete.
+/// Events in order, and the number of input rows that they complete.
 #[derive(Debug, Default)]
 pub(crate) struct EventBatch {
-    /// The events.
     pub(crate) events: Vec<LineEvent>,
-    /// How many rows or lines of the input were read for this chunk.
+    /// The number of rows or lines that were read for this batch.
     pub(crate) rows: u64,
 }
 
-/// Fills chunks and hands them over.
+/// Fills batches and sends them.
 pub(crate) struct BatchSender {
     sender: mpsc::Sender<EventBatch>,
     chunk: EventBatch,
     bytes: usize,
 }
 
-/// Nobody takes chunks any more: the other end has failed or was stopped, and says itself why.
+/// The receiver is gone: it has failed or was stopped, and reports the reason itself.
 #[derive(Debug)]
 pub(crate) struct ReceiverGone;
 
 impl BatchSender {
-    /// The two ends of a channel of chunks.
+    /// Creates the two ends of a channel of batches.
     pub(crate) fn channel() -> (Self, mpsc::Receiver<EventBatch>) {
         let (sender, receiver) = mpsc::channel(WAITING_CHUNKS);
         let chunks = Self {
@@ -57,7 +55,7 @@ impl BatchSender {
     /// Adds the events of the row at this line; empties `events`. Blocks while the channel is full.
     ///
     /// # Errors
-    /// Nobody takes chunks any more.
+    /// The receiver is gone.
     pub(crate) fn add(&mut self, line: u64, events: &mut Vec<Event>) -> Result<(), ReceiverGone> {
         self.bytes += events.iter().map(Event::size).sum::<usize>();
         let events = events.drain(..).map(|event| LineEvent { line, event });
@@ -69,10 +67,10 @@ impl BatchSender {
         Ok(())
     }
 
-    /// Hands over what there is, be it little. Blocks while the channel is full.
+    /// Sends the present batch, however small. Blocks while the channel is full.
     ///
     /// # Errors
-    /// Nobody takes chunks any more.
+    /// The receiver is gone.
     pub(crate) fn flush(&mut self) -> Result<(), ReceiverGone> {
         self.bytes = 0;
         let chunk = std::mem::take(&mut self.chunk);

@@ -1,6 +1,7 @@
-//! What can be typed: commands, options, and the text of `--help`.
+//! Command line: commands, options, and the text of `--help`.
 //!
-//! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
+//! Values that need validation are strings here. `settings` checks them all, so that all invalid ones are reported at
+//! once.
 
 use std::path::PathBuf;
 
@@ -10,11 +11,10 @@ use doorstep_cli::args::{BrokerArgs, StoreArgs, TelemetryArgs};
 
 use crate::exit_codes::EXIT_CODES;
 
-/// Doorstep's producer: turns files and lines into events, every one confirmed.
+/// Doorstep's producer: publishes events from files and from standard input, every one confirmed.
 #[derive(Debug, Parser)]
 #[command(name = "producer", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
 
@@ -24,15 +24,15 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Import a file of real data; safe to kill and to run again.
+    /// Import a file of real data; it may be killed and run again.
     #[command(subcommand, after_help = EXIT_CODES)]
     Import(Import),
 
     /// Publish CloudEvents, one JSON object a line, from standard input or a file.
     ///
-    /// Every line is checked before it is sent: form, attributes, and the contract of its type. A wrong line is told by its number and
-    /// left out, the others are sent; the exit code is then 65. Input that comes slowly is sent as it comes. Lines may have 1 MiB of
-    /// data; empty ones are skipped. Input in gzip is unpacked.
+    /// Every line is checked before it is published: form, attributes, and the contract of its type. An invalid line is
+    /// reported by its number and skipped, and the others are published; the exit code is then 65. Slow input is
+    /// published as it arrives. Lines may have 1 MiB of data; empty ones are skipped. Gzip input is decompressed.
     #[command(after_help = PUBLISH_HELP)]
     Publish(PublishArgs),
 
@@ -55,21 +55,22 @@ const PUBLISH_HELP: &str = r#"Example:
 pub(crate) enum Import {
     /// Import sales: each row adjusts a stock, each invoice is an order or a return.
     ///
-    /// FILE is CSV, or CSV in gzip, with the columns InvoiceNo, StockCode, Description, Quantity, InvoiceDate, UnitPrice, CustomerID and
-    /// Country, in any order, beside others; --columns names them where the file calls them differently. Times are taken as UTC. A row
-    /// that breaks a rule, such as a negative price, is refused and listed with its line number and the reason; the rest goes on. The
-    /// same rows make the same events every time, so that an import that was killed, or is run twice, changes nothing that is already
-    /// there; of a file that has grown only the new invoices are new. A file that contradicts what was imported before is refused.
+    /// FILE is CSV, or CSV in gzip, with the columns InvoiceNo, StockCode, Description, Quantity, InvoiceDate,
+    /// UnitPrice, CustomerID and Country, in any order, beside others. If the file names them differently, use
+    /// --columns. Times are taken as UTC. A row that breaks a rule, such as a negative price, is rejected and listed
+    /// with its line number and the reason; the rest goes on. The same rows make the same events every time. So an
+    /// import that was killed, or is run twice, changes nothing that has arrived already. Of a file that has grown,
+    /// only the new invoices are published. A file that contradicts an earlier import is rejected.
     #[command(after_help = RETAIL_HELP)]
     Retail(RetailArgs),
 
     /// Import courier pick-ups: each row is a delivery, assigned, with its GPS fixes by time, and picked up.
     ///
-    /// FILE is CSV, or CSV in gzip, with the columns of the LaDe pick-up data: order_id, region_id, city, courier_id, accept_time,
-    /// time_window_start, time_window_end, lng, lat, aoi_id, aoi_type, pickup_time, pickup_gps_time, pickup_gps_lng, pickup_gps_lat,
-    /// accept_gps_time, accept_gps_lng, accept_gps_lat, ds. A GPS fix keeps its own time, also where that is before the assignment. A
-    /// row that breaks a rule is refused and listed with its line number and the reason; the rest goes on. The same file under the same
-    /// options makes the same events every time.
+    /// FILE is CSV, or CSV in gzip, with the columns of the LaDe pick-up data: order_id, region_id, city, courier_id,
+    /// accept_time, time_window_start, time_window_end, lng, lat, aoi_id, aoi_type, pickup_time, pickup_gps_time,
+    /// pickup_gps_lng, pickup_gps_lat, accept_gps_time, accept_gps_lng, accept_gps_lat, ds. A GPS fix keeps its own
+    /// time, even if that is before the assignment. A row that breaks a rule is rejected and listed with its line
+    /// number and the reason; the rest goes on. The same file with the same options makes the same events every time.
     #[command(after_help = PICKUPS_HELP)]
     Pickups(PickupsArgs),
 }
@@ -86,34 +87,36 @@ Example:
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The file, .csv or .csv.gz. It is read twice, so it cannot be a pipe.
+    /// File to import, .csv or .csv.gz. It is read twice, so it cannot be a pipe.
     pub(crate) file: PathBuf,
 
-    /// Name the events' source after this data set instead of the rows, so that it stays apart from everything else that is imported. Rows
-    /// already imported must stay as they are, and rows are added at the end, in whole invoices.
+    /// Name of the data set, which names the events' source instead of the rows and keeps it apart from all other
+    /// imports. Rows already imported must stay as they are; new rows are appended, in whole invoices.
     #[arg(long, value_name = "NAME")]
     pub(crate) dataset: Option<String>,
 
-    /// The names of columns in this file, as KEY=NAME; retail has the keys invoice, sku, description, quantity, date, price, customer
-    /// and country, pick-ups their usual names.
+    /// Names of columns in this file, as KEY=NAME. Retail has the keys invoice, sku, description, quantity, date,
+    /// price, customer and country; pick-ups have their usual names.
     #[arg(long, value_name = "KEY=NAME", value_delimiter = ',')]
     pub(crate) columns: Vec<String>,
 
-    /// The separator of columns: comma, semicolon, tab, pipe, or any other character of one byte [default: whichever of the four the
-    /// header is written with].
+    /// Delimiter of columns: comma, semicolon, tab, pipe, or any other character of one byte [default: the one of these
+    /// four that the header uses].
     #[arg(long, value_name = "SIGN")]
     pub(crate) delimiter: Option<String>,
 
-    /// The part of all rows, in percent, beyond which the file is taken for one of another kind and nothing is sent: exit code 65.
+    /// Percentage of rejected rows above which the file counts as one of another kind and nothing is published: exit
+    /// code 65.
     #[arg(long, value_name = "PERCENT", default_value = "50")]
     pub(crate) max_refused: String,
 
-    /// Where to list refused rows, as JSON lines [default: NAME.refused.jsonl in the current folder]. Written anew by every run.
+    /// Path of the list of rejected rows, as JSON lines [default: NAME.refused.jsonl in the current folder]. Every run
+    /// overwrites it.
     #[arg(long, value_name = "PATH")]
     pub(crate) refused: Option<PathBuf>,
 
-    /// Print the events on standard output, as `producer publish` reads them, instead of publishing them. No broker is needed, and nothing
-    /// is remembered of what was imported.
+    /// Print the events on standard output, as `producer publish` reads them, instead of publishing them. This needs no
+    /// broker, and records no import.
     #[arg(long)]
     pub(crate) to_stdout: bool,
 
@@ -129,16 +132,16 @@ pub(crate) struct RetailArgs {
     #[command(flatten)]
     pub(crate) import: ImportArgs,
 
-    /// The sign before the decimals of a number.
+    /// Decimal separator of numbers.
     #[arg(long, value_parser = ["point", "comma"], default_value = "point")]
     pub(crate) decimal: String,
 
-    /// The order in a date such as 12/1/2010: us is month/day, eu is day/month. Without it such a date is refused; 2010-12-01 and 1.12.2010
-    /// are always read.
+    /// Order in a date such as 12/1/2010: us is month/day, eu is day/month. Without it such a date is rejected;
+    /// 2010-12-01 and 1.12.2010 are always read.
     #[arg(long, value_parser = ["us", "eu"])]
     pub(crate) dates: Option<String>,
 
-    /// The country of rows that name none.
+    /// Country of rows that name none.
     #[arg(long, value_name = "NAME")]
     pub(crate) country: Option<String>,
 }
@@ -148,8 +151,8 @@ pub(crate) struct PickupsArgs {
     #[command(flatten)]
     pub(crate) import: ImportArgs,
 
-    /// The year of the assignments: the file's times have none. A time that would be half a year away from its assignment belongs to the
-    /// year before or after.
+    /// Year of the assignments: the file's times have none. A time that would be half a year away from its assignment
+    /// belongs to the year before or after.
     #[arg(
         long,
         env = "DOORSTEP_YEAR",
@@ -159,7 +162,7 @@ pub(crate) struct PickupsArgs {
     )]
     pub(crate) year: String,
 
-    /// How far the file's clock is ahead of UTC. The cities of the LaDe data are eight hours ahead.
+    /// Offset of the file's clock from UTC. The cities of the LaDe data are eight hours ahead.
     #[arg(
         long,
         env = "DOORSTEP_UTC_OFFSET",
@@ -172,7 +175,7 @@ pub(crate) struct PickupsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// The file to read; standard input if left out, or for `-`.
+    /// File to read; standard input if left out, or for `-`.
     pub(crate) file: Option<PathBuf>,
 
     #[command(flatten)]
@@ -181,19 +184,19 @@ pub(crate) struct PublishArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// The same seed plays the same.
+    /// Seed of the scenario: the same seed publishes the same events.
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     pub(crate) seed: String,
 
-    /// How many minutes of the shop's time to play, from 1 to 1440.
+    /// Minutes of the shop's time to play, from 1 to 1440.
     #[arg(long, value_name = "MINUTES", default_value = "5")]
     pub(crate) minutes: String,
 
-    /// How many of the shop's seconds pass in one of ours, from 1 to 10000.
+    /// Factor by which the shop's time is faster than real time, from 1 to 10000.
     #[arg(long, value_name = "TIMES", default_value = "20")]
     pub(crate) speed: String,
 
-    /// Where to write down what was sent, as JSON.
+    /// Path of the JSON report of the published events.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 
@@ -201,14 +204,15 @@ pub(crate) struct DemoArgs {
     pub(crate) sink: SinkArgs,
 }
 
-/// Where events go.
+/// Arguments of the events' target.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Broker")]
 pub(crate) struct SinkArgs {
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
 
-    /// For how long nothing may be confirmed, while events are sent again and again, before the program gives up.
+    /// Time without a confirm after which the program gives up; until then it publishes unconfirmed events again and
+    /// again.
     #[arg(
         long,
         env = "DOORSTEP_GIVE_UP_AFTER",

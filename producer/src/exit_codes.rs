@@ -1,4 +1,4 @@
-//! What this program's exit codes mean.
+//! The exit codes of this program.
 
 /// The exit codes, as they stand at the end of `--help`.
 pub(crate) const EXIT_CODES: &str = "\

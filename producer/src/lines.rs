@@ -5,13 +5,13 @@ use std::io::{self, BufRead};
 /// A line, without its line break.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum InputLine<'a> {
-    /// As it is.
+    /// The line as it was read.
     Whole(&'a [u8]),
-    /// Above the bound. It has been read over.
+    /// Longer than the limit; it was skipped.
     TooLong,
 }
 
-/// Reads lines.
+/// Reads lines up to a limit of bytes.
 pub(crate) struct LineReader<R> {
     reader: R,
     most_bytes: usize,
@@ -20,7 +20,7 @@ pub(crate) struct LineReader<R> {
 }
 
 impl<R: BufRead> LineReader<R> {
-    /// Reads lines of at most so many bytes.
+    /// Creates a reader of lines of at most `most_bytes`.
     pub(crate) fn new(reader: R, most_bytes: usize) -> Self {
         Self {
             reader,
@@ -30,7 +30,8 @@ impl<R: BufRead> LineReader<R> {
         }
     }
 
-    /// The next line and its number, from 1; blocks until there is one. The last line need not end in a line break.
+    /// Returns the next line and its number, from 1; blocks until there is one. The last line need not end in a line
+    /// break.
     ///
     /// # Errors
     /// The input cannot be read.
@@ -74,7 +75,7 @@ impl<R: BufRead> LineReader<R> {
         Ok(Some((self.number, line)))
     }
 
-    /// Whether the next line may have to be waited for: no whole one has been read ahead.
+    /// Returns true if the next line may have to be waited for: no complete one has been read ahead.
     pub(crate) fn would_block(&self) -> bool
     where
         R: Buffered,
@@ -83,9 +84,9 @@ impl<R: BufRead> LineReader<R> {
     }
 }
 
-/// A reader that shows what it has read ahead.
+/// A reader that exposes the bytes it has read ahead.
 pub(crate) trait Buffered {
-    /// The bytes that can be had without waiting.
+    /// Returns the bytes that are available without waiting.
     fn read_ahead(&self) -> &[u8];
 }
 

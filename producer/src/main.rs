@@ -1,5 +1,5 @@
-//! Doorstep's producer: wiring only. What can be typed is in `cli`, what it means in `settings`, what is done in `import`, `publish`
-//! and `demo`.
+//! Doorstep's producer: wiring only. `cli` defines the command line, `settings` validates it, and `import`, `publish`
+//! and `demo` run it.
 
 mod chunk;
 mod cli;
@@ -27,8 +27,8 @@ use crate::{
     stop::ended_at_once,
 };
 
-/// What is logged unless said otherwise: not what `doorstep_messaging` and lapin report of the connection, which the sender tells in
-/// words for whoever typed the command.
+/// The default log filter. It leaves out the reports of `doorstep_messaging` and lapin on the connection, which the
+/// sender prints for the user.
 const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
 
 fn main() -> ExitCode {
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 
 fn begin(cli: Cli) -> Result<(), CliError> {
     let settings = Settings::check(cli)?;
-    // Lasts to the end, where the last spans are handed over.
+    // Stays until the end, when the last spans are exported.
     let _tracing = settings.telemetry.start("doorstep-producer", SuspendBar);
     start::run(run(settings.job))
 }

@@ -1,4 +1,4 @@
-//! Where events go: to the broker, or as JSON lines to standard output.
+//! The target of events: the broker, or standard output as JSON lines.
 
 use std::io::{self, BufWriter, Write};
 
@@ -14,34 +14,30 @@ use crate::{
     tally::EventCounts,
 };
 
-/// Where events are to go.
+/// The target of events.
 #[derive(Debug)]
 pub(crate) enum Target {
-    /// To the broker, every event confirmed.
+    /// The broker, which confirms every event.
     Broker(Box<BrokerTarget>),
-    /// To standard output, one CloudEvents object a line.
+    /// Standard output, one CloudEvents object a line.
     Lines,
 }
 
-/// An output that is ready.
+/// A target that is ready.
 pub(crate) enum OpenTarget {
-    /// Connected.
     Broker(EventSender),
-    /// Nothing to open.
     Lines,
 }
 
-/// Where the program talks to its user: not where the events are.
+/// The stream for messages to the user: the one without the events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Console {
-    /// Standard output.
     Out,
-    /// Standard error.
     Err,
 }
 
 impl Console {
-    /// What has become of the events when all is done.
+    /// Describes the final state of the events.
     pub(crate) fn arrived(self) -> &'static str {
         match self {
             Self::Out => "confirmed",
@@ -49,7 +45,7 @@ impl Console {
         }
     }
 
-    /// Says a line. Nobody listening is no reason to fail when the work is done.
+    /// Prints a line. A closed stream is no error once the work is done.
     pub(crate) fn println(self, text: &str) {
         let _ = match self {
             Self::Out => writeln!(io::stdout(), "{text}"),
@@ -59,10 +55,10 @@ impl Console {
 }
 
 impl Target {
-    /// Connects where that is needed, in bounded time.
+    /// Connects if the target is a broker, within a timeout.
     ///
     /// # Errors
-    /// The broker cannot be reached or refuses us.
+    /// The broker is unreachable or denies access.
     pub(crate) async fn open(self) -> Result<OpenTarget, CliError> {
         match self {
             Self::Broker(sink) => Ok(OpenTarget::Broker(sink.connect().await?)),
@@ -72,10 +68,10 @@ impl Target {
 }
 
 impl OpenTarget {
-    /// Takes all chunks. Returns, once every event of them has arrived, how many of each type did.
+    /// Writes all batches. Returns the number of events of each type once every event has arrived.
     ///
     /// # Errors
-    /// The events do not get through, or the user wants to stop.
+    /// The events cannot be published, or the user stops the program.
     pub(crate) async fn take(
         self,
         chunks: mpsc::Receiver<EventBatch>,

@@ -1,4 +1,4 @@
-//! How far the work is: a bar on a terminal, otherwise a line every few seconds, both on standard error.
+//! The progress of the work on standard error: a bar on a terminal, otherwise a line every few seconds.
 
 use std::time::{Duration, Instant};
 
@@ -6,19 +6,15 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::tally::per_second;
 
-/// How often a line is written where there is no terminal.
+/// The interval of lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// What the work is counted in.
+/// The unit in which the work is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Bytes of a file.
     Bytes,
-    /// Rows of a table.
     Rows,
-    /// Lines of an input.
     Lines,
-    /// Events of a play.
     Events,
 }
 
@@ -46,7 +42,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Starts to count; the total, where it is known, gives a time left.
+    /// Starts to count; a known total gives the remaining time.
     pub(crate) fn new(what: &'static str, unit: Unit, total: Option<u64>) -> Self {
         // Drawn at most five times a second: more costs more than it shows.
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(5));
@@ -74,7 +70,7 @@ impl Progress {
         }
     }
 
-    /// So much more is done, and so many more events have arrived.
+    /// Adds work that is done, and events that have arrived.
     pub(crate) fn advance(&mut self, done: u64, events: u64) {
         self.done += done;
         self.events += events;
@@ -82,12 +78,12 @@ impl Progress {
         self.refresh();
     }
 
-    /// So much is done in all.
+    /// Sets the total work that is done.
     pub(crate) fn set(&mut self, done: u64) {
         self.advance(done.saturating_sub(self.done), 0);
     }
 
-    /// Writes what is due to be written.
+    /// Writes the output that is due.
     pub(crate) fn refresh(&mut self) {
         if !self.bar.is_hidden() {
             self.bar.set_position(self.done);
@@ -133,12 +129,12 @@ impl Progress {
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// Tells the user something at once, without disturbing the bar.
+    /// Prints a note at once, without disturbing the bar.
     pub(crate) fn note(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
-    /// Takes the bar away and says how long it took.
+    /// Removes the bar and returns the elapsed time.
     pub(crate) fn finish(self) -> Duration {
         self.bar.finish_and_clear();
         self.started.elapsed()

@@ -1,7 +1,8 @@
-//! `publish`: CloudEvents, one JSON object a line, from a file or standard input to the broker.
+//! `publish`: publishes CloudEvents, one JSON object a line, from a file or standard input.
 //!
-//! Every line is checked before anything of it is sent: form, attributes, contract. A line that is wrong is told by its number and
-//! left out, the others go on; of many lines with one cause a few are told, and their number. Input that comes slowly flows: what is there is sent, without waiting for more.
+//! Every line is checked before it is published: form, attributes, contract. An invalid line is reported by its number
+//! and skipped. Of many lines with one defect, a few are reported, and their count. Slow input is published as it
+//! arrives, without waiting for more.
 
 use std::{
     fs::File,
@@ -25,11 +26,11 @@ use crate::{
     tally::per_second,
 };
 
-/// The most bytes of a line: an event's data, and ample room for its attributes.
+/// The limit of a line in bytes: an event's data, and ample room for its attributes.
 const MAX_LINE_BYTES: usize = MAX_DATA_BYTES + 64 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What became of the lines that were read.
+/// The numbers of lines by result.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     read: u64,
@@ -39,7 +40,8 @@ struct Counts {
 /// Publishes all lines of the file, or of standard input. Returns once every event is confirmed.
 ///
 /// # Errors
-/// At least one line was refused, here or by the broker; the input cannot be read; the events do not get through; the user wants to stop.
+/// At least one line was rejected, here or by the broker; the input cannot be read; the events cannot be published; the
+/// user stops the program.
 pub(crate) async fn run(
     file: Option<PathBuf>,
     output: Target,
@@ -61,7 +63,7 @@ pub(crate) async fn run(
 
     let (mut chunks, receiver) = BatchSender::channel();
     let (end, ended) = oneshot::channel();
-    // A thread of its own, that nobody waits for at the end: it may be waiting for a line that never comes.
+    // A thread of its own, which is never joined: it may be blocked on a line that never comes.
     thread::spawn(move || {
         let input = match open_packed(input) {
             Ok(input) => input,
@@ -84,7 +86,7 @@ pub(crate) async fn run(
             eprintln!("{line}");
         }
         drop(chunks);
-        // Nobody listens only when sending has failed, and then that is what the user hears.
+        // The receiver is only gone if publishing has failed, and then the user gets that error.
         let _ = end.send(counts);
     });
     let mut progress = Progress::new("publishing", Unit::Lines, None);
@@ -96,7 +98,7 @@ pub(crate) async fn run(
         .map_err(|_| CliError::new(ExitReason::Failed, "reading broke off"))?;
     let Counts { read, refused } = counts.map_err(|e| {
         let reason = match e.kind() {
-            // Not what it should be: of another kind, damaged, or cut off.
+            // Invalid input: of another kind, damaged, or cut off.
             io::ErrorKind::InvalidData
             | io::ErrorKind::InvalidInput
             | io::ErrorKind::UnexpectedEof => ExitReason::Data,
@@ -149,7 +151,7 @@ fn open(path: &Path) -> Result<File, CliError> {
     Ok(file)
 }
 
-/// Checks every line and hands over the events, what there is whenever the input makes us wait.
+/// Checks every line and sends the events on, a partial batch whenever the input would block.
 fn check_all<R: io::BufRead + Buffered>(
     lines: &mut LineReader<R>,
     chunks: &mut BatchSender,
@@ -177,12 +179,12 @@ fn check_all<R: io::BufRead + Buffered>(
             return Ok(counts);
         }
     }
-    // If nobody takes them any more, that end says why.
+    // If the receiver is gone, that end reports the reason.
     let _ = chunks.flush();
     Ok(counts)
 }
 
-/// The event on a line; `None` where there is nothing on it.
+/// Returns the event on a line; `None` if the line is empty.
 fn check(line: &InputLine<'_>) -> Result<Option<Event>, String> {
     let InputLine::Whole(bytes) = line else {
         return Err(format!(
@@ -253,7 +255,7 @@ mod tests {
         assert_eq!(sent, ["1", "2"]);
     }
 
-    /// An input that comes bit by bit and waits in between, as a pipe does.
+    /// An input that arrives in pieces with pauses, as a pipe does.
     struct Pipe(mpsc::Receiver<String>);
 
     impl Read for Pipe {
@@ -274,7 +276,7 @@ mod tests {
             let mut lines = LineReader::new(BufReader::new(Pipe(end)), MAX_LINE_BYTES);
             check_all(&mut lines, &mut chunks, |_, _| {})
         });
-        // The next line has begun, and stays so: that must not hold back the first.
+        // The next line has begun and stays incomplete; the first must not wait for it.
         pipe.send(format!("{}\n\n{{", line(1, -6))).unwrap();
         let chunk = receiver.blocking_recv().unwrap();
         assert_eq!(chunk.events.len(), 1);

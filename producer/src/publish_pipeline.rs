@@ -1,9 +1,11 @@
-//! Sends events to the broker until every one is confirmed.
+//! Publishes events until every one is confirmed.
 //!
-//! Several chunks are on their way at a time. What is not confirmed is sent again, under the same id, after a pause that grows; new
-//! chunks wait until all of it is confirmed, so that the events of a stream stay in order where that is possible and memory stays flat.
-//! An event may so arrive twice, which consumers recognise; none is ever left out but those that the broker refuses for good, each of which
-//! is told with its line.
+//! Several batches are in flight at a time. Unconfirmed events are published again, under the same id, after a growing
+//! backoff. New batches wait until all of those are confirmed, so that a stream stays in order where possible and
+//! memory stays flat.
+//!
+//! So an event may arrive twice, which consumers recognise. None is left out but those that the broker refuses for
+//! good, each of which is reported with its line.
 
 use std::time::Duration;
 
@@ -25,29 +27,30 @@ use crate::{
     tally::EventCounts,
 };
 
-/// The most chunks on their way: enough that the broker's confirms of one overlap with the making of the next.
+/// The limit of batches in flight: enough to overlap the broker's confirms of one with the making of the next.
 const BATCHES_IN_FLIGHT: usize = 4;
-/// How long the program waits for confirms when the user wants to stop, and for the connection to close.
+/// The timeout of confirms when the user stops the program, and of closing the connection.
 const GRACE: Duration = Duration::from_secs(5);
-/// The most events that the broker may refuse for good: each costs some channels, and beyond that it is no matter of single events.
+/// The limit of events that the broker may refuse for good: each costs some channels, and more of them are no matter of
+/// single events.
 const MAX_REFUSED: u64 = 100;
-/// How often the progress is looked at when nothing else happens.
+/// The interval of the progress display when nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Which broker, and for how long to try.
+/// The broker, and the time for which to try.
 #[derive(Debug)]
 pub(crate) struct BrokerTarget {
-    /// How to reach the broker.
+    /// The settings of the connection.
     pub(crate) settings: BrokerSettings,
-    /// How long nothing may be confirmed before the program gives up.
+    /// The time without a confirm after which the program gives up.
     pub(crate) give_up_after: Duration,
 }
 
 impl BrokerTarget {
-    /// Connects and declares what every role needs, so that no event is sent before there is a queue for it.
+    /// Connects and declares all queues, so that no event is lost before its consumer first starts.
     ///
     /// # Errors
-    /// The broker cannot be reached in time, refuses us, or has other queues under our names.
+    /// The broker is unreachable within the time, denies access, or has other queues under these names.
     pub(crate) async fn connect(self) -> Result<EventSender, CliError> {
         let topology = doorstep_cli::topology(&self.settings.namespace);
         let publisher = Publisher::start(&self.settings, "doorstep producer", topology);
@@ -56,10 +59,10 @@ impl BrokerTarget {
             ready = publisher.ready(self.settings.start_timeout) => {
                 ready.map_err(|e| CliError::new(ExitReason::Broker, e.to_string()))?;
             }
-            // Only tells, and never ends.
+            // Only reports, and never ends.
             () = tell_trouble(&mut state) => {}
         }
-        // Whatever else differs the publisher says itself, since it declares it. Nothing waits for this.
+        // The publisher reports any other difference itself, since it declares the queues. Nothing waits for this.
         tokio::spawn(async move {
             if let Some(finding) = check_version(&self.settings).await {
                 eprintln!("warning: {finding}");
@@ -73,7 +76,7 @@ impl BrokerTarget {
     }
 }
 
-/// Tells once why there is no connection yet, so that nobody wonders what the program waits for.
+/// Reports once why there is no connection yet, so that the user knows the reason for the wait.
 async fn tell_trouble(state: &mut watch::Receiver<ConnectionStatus>) {
     if let Ok(state) = state.wait_for(|state| state.last_error.is_some()).await
         && let Some(error) = state.last_error.as_ref().filter(|e| !e.is_permanent())
@@ -83,7 +86,7 @@ async fn tell_trouble(state: &mut watch::Receiver<ConnectionStatus>) {
     std::future::pending::<()>().await;
 }
 
-/// A connection on which events can be sent.
+/// A connection on which events can be published.
 pub(crate) struct EventSender {
     publisher: Publisher,
     events: EncodedEvents,
@@ -91,10 +94,12 @@ pub(crate) struct EventSender {
 }
 
 impl EventSender {
-    /// Sends all chunks. Returns, once every event is confirmed or refused by the broker for good, how many of each type.
+    /// Publishes all batches. Returns the number of events of each type once every event is confirmed, or refused by
+    /// the broker for good.
     ///
     /// # Errors
-    /// The broker refuses too many, nothing was confirmed for the time after which to give up, or the user wants to stop. What was confirmed stays.
+    /// The broker refuses too many, no confirm arrived within the time, or the user stops the program. Confirmed events
+    /// stay published.
     pub(crate) async fn send_all(
         self,
         mut chunks: mpsc::Receiver<EventBatch>,
@@ -117,7 +122,7 @@ impl EventSender {
                     if let Some(failure) = again.give_up(&tally) {
                         break Err(failure);
                     }
-                    // The pause may be dropped: nothing hangs on its end.
+                    // Dropping the pause is safe: nothing depends on its end.
                     if stop.or_cancelled(again.pause()).await.is_none() {
                         break Err(interrupted(&so_far(&tally)));
                     }
@@ -127,7 +132,7 @@ impl EventSender {
                 }
             }
             let has_room = !again.in_outage() && under_way.len() < BATCHES_IN_FLIGHT;
-            // Each arm may be dropped for another: a chunk not received stays in its channel, a chunk under way stays in its list.
+            // Dropping any arm is safe: an unreceived batch stays in its channel, a batch in flight stays in its list.
             tokio::select! {
                 Some(done) = under_way.next(), if !under_way.is_empty() => {
                     self.settle(done, &mut again, &mut tally, &mut channels_refused, progress);
@@ -138,7 +143,7 @@ impl EventSender {
                 },
                 _ = ticks.tick() => progress.refresh(),
                 () = stop.recv() => {
-                    // What is under way gets its chance to arrive, in bounded time.
+                    // Batches in flight get a limited time to arrive.
                     let _ = timeout(GRACE, async {
                         while let Some(done) = under_way.next().await {
                             self.settle(done, &mut again, &mut tally, &mut channels_refused, progress);
@@ -154,7 +159,8 @@ impl EventSender {
         result.map(|()| tally)
     }
 
-    /// Publishes a chunk. The publisher takes chunks one after the other in the order in which these futures are first polled.
+    /// Publishes a batch. The publisher takes batches one after the other, in the order in which these futures are
+    /// first polled.
     async fn publish(&self, chunk: EventBatch) -> (EventBatch, Vec<PublishOutcome>) {
         let events = chunk.events.iter();
         let messages = events.map(|item| self.events.encode(&item.event)).collect();
@@ -162,7 +168,8 @@ impl EventSender {
         (chunk, outcomes)
     }
 
-    /// Counts what is confirmed of a chunk, tells of what the broker refuses for good, and keeps the rest to be sent again.
+    /// Counts the confirmed events of a batch, reports those that the broker refuses for good, and keeps the rest for
+    /// resending.
     fn settle(
         &self,
         (chunk, outcomes): (EventBatch, Vec<PublishOutcome>),
@@ -220,7 +227,7 @@ impl EventSender {
         progress.advance(chunk.rows, confirmed as u64);
     }
 
-    /// The broker's words when it last refused an event.
+    /// Returns the broker's text of its last refusal of an event.
     fn refusal(&self) -> String {
         let state = self.publisher.status();
         let words = state.borrow().last_rejection.clone();
@@ -241,7 +248,7 @@ impl EventSender {
     }
 }
 
-/// The remedy for an event that the broker refuses with these words.
+/// Returns the remedy for an event that the broker refuses with this text.
 fn remedy(words: &str) -> &'static str {
     if words.contains("message size") {
         "make it smaller, or raise max_message_size on the broker"
@@ -250,7 +257,7 @@ fn remedy(words: &str) -> &'static str {
     }
 }
 
-/// What an interrupted run has done.
+/// Describes the result of an interrupted run.
 fn so_far(tally: &EventCounts) -> String {
     format!(
         "{} events are confirmed, and what was under way may have arrived, too; sending any of them again changes nothing",

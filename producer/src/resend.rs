@@ -1,7 +1,7 @@
-//! What was not confirmed and is sent again: in order, after a pause that grows, until the time to give up.
+//! Unconfirmed events, to be published again: in order, with a growing backoff, until the timeout.
 //!
-//! If the broker closes the channel over one of several events, they are sent in ever smaller parts until that one is alone: then the
-//! publisher tells that it cannot be published, and the others go on.
+//! If the broker closes the channel because of one of several events, they are published in ever smaller parts until
+//! that one is alone. Then the publisher reports that it cannot be published, and the others go on.
 
 use std::time::{Duration, Instant};
 
@@ -14,56 +14,55 @@ use crate::{
     tally::EventCounts,
 };
 
-/// The first and the longest pause before events are sent again. Pauses double, and each is drawn at random below that, since after an
-/// outage everyone comes back at once.
+/// The first and the longest backoff before events are published again. The backoff doubles, and each pause is random
+/// below it, since after an outage all clients return at once.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The events to be sent again.
+/// The events to be published again.
 pub(crate) struct ResendQueue {
     events: Vec<LineEvent>,
-    /// Those behind the part that is under way.
+    /// The events after the part that is in flight.
     rest: Vec<LineEvent>,
-    /// The most events of a part while one that cannot be published is looked for.
+    /// The limit of events of a part during the search for one that cannot be published.
     part: Option<usize>,
-    /// True if the next part need not wait, since the last one was settled or has led to a smaller one.
+    /// True if the next part need not wait, since the last one was confirmed or has led to a smaller one.
     is_at_once: bool,
-    /// True if the user was told that an event is looked for, which may be the case many times.
+    /// True if the user was told of the search, which may happen many times.
     search_told: bool,
     give_up_after: Duration,
     trouble: Option<Outage>,
 }
 
-/// The fate of a chunk.
+/// The outcome of a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Settled {
     /// The number of its events.
     pub(crate) sent: usize,
-    /// The number of those that are confirmed, or found to be refused for good.
+    /// The number of those that are confirmed, or refused for good.
     pub(crate) done: usize,
     /// True if the broker has closed the channel meanwhile.
     pub(crate) channel_closed: bool,
 }
 
-/// A time in which not everything is confirmed.
+/// A period in which some events are unconfirmed.
 struct Outage {
-    /// When something was last confirmed, or when the trouble began.
+    /// The time of the last confirm, or of the start of the outage.
     since: Instant,
-    /// How often all was sent again without any of it being confirmed.
+    /// The number of attempts in a row without a confirm.
     failures: u32,
-    /// What the broker said last, and of which event.
+    /// The broker's last outcome, and its event.
     outcome: PublishOutcome,
     kind: String,
-    /// Why there is no connection, if there is none.
+    /// The reason why there is no connection, if there is none.
     connection: Option<String>,
-    /// What the user was told.
+    /// The last outcome that the user was told.
     told: Option<PublishOutcome>,
-    /// True if the user was told anything, and is told of the end as well.
+    /// True if the user was told of the outage, and so is told of its end.
     is_told: bool,
 }
 
 impl ResendQueue {
-    /// Nothing yet.
     pub(crate) fn new(give_up_after: Duration) -> Self {
         Self {
             events: Vec::new(),
@@ -76,17 +75,17 @@ impl ResendQueue {
         }
     }
 
-    /// Whether there is something to be sent again.
+    /// Returns true if there are events to be published again.
     pub(crate) fn has_pending(&self) -> bool {
         !self.events.is_empty()
     }
 
-    /// Whether something that was not confirmed at first is still not confirmed.
+    /// Returns true if an event that was not confirmed at first is still unconfirmed.
     pub(crate) fn in_outage(&self) -> bool {
         self.trouble.is_some()
     }
 
-    /// Keeps an event that was not confirmed. Called in the order of the events.
+    /// Adds an unconfirmed event. Called in the order of the events.
     pub(crate) fn add(&mut self, item: LineEvent, outcome: PublishOutcome) {
         let event = &item.event;
         match &mut self.trouble {
@@ -111,8 +110,8 @@ impl ResendQueue {
         self.events.push(item);
     }
 
-    /// Takes note that a chunk has been settled, and of why there is no connection, if there is none. Returns what the user should hear,
-    /// once for each kind of trouble.
+    /// Records the outcomes of a batch, and the reason why there is no connection, if there is none. Returns a message
+    /// for the user, once for each kind of outage.
     pub(crate) fn on_outcomes(
         &mut self,
         settled: Settled,
@@ -163,7 +162,7 @@ impl ResendQueue {
         ))
     }
 
-    /// Takes the events to send again: all, or the first part of them.
+    /// Takes the events to publish again: all, or the first part of them.
     pub(crate) fn take(&mut self) -> EventBatch {
         if let Some(trouble) = &mut self.trouble {
             trouble.failures += 1;
@@ -175,7 +174,7 @@ impl ResendQueue {
         EventBatch { events, rows: 0 }
     }
 
-    /// Waits before events are sent again. Cancel-safe.
+    /// Waits for the backoff. Cancel-safe.
     pub(crate) async fn pause(&self) {
         if self.is_at_once {
             return;
@@ -188,7 +187,7 @@ impl ResendQueue {
         tokio::time::sleep(pause).await;
     }
 
-    /// The end, if nothing was confirmed for too long.
+    /// Returns the final error, if nothing was confirmed for too long.
     pub(crate) fn give_up(&self, tally: &EventCounts) -> Option<CliError> {
         let trouble = self.trouble.as_ref()?;
         if trouble.since.elapsed() < self.give_up_after {
@@ -208,7 +207,7 @@ impl ResendQueue {
 }
 
 impl Outage {
-    /// What is the matter, and what to do about it.
+    /// Describes the outage and its remedy.
     fn describe(&self) -> String {
         let kind = &self.kind;
         match self.outcome {
@@ -295,8 +294,9 @@ mod tests {
         assert!(!again.in_outage());
     }
 
-    /// Plays a broker that closes the channel over some lines: what comes before the first of them in a chunk is confirmed, or not, and
-    /// what comes behind it is not. Returns the refused lines, the confirmed ones in order, and the number of chunks.
+    /// Plays a broker that closes the channel because of some lines. Events of a batch before the first of them are
+    /// confirmed, or not; events after it are not. Returns the refused lines, the confirmed ones in order, and the
+    /// number of batches.
     fn play(
         again: &mut ResendQueue,
         bad: impl Fn(u64) -> bool,

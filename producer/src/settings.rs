@@ -1,4 +1,4 @@
-//! From what was typed to settings that hold: everything is checked, and everything that is wrong is told at once.
+//! Conversion of arguments to valid settings. All invalid arguments are reported at once.
 
 use std::{
     ops::RangeInclusive,
@@ -24,25 +24,18 @@ use crate::{
     publish_pipeline::BrokerTarget,
 };
 
-/// All that the program needs to know.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// What to tell of itself.
     pub(crate) telemetry: TelemetrySettings,
-    /// What to do.
     pub(crate) job: Job,
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Import sales.
     Retail(ImportSettings, Reading, Target),
-    /// Import pick-ups.
     Pickups(ImportSettings, Calendar, Target),
-    /// Publish lines.
     Publish(Option<PathBuf>, Target),
-    /// Play the demo.
     Demo(Box<DemoSettings>),
 }
 
@@ -50,10 +43,10 @@ pub(crate) enum Job {
 const YEARS: RangeInclusive<i16> = 1900..=2200;
 
 impl Settings {
-    /// Checks what was typed.
+    /// Checks the arguments.
     ///
     /// # Errors
-    /// Lists all that is wrong, each with the name of its flag and how it is written.
+    /// Lists every invalid argument, with its flag and the expected form.
     pub(crate) fn check(cli: Cli) -> Result<Self, CliError> {
         let mut wrong = SettingsErrors::default();
         let telemetry = cli.telemetry.check(&mut wrong);
@@ -143,13 +136,13 @@ fn import<M: RowMapper>(args: ImportArgs, wrong: &mut SettingsErrors) -> Option<
         dataset: dataset?,
         max_refused_percent: max_refused_percent?,
         refused: refused?,
-        // What goes to standard output may never be published.
+        // Events on standard output may never be published.
         history: (!args.to_stdout).then_some(args.store.folder),
         file: args.file,
     })
 }
 
-/// Reads `invoice=Order`: a column by its place, and its name in the file.
+/// Reads `invoice=Order`: a column by its index, and its name in the file.
 fn column<M: RowMapper>(text: &str) -> Result<(usize, String), String> {
     let keys = || -> Vec<_> { M::COLUMNS.iter().map(|column| column.key).collect() };
     let (key, name) = text
@@ -186,7 +179,7 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 fn output(args: &ImportArgs, wrong: &mut SettingsErrors) -> Option<Target> {
-    // The broker's settings are not looked at where no broker is needed.
+    // Without a broker its settings are not checked.
     if args.to_stdout {
         Some(Target::Lines)
     } else {
@@ -199,7 +192,7 @@ fn broker(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<Target> {
 }
 
 fn sink(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<BrokerTarget> {
-    // Each by itself, so that one that is wrong does not hide another.
+    // Checked one by one, so that one invalid value does not hide another.
     let settings = args.broker.check(wrong);
     let give_up_after = wrong.check(
         "--give-up-after (DOORSTEP_GIVE_UP_AFTER)",
@@ -238,7 +231,7 @@ fn utc_offset(text: &str) -> Result<Offset, String> {
                 .ok()
                 .filter(|n| is_two_digits && *n <= most)
         };
-        // The furthest clocks on earth are 14 hours ahead and 12 behind.
+        // The extreme time zones are 14 hours ahead and 12 behind.
         let seconds = number(hours, 14)? * 3600 + number(minutes, 59)? * 60;
         Offset::from_seconds(sign * seconds).ok()
     };
@@ -255,7 +248,7 @@ fn dataset(name: String) -> Result<String, String> {
     Ok(name)
 }
 
-/// Refuses to write a list over the very file that it is about.
+/// Rejects a list that would overwrite its own input.
 fn another_file(list: PathBuf, input: &Path) -> Result<PathBuf, String> {
     let is_same = match (list.canonicalize(), input.canonicalize()) {
         (Ok(list), Ok(input)) => list == input,

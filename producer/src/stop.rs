@@ -1,20 +1,20 @@
-//! What is said where the user wanted to stop.
+//! Messages when the user stops the program.
 
 use doorstep_cli::{CliError, ExitReason};
 
-/// What is said where a second signal ends the program at once.
+/// Prints the message when a second signal ends the program at once.
 pub(crate) fn ended_at_once() {
     eprintln!(
         "error: ended at once: what was under way may have arrived; sending it again changes nothing"
     );
 }
 
-/// The end by the user's wish.
+/// Returns the error when the user stops the program.
 pub(crate) fn interrupted(so_far: &str) -> CliError {
     CliError::new(ExitReason::Interrupted, format!("interrupted: {so_far}"))
 }
 
-/// The end by the user's wish before anything was sent.
+/// Returns the error when the user stops the program before any event was published.
 pub(crate) fn nothing_sent() -> CliError {
     interrupted("nothing was sent yet")
 }

@@ -10,7 +10,7 @@ struct Counts(Vec<(EventType, u64)>);
 
 impl Counts {
     fn add(&mut self, event: &Event) {
-        // A handful of types: looking through them costs less than hashing.
+        // With a handful of types, a linear search costs less than hashing.
         match self
             .0
             .iter_mut()
@@ -49,22 +49,22 @@ impl EventCounts {
         self.refused.add(event);
     }
 
-    /// The number of one type that have arrived.
+    /// Returns the number of arrived events of one type.
     pub(crate) fn of(&self, kind: &str) -> u64 {
         self.arrived.of(kind)
     }
 
-    /// The number of all types that have arrived.
+    /// Returns the number of arrived events of all types.
     pub(crate) fn total(&self) -> u64 {
         self.arrived.total()
     }
 
-    /// The number of one type that the broker refuses.
+    /// Returns the number of refused events of one type.
     pub(crate) fn refused_of(&self, kind: &str) -> u64 {
         self.refused.of(kind)
     }
 
-    /// The number of all types that the broker refuses.
+    /// Returns the number of refused events of all types.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.total()
     }
@@ -80,7 +80,7 @@ impl fmt::Display for EventCounts {
     }
 }
 
-/// So many in that time, as a rate for people.
+/// Returns the rate in events per second.
 pub(crate) fn per_second(count: u64, elapsed: Duration) -> u64 {
     let seconds = elapsed.as_secs_f64().max(0.001);
     (count as f64 / seconds).round() as u64

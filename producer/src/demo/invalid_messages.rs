@@ -1,26 +1,26 @@
-//! The bad messages of the demo: each is wrong in a way of its own, and each is to end in the dead letters with its reason.
+//! The invalid messages of the demo: each breaks another rule, and each should become a dead letter with its reason.
 
 use bytes::Bytes;
 use doorstep_event::{MAX_DATA_BYTES, Source, Timestamp, headers};
 use doorstep_messaging::{RawMessage, RawValue};
 use serde::Serialize;
 
-/// A bad message and what is to become of it.
+/// An invalid message and its expected outcome.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct InvalidMessage {
-    /// What is wrong with it, for people.
+    /// The defect, for people to read.
     pub(super) what: &'static str,
-    /// The role that it reaches.
+    /// The role that consumes it.
     pub(super) role: &'static str,
-    /// The reason under which it is to be a dead letter.
+    /// The expected reason of the dead letter.
     pub(super) reason: &'static str,
-    /// Whether its stream stops at it.
+    /// True if it blocks its stream.
     pub(super) blocks: bool,
     #[serde(skip)]
     pub(super) message: RawMessage,
 }
 
-/// All of them, and then a good event that has to wait behind one of them.
+/// Returns all invalid messages, and a valid event that has to wait behind one of them.
 pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<InvalidMessage> {
     let play = now.as_second();
     let make = |kind: &str, subject: &str, sequence: u64, body: Bytes| {
@@ -101,7 +101,7 @@ pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<I
     ]
 }
 
-/// A good event behind a bad one: it is held until somebody replays or skips that.
+/// Returns a valid event behind an invalid one: it is deferred until an operator replays or skips that.
 pub(super) fn held_behind(source: &Source, exchange: &str, now: Timestamp) -> RawMessage {
     let body = Bytes::from(format!(r#"{{"delivered_at":"{now}"}}"#));
     let subject = format!("delivery/X6-{:X}", now.as_second());

@@ -1,5 +1,5 @@
-//! `demo`: plays some minutes of sales and deliveries against running consumers, with duplicates, disorder and bad messages, and
-//! writes down what it has sent, so that it can be compared with what became of it.
+//! `demo`: publishes some minutes of sales and deliveries to running consumers, with duplicates, disorder and invalid
+//! messages. Its report lists the published events, to compare with the consumers' results.
 
 mod invalid_messages;
 mod scenario;
@@ -19,27 +19,26 @@ use crate::{
 use invalid_messages::InvalidMessage;
 use scenario::Scenario;
 
-/// How long an event is tried again before the demo gives up.
+/// The time for which an event is published again before the demo gives up.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long closing a connection may take.
+/// The timeout of closing a connection.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What to play.
+/// The settings of a demo.
 #[derive(Debug)]
 pub(crate) struct DemoSettings {
-    /// The same seed plays the same.
+    /// The same seed publishes the same events.
     pub(crate) seed: u64,
-    /// How many minutes of the shop's time.
+    /// The minutes of the shop's time.
     pub(crate) minutes: u32,
-    /// How many of its seconds pass in one of ours.
+    /// The factor by which the shop's time is faster than real time.
     pub(crate) speed: u32,
-    /// Where to write down what was sent.
+    /// The path of the report of published events.
     pub(crate) report: Option<PathBuf>,
-    /// The broker.
     pub(crate) broker: BrokerSettings,
 }
 
-/// What was sent.
+/// The report of published events.
 #[derive(Debug, Serialize)]
 struct Report {
     seed: u64,
@@ -52,14 +51,14 @@ struct Report {
     held_behind: u64,
 }
 
-/// Plays.
+/// Runs the demo.
 ///
 /// # Errors
-/// The broker cannot be reached or does not take what is sent; the report cannot be written; the user wants to stop.
+/// The broker is unreachable or rejects events; the report cannot be written; the user stops the program.
 pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Result<(), CliError> {
     let mistake = |text: String| CliError::new(ExitReason::Failed, text);
     let start = Timestamp::now();
-    // A source of its own for each play: a second one is new sales, not duplicates of the first.
+    // Each run has a source of its own: a second run is new sales, not duplicates of the first.
     let source = Source::new(format!("demo/{}/{}", settings.seed, start.as_millisecond()))
         .map_err(|e| mistake(e.to_string()))?;
     let play = Scenario::make(settings.seed, &source, start, settings.minutes).map_err(mistake)?;
@@ -97,7 +96,7 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Res
         {
             confirmed(raw.publish(bad.message.clone()).await, bad.what)?;
         }
-        // What falls into the same tenth of a second goes out together.
+        // Events within a tenth of a second are published together.
         let at = began + Duration::from_secs_f64(step.at / f64::from(settings.speed.max(1)));
         let next = play
             .steps
@@ -163,7 +162,7 @@ fn write(report: &Report, path: &PathBuf) -> Result<(), CliError> {
         })
 }
 
-/// Sends until every message is confirmed.
+/// Publishes until every message is confirmed.
 async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), CliError> {
     let give_up = Instant::now() + TIMEOUT;
     let mut left = messages;
@@ -183,7 +182,7 @@ async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), CliEr
         match trouble {
             None => return Ok(()),
             Some(outcome) if Instant::now() > give_up => return confirmed(outcome, "the events"),
-            // The publisher itself waits while the broker is away, so this does not spin.
+            // The publisher itself waits while the broker is unavailable, so this does not spin.
             Some(_) => sleep_until(Instant::now() + Duration::from_millis(250)).await,
         }
     }

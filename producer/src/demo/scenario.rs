@@ -1,4 +1,5 @@
-//! What the demo plays: a seeded shop with its couriers, and the trouble that networks and people make. Pure: a seed in, a list out.
+//! The scenario of the demo: a seeded shop with its couriers, and the faults of networks and people. Pure: a seed in, a
+//! list out.
 
 use std::collections::HashMap;
 
@@ -10,43 +11,42 @@ use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
 use jiff::SignedDuration;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-/// Orders that are placed in a minute.
+/// The number of orders per minute.
 const ORDERS_A_MINUTE: i64 = 20;
-/// For how many minutes after the last order deliveries go on, at most.
+/// The limit of minutes for which deliveries go on after the last order.
 const LAST_DELIVERY_MINUTES: i64 = 2;
-/// Different things that the shop sells.
+/// The number of different products of the shop.
 const SKUS: u32 = 40;
-/// One event in so many is sent twice.
+/// The divisor of events that are published twice.
 const DUPLICATE_ONE_IN: u32 = 12;
-/// One event in so many is overtaken by later ones.
+/// The divisor of events that later ones overtake.
 const LATE_ONE_IN: u32 = 10;
 
 /// An event at its time.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// When it is sent, in seconds from the start of the play.
+    /// The time at which it is published, in seconds from the start.
     pub(super) at: f64,
-    /// What is sent.
     pub(super) event: Event,
 }
 
-/// A play, in the order of sending.
+/// The steps of a demo, in the order of publishing.
 #[derive(Debug)]
 pub(super) struct Scenario {
     pub(super) steps: Vec<Step>,
-    /// Different events in it.
+    /// The number of different events.
     pub(super) events: u64,
-    /// How many are sent a second time.
+    /// The number of events that are published a second time.
     pub(super) duplicates: u64,
-    /// How many come before their predecessor, and have to wait for it.
+    /// The number of events that arrive before their predecessor, and have to wait for it.
     pub(super) early: u64,
 }
 
-/// Why a play could not be made: a mistake in it, since it makes nothing that breaks a contract.
+/// The error of an event that breaks its contract: a bug in the scenario.
 pub(super) type Mistake = String;
 
 impl Scenario {
-    /// The same seed, source and start make the same play.
+    /// Creates the scenario; the same seed, source and start make the same one.
     pub(super) fn make(
         seed: u64,
         source: &Source,
@@ -73,7 +73,7 @@ impl Scenario {
     }
 }
 
-/// Facts that wait to be numbered, since a stream's numbers follow the time of its facts.
+/// The shop's facts, which get their numbers at the end, since a stream's numbers follow the time of its facts.
 struct ShopSimulator<'a> {
     source: &'a Source,
     start: Timestamp,
@@ -93,7 +93,8 @@ enum Fact {
 
 impl<'a> ShopSimulator<'a> {
     fn new(source: &'a Source, start: Timestamp, minutes: u32) -> Self {
-        // The shop's clock runs ahead of ours; all of it has been before the play, since nobody is anywhere in the future.
+        // The shop's clock is faster than real time. All of it is in the past, since a courier cannot be anywhere in
+        // the future.
         let length = SignedDuration::from_mins(i64::from(minutes) + LAST_DELIVERY_MINUTES);
         Self {
             source,
@@ -114,9 +115,9 @@ impl<'a> ShopSimulator<'a> {
         Ok(())
     }
 
-    /// An order, what it takes from the stock, and its way to the doorstep.
+    /// Adds an order, its effect on the stock, and its delivery.
     fn order(&mut self, rng: &mut StdRng, number: i64, at: f64) -> Result<(), Mistake> {
-        // Named after the start, so that a second play brings new orders rather than old ones placed again.
+        // Named after the start, so that a second run brings new orders instead of old ones again.
         let name = format!("{:X}-{number:04}", self.start.as_second());
         let order = format!("order/{name}");
         let mut lines = Vec::new();
@@ -200,7 +201,7 @@ impl<'a> ShopSimulator<'a> {
         )
     }
 
-    /// All facts as events, numbered in the order of their times.
+    /// Converts all facts to events, numbered in the order of their times.
     fn in_order(mut self) -> Result<Vec<Step>, Mistake> {
         self.facts.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut last: HashMap<Subject, u64> = HashMap::new();
@@ -235,7 +236,7 @@ impl<'a> ShopSimulator<'a> {
     }
 }
 
-/// Sends some events twice and lets others be overtaken. Returns how many are sent twice.
+/// Duplicates some events and lets others be overtaken. Returns the number of duplicates.
 fn inject_faults(rng: &mut StdRng, steps: &mut Vec<Step>) -> u64 {
     let mut again = Vec::new();
     for step in steps.iter_mut() {
@@ -254,7 +255,7 @@ fn inject_faults(rng: &mut StdRng, steps: &mut Vec<Step>) -> u64 {
     duplicates
 }
 
-/// How many events come for the first time before all that precede them in their stream have come.
+/// Returns the number of events that first arrive before all their predecessors in the stream.
 fn count_early(steps: &[Step]) -> u64 {
     let mut arrived: HashMap<&Subject, Vec<u64>> = HashMap::new();
     let mut early = 0;

@@ -1,4 +1,4 @@
-//! Numbers and times as shops write them. What could be read in two ways is refused with the option that decides it.
+//! Numbers and times in the forms that shops use. An ambiguous value is rejected, with the option that decides it.
 
 use jiff::{
     Timestamp,
@@ -6,29 +6,27 @@ use jiff::{
     tz::Offset,
 };
 
-/// The forms in which a file writes numbers and dates.
+/// The forms of numbers and dates in a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Format {
-    /// The sign before the decimals.
+    /// The decimal separator of numbers.
     pub(crate) decimal: Decimal,
     /// The order of day and month in dates such as 12/1/2010.
     pub(crate) dates: Dates,
 }
 
-/// The sign before the decimals of a number.
+/// The decimal separator of a number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Decimal {
-    /// 2.55
     #[default]
     Point,
-    /// 2,55
     Comma,
 }
 
-/// The order of day and month where both are numbers and the year comes last.
+/// The order of day and month if both are numbers and the year comes last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Dates {
-    /// Not known: such a date is refused.
+    /// Unknown: such a date is rejected.
     #[default]
     Unknown,
     /// 12/1/2010 is the first of December.
@@ -41,7 +39,7 @@ impl Format {
     /// Rewrites a number with a decimal point and without thousands separators.
     ///
     /// # Errors
-    /// The number could mean two things, or holds a separator in a place where none belongs.
+    /// The number is ambiguous, or has a separator in the wrong place.
     pub(crate) fn number(self, text: &str) -> Result<String, String> {
         let (point, group, option) = match self.decimal {
             Decimal::Point => ('.', ',', "comma"),
@@ -50,7 +48,7 @@ impl Format {
         if !text.contains(group) {
             return Ok(text.replace(point, "."));
         }
-        // With both separators there is no doubt: 1.234,56 and 1,234.56.
+        // With both separators the number is unambiguous: 1.234,56 and 1,234.56.
         let (whole, decimals) = text.split_once(point).ok_or_else(|| {
             format!(
                 "{text:?} may hold decimals or thousands: if {group:?} stands before the decimals, say --decimal {option}"
@@ -68,7 +66,7 @@ impl Format {
     /// Reads a whole number; decimals may only be zeros.
     ///
     /// # Errors
-    /// It is no whole number, is too large, or could mean two things.
+    /// It is no whole number, is too large, or is ambiguous.
     pub(crate) fn whole_number(self, text: &str) -> Result<i64, String> {
         let plain = self.number(text)?;
         let whole = match plain.split_once('.') {
@@ -84,8 +82,8 @@ impl Format {
             .map_err(|_| format!("{text:?} is not a whole number"))
     }
 
-    /// Reads a date and a time in UTC: `2010-12-01 08:26:00`, `1.12.2010 8:26`, or `12/1/2010 8:26 AM` where the order is known. Seconds
-    /// may be left out.
+    /// Reads a date and a time in UTC: `2010-12-01 08:26:00`, `1.12.2010 8:26`, or `12/1/2010 8:26 AM` if the order is
+    /// known. Seconds are optional.
     ///
     /// # Errors
     /// It is none of these, or could be two days.
@@ -110,7 +108,7 @@ impl Format {
             return Err(wrong());
         } else {
             match (separator, self.dates) {
-                // Nobody writes the month first with points.
+                // A date with points never has the month first.
                 ('.', _) | (_, Dates::DayFirst) => (third, second, first),
                 (_, Dates::MonthFirst) => (third, first, second),
                 (_, Dates::Unknown) => {

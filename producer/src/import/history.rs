@@ -1,8 +1,11 @@
-//! The record of earlier imports, so that the same rows are never booked twice: an import's sources with the digest of every row, by unit.
+//! The record of earlier imports, so that the same rows are never booked twice. It has the sources of each import with
+//! the digest of every row, by unit.
 //!
-//! A file of JSON lines beside the stores. A line is written and synced before the first event of its source is sent, so an import that was
-//! killed finds its own line when it is run again. Without the file nothing is doubled for the same rows, since sources are named after
-//! them; but what a file that has grown shares with an earlier one is only recognised by it.
+//! It is a file of JSON lines beside the stores. A line is written and synced before the first event of its source is
+//! published. So a killed import finds its own line when it is run again.
+//!
+//! Without the file, the same rows are still not doubled, since sources are named after them. But only the file shows
+//! which rows of a grown file were imported before.
 
 use std::{
     collections::HashMap,
@@ -17,13 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{input::plain, mapping::RowMapper};
 
-/// The digest of a row, enough to tell it from any other.
+/// The digest of a row, long enough to identify it.
 pub(crate) type RowDigest = u64;
 
 /// The units of an import: the digests of the rows of each, in their order.
 pub(crate) type Units = HashMap<Box<[u8]>, Vec<RowDigest>>;
 
-/// The history of one kind of import, or of one data set. Nobody else may import the same meanwhile.
+/// The history of one kind of import, or of one data set. It locks out any other import of the same.
 pub(crate) struct History {
     path: PathBuf,
     file: File,
@@ -34,9 +37,8 @@ pub(crate) struct History {
 /// A source that was imported, or begun.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// The source of its events.
     pub(crate) source: Source,
-    /// The file, for messages.
+    /// The name of the file, for messages.
     pub(crate) file: String,
     /// The number of its units.
     pub(crate) units: usize,
@@ -48,7 +50,7 @@ pub(crate) struct Run {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Entry {
-    /// A source is about to be sent.
+    /// The source is about to be published.
     Begun {
         at: Timestamp,
         file: String,
@@ -61,10 +63,10 @@ enum Entry {
 }
 
 impl History {
-    /// Opens the history in this folder, which is made if it is not there.
+    /// Opens the history in this folder, and creates it if there is none.
     ///
     /// # Errors
-    /// The file cannot be made or read, or another import of the kind is running.
+    /// The file cannot be created or read, or another import of the kind is running.
     pub(crate) fn open<M: RowMapper>(
         folder: &Path,
         dataset: Option<&str>,
@@ -132,7 +134,7 @@ impl History {
                 return Ok(());
             }
             if line.last() != Some(&b'\n') {
-                // A crash cut the line off while it was written, so nothing of its source was sent.
+                // A crash cut the line off while it was written, so no event of its source was published.
                 return self.file.set_len(whole).map_err(|e| failed(e, &self.path));
             }
             whole += read as u64;
@@ -179,18 +181,18 @@ impl History {
         Some(())
     }
 
-    /// The sources, in the order in which they were begun.
+    /// Returns the sources, in the order in which they were begun.
     pub(crate) fn runs(&self) -> &[Run] {
         &self.runs
     }
 
-    /// Returns the run that a unit was imported in, by its place in [`Self::runs`], and the digests of its rows.
+    /// Returns the run that imported a unit, by its index in [`Self::runs`], and the digests of its rows.
     pub(crate) fn unit(&self, unit: &[u8]) -> Option<(usize, &[RowDigest])> {
         let (run, digests) = self.units.get(unit)?;
         Some((*run, digests))
     }
 
-    /// Records that a source is about to be sent. Blocks until the record is on disk.
+    /// Records that a source is about to be published. Blocks until the record is on disk.
     ///
     /// # Errors
     /// It cannot be written.
@@ -217,7 +219,7 @@ impl History {
         Ok(())
     }
 
-    /// Records that all events of a source have arrived, unless that is recorded already or nothing was begun under it.
+    /// Records that all events of a source have arrived, unless this is recorded already or the source was not begun.
     ///
     /// # Errors
     /// It cannot be written.
@@ -264,7 +266,7 @@ fn digests_of(text: &str) -> Option<Vec<RowDigest>> {
     digests.collect()
 }
 
-/// Makes the folder for its owner alone, as stores do.
+/// Creates the folder for its owner alone, as stores do.
 fn create_folder(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);

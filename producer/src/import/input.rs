@@ -1,5 +1,5 @@
-//! An input file as a stream of bytes: gzip is unpacked as it is read, the unpacked bytes are hashed on the way, and other packings are
-//! named for what they are.
+//! An input file as a stream of bytes. Gzip is decompressed and hashed as it is read; other formats are rejected by
+//! name.
 
 use std::{
     fs::File,
@@ -19,21 +19,21 @@ use super::packing;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// An open file that is read more than once. It stays open, so that a file put in its place meanwhile is not read instead.
+/// An open file that is read more than once. It stays open, so a file that replaces it meanwhile is not read instead.
 pub(crate) struct Input {
     path: PathBuf,
     file: File,
     bytes: u64,
 }
 
-/// The SHA-256 of the unpacked bytes.
+/// The SHA-256 of the decompressed bytes.
 pub(crate) type Fingerprint = [u8; 32];
 
 impl Input {
     /// Opens the file.
     ///
     /// # Errors
-    /// There is no such file, it may not be read, or it is no regular file and so cannot be read twice.
+    /// The file does not exist, may not be read, or is no regular file and so cannot be read twice.
     pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
         let missing = |e: io::Error| {
             CliError::new(
@@ -59,20 +59,20 @@ impl Input {
         })
     }
 
-    /// The path as it was given.
+    /// Returns the path as it was given.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The size of the file as it lies on disk.
+    /// Returns the size of the file on disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Starts to read from the beginning. One reader at a time: all share the file's position.
+    /// Starts reading from the beginning. All readers share the file's position, so use one at a time.
     ///
     /// # Errors
-    /// The file cannot be read, or its name promises gzip and its content does not keep it.
+    /// The file cannot be read, or its name says gzip and its content is not.
     pub(crate) fn read(&self) -> Result<Bytes, CliError> {
         let io = |e: io::Error| self.failed(&e, Compression::Plain);
         let mut file = self.file.try_clone().map_err(io)?;
@@ -122,7 +122,7 @@ impl Input {
         })
     }
 
-    /// What an error while reading means for the user.
+    /// Converts an error while reading to one for the user.
     pub(crate) fn failed(&self, error: &io::Error, packing: Compression) -> CliError {
         let path = self.path.display();
         match (packing, error.kind()) {
@@ -142,16 +142,16 @@ impl Input {
     }
 }
 
-/// How the bytes lie on disk.
+/// The compression of the file on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
-    /// As they are.
+    /// Not compressed at all.
     Plain,
     /// One or several gzip members.
     Gzip,
 }
 
-/// The unpacked bytes of an input.
+/// The decompressed bytes of an input.
 pub(crate) struct Bytes {
     packing: Compression,
     position: Arc<AtomicU64>,
@@ -159,36 +159,36 @@ pub(crate) struct Bytes {
 }
 
 impl Bytes {
-    /// How the bytes lie on disk.
+    /// Returns the compression of the file on disk.
     pub(crate) fn packing(&self) -> Compression {
         self.packing
     }
 
-    /// How many bytes of the file on disk have been read.
+    /// Returns the number of bytes read from the file on disk.
     pub(crate) fn position(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
     }
 
-    /// The bytes that come next; none at the end.
+    /// Returns the next bytes; empty at the end.
     ///
     /// # Errors
-    /// What the file or its unpacking says; [`Input::failed`] puts it into words.
+    /// The file or its decompression fails; [`Input::failed`] describes the error.
     pub(crate) fn peek(&mut self) -> io::Result<&[u8]> {
         self.reader.fill_buf()
     }
 
-    /// Goes on behind so many of the bytes that [`Self::peek`] showed.
+    /// Consumes this many of the bytes that [`Self::peek`] returned.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.reader.consume(bytes);
     }
 
-    /// The hash of all that was read, which is all that there is once [`Self::peek`] shows nothing.
+    /// Returns the hash of everything that was read, which is complete once [`Self::peek`] returns nothing.
     pub(crate) fn fingerprint(self) -> Fingerprint {
         self.reader.into_inner().hash.finalize().into()
     }
 }
 
-/// Counts what is read from disk.
+/// Counts the bytes read from disk.
 struct CountingReader {
     file: File,
     position: Arc<AtomicU64>,
@@ -202,7 +202,7 @@ impl Read for CountingReader {
     }
 }
 
-/// Hashes what is unpacked.
+/// Hashes the bytes after decompression.
 struct HashingReader {
     reader: Box<dyn Read + Send>,
     hash: Sha256,
@@ -216,7 +216,7 @@ impl Read for HashingReader {
     }
 }
 
-/// The system's words for an error, without the number behind them.
+/// Returns the system's text of an error, without the number after it.
 pub(crate) fn plain(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such file".to_owned(),

@@ -1,9 +1,11 @@
-//! `import`: a file becomes events.
+//! `import`: publishes a file as events.
 //!
-//! The file is read twice. The first reading checks that it is what it should be, to its very end, and compares its rows with what was
-//! imported before, after which the events' sources are named; nothing has been sent by then. The second makes the events. Both hold only
-//! what is open between rows, and a digest of each row, never the file. Everything that an event says, its id and its number follow from
-//! the rows alone, so an import may be killed and run again, or run twice: the same events arrive again and change nothing.
+//! The file is read twice. The first pass checks the whole file, and compares its rows with earlier imports, which
+//! gives the events' sources. It publishes nothing. The second pass makes the events. Both keep in memory only the open
+//! units and a digest of each row, never the file.
+//!
+//! An event's content, id and number follow from the rows alone. So an import may be killed and run again, or run
+//! twice: the same events arrive again and change nothing.
 
 use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 
@@ -53,36 +55,35 @@ use crate::{
     tally::{EventCounts, per_second},
 };
 
-/// What an import needs to know besides the kind of file.
+/// The settings of an import, except for the kind of file.
 #[derive(Debug)]
 pub(crate) struct ImportSettings {
-    /// The file.
     pub(crate) file: PathBuf,
-    /// The delimiter and the names of columns, where they are not the usual ones.
+    /// The delimiter and the names of columns, if they are not the usual ones.
     pub(crate) layout: Layout,
     /// The name of a data set that grows, if it is one.
     pub(crate) dataset: Option<String>,
-    /// The part of all rows that may be refused, in percent.
+    /// The percentage of rows that may be rejected.
     pub(crate) max_refused_percent: f64,
-    /// Where the list of refused rows goes.
+    /// The path of the list of rejected rows.
     pub(crate) refused: PathBuf,
-    /// The folder of the history; `None` where nothing is remembered.
+    /// The folder of the history; `None` records nothing.
     pub(crate) history: Option<PathBuf>,
 }
 
-/// The result of the rows.
+/// The numbers of rows by result.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Rows {
     refused: u64,
-    /// Imported before among others that the file lacks, and not sent again.
+    /// Imported before among others that the file lacks, and not published again.
     kept: u64,
 }
 
-/// Imports a file: returns when every event has arrived, and says so on standard output.
+/// Imports a file: returns once every event has arrived, and prints a summary on standard output.
 ///
 /// # Errors
-/// The file is not what it should be, contradicts an earlier import, or changes while it is read; the events do not get through; a list
-/// cannot be written; the user wants to stop. The import can be run again after each of them.
+/// The file is invalid, contradicts an earlier import, or changes while it is read; the events cannot be published; a
+/// list cannot be written; the user stops the program. The import can be run again after each of them.
 pub(crate) async fn run<M: RowMapper>(
     mapping: M,
     settings: ImportSettings,
@@ -136,7 +137,7 @@ pub(crate) async fn run<M: RowMapper>(
     let mut progress = Progress::new("importing", Unit::Rows, Some(rows));
     let tally = output.take(receiver, &mut progress, stop).await;
     let elapsed = progress.finish();
-    // If both ends failed, the one that sends has failed first: the other then only finds that nobody takes its events.
+    // If both ends failed, the publishing one failed first: the other only finds its channel closed.
     let (tally, voice) = tally?;
     let (refused, of_rows) = reading.await.map_err(broken)??;
 
@@ -258,7 +259,7 @@ fn notes<M>(survey: &Survey<M>, history: Option<&History>) -> Vec<String> {
     notes
 }
 
-/// The second reading. Returns the refused rows once every event has been handed over.
+/// Runs the second pass. Returns the rejected rows once every event has been sent to the publisher.
 fn second_pass<M: RowMapper>(
     input: &Input,
     layout: &Layout,
@@ -302,7 +303,7 @@ fn second_pass<M: RowMapper>(
         ));
     }
     rows.refused = refused.count();
-    // Nobody takes the last chunk only if the other end has failed, and it says why.
+    // The last batch is only left if the other end has failed, which reports the reason.
     let _ = chunks.flush();
     Ok((refused, rows))
 }

@@ -1,4 +1,4 @@
-//! Packings of input files, told by their first bytes: gzip is read, the others are named with the way to mend them.
+//! Formats of input files, recognised by their first bytes: gzip is read, the others are rejected with a remedy.
 
 use std::io::{self, BufReader, Cursor, Read};
 
@@ -9,7 +9,7 @@ pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// The UTF-8 byte order mark.
 const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
-/// First bytes, and what a file that begins with them is.
+/// First bytes, and the format of a file that begins with them.
 const FORMATS: [(&[u8], &str); 7] = [
     (b"\xfd7zXZ\0", "packed with xz: unpack it first, with xz -d"),
     (b"BZh", "packed with bzip2: unpack it first, with bunzip2"),
@@ -32,10 +32,10 @@ const FORMATS: [(&[u8], &str); 7] = [
     ),
 ];
 
-/// Returns what a file with these first bytes is, with the remedy, if it is of a kind that cannot be read.
+/// Returns the format of a file with these first bytes and the remedy, if it cannot be read.
 pub(crate) fn unreadable(start: &[u8]) -> Option<&'static str> {
     if start.starts_with(b"PK\x03\x04") {
-        // The first entry's name stands 30 bytes on; it tells the documents that are zip archives.
+        // The first entry's name is at offset 30; it identifies documents that are zip archives.
         let name = start.get(30..).unwrap_or_default();
         let is_one_of = |names: &[&[u8]]| names.iter().any(|n| name.starts_with(n));
         return Some(
@@ -52,13 +52,15 @@ pub(crate) fn unreadable(start: &[u8]) -> Option<&'static str> {
     formats.find_map(|(magic, remedy)| start.starts_with(magic).then_some(*remedy))
 }
 
-/// Opens a stream whose packing is not known: unpacks gzip, and leaves out a byte order mark. Blocks until the first bytes are there, and
-/// never waits for more than the first line.
+/// Opens a stream of unknown format: decompresses gzip, and skips a byte order mark.
+///
+/// Blocks until the first bytes arrive, and never waits for more than the first line.
 ///
 /// # Errors
-/// The stream cannot be read, or is of a kind that cannot be; then the error's kind is `InvalidData`, and its text has the remedy.
+/// The stream cannot be read, or its format cannot be; in the latter case the error's kind is `InvalidData`, and its
+/// text has the remedy.
 pub(crate) fn open(mut stream: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
-    /// As many bytes as tell every kind.
+    /// Enough bytes to recognise every format.
     const BYTES: usize = 64;
     let mut start = [0; BYTES];
     let mut read = 0;
@@ -81,7 +83,7 @@ pub(crate) fn open(mut stream: Box<dyn Read + Send>) -> io::Result<Box<dyn Read 
     if !start.starts_with(&GZIP_MAGIC) {
         return Ok(Box::new(whole));
     }
-    // A mark may stand inside of gzip, too.
+    // Gzip may contain a byte order mark, too.
     let mut unpacked = MultiGzDecoder::new(BufReader::new(whole));
     let mut start = Vec::new();
     let mark_bytes = MARK.len() as u64;

@@ -1,10 +1,11 @@
-//! Courier pick-ups, one row a parcel: on `delivery/<order_id>` the assignment, then the GPS fixes by their time, then the pick-up.
+//! Courier pick-ups, one row a parcel: on `delivery/<order_id>` the assignment, then the GPS fixes by their time, then
+//! the pick-up.
 //!
-//! - A fix keeps its own time even where that is before the assignment: devices report late.
-//! - Times are `MM-DD hh:mm:ss`; the year and the offset from UTC are options. A time that would be more than about half a year away
-//!   from the assignment belongs to the year before or after, so that a file may run over New Year's Eve.
-//! - A delivery is one row. A second row with the same `order_id` is refused.
-//! - `ds`, the day of the export that the row was in, says nothing about the delivery and is left out.
+//! - A fix keeps its own time even if that is before the assignment: devices report late.
+//! - Times are `MM-DD hh:mm:ss`; the year and the offset from UTC are options. A time that would be more than about
+//!   half a year away from the assignment belongs to the year before or after. So a file may include New Year's Eve.
+//! - A delivery is one row. A second row with the same `order_id` is rejected.
+//! - `ds`, the day of the row's export, is ignored, since it is no part of the delivery.
 
 use std::collections::HashMap;
 
@@ -27,17 +28,17 @@ pub(crate) struct Pickups {
     lines: HashMap<DeliveryId, u64>,
 }
 
-/// What the file's times leave out.
+/// The parts of a time that the file omits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Calendar {
     /// The year of the assignments.
     pub(crate) year: i16,
-    /// How far the file's clock is ahead of UTC.
+    /// The offset of the file's clock from UTC.
     pub(crate) offset: Offset,
 }
 
 impl Pickups {
-    /// An import whose times are read by this calendar.
+    /// Creates an import that reads times by this calendar.
     pub(crate) fn new(calendar: Calendar) -> Self {
         Self {
             calendar,
@@ -110,7 +111,7 @@ impl RowMapper for Pickups {
 
     fn normalise(&self, row: &Row<'_>, form: &mut Vec<u8>) -> Result<(), String> {
         let id = DeliveryId::new(row.field(column::ORDER_ID)?).map_err(|e| e.to_string())?;
-        // What is no part of any event is no part of the form either, and the events are all that the row says.
+        // Only the fields that become part of an event are part of the row's content.
         let source = Source::new(Self::NAME).map_err(|e| e.to_string())?;
         let fields = Fields {
             row,
@@ -156,7 +157,7 @@ impl RowMapper for Pickups {
     }
 }
 
-/// All events of one delivery.
+/// Returns all events of one delivery.
 fn delivery(
     fields: &Fields<'_, '_>,
     source: &Source,
@@ -180,7 +181,7 @@ fn delivery(
     let picked_up = DeliveryPickedUp {
         picked_up_at: time(column::PICKUP_TIME)?,
     };
-    // In the order of the row's story, so that a stable sort leaves fixes of one second in it.
+    // In the order of the events, so that a stable sort keeps it for fixes of one second.
     let mut fixes: Vec<DeliveryPositionRecorded> = [column::ACCEPT_GPS, column::PICKUP_GPS]
         .into_iter()
         .filter_map(|fix| fields.fix(&fix, accepted_at).transpose())
@@ -217,7 +218,7 @@ impl Stream<'_> {
     }
 }
 
-/// A row's fields as what they mean.
+/// Reads the fields of a row.
 struct Fields<'a, 'r> {
     row: &'a Row<'r>,
     calendar: Calendar,
@@ -250,7 +251,7 @@ impl Fields<'_, '_> {
         Position::new(self.degrees(lng)?, self.degrees(lat)?).map_err(|e| e.to_string())
     }
 
-    /// A fix, if there is one: all three of its fields or none.
+    /// Returns a fix, if there is one: all three of its fields or none.
     fn fix(
         &self,
         fix: &column::Fix,
@@ -274,7 +275,7 @@ impl Fields<'_, '_> {
             .ok_or_else(|| self.wrong_time(column::ACCEPT_TIME, text))
     }
 
-    /// A time in the year that brings it nearest to another; this year first, so that a tie stays in it.
+    /// Returns a time in the year that brings it nearest to another. This year comes first, so that it wins a tie.
     fn time(&self, column: usize, near: Timestamp) -> Result<Timestamp, String> {
         let text = self.text(column)?;
         let year = self.calendar.year;
@@ -295,7 +296,7 @@ impl Fields<'_, '_> {
 }
 
 impl Calendar {
-    /// Reads `05-01 07:59:00` as a time of that year; `None` where it is of another form, or that year has no such day.
+    /// Reads `05-01 07:59:00` as a time of that year; `None` if it has another form, or that year has no such day.
     fn time(self, text: &str, year: i16) -> Option<Timestamp> {
         if text.len() != "05-01 07:59:00".len() {
             return None;

@@ -1,7 +1,7 @@
-//! The list of refused rows: one JSON object a line with the row's line number, the reason and the row as it was.
+//! The list of rejected rows: one JSON object a line with the row's line number, the reason and the original row.
 //!
-//! Written anew by every run. It grows beside its place under another name and moves there when the import is done, so that whoever
-//! finds it finds all of it; a run that refuses nothing leaves no list, not even an older one.
+//! Every run overwrites it. It grows under another name beside its path, and moves there when the import is done. So a
+//! reader never finds a part of it. A run without rejected rows leaves no list, not even an older one.
 
 use std::{
     fs::{self, File},
@@ -34,7 +34,7 @@ struct RefusedRow<'a> {
 }
 
 impl RejectFile {
-    /// A list to be at that path. Nothing is written before there is something to write.
+    /// Creates a list for that path. Nothing is written before the first row.
     pub(crate) fn new(path: PathBuf) -> Self {
         let mut partial = path.clone().into_os_string();
         partial.push(".partial");
@@ -46,12 +46,12 @@ impl RejectFile {
         }
     }
 
-    /// How many rows are on the list.
+    /// Returns the number of rows on the list.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Puts a row on the list.
+    /// Adds a row to the list.
     ///
     /// # Errors
     /// The list cannot be written.
@@ -89,7 +89,7 @@ impl RejectFile {
         file.write_all(b"\n")
     }
 
-    /// Puts the list in its place. Returns where it is, if there is one.
+    /// Moves the list to its path. Returns the path, if there are rows.
     ///
     /// # Errors
     /// The list cannot be written, or an older one not removed.
@@ -101,7 +101,7 @@ impl RejectFile {
         self.may_be_replaced()?;
         let Some(file) = self.file.take() else {
             return match fs::remove_file(&self.path) {
-                // Where nothing can be written, a file that is not there may be told of as that.
+                // A read-only file system may report a missing file this way.
                 Err(e) if self.path.try_exists().unwrap_or(true) => Err(e),
                 _ => Ok(None),
             };
@@ -124,7 +124,7 @@ impl RejectFile {
 }
 
 impl Drop for RejectFile {
-    /// What was not finished tells nobody anything, since the next run writes the list anew.
+    /// An unfinished list is of no use, since the next run writes it again.
     fn drop(&mut self) {
         if self.file.take().is_some() {
             let _ = fs::remove_file(&self.partial);
@@ -132,7 +132,7 @@ impl Drop for RejectFile {
     }
 }
 
-/// Where the list of an input is unless said otherwise: in the current folder, named after the input.
+/// Returns the default path of the list: in the current folder, named after the input.
 pub(crate) fn default_path(input: &Path) -> PathBuf {
     let mut name = input.file_name().unwrap_or_default().to_owned();
     name.push(".refused.jsonl");

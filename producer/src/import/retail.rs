@@ -1,10 +1,12 @@
 //! Real sales, one row a line of an invoice.
 //!
-//! - Each row is a `stock.adjusted` on `stock/<StockCode>`: the quantity sold goes, what a cancellation (an invoice that begins with
-//!   `C`) brings back comes, and a negative quantity on any other invoice is a write-off and goes.
-//! - Each invoice is one `order.placed` on `order/<InvoiceNo>` or, for a cancellation, one `return.recorded` on `return/<InvoiceNo>`,
-//!   with all its lines, once its last row has been read. Rows of an invoice need not be together, so the first reading counts them; what
-//!   is held in memory are the invoices that have begun and not ended. Its time, customer and country are its first row's.
+//! - Each row is a `stock.adjusted` on `stock/<StockCode>`. A sale takes its quantity from the stock. A cancellation
+//!   (an invoice that begins with `C`) adds it. A negative quantity on any other invoice is a write-off and reduces the
+//!   stock.
+//! - Each invoice is one `order.placed` on `order/<InvoiceNo>` or, for a cancellation, one `return.recorded` on
+//!   `return/<InvoiceNo>`. It has all lines, and is due with its last row. Its rows need not be adjacent, so the first
+//!   pass counts them; only the invoices that have begun and not ended are in memory. Time, customer and country are
+//!   those of its first row.
 //! - Times have no zone in the file; they are taken as UTC. A customer `17850.0` is customer `17850`.
 //! - Columns may stand in any order and have other names, and numbers and dates come in the forms that `format` reads.
 
@@ -22,7 +24,7 @@ use super::{
     table::{Column, Row},
 };
 
-/// The room that an invoice's event needs besides its lines.
+/// The bytes that an invoice's event needs besides its lines.
 const HEAD_BYTES: usize = 4096;
 
 /// The state of an import of sales.
@@ -35,7 +37,7 @@ pub(crate) struct Retail {
     stock: HashMap<Sku, (Subject, Sequence)>,
 }
 
-/// The options that decide what a row says.
+/// The options for reading a row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// The forms of numbers and dates.
@@ -89,7 +91,7 @@ struct OpenInvoice {
     bytes: usize,
 }
 
-/// A row whose every field could be read.
+/// A row of which every field is valid.
 struct Sale {
     no: InvoiceNo,
     at: Timestamp,
@@ -126,7 +128,7 @@ impl RowMapper for Retail {
         adjustment(&sale.no, sale.line.quantity)?;
         let line = serde_json::to_string(&sale.line).map_err(|e| e.to_string())?;
         let customer = sale.customer.as_ref().map_or("", CustomerId::as_str);
-        // The end of a line within a quoted field differs from system to system.
+        // Line ends within a quoted field differ between systems.
         let line = line.replace(r"\r\n", r"\n");
         form.extend_from_slice(
             format!("{}|{}|{customer}|{}|{line}", sale.no, sale.at, sale.country).as_bytes(),
@@ -158,7 +160,7 @@ impl RowMapper for Retail {
         let no = self.unit(row)?;
         let sale = self.reading.sale(row);
         let imported = sale.and_then(|sale| self.take(source, sale, events));
-        // Refused or not, the row is no longer to come.
+        // The row counts as read, also if it was rejected.
         let closed = self.row_has_come(no);
         if let Some(invoice) = closed {
             events.push(invoice.into_event(source)?);
@@ -172,7 +174,7 @@ impl RowMapper for Retail {
 }
 
 impl Retail {
-    /// An import that reads rows in this way.
+    /// Creates an import that reads rows with these options.
     pub(crate) fn new(reading: Reading) -> Self {
         Self {
             reading,
@@ -180,7 +182,7 @@ impl Retail {
         }
     }
 
-    /// Takes a sale into its invoice and moves the stock: both or nothing.
+    /// Adds a sale to its invoice and adjusts the stock: both or nothing.
     fn take(&mut self, source: &Source, sale: Sale, events: &mut Vec<Event>) -> Result<(), String> {
         let Sale {
             no,
@@ -232,7 +234,7 @@ impl Retail {
         Ok(())
     }
 
-    /// Counts a row of that invoice as come, and gives out the invoice if it was the last.
+    /// Counts a row of that invoice as read, and returns the invoice if it was the last.
     fn row_has_come(&mut self, no: &[u8]) -> Option<Box<OpenInvoice>> {
         let invoice = self.invoices.get_mut(no)?;
         invoice.rows_to_come = invoice.rows_to_come.saturating_sub(1);
@@ -254,7 +256,7 @@ impl OpenInvoice {
             total,
             bytes: _,
         } = self;
-        // One event is all that an import ever tells about an invoice.
+        // An import makes only one event of an invoice.
         let sequence = Sequence::FIRST;
         let event = if no.is_cancellation() {
             let fact = ReturnRecorded {
@@ -279,7 +281,7 @@ impl OpenInvoice {
     }
 }
 
-/// How a row moves the stock.
+/// Returns the adjustment of the stock for a row.
 fn adjustment(no: &InvoiceNo, quantity: i64) -> Result<StockAdjusted, String> {
     let gone = || {
         quantity
@@ -349,7 +351,7 @@ impl Reading {
     }
 }
 
-/// The number after this one. Files with 2^63 rows do not exist.
+/// Returns the number after this one. Files with 2^63 rows do not exist.
 fn next(sequence: Sequence) -> Sequence {
     Sequence::new(sequence.get() + 1).unwrap_or(sequence)
 }

@@ -1,4 +1,4 @@
-//! The first reading of a file: it is checked to its very end, and every row gets the source that it belongs to.
+//! The first pass over a file: it checks the whole file, and assigns every row to a source.
 
 use std::collections::HashMap;
 
@@ -15,19 +15,18 @@ use super::{
 };
 use crate::progress::{Progress, Unit as Counted};
 
-/// After how many rows the progress of the first reading is told.
+/// The number of rows between two updates of the progress display.
 const ROWS_PER_TICK: u64 = 4096;
-/// The most reasons that are told apart; a file has a handful.
+/// The limit of distinct reasons; a file has a handful.
 const MAX_REASONS: usize = 100;
 
-/// The part that each unit is in, by its place among the parts.
+/// The part of each unit, by its index among the parts.
 type PartOf = HashMap<Box<[u8]>, usize>;
 
-/// The result of the first reading.
+/// The result of the first pass.
 pub(crate) struct Survey<M> {
-    /// The number of rows.
     pub(crate) rows: u64,
-    /// The hash of the content, by which a change until the second reading is noticed.
+    /// The hash of the content, which shows a change before the second pass.
     pub(crate) fingerprint: Fingerprint,
     /// The parts of the units.
     pub(crate) part_of: PartOf,
@@ -37,10 +36,10 @@ pub(crate) struct Survey<M> {
 }
 
 impl<M: RowMapper> Survey<M> {
-    /// Returns the part that a row is in.
+    /// Returns the part of a row.
     ///
     /// # Errors
-    /// Says why the row is in none.
+    /// The reason why the row is in none.
     pub(crate) fn part_mut(&mut self, row: &Row<'_>) -> Result<&mut Part<M>, String> {
         let unit = self.mapping.unit(row)?;
         let part = self.part_of.get(unit);
@@ -51,23 +50,23 @@ impl<M: RowMapper> Survey<M> {
 
 /// Rows that are numbered together.
 pub(crate) enum Part<M> {
-    /// Rows of a source, to be sent.
+    /// Rows of a source, to be published.
     Sent {
-        /// The source.
         source: Source,
         /// The mapping that makes the events.
         mapping: M,
-        /// True if an earlier import has sent the same, at least in part.
+        /// True if an earlier import has published at least a part of them.
         is_known: bool,
     },
-    /// Rows that an earlier import has sent among others that this file lacks, so that they cannot be numbered again.
+    /// Rows that an earlier import has published among others that this file lacks, so that they cannot be numbered
+    /// again.
     Kept {
-        /// The source that they were sent under.
+        /// The source that they were published under.
         source: Source,
     },
 }
 
-/// The knowledge of a unit while the file is read.
+/// The state of a unit while the file is read.
 #[derive(Default)]
 struct Seen {
     rows: u64,
@@ -75,18 +74,18 @@ struct Seen {
     run: Option<usize>,
 }
 
-/// The terms on which a file as a whole is accepted.
+/// The conditions on which a file as a whole is accepted.
 pub(crate) struct Terms<'a> {
     /// The name of a data set that grows, if the file is one.
     pub(crate) dataset: Option<&'a str>,
-    /// The part of all rows that may be refused, in percent.
+    /// The percentage of rows that may be rejected.
     pub(crate) max_refused_percent: f64,
 }
 
 /// Reads the file once. The new part, if there is one, is in the history afterwards.
 ///
 /// # Errors
-/// The file is not what it should be, contradicts what was imported before, or has too many rows that would be refused.
+/// The file is invalid, contradicts earlier imports, or has too many rows that would be rejected.
 pub(crate) fn survey<M: RowMapper>(
     mapping: &M,
     input: &Input,
@@ -103,7 +102,7 @@ pub(crate) fn survey<M: RowMapper>(
         terms,
         history: history.as_deref(),
         units: HashMap::new(),
-        // One for each earlier import, and one for what is new.
+        // One for each earlier import, and one for the new rows.
         rows_of: (0..=runs).map(|_| Rows::new::<M>()).collect(),
         has_new: false,
         refusals: Refusals::default(),
@@ -135,7 +134,7 @@ pub(crate) fn survey<M: RowMapper>(
     })
 }
 
-/// The state of the first reading.
+/// The state of the first pass.
 struct Reading<'a, M> {
     mapping: &'a M,
     input: &'a Input,
@@ -213,7 +212,7 @@ impl<M: RowMapper> Reading<'_, M> {
     }
 }
 
-/// Names the source of each unit.
+/// Returns the source of each unit.
 fn divide<M: RowMapper>(
     mapping: &M,
     input: &Input,
@@ -316,7 +315,7 @@ fn contradicts(input: &Input, what: &str) -> CliError {
     )
 }
 
-/// The rows that would be refused, by reason.
+/// The rows that would be rejected, by reason.
 #[derive(Default)]
 struct Refusals {
     count: u64,
@@ -374,7 +373,7 @@ impl Refusals {
     }
 }
 
-/// A reason without what differs from row to row: digits, and what stands in quotation marks.
+/// Returns a reason without the parts that differ by row: digits, and text in quotation marks.
 fn without_values(reason: &str) -> String {
     let outside = reason.split('"').step_by(2);
     let mut kind: String = outside.collect::<Vec<_>>().join("\"");

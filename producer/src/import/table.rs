@@ -1,35 +1,35 @@
-//! A table in CSV, row by row: with true line numbers, in bounded memory, and with an end that is known to be one.
+//! A CSV table, row by row: with true line numbers, in bounded memory, and with a check for a truncated end.
 //!
-//! The line of a row is the line that it begins on, the header being line 1; a quoted field may span several. The header says in which
-//! order the columns stand, and which delimiter separates them.
+//! The line of a row is the line that it begins on, the header being line 1; a quoted field may span several. The
+//! header decides the order of the columns and the delimiter.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use doorstep_cli::{CliError, ExitReason};
 
 use super::input::{Bytes, Fingerprint, Input};
 
-/// The most bytes of one row. Whatever is longer is no row of a table but, most likely, a quote that nobody closed.
+/// The limit of a row in bytes. Anything longer is most likely a quote without its end.
 const MAX_ROW_BYTES: usize = 1024 * 1024;
-/// The most fields of one row, well above any table read here.
+/// The limit of fields of a row, well above any table read here.
 const MAX_FIELDS: usize = 1024;
-/// The delimiters that a header is tried with, in this order.
+/// The delimiters that are tried on a header, in this order.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
-/// A column that a kind of file has.
+/// A column of a kind of file.
 #[derive(Debug)]
 pub(crate) struct Column {
     /// The name of the column in options.
     pub(crate) key: &'static str,
-    /// The name in the header, unless an option says another.
+    /// The name in the header, unless an option gives another.
     pub(crate) name: &'static str,
-    /// True if a file without the column is refused; otherwise its fields are empty.
+    /// True if a file without the column is rejected; otherwise its fields are empty.
     pub(crate) is_required: bool,
 }
 
-/// The form in which the file at hand writes its table.
+/// The layout of the table in a file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layout {
-    /// The delimiter; found by the header if `None`.
+    /// The delimiter; `None` takes it from the header.
     pub(crate) delimiter: Option<u8>,
     /// Header names of the file by the index of the column that they stand for.
     pub(crate) names: Vec<(usize, String)>,
@@ -47,7 +47,7 @@ pub(crate) struct Table<'i> {
     input: &'i Input,
     bytes: Bytes,
     columns: &'static [Column],
-    /// The field of a row that each column stands in.
+    /// The index of each column's field in a row.
     fields: Vec<Option<usize>>,
     /// The number of fields in the header.
     width: usize,
@@ -70,7 +70,7 @@ pub(crate) struct Row<'t> {
 }
 
 impl<'i> Table<'i> {
-    /// Starts to read the input as a table and reads its header.
+    /// Starts reading the input as a table and reads its header.
     ///
     /// # Errors
     /// The input cannot be read, is empty, or lacks a column.
@@ -87,7 +87,7 @@ impl<'i> Table<'i> {
         let read = |delimiter| Header::read(&header, delimiter, columns, layout);
         let found = delimiters.iter().copied().map(read).find(Header::is_whole);
         let Some(found) = found else {
-            // The delimiter that separates most is the one that was meant.
+            // The delimiter that separates most fields is the right one.
             let mut tried: Vec<_> = delimiters.into_iter().map(read).collect();
             tried.sort_by_key(|header| header.names.len());
             return Err(tried.pop().map_or_else(
@@ -108,7 +108,7 @@ impl<'i> Table<'i> {
         })
     }
 
-    /// The next row; `None` once the input has come to a proper end.
+    /// Returns the next row; `None` at the proper end of the input.
     ///
     /// # Errors
     /// The input cannot be read, or ends in the middle of a row.
@@ -144,13 +144,13 @@ impl<'i> Table<'i> {
                     self.ends.resize(self.ends.len() * 2, 0);
                 }
                 ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
-                    // The rest of the row is read over, into the same memory.
+                    // The rest of the row is skipped, into the same memory.
                     is_too_long = true;
                     (text_len, fields) = (0, 0);
                 }
                 ReadRecordResult::End => return Ok(None),
                 ReadRecordResult::Record => {
-                    // A row that only the end of the input has ended, in an open quote or with columns missing, was cut off.
+                    // A row at the end of the input with an open quote or missing columns was cut off.
                     if is_end && (quotes % 2 == 1 || fields < self.width) {
                         return Err(self.cut_off(line));
                     }
@@ -176,7 +176,8 @@ impl<'i> Table<'i> {
         }))
     }
 
-    /// Line ends before a row (of blank lines, and the second half of CRLF) count as lines, not as part of the row.
+    /// Skips line ends before a row (blank lines, and the second half of CRLF), which count as lines and not as part of
+    /// the row.
     fn skip_line_ends(&mut self) -> Result<(), CliError> {
         loop {
             let packing = self.bytes.packing();
@@ -207,19 +208,19 @@ impl<'i> Table<'i> {
         )
     }
 
-    /// How many bytes of the file on disk have been read.
+    /// Returns the number of bytes read from the file on disk.
     pub(crate) fn position(&self) -> u64 {
         self.bytes.position()
     }
 
-    /// The hash of the whole input, once [`Self::next`] has returned `None`.
+    /// Returns the hash of the whole input, once [`Self::next`] has returned `None`.
     pub(crate) fn fingerprint(self) -> Fingerprint {
         self.bytes.fingerprint()
     }
 }
 
 impl Row<'_> {
-    /// The fields as bytes, also where there are more or fewer than columns.
+    /// Returns the fields as bytes, also if there are more or fewer than columns.
     pub(crate) fn fields(&self) -> impl Iterator<Item = &[u8]> {
         self.ends.iter().enumerate().map(|(i, end)| {
             let start = i.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -227,19 +228,19 @@ impl Row<'_> {
         })
     }
 
-    /// The field in that column.
+    /// Returns the field in that column.
     ///
     /// # Errors
-    /// Says why the row has no such field: another number of columns, too long, not UTF-8.
+    /// The reason why the row has no such field: another number of columns, too long, not UTF-8.
     pub(crate) fn field(&self, column: usize) -> Result<&str, String> {
         std::str::from_utf8(self.bytes(column)?)
             .map_err(|_| format!("{} is not UTF-8", self.columns[column].name))
     }
 
-    /// The field in that column, as it is.
+    /// Returns the bytes of the field in that column.
     ///
     /// # Errors
-    /// Says why the row has no such field: another number of columns, or too long.
+    /// The reason why the row has no such field: another number of columns, or too long.
     pub(crate) fn bytes(&self, column: usize) -> Result<&[u8], String> {
         match &self.defect {
             Some(defect) => Err(defect.clone()),
@@ -316,14 +317,14 @@ impl Header {
     }
 }
 
-/// The names in a header: without a byte order mark, and without spaces around them.
+/// Returns the names in a header: without a byte order mark, and without spaces around them.
 fn header_names(text: &[u8], delimiter: u8) -> Vec<String> {
     let mut parser = ReaderBuilder::new().delimiter(delimiter).build();
     let mut fields = vec![0; text.len() + 1];
     let mut ends = vec![0; MAX_FIELDS];
     let (result, _, written, mut count) = parser.read_record(text, &mut fields, &mut ends);
     if result == ReadRecordResult::InputEmpty {
-        // No line end follows, so the parser has to be told that the header is over.
+        // No line end follows, so an empty record tells the parser that the header has ended.
         let (_, _, _, last) = parser.read_record(b"", &mut fields[written..], &mut ends[count..]);
         count += last;
     }
@@ -338,7 +339,7 @@ fn header_names(text: &[u8], delimiter: u8) -> Vec<String> {
         .collect()
 }
 
-/// The first line that is not blank, with its line end.
+/// Returns the first line that is not blank, with its line end.
 fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, CliError> {
     let mut header = Vec::new();
     loop {
@@ -368,7 +369,7 @@ fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, CliError> {
     Ok(header)
 }
 
-/// A field as text for people, whatever it holds.
+/// Formats a field for people, also if it is not UTF-8.
 pub(crate) fn text_of(field: &[u8]) -> String {
     String::from_utf8_lossy(field).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Imports of small files with all the dirt of real ones, from the file to the events, without a broker.
+//! Tests of imports of small files with all the defects of real ones, from the file to the events, without a broker.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ const PICKUPS: &str = include_str!("fixtures/pickups.csv");
 const RETAIL_HEADER: &str =
     "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country";
 
-/// A folder that is gone afterwards.
+/// A folder that is removed after the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -51,7 +51,7 @@ impl Drop for Folder {
     }
 }
 
-/// What an import made.
+/// The result of an import.
 #[derive(Debug, PartialEq, Eq)]
 struct Made {
     rows: u64,
@@ -61,7 +61,7 @@ struct Made {
 }
 
 impl Made {
-    /// What the list of refused rows says, line by line.
+    /// Returns the list of rejected rows, line by line.
     fn refusals(&self) -> Vec<(u64, String)> {
         let row = |line: &str| {
             let row: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -72,7 +72,7 @@ impl Made {
     }
 }
 
-/// An import of a file, remembered in a folder where one is given.
+/// An import of a file, with a history if a folder is given.
 struct Job<'a> {
     name: &'a str,
     content: &'a [u8],
@@ -208,7 +208,7 @@ fn packing_line_ends_and_a_byte_order_mark_change_no_event() {
     assert_eq!(import_retail(&format!("\u{feff}{RETAIL}")), plain);
     assert_eq!(import_retail(RETAIL.trim_end()), plain);
 
-    // Inside of a quoted field a line end is part of the text.
+    // Within a quoted field a line end is part of the text.
     let crlf = import_retail(&RETAIL.replace('\n', "\r\n"));
     let text: String = crlf
         .events
@@ -218,7 +218,7 @@ fn packing_line_ends_and_a_byte_order_mark_change_no_event() {
     assert_eq!(crlf.refusals(), plain.refusals());
 }
 
-/// The sources of events, each once.
+/// Returns the sources of events, each once.
 fn sources(made: &Made) -> Vec<String> {
     let source = |event: &String| -> String {
         let event: serde_json::Value = serde_json::from_str(event).unwrap();
@@ -260,7 +260,7 @@ fn the_source_follows_from_the_rows_however_they_are_written() {
     assert_ne!(pickups(2022), pickups(2023));
 }
 
-/// Rows of a day: invoices from `first` on, each with two rows.
+/// Returns the rows of a day: invoices from `first` on, each with two rows.
 fn day(first: u32, invoices: u32) -> String {
     (first..first + invoices)
         .flat_map(|no| {
@@ -277,7 +277,7 @@ fn remembered(history: &Folder, content: &str) -> Result<Made, CliError> {
     job.run(Retail::default())
 }
 
-/// Every event by source and id, as a consumer tells them apart.
+/// Returns every event by source and id, which identify it for a consumer.
 fn applied<'a>(
     made: impl IntoIterator<Item = &'a Made>,
 ) -> std::collections::BTreeMap<String, i64> {
@@ -308,7 +308,7 @@ fn a_file_that_has_grown_books_only_what_is_new() {
     assert_eq!(sources(&grown), sources(&crlf));
     assert_eq!((grown.kept, crlf.kept), (0, 0));
 
-    // The second day alone before, and rows of two days in another order after.
+    // Before: the second day alone, and rows of two days in another order.
     let history = Folder::new();
     let second = format!("{RETAIL_HEADER}\n{}", day(4, 2));
     let turned = format!("{RETAIL_HEADER}\n{}{}", day(5, 1), day(1, 4));
@@ -325,7 +325,7 @@ fn an_import_that_was_killed_goes_on_when_the_file_has_grown() {
     let one = format!("{RETAIL_HEADER}\n{}", day(1, 3));
     let two = format!("{one}{}", day(4, 2));
     let history = Folder::new();
-    // It was begun, and none of its events, or some, were sent.
+    // It was begun, and none or some of its events were published.
     let begun = remembered(&history, &one).unwrap();
     let mut cut = begun.events.clone();
     cut.truncate(2);
@@ -408,7 +408,7 @@ fn an_import_is_done_once_its_events_have_arrived() {
         |history: &History| -> Vec<bool> { history.runs().iter().map(|run| run.is_done).collect() };
     let mut history = open();
     history.begin(&source, "x.csv".as_ref(), &units).unwrap();
-    // Known to the very process that has begun it, or it would never be done.
+    // The process that has begun it must find it, or it would never be done.
     assert_eq!(is_done(&history), [false]);
     drop(history);
     let mut history = open();
@@ -482,7 +482,7 @@ fn the_export_of_another_shop_is_read_by_options_alone() {
     let made = job()
         .run(mapping(Decimal::Comma, Dates::MonthFirst))
         .unwrap();
-    // 1.000 may be a thousand or one: only a number with both signs is beyond doubt.
+    // 1.000 may be a thousand or one: only a number with both separators is unambiguous.
     assert_eq!(made.refusals().len(), 1, "{:?}", made.refusals());
     assert!(made.refusals()[0].1.contains("--decimal point"));
     let text = made.events.join("\n");
@@ -551,7 +551,7 @@ fn lines_are_counted_as_an_editor_counts_them() {
 fn an_invoice_is_told_once_its_last_row_is_there_wherever_that_is() {
     let row = |no: u32, code: u32| format!("{no},{code},,1,2010-12-01 08:26:00,1.00,,UK\n");
     let mut content = format!("{RETAIL_HEADER}\n{}", row(1, 1));
-    // More rows than a chunk has events.
+    // More rows than a batch has events.
     for no in 2..2000 {
         content += &row(no, no % 7);
     }
@@ -707,7 +707,7 @@ fn a_missing_file_a_folder_and_an_old_list_are_handled() {
         assert_eq!(failure.reason, ExitReason::Missing, "{failure}");
         assert!(failure.to_string().contains(&path.display().to_string()));
     }
-    // A run that refuses nothing leaves no list of an earlier run behind.
+    // A run without rejected rows leaves no list of an earlier run.
     let list = folder.write("refused.jsonl", b"old");
     assert_eq!(RejectFile::new(list.clone()).finish().unwrap(), None);
     assert!(!list.exists());
