@@ -1,7 +1,7 @@
 //! The sources of an import's events.
 //!
 //! A source is named after the rows that its numbers come from: the kind of file, and the SHA-256 of its rows in one
-//! form, whatever the form of the file. The same rows imported again have the same source and change nothing; other
+//! form, independent of the file. The same rows imported again have the same source and change nothing; other
 //! rows number streams of their own.
 //!
 //! A named data set keeps one source: rows may only be appended, whole units at a time.
