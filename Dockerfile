@@ -11,6 +11,6 @@ COPY --from=build /src/target/release/producer /src/target/release/consumers /sr
 USER doorstep
 WORKDIR /var/lib/doorstep
 # The roles' stores: keep them on a volume, or every event is new again to a role that has forgotten all.
-ENV DOORSTEP_STORE=/var/lib/doorstep
+ENV DOORSTEP_DATA_DIR=/var/lib/doorstep
 VOLUME /var/lib/doorstep
 CMD ["consumers", "run"]

@@ -65,7 +65,7 @@ impl ConsumerProcess<'_> {
         let program = std::env::current_exe().map_err(failed)?;
         let mut child = Command::new(program)
             .arg(WORK_COMMAND)
-            .arg("--store")
+            .arg("--data-dir")
             .arg(self.folder)
             .args(["--checkout-takes", &takes(Operation::Checkout)])
             .args(["--update-takes", &takes(Operation::Update)])

@@ -76,7 +76,7 @@ fn start<T: Workload>(
         topology: Topology::for_roles(&settings.broker.namespace, QUEUES),
         limits: limits(takes),
         process: process.clone(),
-        grace: GRACE,
+        shutdown_timeout: GRACE,
         requires_owner_record: true,
     };
     Ok(runner::start(

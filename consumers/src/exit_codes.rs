@@ -5,8 +5,8 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed in a way that the other codes do not cover
-  2    `run --until-idle`: all work is done, but an event is blocked, missing or a dead letter, or a store is full;
-       `dead replay`: some were rejected again;
+  2    `run --exit-when-idle`: all work is done, but an event is blocked, missing or a dead letter, or a store is full;
+       `dead-letters replay`: some were rejected again;
        `topology verify`: the broker differs;
        `health`: not every role does its work, or something is stuck
   3    `dead`: already resolved or edited by another operator

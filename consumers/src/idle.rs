@@ -1,4 +1,4 @@
-//! The idle check of `run --until-idle`, as a pure function over samples of the roles.
+//! The idle check of `run --exit-when-idle`, as a pure function over samples of the roles.
 
 use std::time::{Duration, Instant};
 

@@ -20,7 +20,8 @@ use doorstep_cli::{CliError, start};
 use crate::{
     cli::Cli,
     commands::{
-        dead_letters, export, health as health_command, run, show, sources, status, store, topology,
+        dead_letters, export, health as health_command, run, show, sources, status, store, streams,
+        topology,
     },
     settings::{Action, Settings},
 };
@@ -58,7 +59,13 @@ async fn work(job: Action) -> Result<(), CliError> {
         } => health_command::health(address, question, form).await,
         Action::Show { place, key, form } => show::show(&place, &key, form).await,
         Action::Export { place, output } => export::export(&place, output).await,
-        Action::Dead(job) => dead_letters::work(*job).await,
+        Action::DeadLetters(job) => dead_letters::work(*job).await,
+        Action::SkipGap {
+            place,
+            gap,
+            by,
+            mode,
+        } => streams::skip_gap(&place, &gap, &by, mode).await,
         Action::Store(job) => store::work(job).await,
         Action::SourcesList { place, form } => sources::list(&place, form).await,
         Action::SourcesTransfer {

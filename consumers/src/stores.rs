@@ -72,7 +72,7 @@ pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), CliE
     Err(CliError::new(
         ExitReason::Missing,
         format!(
-            "no store here: {} has none of {}; `consumers run` creates them, and another folder is named by --store or DOORSTEP_STORE",
+            "no store here: {} has none of {}; `consumers run` creates them, and another folder is named by --data-dir or DOORSTEP_DATA_DIR",
             folder.display(),
             names.join(", ")
         ),

@@ -84,7 +84,7 @@ fn every_wrong_variable_is_named_at_once() {
         ("DOORSTEP_AMQP_URL", "http://user:secret@host"),
         ("DOORSTEP_NAMESPACE", "Not A Name"),
         ("DOORSTEP_PREFETCH", "2001"),
-        ("DOORSTEP_BATCH", "none"),
+        ("DOORSTEP_BATCH_SIZE", "none"),
         ("DOORSTEP_LOG", "a=b=c"),
         ("DOORSTEP_LOG_FORMAT", "xml"),
     ];
@@ -141,7 +141,10 @@ fn every_unusable_file_of_tls_and_passwords_is_named_at_once() {
 
 #[test]
 fn a_variable_is_not_looked_at_by_a_command_that_does_not_need_it() {
-    let wrong = [("DOORSTEP_AMQP_URL", "nowhere"), ("DOORSTEP_BATCH", "none")];
+    let wrong = [
+        ("DOORSTEP_AMQP_URL", "nowhere"),
+        ("DOORSTEP_BATCH_SIZE", "none"),
+    ];
     let output = consumers(&["topology", "show"], &wrong);
     assert!(output.status.success(), "{}", said(&output.stderr));
 }
@@ -174,18 +177,18 @@ fn what_cannot_be_typed_is_a_wrong_usage() {
     );
     refused(
         &[
-            "dead", "skip", "orders", "--reason", "x", "--gap", "order/1", "1..2",
+            "streams", "skip-gap", "orders", "order/1", "1..2", "--reason", "x",
         ],
         &[],
         64,
     );
     for words in [
-        &["dead", "skip", "orders", "1-1"][..],
-        &["dead", "replay", "orders"],
-        &["dead", "replay", "orders", "1-1", "--all"],
-        &["dead", "replay", "orders", "--all", "--rate", "0"],
-        &["dead", "edit", "orders", "--group", "77"],
-        &["dead", "skip", "orders", "1-1", "--reason", " "],
+        &["dead-letters", "skip", "orders", "1-1"][..],
+        &["dead-letters", "replay", "orders"],
+        &["dead-letters", "replay", "orders", "1-1", "--all"],
+        &["dead-letters", "replay", "orders", "--all", "--rate", "0"],
+        &["dead-letters", "edit", "orders", "--fingerprint", "77"],
+        &["dead-letters", "skip", "orders", "1-1", "--reason", " "],
     ] {
         refused(words, &[], 64);
     }
@@ -197,16 +200,23 @@ fn what_cannot_be_typed_is_a_wrong_usage() {
 fn a_store_that_is_not_there_is_named_with_the_remedy() {
     let folder = Folder::new("no-store");
     let store = folder.0.to_str().unwrap();
-    let variables = [("DOORSTEP_STORE", store)];
+    let variables = [("DOORSTEP_DATA_DIR", store)];
     for words in [
         &["show", "orders", "order/1"][..],
         &["export", "orders"],
-        &["dead", "show", "orders", "1-1"],
-        &["dead", "replay", "orders", "1-1"],
-        &["dead", "skip", "orders", "1-1", "--reason", "a test"],
-        &["dead", "edit", "orders", "1-1"],
-        &["dead", "export", "orders"],
-        &["dead", "audit", "orders"],
+        &["dead-letters", "show", "orders", "1-1"],
+        &["dead-letters", "replay", "orders", "1-1"],
+        &[
+            "dead-letters",
+            "skip",
+            "orders",
+            "1-1",
+            "--reason",
+            "a test",
+        ],
+        &["dead-letters", "edit", "orders", "1-1"],
+        &["dead-letters", "export", "orders"],
+        &["dead-letters", "audit", "orders"],
     ] {
         let error = refused(words, &variables, 66);
         assert!(
@@ -215,15 +225,17 @@ fn a_store_that_is_not_there_is_named_with_the_remedy() {
         );
     }
     for words in [
-        &["dead", "list"][..],
-        &["dead", "list", "orders", "--each", "--json"],
+        &["dead-letters", "list"][..],
+        &["dead-letters", "list", "orders", "--json"],
     ] {
         let output = consumers(words, &variables);
         let error = said(&output.stderr);
         assert_eq!(output.status.code(), Some(66), "{error}");
         assert_eq!(said(&output.stdout), "");
         assert!(
-            error.contains("no store here") && error.contains(store) && error.contains("--store"),
+            error.contains("no store here")
+                && error.contains(store)
+                && error.contains("--data-dir"),
             "{error}"
         );
     }
@@ -246,7 +258,7 @@ fn a_file_that_is_no_store_is_refused_and_left_alone() {
         &["export", "orders"][..],
         &["run", "orders", "--amqp-url", NOBODY],
     ] {
-        let error = refused(words, &[("DOORSTEP_STORE", store)], 73);
+        let error = refused(words, &[("DOORSTEP_DATA_DIR", store)], 73);
         assert!(
             error.contains("orders.sqlite3") && error.contains("move that file away"),
             "{error}"
@@ -265,7 +277,7 @@ fn a_folder_that_cannot_be_made_is_named() {
         "run",
         "--amqp-url",
         NOBODY,
-        "--store",
+        "--data-dir",
         store.to_str().unwrap(),
     ];
     let error = refused(&words, &[], 73);
@@ -276,7 +288,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 fn without_a_broker_status_still_shows_the_stores() {
     let folder = Folder::new("no-broker");
     let store = folder.0.to_str().unwrap();
-    let words = ["status", "--amqp-url", NOBODY, "--store", store];
+    let words = ["status", "--amqp-url", NOBODY, "--data-dir", store];
     let output = consumers(&words, &[]);
     let (shown, error) = (said(&output.stdout), said(&output.stderr));
     assert_eq!(output.status.code(), Some(69), "{error}");
@@ -285,7 +297,14 @@ fn without_a_broker_status_still_shows_the_stores() {
         assert!(shown.contains(role), "{shown}");
     }
     let json = consumers(
-        &["status", "--json", "--amqp-url", NOBODY, "--store", store],
+        &[
+            "status",
+            "--json",
+            "--amqp-url",
+            NOBODY,
+            "--data-dir",
+            store,
+        ],
         &[],
     );
     let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -374,7 +393,7 @@ fn compose_imports_what_the_command_prints() {
 #[test]
 fn the_default_of_a_batch_is_the_one_that_is_used() {
     let help = said(&consumers(&["run", "--help"], &[]).stdout);
-    let batch = help.split("--batch").nth(1).unwrap();
+    let batch = help.split("--batch-size").nth(1).unwrap();
     let default = batch.split("[default: ").nth(1).unwrap();
     assert!(default.starts_with("500]"), "{help}");
 }

@@ -81,7 +81,7 @@ impl Desk {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("TMPDIR", &self.0)
-            .env("DOORSTEP_STORE", &self.0)
+            .env("DOORSTEP_DATA_DIR", &self.0)
             .env("DOORSTEP_OPERATOR", "ada")
             .env("EDITOR", editor)
             .stdin(Stdio::null());
@@ -110,7 +110,7 @@ impl Desk {
     }
 
     fn shown(&self, id: &str) -> Value {
-        let (out, _) = self.told(&["dead", "show", "inventory", id, "--json"], "", 0);
+        let (out, _) = self.told(&["dead-letters", "show", "inventory", id, "--json"], "", 0);
         serde_json::from_str(&out).unwrap()
     }
 }
@@ -138,7 +138,14 @@ fn event(letter: &str) -> Event {
 #[tokio::test]
 async fn what_an_editor_has_made_of_it_is_shown_checked_and_stored() {
     let desk = Desk::new("editor", &["a"]).await;
-    let edit = ["dead", "edit", "inventory", "a-1", "--reason", "a slip"];
+    let edit = [
+        "dead-letters",
+        "edit",
+        "inventory",
+        "a-1",
+        "--reason",
+        "a slip",
+    ];
     let (same, _) = desk.told(&edit, "true", 0);
     assert!(same.contains("left as it is"), "{same}");
     let dry = [&edit[..], &["--dry-run"]].concat();
@@ -166,7 +173,7 @@ async fn what_an_editor_has_made_of_it_is_shown_checked_and_stored() {
 async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
     let desk = Desk::of("poison", &["a"], "poison").await;
     let untried = "its handler was not called here";
-    let edit = ["dead", "edit", "inventory", "a-1"];
+    let edit = ["dead-letters", "edit", "inventory", "a-1"];
     let dry = [&edit[..], &["--dry-run"]].concat();
     let (dry, _) = desk.told(&dry, MENDS, 0);
     assert!(dry.contains(untried) && !dry.contains("applied"), "{dry}");
@@ -183,10 +190,10 @@ async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
     fs::write(&patch, r#"[{"op":"replace","path":"/delta","value":-1}]"#).unwrap();
     let patch = patch.to_str().unwrap();
     let group = [
-        "dead",
+        "dead-letters",
         "edit",
         "inventory",
-        "--group",
+        "--fingerprint",
         "77",
         "--patch",
         patch,
@@ -198,7 +205,7 @@ async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
         "{all}"
     );
 
-    let replay = ["dead", "replay", "inventory", "--all", "--dry-run"];
+    let replay = ["dead-letters", "replay", "inventory", "--all", "--dry-run"];
     let (dry, _) = desk.told(&replay, "", 0);
     let outcome: Vec<&str> = dry.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(outcome[..2], ["2", "a-1"], "{dry}");
@@ -211,7 +218,7 @@ async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
 #[tokio::test]
 async fn data_that_would_be_refused_is_not_stored_and_what_was_written_is_kept() {
     let desk = Desk::new("refused", &["a"]).await;
-    let edit = ["dead", "edit", "inventory", "a-1"];
+    let edit = ["dead-letters", "edit", "inventory", "a-1"];
     for (editor, says) in [
         (r#"sed -i 's/"-1"/"-2"/'"#, "break its contract"),
         (r#"sed -i 's/"-1"/1/'"#, "a sale cannot add"),
@@ -231,14 +238,21 @@ async fn data_that_would_be_refused_is_not_stored_and_what_was_written_is_kept()
     let (_, error) = desk.told(&edit, "", 64);
     assert!(error.contains("set VISUAL or EDITOR"), "{error}");
     assert_eq!(desk.shown("a-1")["data"]["delta"], "-1");
-    let (none, _) = desk.told(&["dead", "audit", "inventory"], "", 0);
+    let (none, _) = desk.told(&["dead-letters", "audit", "inventory"], "", 0);
     assert_eq!(none, "no operator has changed anything\n");
 }
 
 #[tokio::test]
 async fn replays_without_the_role_are_asked_for_once_and_told_so() {
     let desk = Desk::new("replay", &["a", "b", "c"]).await;
-    let all = ["dead", "replay", "inventory", "--group", "77", "--no-wait"];
+    let all = [
+        "dead-letters",
+        "replay",
+        "inventory",
+        "--fingerprint",
+        "77",
+        "--no-wait",
+    ];
     let dry = [&all[..], &["--dry-run"]].concat();
     let (dry, _) = desk.told(&dry, "", 0);
     assert!(
@@ -249,9 +263,13 @@ async fn replays_without_the_role_are_asked_for_once_and_told_so() {
     assert!(asked.contains("3 will be replayed"), "{asked}");
     let (none, _) = desk.told(&all, "", 0);
     assert!(none.starts_with("0 replayed, 0 already resolved"), "{none}");
-    let (_, late) = desk.told(&["dead", "replay", "inventory", "b-1", "--no-wait"], "", 3);
+    let (_, late) = desk.told(
+        &["dead-letters", "replay", "inventory", "b-1", "--no-wait"],
+        "",
+        3,
+    );
     assert!(late.contains("already resolved"), "{late}");
-    let (records, _) = desk.told(&["dead", "audit", "inventory", "--json"], "", 0);
+    let (records, _) = desk.told(&["dead-letters", "audit", "inventory", "--json"], "", 0);
     let replays = records.matches("\"action\":\"replay\"").count();
     assert_eq!(replays, 3, "{records}");
 }
@@ -262,7 +280,7 @@ async fn an_interrupted_replay_goes_on_with_the_others() {
     let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
     let desk = Desk::new("interrupted", &letters).await;
     let slowly = [
-        "dead",
+        "dead-letters",
         "replay",
         "inventory",
         "--all",
@@ -302,10 +320,10 @@ async fn an_interrupted_replay_goes_on_with_the_others() {
     let error = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(130), "{error}");
     assert!(error.contains("run it again"), "{error}");
-    let all = ["dead", "replay", "inventory", "--all", "--no-wait"];
+    let all = ["dead-letters", "replay", "inventory", "--all", "--no-wait"];
     let (_, resumed) = desk.told(&all, "", 0);
     assert!(resumed.contains("resuming the run"), "{resumed}");
-    let (records, _) = desk.told(&["dead", "audit", "inventory", "--json"], "", 0);
+    let (records, _) = desk.told(&["dead-letters", "audit", "inventory", "--json"], "", 0);
     assert_eq!(records.matches("\"action\":\"replay\"").count(), 40);
 }
 
@@ -317,41 +335,46 @@ async fn thousands_are_told_in_a_few_lines_and_a_dry_run_writes_nothing() {
     let patch = desk.0.join("patch.json");
     fs::write(&patch, r#"[{"op":"replace","path":"/delta","value":5}]"#).unwrap();
     let patch = patch.to_str().unwrap();
-    let kind = ["inventory", "--group", "77"];
-    let edit = [&["dead", "edit"], &kind[..], &["--patch", patch]].concat();
+    let kind = ["inventory", "--fingerprint", "77"];
+    let edit = [&["dead-letters", "edit"], &kind[..], &["--patch", patch]].concat();
     let (_, refused) = desk.told(&edit, "", 65);
     // Some of them, the number of the others, and the end.
     assert_eq!(refused.lines().count(), 3 + 1 + 1, "{refused}");
     assert!(refused.contains("297 more of this kind"), "{refused}");
 
-    let dry = [&["dead", "replay"], &kind[..], &["--dry-run"]].concat();
+    let dry = [&["dead-letters", "replay"], &kind[..], &["--dry-run"]].concat();
     let (dry, _) = desk.told(&dry, "", 0);
     assert_eq!(dry.lines().count(), 3, "{dry}");
-    let dry = [&["dead", "skip"], &kind[..], &["--dry-run"]].concat();
+    let dry = [&["dead-letters", "skip"], &kind[..], &["--dry-run"]].concat();
     let (dry, _) = desk.told(&dry, "", 0);
     assert!(dry.starts_with("300 would be skipped; nothing"), "{dry}");
-    let dry = ["dead", "skip", "inventory", "l3-1", "--dry-run"];
+    let dry = ["dead-letters", "skip", "inventory", "l3-1", "--dry-run"];
     let (dry, _) = desk.told(&dry, "", 0);
     let goes_on = "stock/l3 from shop/1 would go on, 0 deferred behind it";
     assert!(dry.contains(goes_on), "{dry}");
-    let (none, _) = desk.told(&["dead", "audit", "inventory"], "", 0);
+    let (none, _) = desk.told(&["dead-letters", "audit", "inventory"], "", 0);
     assert_eq!(none, "no operator has changed anything\n");
 
-    let skip = [&["dead", "skip"], &kind[..], &["--reason", "made twice"]].concat();
+    let skip = [
+        &["dead-letters", "skip"],
+        &kind[..],
+        &["--reason", "made twice"],
+    ]
+    .concat();
     let (skipped, _) = desk.told(&skip, "", 0);
     assert_eq!(skipped.lines().count(), 1, "{skipped}");
     assert!(
         skipped.starts_with("300 are skipped, 0 were already resolved"),
         "{skipped}"
     );
-    let (records, _) = desk.told(&["dead", "audit", "inventory", "--json"], "", 0);
+    let (records, _) = desk.told(&["dead-letters", "audit", "inventory", "--json"], "", 0);
     assert_eq!(records.matches("\"action\":\"skip\"").count(), 300);
 }
 
 #[tokio::test]
 async fn a_gap_is_skipped_in_a_dry_run_only_if_it_is_one() {
     let desk = Desk::new("gap", &["a"]).await;
-    let words = "dead skip inventory --gap stock/b --source shop/1 1..2 --dry-run";
+    let words = "streams skip-gap inventory stock/b 1..2 --source shop/1 --dry-run";
     let words: Vec<&str> = words.split(' ').collect();
     let (_, error) = desk.told(&words, "", 3);
     assert!(error.contains("does not miss 1..2"), "{error}");
@@ -362,16 +385,25 @@ async fn an_id_that_was_refused_anew_says_which_id_it_has_now() {
     // Ids of one event differ in their last number alone.
     let desk = Desk::new("anew", &["a"]).await;
     for (words, code) in [
-        (&["dead", "show", "inventory", "a-7"][..], 66),
-        (&["dead", "edit", "inventory", "a-7"], 66),
-        (&["dead", "skip", "inventory", "a-7", "--dry-run"], 66),
-        (&["dead", "skip", "inventory", "a-7", "--reason", "x"], 3),
-        (&["dead", "replay", "inventory", "a-7", "--no-wait"], 3),
+        (&["dead-letters", "show", "inventory", "a-7"][..], 66),
+        (&["dead-letters", "edit", "inventory", "a-7"], 66),
+        (
+            &["dead-letters", "skip", "inventory", "a-7", "--dry-run"],
+            66,
+        ),
+        (
+            &["dead-letters", "skip", "inventory", "a-7", "--reason", "x"],
+            3,
+        ),
+        (
+            &["dead-letters", "replay", "inventory", "a-7", "--no-wait"],
+            3,
+        ),
     ] {
         let (_, error) = desk.told(words, "true", code);
         assert!(error.contains("is a-1 now"), "{error}");
     }
-    let words = ["dead", "skip", "inventory", "b-7", "--reason", "x"];
+    let words = ["dead-letters", "skip", "inventory", "b-7", "--reason", "x"];
     let (_, error) = desk.told(&words, "", 3);
     assert!(!error.contains("now"), "{error}");
 }

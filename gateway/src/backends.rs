@@ -58,8 +58,8 @@ impl Backends {
         self.requester.call::<C>(request).await
     }
 
-    pub(crate) async fn close(self, grace: Duration) {
-        self.requester.close(grace).await;
+    pub(crate) async fn close(self, shutdown_timeout: Duration) {
+        self.requester.close(shutdown_timeout).await;
     }
 }
 
@@ -81,7 +81,7 @@ impl From<CallError> for Problem {
             // Only the log gets the details of the connection.
             CallError::Unreachable { reason } => {
                 tracing::debug!(reason, "a role could not be asked");
-                Self::unavailable("broker_away", "the broker is away", COME_AGAIN)
+                Self::unavailable("broker_unavailable", "the broker is away", COME_AGAIN)
             }
             CallError::Malformed(reason) => {
                 tracing::error!(reason, "a role's answer is malformed");

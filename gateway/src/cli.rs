@@ -153,30 +153,30 @@ pub(crate) struct ServeArgs {
     /// Time until a session expires.
     #[arg(
         long,
-        env = "DOORSTEP_SESSION",
+        env = "DOORSTEP_SESSION_TTL",
         value_name = "TIME",
         default_value = "12h"
     )]
-    pub(crate) session: String,
+    pub(crate) session_ttl: String,
 
     /// Requests that a user may make per second; four times as many in a burst.
     #[arg(
         long,
-        env = "DOORSTEP_RATE",
+        env = "DOORSTEP_RATE_LIMIT",
         value_name = "COUNT",
         default_value = "50"
     )]
-    pub(crate) rate: String,
+    pub(crate) rate_limit: String,
 
     /// Limit of requests in flight; beyond it the gateway rejects requests. Logins whose body is still being sent get a
     /// quarter of it at most, and one user gets an eighth (8 at least).
     #[arg(
         long,
-        env = "DOORSTEP_REQUESTS",
+        env = "DOORSTEP_MAX_CONCURRENT_REQUESTS",
         value_name = "COUNT",
         default_value = "1024"
     )]
-    pub(crate) requests: String,
+    pub(crate) max_concurrent_requests: String,
 
     /// Address of the proxy in front of the gateway, if there is one. For its requests, the last address in
     /// X-Forwarded-For is the client's, with or without a port. Forwarded is not read, and anything that is no address
@@ -189,15 +189,15 @@ pub(crate) struct ServeArgs {
     /// charged.
     #[arg(
         long,
-        env = "DOORSTEP_ANSWER_WITHIN",
+        env = "DOORSTEP_ORDER_TIMEOUT",
         value_name = "TIME",
         default_value = "8s"
     )]
-    pub(crate) answer_within: String,
+    pub(crate) order_timeout: String,
 
-    /// Time that a stop leaves requests in flight to finish: an order needs 5 s beside --answer-within.
+    /// Time that a stop leaves requests in flight to finish: an order needs 5 s beside --order-timeout.
     #[arg(long, value_name = "TIME", default_value = "15s")]
-    pub(crate) grace: String,
+    pub(crate) shutdown_timeout: String,
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,

@@ -16,8 +16,8 @@ pub(crate) fn problem(refused: Rejection) -> Problem {
     let status = match code.as_str() {
         "card_declined" | "insufficient_funds" | "unknown_method" => StatusCode::PAYMENT_REQUIRED,
         "unknown_sku"
-        | "bad_quantity"
-        | "bad_amount"
+        | "invalid_quantity"
+        | "invalid_amount"
         | Rejection::BAD_REQUEST
         | Rejection::ID_REUSED
         | Rejection::TOO_OLD => StatusCode::UNPROCESSABLE_ENTITY,
@@ -39,7 +39,7 @@ pub(crate) fn problem(refused: Rejection) -> Problem {
 /// Returns the problem that a customer gets for an order that payment or restaurant rejected.
 pub(crate) fn of_order(code: String, detail: String) -> Problem {
     let status = match code.as_str() {
-        "card_declined" | "insufficient_funds" | "unknown_method" | "bad_amount" => {
+        "card_declined" | "insufficient_funds" | "unknown_method" | "invalid_amount" => {
             StatusCode::PAYMENT_REQUIRED
         }
         _ => StatusCode::CONFLICT,

@@ -269,7 +269,7 @@ impl From<GatewayStoreError> for Problem {
             GatewayStoreError::Unavailable(reason) => {
                 tracing::warn!(reason, "the gateway's store cannot be used");
                 let detail = "the gateway cannot keep anything now";
-                Self::unavailable("store_away", detail, COME_AGAIN)
+                Self::unavailable("store_unavailable", detail, COME_AGAIN)
             }
         }
     }

@@ -74,17 +74,26 @@ impl Settings {
 
 fn serve(args: ServeArgs, wrong: &mut SettingsErrors) -> Option<Job> {
     let listen = wrong.check("--listen (DOORSTEP_LISTEN)", address(&args.listen));
-    let session = wrong.check("--session (DOORSTEP_SESSION)", session(&args.session));
-    let rate = wrong.check("--rate (DOORSTEP_RATE)", number(&args.rate, 1..=1_000_000));
-    let requests = wrong.check(
-        "--requests (DOORSTEP_REQUESTS)",
-        number(&args.requests, 1..=100_000),
+    let session = wrong.check(
+        "--session-ttl (DOORSTEP_SESSION_TTL)",
+        session(&args.session_ttl),
     );
-    let proxy = wrong.check("--proxy (DOORSTEP_PROXY)", proxy(args.proxy.as_deref()));
-    let grace = wrong.check("--grace", duration(&args.grace));
+    let rate = wrong.check(
+        "--rate-limit (DOORSTEP_RATE_LIMIT)",
+        number(&args.rate_limit, 1..=1_000_000),
+    );
+    let requests = wrong.check(
+        "--max-concurrent-requests (DOORSTEP_MAX_CONCURRENT_REQUESTS)",
+        number(&args.max_concurrent_requests, 1..=100_000),
+    );
+    let proxy = wrong.check(
+        "--trusted-proxy (DOORSTEP_TRUSTED_PROXY)",
+        proxy(args.trusted_proxy.as_deref()),
+    );
+    let shutdown_timeout = wrong.check("--shutdown-timeout", duration(&args.shutdown_timeout));
     let answer_within = wrong.check(
-        "--answer-within (DOORSTEP_ANSWER_WITHIN)",
-        answer_within(&args.answer_within),
+        "--order-timeout (DOORSTEP_ORDER_TIMEOUT)",
+        answer_within(&args.order_timeout),
     );
     let broker = args.broker.check(wrong);
     let health = args.health.check(wrong);
@@ -97,7 +106,7 @@ fn serve(args: ServeArgs, wrong: &mut SettingsErrors) -> Option<Job> {
         requests: requests?,
         proxy: proxy?,
         answer_within: answer_within?,
-        grace: grace?,
+        shutdown_timeout: shutdown_timeout?,
         health: health?,
     })))
 }
@@ -207,6 +216,6 @@ mod tests {
         let Job::Serve(settings) = check(&["serve"]).unwrap().job else {
             panic!("something else is served");
         };
-        assert!(settings.grace > longest_order(settings.answer_within));
+        assert!(settings.shutdown_timeout > longest_order(settings.answer_within));
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// Play some minutes of sales and deliveries, with duplicates, disorder and a few bad messages thrown in.
     ///
     /// The same seed plays the same. What was sent is counted, and written to a file where one is given; what became of it is told by
-    /// `consumers status` and `consumers dead list`. `cargo xtask demo` does all of it.
+    /// `consumers status` and `consumers dead-letters list`. `cargo xtask demo` does all of it.
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
 }
@@ -215,11 +215,11 @@ pub(crate) struct SinkArgs {
     /// again.
     #[arg(
         long,
-        env = "DOORSTEP_GIVE_UP_AFTER",
+        env = "DOORSTEP_PUBLISH_TIMEOUT",
         value_name = "TIME",
         default_value = "5m"
     )]
-    pub(crate) give_up_after: String,
+    pub(crate) publish_timeout: String,
 }
 
 #[cfg(test)]

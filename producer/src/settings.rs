@@ -195,8 +195,8 @@ fn sink(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<BrokerTarget> {
     // Checked one by one, so that one invalid value does not hide another.
     let settings = args.broker.check(wrong);
     let give_up_after = wrong.check(
-        "--give-up-after (DOORSTEP_GIVE_UP_AFTER)",
-        duration(&args.give_up_after),
+        "--publish-timeout (DOORSTEP_PUBLISH_TIMEOUT)",
+        duration(&args.publish_timeout),
     );
     Some(BrokerTarget {
         settings: settings?,
@@ -295,7 +295,7 @@ mod tests {
             "http://nowhere",
             "--namespace",
             "Not A Name",
-            "--give-up-after",
+            "--publish-timeout",
             "soon",
             "--year",
             "22",
@@ -314,7 +314,7 @@ mod tests {
             "--log",
             "--amqp-url (DOORSTEP_AMQP_URL)",
             "--namespace",
-            "--give-up-after",
+            "--publish-timeout",
             "--year",
             "--utc-offset",
             "--dataset",
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn import_options_reach_the_settings() {
         let words = "import retail x.csv --columns invoice=Order --columns price=Price --delimiter tab --decimal comma --dates us \
-                     --country Italy --max-refused 2.5 --store stores";
+                     --country Italy --max-refused 2.5 --data-dir stores";
         let words: Vec<&str> = words.split_whitespace().collect();
         let Job::Retail(import, reading, _) = check(&words).unwrap().job else {
             panic!("not an import of sales");

@@ -90,7 +90,7 @@ impl Program {
     /// Sets the folder of the stores.
     #[must_use]
     pub fn store(self, folder: &Path) -> Self {
-        self.variable("DOORSTEP_STORE", folder)
+        self.variable("DOORSTEP_DATA_DIR", folder)
     }
 
     #[must_use]

@@ -22,7 +22,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 pub struct RoleProcess {
     runtime: Option<Runtime>,
     role: Option<RunningRole>,
-    grace: Duration,
+    shutdown_timeout: Duration,
 }
 
 impl RoleProcess {
@@ -36,14 +36,14 @@ impl RoleProcess {
             .enable_all()
             .build()
             .unwrap();
-        let grace = settings.grace;
+        let shutdown_timeout = settings.shutdown_timeout;
         let entered = runtime.enter();
         let role = runner::start(role, store, settings);
         drop(entered);
         Self {
             runtime: Some(runtime),
             role: Some(role),
-            grace,
+            shutdown_timeout,
         }
     }
 
@@ -89,7 +89,7 @@ impl RoleProcess {
     pub async fn stop(mut self) -> Result<(), RunError> {
         let role = self.role.take().unwrap();
         role.stop();
-        timeout(self.grace + STOP_LIMIT, role.join())
+        timeout(self.shutdown_timeout + STOP_LIMIT, role.join())
             .await
             .expect("the role has not stopped")
     }

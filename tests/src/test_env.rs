@@ -312,7 +312,7 @@ fn run_settings_of(broker: BrokerSettings, topology: Topology) -> RunSettings {
         topology,
         limits: Limits::default(),
         process: HandlerLock::default(),
-        grace: GRACE,
+        shutdown_timeout: GRACE,
         requires_owner_record: true,
     }
 }

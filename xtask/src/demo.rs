@@ -60,7 +60,7 @@ impl Demo {
             let mut roles = stage.start_roles()?;
             println!(
                 "look around with, for instance:\n{}",
-                stage.command_line("consumers dead list")
+                stage.command_line("consumers dead-letters list")
             );
             say("the demo keeps running for you to look around; Ctrl-C ends it");
             // Ctrl-C ends this process in its wait, and the guards end the rest.

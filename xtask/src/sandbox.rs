@@ -12,7 +12,7 @@ use doorstep_broker::{Broker, Guard, Signal, send_signal, target_folder, until};
 
 use crate::checkout::{Profile, checked, program};
 
-/// The exit code of `consumers run --until-idle` if an event is blocked, missing or a dead letter.
+/// The exit code of `consumers run --exit-when-idle` if an event is blocked, missing or a dead letter.
 const NOT_ALL_APPLIED: i32 = 2;
 const STOP_BOUND: Duration = Duration::from_secs(60);
 /// Far more than the largest file takes on a slow machine; a run beyond this waits for an event that never comes.
@@ -82,7 +82,7 @@ impl Sandbox {
             ("DOORSTEP_AMQP_URL", self.broker.amqp_url()),
             ("DOORSTEP_NAMESPACE", self.namespace.clone()),
             (
-                "DOORSTEP_STORE",
+                "DOORSTEP_DATA_DIR",
                 self.folder.join("store").display().to_string(),
             ),
         ]
@@ -124,7 +124,7 @@ impl Sandbox {
     /// Runs all roles until they are idle. Safe beside other processes of the same roles and stores, but then it takes
     /// most of a minute.
     pub(crate) fn wait_until_idle(&self) -> Result<Idle> {
-        let mut roles = self.spawn(&["run", "--until-idle", "3s"])?;
+        let mut roles = self.spawn(&["run", "--exit-when-idle", "3s"])?;
         let status = until(IDLE_BOUND, || roles.ended())?.with_context(|| {
             format!(
                 "not all events were handled within {} minutes: see {}",
@@ -134,7 +134,7 @@ impl Sandbox {
         })?;
         match status.code() {
             Some(NOT_ALL_APPLIED) => Ok(Idle::NotAllApplied),
-            _ => checked("consumers run --until-idle", status)
+            _ => checked("consumers run --exit-when-idle", status)
                 .map(|()| Idle::AllApplied)
                 .with_context(|| format!("see {}", self.log().display())),
         }

@@ -55,12 +55,12 @@ impl Summary {
         let sent: Value = serde_json::from_slice(&sent).context("the demo's report")?;
         let status: Value = serde_json::from_str(&stage.output(&["status", "--json"])?)
             .context("consumers status")?;
-        let dead = stage.output(&["dead", "list", "--each", "--json"])?;
+        let dead = stage.output(&["dead-letters", "list", "--json"])?;
         let dead: Vec<Value> = dead
             .lines()
             .map(serde_json::from_str)
             .collect::<Result<_, _>>()
-            .context("consumers dead list")?;
+            .context("consumers dead-letters list")?;
 
         let tally = |name: &str| sum(&status, &["store", "tally", name]);
         let mut rows = vec![

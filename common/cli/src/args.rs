@@ -229,8 +229,8 @@ impl NamespaceArg {
 pub struct StoreArgs {
     /// The folder with the stores, on a local file system.
     #[arg(
-        long = "store",
-        env = "DOORSTEP_STORE",
+        long = "data-dir",
+        env = "DOORSTEP_DATA_DIR",
         value_name = "FOLDER",
         default_value = "./doorstep-data"
     )]
@@ -249,11 +249,11 @@ pub struct EndpointArgs {
     /// The time limit of one step of a role, such as a batch, after which /livez reports it as stuck.
     #[arg(
         long,
-        env = "DOORSTEP_STUCK_AFTER",
+        env = "DOORSTEP_LIVENESS_TIMEOUT",
         value_name = "TIME",
         default_value = "2m"
     )]
-    pub stuck_after: String,
+    pub liveness_timeout: String,
 }
 
 impl EndpointArgs {
@@ -261,8 +261,8 @@ impl EndpointArgs {
         let place = self.health_addr.as_deref().map(address).transpose();
         let place = wrong.check("--health-addr (DOORSTEP_HEALTH_ADDR)", place);
         let stuck_after = wrong.check(
-            "--stuck-after (DOORSTEP_STUCK_AFTER)",
-            idle_window(&self.stuck_after),
+            "--liveness-timeout (DOORSTEP_LIVENESS_TIMEOUT)",
+            idle_window(&self.liveness_timeout),
         );
         let stuck_after = stuck_after?;
         Some(place?.map(|address| HealthSettings {

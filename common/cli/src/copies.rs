@@ -364,7 +364,7 @@ pub fn no_store(folder: &Path, role: &str, created_by: &str) -> CliError {
     CliError::new(
         ExitReason::Missing,
         format!(
-            "there is no store of {role} in {}: `{created_by}` creates it; another folder is named by --store or DOORSTEP_STORE",
+            "there is no store of {role} in {}: `{created_by}` creates it; another folder is named by --data-dir or DOORSTEP_DATA_DIR",
             folder.display(),
         ),
     )

@@ -13,7 +13,7 @@ use crate::SettingsErrors;
 #[command(next_help_heading = "Record")]
 pub struct OperatorArgs {
     /// Your name, for the record [default: user@host].
-    #[arg(long = "as", env = "DOORSTEP_OPERATOR", value_name = "NAME")]
+    #[arg(long, env = "DOORSTEP_OPERATOR", value_name = "NAME")]
     operator: Option<String>,
 }
 
@@ -21,7 +21,7 @@ impl OperatorArgs {
     /// Validates the name and, if there is one, the reason.
     pub fn by(self, reason: Option<&str>, wrong: &mut SettingsErrors) -> Option<Attribution> {
         let name = self.operator.unwrap_or_else(user_at_host);
-        let operator = wrong.check("--as (DOORSTEP_OPERATOR)", Operator::new(&name));
+        let operator = wrong.check("--operator (DOORSTEP_OPERATOR)", Operator::new(&name));
         let now = Timestamp::now();
         let known = operator.map(|operator| Attribution::new(operator, now));
         let Some(reason) = reason else {

@@ -239,7 +239,7 @@ impl Committed<'_> {
                 count = self.dead.len(),
                 first = first.id,
                 reason = first.reason,
-                "dead-lettered, see `consumers dead list`"
+                "dead-lettered, see `consumers dead-letters list`"
             );
         }
         if self.overflowed > 0 {
@@ -323,7 +323,7 @@ impl StoreFull {
 /// Returns the remedy for a full table that does not drain by itself.
 fn remedy(table: &str) -> &'static str {
     if table == limits::DEFERRED {
-        "; `consumers status` lists what is missing or blocked. If the missing event is in the queue, a higher --max-held lets the role reach it"
+        "; `consumers status` lists what is missing or blocked. If the missing event is in the queue, a higher --max-deferred lets the role reach it"
     } else {
         ""
     }

@@ -46,7 +46,7 @@ fn start_role<R: Role>(role: R, store: &MemoryStore, limits: Limits) -> RunningR
         broker,
         limits,
         process: HandlerLock::default(),
-        grace: Duration::from_millis(100),
+        shutdown_timeout: Duration::from_millis(100),
         requires_owner_record: true,
     };
     runner::start_without_queue(role, store.clone(), settings)

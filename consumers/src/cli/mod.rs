@@ -3,9 +3,10 @@
 //! Values that may be invalid are taken as text here and validated together in `settings`, so that all errors are
 //! reported at once.
 
-pub(crate) mod dead;
+pub(crate) mod dead_letters;
 pub(crate) mod sources;
 pub(crate) mod store;
+pub(crate) mod streams;
 pub(crate) mod topology;
 
 use std::path::PathBuf;
@@ -17,7 +18,10 @@ use doorstep_cli::{
 };
 use doorstep_runtime::Limits;
 
-use self::{dead::Dead, sources::Sources, store::StoreCommand, topology::TopologyCommand};
+use self::{
+    dead_letters::DeadLettersCommand, sources::Sources, store::StoreCommand,
+    streams::StreamsCommand, topology::TopologyCommand,
+};
 use crate::{exit_codes::EXIT_CODES, roles};
 
 /// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of their operators.
@@ -78,7 +82,11 @@ pub(crate) enum Command {
 
     /// List, edit, replay and skip dead letters: rejected events and the streams that they block.
     #[command(subcommand, after_help = EXIT_CODES)]
-    Dead(Dead),
+    DeadLetters(DeadLettersCommand),
+
+    /// Skip events that never came.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Streams(StreamsCommand),
 
     /// Manage the store of a role: its queues and its copies.
     #[command(subcommand, after_help = EXIT_CODES)]
@@ -97,7 +105,7 @@ const RUN_HELP: &str = "\
 Examples:
   consumers run
   consumers run orders tracking
-  consumers run --until-idle 3s";
+  consumers run --exit-when-idle 3s";
 
 const STATUS_HELP: &str = "\
 Examples:
@@ -135,11 +143,11 @@ pub(crate) struct RunArgs {
     /// disconnected process and redelivered its messages to this one. A live process that takes longer than that for
     /// one batch is not waited for.
     #[arg(long, value_name = "TIME")]
-    pub(crate) until_idle: Option<String>,
+    pub(crate) exit_when_idle: Option<String>,
 
     /// The time in which a stopping role has to finish and ack its batch and to publish its outbox.
     #[arg(long, value_name = "TIME", default_value = "10s")]
-    pub(crate) grace: String,
+    pub(crate) shutdown_timeout: String,
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
@@ -180,11 +188,11 @@ pub(crate) struct RunArgs {
     /// The maximum of events per commit, from 1 to 100000.
     #[arg(
         long,
-        env = "DOORSTEP_BATCH",
+        env = "DOORSTEP_BATCH_SIZE",
         value_name = "NUMBER",
         default_value_t = Limits::default().batch_size.to_string()
     )]
-    pub(crate) batch: String,
+    pub(crate) batch_size: String,
 
     /// The number of process crashes during an event's attempts after which it becomes a dead letter, from 2 to 100.
     ///
@@ -192,32 +200,32 @@ pub(crate) struct RunArgs {
     /// role's store, and from the second one on it is tried alone.
     #[arg(
         long,
-        env = "DOORSTEP_TRIALS",
+        env = "DOORSTEP_MAX_CRASHES",
         value_name = "NUMBER",
         default_value = "3"
     )]
-    pub(crate) trials: String,
+    pub(crate) max_crashes: String,
 
     /// The maximum of deferred events of a role, from 1000 on, of 1 KiB each on average: at this bound it takes no
     /// further deliveries. If a missing event is itself in the queue, behind events that would have to be deferred, a
     /// higher bound lets the role reach it.
     #[arg(
         long,
-        env = "DOORSTEP_MAX_HELD",
+        env = "DOORSTEP_MAX_DEFERRED",
         value_name = "NUMBER",
         default_value_t = Limits::default().deferred.rows.to_string()
     )]
-    pub(crate) max_held: String,
+    pub(crate) max_deferred: String,
 
     /// The time that the copy of a dead letter stays in its queue for the management UI and alerts, from 1m to 1176h. The dead letter itself stays
     /// in the role's store until it is resolved.
     #[arg(
         long,
-        env = "DOORSTEP_DEAD_COPY_TTL",
+        env = "DOORSTEP_DEAD_LETTER_COPY_TTL",
         value_name = "TIME",
         default_value = "24h"
     )]
-    pub(crate) dead_copy_ttl: String,
+    pub(crate) dead_letter_copy_ttl: String,
 
     /// Consume even if the broker does not let this user record which store owns a role's queues. Then another store,
     /// such as one in another folder, can take the role's events.

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::dead::{PlaceArgs, RecordArgs};
+use super::dead_letters::{PlaceArgs, RecordArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sources {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use doorstep_cli::{OperatorArgs, args::BrokerArgs, copies};
 
-use super::dead::PlaceArgs;
+use super::dead_letters::PlaceArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {

@@ -88,12 +88,12 @@ async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, CliErro
     ));
     if summary.gaps > 0 {
         lines.push(format!(
-            "{role}: publish the missing events again from their source, or see `consumers dead skip --help` for stepping over it"
+            "{role}: publish the missing events again from their source, or skip them with `consumers streams skip-gap`"
         ));
     }
     if summary.blocked > 0 {
         lines.push(format!(
-            "{role}: {} blocked, the rest of each is held; see `consumers dead list {role}`, then replay or skip",
+            "{role}: {} blocked, the rest of each is deferred; see `consumers dead-letters list {role}`, then replay or skip",
             counted(summary.blocked, "stream is", "streams are")
         ));
     }

@@ -9,4 +9,5 @@ pub(crate) mod show;
 pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod store;
+pub(crate) mod streams;
 pub(crate) mod topology;

@@ -27,7 +27,7 @@ use crate::{
     stores,
 };
 
-/// The time beyond its grace period that a role may take to end.
+/// The time beyond its shutdown timeout that a role may take to end.
 const JOIN_MARGIN: Duration = Duration::from_secs(10);
 /// The time limit for closing a store.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ enum ExitCause {
 /// Runs roles until something ends them.
 ///
 /// # Errors
-/// A store cannot be opened, or a role has failed permanently; with `--until-idle` also work left to an operator, or an
+/// A store cannot be opened, or a role has failed permanently; with `--exit-when-idle` also work left to an operator, or an
 /// interruption.
 pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     let mut stop = ShutdownSignal::listen(ended_at_once)?;
@@ -90,7 +90,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
         full = all_idle(&crew, &job) => ExitCause::Idle(full),
     };
     if matches!(end, ExitCause::Wanted) {
-        tracing::info!(grace = ?job.grace, "stopping; a second signal ends at once");
+        tracing::info!(shutdown_timeout = ?job.shutdown_timeout, "stopping; a second signal ends at once");
     }
     for member in &crew {
         member.running.stop();
@@ -124,7 +124,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     }
     match end {
         ExitCause::Idle(_) => trouble,
-        ExitCause::Wanted if job.until_idle.is_some() => Err(CliError::new(
+        ExitCause::Wanted if job.exit_when_idle.is_some() => Err(CliError::new(
             ExitReason::Interrupted,
             "interrupted before the queues were empty; nothing is lost, the rest waits in the queues",
         )),
@@ -160,7 +160,7 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
                 topology: topology.clone(),
                 limits: job.limits.clone(),
                 process: process.clone(),
-                grace: job.grace,
+                shutdown_timeout: job.shutdown_timeout,
                 requires_owner_record: job.requires_owner_record,
             };
             let running = (role.start)(store.clone(), settings);
@@ -227,7 +227,7 @@ async fn first<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
 /// Waits until all roles were idle for the whole window; for ever if there is no window. Returns the roles that are
 /// full then. Cancel-safe.
 async fn all_idle(crew: &[RunningProcess], job: &RunJob) -> Vec<FullRole> {
-    let Some(window) = job.until_idle else {
+    let Some(window) = job.exit_when_idle else {
         return std::future::pending().await;
     };
     let mut watch = IdleWatch::new(window, job.broker.longest_heartbeat());
@@ -356,7 +356,7 @@ async fn ended(
     running: RunningRole,
 ) -> Result<(), (ExitReason, String)> {
     let watch = running.watch();
-    let ended = timeout(job.grace + JOIN_MARGIN, running.join()).await;
+    let ended = timeout(job.shutdown_timeout + JOIN_MARGIN, running.join()).await;
     let done = watch.borrow().done;
     tracing::info!(
         role = role.name,
@@ -375,7 +375,7 @@ async fn ended(
             format!(
                 "{} did not end within {:?}; its unacked deliveries will be redelivered",
                 role.name,
-                job.grace + JOIN_MARGIN
+                job.shutdown_timeout + JOIN_MARGIN
             ),
         )),
     }

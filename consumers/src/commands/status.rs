@@ -172,9 +172,9 @@ impl RoleReport {
         match Limits::default().capacity(&summary.usage) {
             // The missing event may be in the queue, but the full role takes no more deliveries.
             Capacity::Full(DEFERRED) => self.notes.push(
-                "the store's held events are at their bound, unless the role runs with a higher --max-held: no deliveries are taken until \
-                 there is room; settle the dead letters that block streams, let the role reach what is missing by a higher --max-held, or \
-                 step over it by `consumers dead skip ROLE --gap`"
+                "the store's held events are at their bound, unless the role runs with a higher --max-deferred: no deliveries are taken until \
+                 there is room; settle the dead letters that block streams, let the role reach what is missing by a higher --max-deferred, or \
+                 step over it by `consumers streams skip-gap ROLE`"
                     .to_owned(),
             ),
             Capacity::Full(table) => self.notes.push(format!(

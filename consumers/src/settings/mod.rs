@@ -1,6 +1,6 @@
 //! From typed arguments to valid settings. Everything is validated, and all errors are reported at once.
 
-pub(crate) mod dead;
+pub(crate) mod dead_letters;
 mod store;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -12,7 +12,7 @@ use doorstep_cli::{
     management::Management,
     parse::{address, duration, idle_window, number},
 };
-use doorstep_event::{BrokerUser, Sequence, Source, StreamKey};
+use doorstep_event::{BrokerUser, Sequence, Source, StreamKey, Subject};
 use doorstep_messaging::{BrokerSettings, Namespace, TopologyOwner, UserId};
 use doorstep_runtime::{
     Limits,
@@ -20,10 +20,15 @@ use doorstep_runtime::{
 };
 use doorstep_telemetry::health::HealthCheck;
 
-use self::dead::DeadJob;
+use self::dead_letters::{DeadLettersJob, Mode};
 pub(crate) use self::store::StoreJob;
 use crate::{
-    cli::{Cli, Command, RunArgs, sources::Sources, topology::TopologyCommand},
+    cli::{
+        Cli, Command, RunArgs,
+        sources::Sources,
+        streams::{SkipGapArgs, StreamsCommand},
+        topology::TopologyCommand,
+    },
     commands::topology::Asked,
     roles::{self, RoleEntry},
 };
@@ -68,7 +73,14 @@ pub(crate) enum Action {
         /// The file to write, standard output if none.
         output: Option<PathBuf>,
     },
-    Dead(Box<DeadJob>),
+    DeadLetters(Box<DeadLettersJob>),
+    /// Skip missing events.
+    SkipGap {
+        place: StoreLocation,
+        gap: GapRange,
+        by: Attribution,
+        mode: Mode,
+    },
     Store(StoreJob),
     /// List the sources that a role knows.
     SourcesList {
@@ -117,12 +129,12 @@ pub(crate) struct RunJob {
     /// The broker's management API, if it is configured.
     pub(crate) management: Option<Management>,
     pub(crate) limits: Limits,
-    /// The grace period of a stop.
-    pub(crate) grace: Duration,
+    /// The time in which a stopping role has to end.
+    pub(crate) shutdown_timeout: Duration,
     /// True if the owner of the queues has to be recorded at the broker.
     pub(crate) requires_owner_record: bool,
     /// The idle time after which the program stops by itself.
-    pub(crate) until_idle: Option<Duration>,
+    pub(crate) exit_when_idle: Option<Duration>,
     /// The health endpoint, if there is one.
     pub(crate) health: Option<HealthSettings>,
 }
@@ -206,7 +218,10 @@ fn job(command: Command, wrong: &mut SettingsErrors) -> Option<Action> {
             place: place(args.role, args.store.folder, wrong)?,
             output: args.output,
         }),
-        Command::Dead(command) => dead::dead(command, wrong).map(|job| Action::Dead(Box::new(job))),
+        Command::DeadLetters(command) => {
+            dead_letters::dead_letters(command, wrong).map(|job| Action::DeadLetters(Box::new(job)))
+        }
+        Command::Streams(StreamsCommand::SkipGap(args)) => skip_gap(args, wrong),
         Command::Store(command) => store::store(command, wrong).map(Action::Store),
         Command::Sources(command) => sources(command, wrong),
         Command::Topology(command) => topology(command, wrong),
@@ -309,27 +324,29 @@ fn run(args: RunArgs, wrong: &mut SettingsErrors) -> Option<Action> {
         idle_window(&args.ack_timeout),
     );
     let batch = wrong.check(
-        "--batch (DOORSTEP_BATCH)",
-        number(&args.batch, 1..=MAX_BATCH),
+        "--batch-size (DOORSTEP_BATCH_SIZE)",
+        number(&args.batch_size, 1..=MAX_BATCH),
     );
     let trials = wrong.check(
-        "--trials (DOORSTEP_TRIALS)",
-        number(&args.trials, MIN_TRIALS..=MAX_TRIALS),
+        "--max-crashes (DOORSTEP_MAX_CRASHES)",
+        number(&args.max_crashes, MIN_TRIALS..=MAX_TRIALS),
     );
-    let grace = wrong.check("--grace", duration(&args.grace));
-    let until_idle = match args.until_idle {
-        Some(text) => wrong.check("--until-idle", idle_window(&text)).map(Some),
+    let shutdown_timeout = wrong.check("--shutdown-timeout", duration(&args.shutdown_timeout));
+    let exit_when_idle = match args.exit_when_idle {
+        Some(text) => wrong
+            .check("--exit-when-idle", idle_window(&text))
+            .map(Some),
         None => Some(None),
     };
     let health = args.health.check(wrong);
     let management = args.management.check(wrong, broker.as_ref());
     let max_held = wrong.check(
-        "--max-held (DOORSTEP_MAX_HELD)",
-        number(&args.max_held, 1_000..=1_000_000_000),
+        "--max-deferred (DOORSTEP_MAX_DEFERRED)",
+        number(&args.max_deferred, 1_000..=1_000_000_000),
     );
     let dead_copy_ttl = wrong.check(
-        "--dead-copy-ttl (DOORSTEP_DEAD_COPY_TTL)",
-        dead_copy_ttl(&args.dead_copy_ttl),
+        "--dead-letter-copy-ttl (DOORSTEP_DEAD_LETTER_COPY_TTL)",
+        dead_copy_ttl(&args.dead_letter_copy_ttl),
     );
     Some(Action::Run(Box::new(RunJob {
         roles: roles::chosen(&args.roles),
@@ -350,9 +367,9 @@ fn run(args: RunArgs, wrong: &mut SettingsErrors) -> Option<Action> {
             dead_letter_copy_ttl: dead_copy_ttl?,
             ..Limits::default()
         },
-        grace: grace?,
+        shutdown_timeout: shutdown_timeout?,
         requires_owner_record: !args.without_owner_record,
-        until_idle: until_idle?,
+        exit_when_idle: exit_when_idle?,
         health: health?,
     })))
 }
@@ -389,19 +406,35 @@ fn form(json: bool) -> OutputFormat {
 }
 
 /// Parses `3..5`, both ends included, or `3` for a single one.
-fn range(words: &[String]) -> Result<(u64, u64), String> {
-    let [word] = words else {
-        return Err(format!(
-            "{} words where one range such as 3..5 belongs",
-            words.len()
-        ));
-    };
-    let (from, to) = word.split_once("..").unwrap_or((word, word));
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
     let read = |text: &str| text.parse::<Sequence>().ok().map(Sequence::get);
     match (read(from), read(to)) {
         (Some(from), Some(to)) if from <= to => Ok((from, to)),
-        _ => Err(format!("{word:?} is not a range of sequences such as 3..5")),
+        _ => Err(format!("{text:?} is not a range of sequences such as 3..5")),
     }
+}
+
+fn skip_gap(args: SkipGapArgs, wrong: &mut SettingsErrors) -> Option<Action> {
+    let by = args.who.by(args.reason.as_deref(), wrong);
+    let place = place(args.place.role, args.place.store.folder, wrong);
+    let subject = wrong.check("SUBJECT", args.subject.parse::<Subject>());
+    let source = wrong.check("--source", args.source.parse::<Source>());
+    let range = wrong.check("FROM..TO", range(&args.range));
+    let (from, to) = range?;
+    Some(Action::SkipGap {
+        place: place?,
+        gap: GapRange {
+            stream: StreamKey {
+                source: source?,
+                subject: subject?,
+            },
+            from,
+            to,
+        },
+        by: by?,
+        mode: dead_letters::mode(args.dry_run),
+    })
 }
 
 #[cfg(test)]
@@ -453,19 +486,19 @@ mod tests {
             "2001",
             "--ack-timeout",
             "0s",
-            "--batch",
+            "--batch-size",
             "0",
-            "--trials",
+            "--max-crashes",
             "1",
-            "--grace",
+            "--shutdown-timeout",
             "soon",
-            "--until-idle",
+            "--exit-when-idle",
             "1ms",
             "--otlp-endpoint",
             "ftp://collector",
             "--health-addr",
             "9100",
-            "--stuck-after",
+            "--liveness-timeout",
             "0s",
             "--management-url",
             "http://ops:secret@",
@@ -477,17 +510,17 @@ mod tests {
             "14 settings are wrong",
             "--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)",
             "--health-addr (DOORSTEP_HEALTH_ADDR)",
-            "--stuck-after (DOORSTEP_STUCK_AFTER)",
+            "--liveness-timeout (DOORSTEP_LIVENESS_TIMEOUT)",
             "--log (DOORSTEP_LOG)",
             "--log-format (DOORSTEP_LOG_FORMAT)",
             "--amqp-url (DOORSTEP_AMQP_URL)",
             "--namespace (DOORSTEP_NAMESPACE)",
             "--prefetch (DOORSTEP_PREFETCH)",
             "--ack-timeout (DOORSTEP_ACK_TIMEOUT)",
-            "--batch (DOORSTEP_BATCH)",
-            "--trials (DOORSTEP_TRIALS)",
-            "--grace",
-            "--until-idle",
+            "--batch-size (DOORSTEP_BATCH_SIZE)",
+            "--max-crashes (DOORSTEP_MAX_CRASHES)",
+            "--shutdown-timeout",
+            "--exit-when-idle",
             "--management-url (DOORSTEP_MANAGEMENT_URL)",
         ] {
             assert!(said.contains(name), "{name} in {said}");
@@ -501,46 +534,44 @@ mod tests {
             panic!("not a run");
         };
         assert_eq!(job.roles.len(), roles::ALL.len());
-        assert_eq!(job.until_idle, None);
-        let Action::Run(job) = check(&["run", "orders", "--until-idle", "3s"]).unwrap().job else {
+        assert_eq!(job.exit_when_idle, None);
+        let Action::Run(job) = check(&["run", "orders", "--exit-when-idle", "3s"])
+            .unwrap()
+            .job
+        else {
             panic!("not a run");
         };
         assert_eq!(job.roles.len(), 1);
-        assert_eq!(job.until_idle, Some(Duration::from_secs(3)));
+        assert_eq!(job.exit_when_idle, Some(Duration::from_secs(3)));
     }
 
     #[test]
     fn a_gap_is_named_by_stream_and_sequences() {
         let words = [
-            "dead",
-            "skip",
+            "streams",
+            "skip-gap",
             "inventory",
-            "--gap",
             "stock/85123A",
+            "3..5",
             "--source",
             "shop/1",
-            "3..5",
             "--reason",
             "till 7 burnt",
         ];
-        let Action::Dead(job) = check(&words).unwrap().job else {
-            panic!("not about dead letters");
-        };
-        let DeadJob::SkipGap { gap, .. } = *job else {
+        let Action::SkipGap { gap, .. } = check(&words).unwrap().job else {
             panic!("not a gap");
         };
         assert_eq!((gap.from, gap.to), (3, 5));
         assert_eq!(gap.stream.to_string(), "stock/85123A from shop/1");
         for bad in ["5..3", "0..1", "a..b", "3..", "..5", "3-5", ""] {
-            assert!(range(&[bad.to_owned()]).is_err(), "{bad}");
+            assert!(range(bad).is_err(), "{bad}");
         }
-        assert_eq!(range(&["7".to_owned()]), Ok((7, 7)));
-        assert!(range(&["1".to_owned(), "2".to_owned()]).is_err());
+        assert_eq!(range("7"), Ok((7, 7)));
     }
 
     #[test]
     fn dead_copy_ttl_is_applied() {
-        let Action::Run(job) = check(&["run", "--dead-copy-ttl", "2h"]).unwrap().job else {
+        let Action::Run(job) = check(&["run", "--dead-letter-copy-ttl", "2h"]).unwrap().job else {
             panic!("not a run");
         };
         assert_eq!(job.limits.dead_letter_copy_ttl, Duration::from_hours(2));

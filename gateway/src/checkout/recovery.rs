@@ -74,7 +74,7 @@ pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: 
             Ok(unfinished) => unfinished,
             Err(e) => {
                 if store_outage.is_new(&e.to_string()) {
-                    tracing::warn!(reason = %e, "unfinished orders cannot be looked after now");
+                    tracing::warn!(error = %e, "unfinished orders cannot be looked after now");
                 }
                 continue;
             }
@@ -88,7 +88,7 @@ pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: 
             Ok(()) => role_outage.clear(),
             Err(e) if role_outage.is_new(&e) => {
                 tracing::warn!(
-                    reason = e,
+                    error = e,
                     "orders of a restored copy cannot be asked about now"
                 );
             }

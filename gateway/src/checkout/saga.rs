@@ -96,7 +96,7 @@ impl CheckoutSaga {
         let quote = self.roles.query(&quote).await?;
         can_be_paid(quote.total)?;
         let number = InvoiceNo::new(&Uuid::now_v7().simple().to_string()).map_err(|e| {
-            tracing::error!(reason = %e, "a number for an order could not be minted");
+            tracing::error!(error = %e, "a number for an order could not be minted");
             Problem::internal()
         })?;
         let until = after(self.answer_within);
@@ -115,7 +115,7 @@ impl CheckoutSaga {
         match self.books.execute(&begin).await {
             Ok(_) => {}
             // Another process on this store was first with this key.
-            Err(GatewayStoreError::Refused(refused)) if refused.code == "key_used" => {
+            Err(GatewayStoreError::Refused(refused)) if refused.code == "idempotency_key_in_use" => {
                 return self
                     .replay_idempotent(&wanted)
                     .await?
@@ -206,7 +206,10 @@ fn can_be_paid(total: Money) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!("an order costs more than 0 and at most {most}, and this one {total}");
-    Err(error_mapping::problem(Rejection::new("bad_amount", detail)))
+    Err(error_mapping::problem(Rejection::new(
+        "invalid_amount",
+        detail,
+    )))
 }
 
 /// Retries to record an outcome until shortly before the deadline; then recovery abandons the order. The first outcome
@@ -229,7 +232,7 @@ where
         if after(jittered) >= deadline {
             return Err(error);
         }
-        tracing::debug!(reason = %error, "an order's outcome could not be recorded yet");
+        tracing::debug!(error = %error, "an order's outcome could not be recorded yet");
         sleep(jittered).await;
         pause = (pause * 2).min(MAX_BACKOFF);
     }
@@ -254,7 +257,7 @@ fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> OrderDec
             }
         }
         error => {
-            tracing::info!(role, reason = %error, "an order is abandoned");
+            tracing::info!(role, error = %error, "an order is abandoned");
             OrderDecision::Abandoned {
                 reason: label(&format!("{role}: {error}")),
             }

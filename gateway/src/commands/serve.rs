@@ -58,7 +58,7 @@ pub(crate) struct ServeSettings {
     /// Time that payment and restaurant have together to reply.
     pub(crate) answer_within: Duration,
     /// Time limit of a stop.
-    pub(crate) grace: Duration,
+    pub(crate) shutdown_timeout: Duration,
     /// Second address for health and metrics, if set.
     pub(crate) health: Option<HealthSettings>,
 }
@@ -94,7 +94,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
             broker: settings.broker.clone(),
             limits: limits.clone(),
             process: HandlerLock::default(),
-            grace: settings.grace,
+            shutdown_timeout: settings.shutdown_timeout,
             requires_owner_record: true,
         },
     );
@@ -145,17 +145,27 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         // Feeds do not end by themselves, and would keep their connections open.
         stopping.send_replace(true);
     };
-    if settings.grace < longest_order(settings.answer_within) {
-        tracing::warn!("a stop may cut off orders: --grace is shorter than one may take");
+    if settings.shutdown_timeout < longest_order(settings.answer_within) {
+        tracing::warn!(
+            "a stop may cut off orders: --shutdown-timeout is shorter than one may take"
+        );
     }
     let bounds = ConnectionLimits::of_this_process(settings.proxy);
-    server::serve(listener, router, bounds, stopped, settings.grace, refusals).await;
+    server::serve(
+        listener,
+        router,
+        bounds,
+        stopped,
+        settings.shutdown_timeout,
+        refusals,
+    )
+    .await;
     for task in aside {
         task.abort();
     }
     // No request comes any more, so both end soon if the broker is available.
     gateway.stop();
-    roles.close(settings.grace).await;
+    roles.close(settings.shutdown_timeout).await;
     gateway
         .join()
         .await

@@ -40,7 +40,10 @@ pub(super) fn begin(
     let BeginOrder { order, .. } = asked;
     let intent = IdempotencyRecord::entity(&asked.customer, &asked.key);
     if states.get(&intent).is_some() {
-        return Err(refused("key_used", "the Idempotency-Key was used before"));
+        return Err(refused(
+            "idempotency_key_in_use",
+            "the Idempotency-Key was used before",
+        ));
     }
     if states.get(&order.order_key()).is_some() {
         return Err(refused(

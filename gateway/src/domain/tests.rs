@@ -279,7 +279,7 @@ fn what_nothing_comes_of_any_more_keeps_no_lines() {
 fn the_first_outcome_stays_and_a_key_begins_one_order() {
     let mut world = World::default();
     world.obey(&begin("1", "k")).unwrap();
-    assert_eq!(code(world.obey(&begin("2", "k"))), "key_used");
+    assert_eq!(code(world.obey(&begin("2", "k"))), "idempotency_key_in_use");
     world.obey(&end("1", abandoned())).unwrap();
     let stage = world.obey(&end("1", confirmed())).unwrap();
     assert!(matches!(stage, OrderState::Abandoned { .. }), "{stage:?}");

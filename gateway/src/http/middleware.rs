@@ -152,10 +152,10 @@ fn request_id(request: &Request) -> HeaderValue {
 }
 
 fn log_response(method: &Method, route: &str, status: StatusCode, took: Duration) {
-    let took_ms = took.as_secs_f64() * 1000.0;
+    let duration_ms = took.as_secs_f64() * 1000.0;
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(%method, route, status = status.as_u16(), took_ms, "answered");
+        tracing::error!(%method, route, status = status.as_u16(), duration_ms, "answered");
     } else {
-        tracing::debug!(%method, route, status = status.as_u16(), took_ms, "answered");
+        tracing::debug!(%method, route, status = status.as_u16(), duration_ms, "answered");
     }
 }

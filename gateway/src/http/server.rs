@@ -33,13 +33,13 @@ const SYSTEM_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectInfo(pub(crate) SocketAddr);
 
-/// Serves this router until `stop` is done, then finishes requests in flight within the grace period.
+/// Serves this router until `stop` is done, then finishes requests in flight within the shutdown timeout.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     bounds: ConnectionLimits,
     stop: impl Future<Output = ()>,
-    grace: Duration,
+    shutdown_timeout: Duration,
     refusals: RefusalLog,
 ) {
     let room = Arc::new(Semaphore::new(bounds.all));
@@ -86,13 +86,16 @@ pub(crate) async fn serve(
             let _place = (share, place);
             // A disconnected client, or one that speaks another protocol, is no error of the gateway.
             if let Err(e) = watched.await {
-                tracing::debug!(reason = %e, "a connection has ended");
+                tracing::debug!(error = %e, "a connection has ended");
             }
         });
     }
     drop(listener);
-    if timeout(grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests were cut off at the end of the grace period");
+    if timeout(shutdown_timeout, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some requests were cut off at the end of the shutdown timeout");
     }
 }
 
@@ -116,7 +119,7 @@ async fn accept(
             Some((stream, peer, place))
         }
         Err(e) => {
-            tracing::debug!(reason = %e, "a connection could not be taken");
+            tracing::debug!(error = %e, "a connection could not be taken");
             None
         }
     }

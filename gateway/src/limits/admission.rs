@@ -64,7 +64,7 @@ impl AdmissionControl {
             // If the store can take nothing, the role rejects the command itself, or recovers in a moment.
             Admission::All | Admission::Nothing(_) => Ok(()),
             Admission::NoPositions => Err(Problem::unavailable(
-                "store_filling",
+                "store_nearly_full",
                 "the store is nearly full, and what room is left is for orders",
                 COME_AGAIN,
             )),

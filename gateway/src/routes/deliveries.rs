@@ -275,7 +275,7 @@ pub(super) async fn show(
     (status = 404, description = "One is about a delivery that is not this courier's; nothing is kept."),
     (status = 409, description = "`not_confirmed`: the order of one, which is named, was called off; nothing is kept."),
     (status = 422, description = "`outside_the_world`, `in_the_future`, `id_reused`: the key came with another batch; or `too_old`: with a key, one is older than 24 hours, send it without; nothing is kept."),
-    (status = 503, description = "`store_filling`: the broker has been away for so long that what room is left is for orders; or it cannot be done now. Nothing is kept; Retry-After says when to ask again."),
+    (status = 503, description = "`store_nearly_full`: the broker has been away for so long that what room is left is for orders; or it cannot be done now. Nothing is kept; Retry-After says when to ask again."),
 ))]
 pub(super) async fn record(
     State(app): State<Arc<AppState>>,

@@ -143,7 +143,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
         Err(e) => {
-            tracing::error!(reason = %e, "an answer has no form in JSON");
+            tracing::error!(error = %e, "an answer has no form in JSON");
             crate::http::Problem::internal().into_response()
         }
     }

@@ -195,7 +195,7 @@ impl From<HistoryEntry> for HistoryBody {
     (status = 402, description = "The payment is refused, by the code. Nothing is charged."),
     (status = 404, description = "There is no such restaurant."),
     (status = 409, description = "The restaurant refuses, by the code; or `in_progress`: the same key is under way."),
-    (status = 422, description = "The body is not of the form asked for; or a line cannot be ordered; or `bad_amount`: the total cannot be paid; or `idempotency_key_reused`: the key came with another body."),
+    (status = 422, description = "The body is not of the form asked for; or a line cannot be ordered; or `invalid_amount`: the total cannot be paid; or `idempotency_key_reused`: the key came with another body."),
     (status = 503, description = "`order_abandoned`: an order was begun and could not be decided on in time, nothing is charged, and another one needs another key; or nobody could be asked, and nothing was begun. Retry-After says when to ask again."),
 ))]
 pub(super) async fn place(
@@ -286,7 +286,7 @@ fn check(order: &NewOrder) -> Result<(), Problem> {
         None => Ok(()),
         Some(line) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
-            "bad_quantity",
+            "invalid_quantity",
             format!(
                 "a line has 1 to {most} pieces, and one has {}",
                 line.quantity

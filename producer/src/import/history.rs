@@ -81,7 +81,7 @@ impl History {
             CliError::new(
                 ExitReason::CannotCreate,
                 format!(
-                    "cannot open {}, which remembers what was imported: {}; name a folder that you may write with --store FOLDER",
+                    "cannot open {}, which remembers what was imported: {}; name a folder that you may write with --data-dir FOLDER",
                     path.display(),
                     plain(e)
                 ),

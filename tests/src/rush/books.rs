@@ -35,7 +35,9 @@ impl Books {
             orders: export("orders").await,
             inventory: export("inventory").await,
             restaurant: export("restaurant").await,
-            dead: shop.output(&["dead", "list", "--json"]).await,
+            dead: shop
+                .output(&["dead-letters", "list", "--by-kind", "--json"])
+                .await,
         }
     }
 

@@ -206,7 +206,7 @@ fn code(answer: &Answer) -> String {
 
 /// Returns true if the price was unavailable, which is requested before an order is begun.
 fn is_refused_before(answer: &Answer) -> bool {
-    matches!(code(answer).as_str(), "closed" | "unknown_sku")
+    matches!(code(answer).as_str(), "restaurant_closed" | "unknown_sku")
 }
 
 /// Returns true if a retry would not change the answer.

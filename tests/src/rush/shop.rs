@@ -32,7 +32,7 @@ impl Part {
 
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Gateway => &["serve", "--listen", "127.0.0.1:0", "--rate", "10000"],
+            Self::Gateway => &["serve", "--listen", "127.0.0.1:0", "--rate-limit", "10000"],
             Self::Payments => &["run", "payments"],
             Self::Restaurant => &["run", "restaurant"],
             Self::Others => &["run", "orders", "inventory", "tracking"],

@@ -40,7 +40,7 @@ async fn without_a_broker_requests_fail_fast_or_persist() {
     })
     .await;
     let refused = place(&ada, "meanwhile-0", &dinner("card/visa")).await;
-    refused.is_problem(503, "broker_away");
+    refused.is_problem(503, "broker_unavailable");
     assert!(refused.header("retry-after").is_some());
     let fix = json!({"order": number, "longitude": 9.19, "latitude": 45.46, "recorded_at": "2025-11-24T12:00:00Z"});
     for _ in 0..5 {
@@ -65,7 +65,7 @@ async fn without_a_broker_requests_fail_fast_or_persist() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undecidable_order_is_abandoned_and_compensated() {
-    let mut shop = Shop::open_with("undecided", &["--answer-within", "3s"]).await;
+    let mut shop = Shop::open_with("undecided", &["--order-timeout", "3s"]).await;
     let ada = shop.gateway.user("ada", "customer").await;
     let before = placed_at_last(&ada, "before", SOON).await;
     shop.kill_all_but_the_kitchen();
@@ -88,7 +88,7 @@ async fn an_undecidable_order_is_abandoned_and_compensated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_leave_nothing_reserved_or_charged() {
-    let mut shop = Shop::open_with("killed", &["--answer-within", "2s"]).await;
+    let mut shop = Shop::open_with("killed", &["--order-timeout", "2s"]).await;
     let _ = shop.gateway.user("ada", "customer").await;
     for round in 0..4_u32 {
         let ada = Arc::new(shop.gateway.log_in("ada").await);
@@ -169,7 +169,7 @@ async fn kills_leave_nothing_reserved_or_charged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_in_flight_at_a_stop_are_answered() {
-    let arguments = ["--answer-within", "20s", "--grace", "40s"];
+    let arguments = ["--order-timeout", "20s", "--shutdown-timeout", "40s"];
     let mut shop = Shop::open_with("stopped", &arguments).await;
     let ada = shop.gateway.user("ada", "customer").await;
     let nobody = shop.gateway.nobody().clone();
@@ -198,7 +198,7 @@ async fn orders_in_flight_at_a_stop_are_answered() {
 async fn a_killed_gateways_orders_are_abandoned_and_voided() {
     const ORDERS: usize = 10;
     // Time for all of them to be begun before the first is abandoned.
-    let mut shop = Shop::open_with("begun", &["--answer-within", "15s"]).await;
+    let mut shop = Shop::open_with("begun", &["--order-timeout", "15s"]).await;
     let ada = Arc::new(shop.gateway.user("ada", "customer").await);
     // The payments role does not answer in time; it will hold the money after the caller has given up.
     shop.freeze_all_but_the_kitchen();

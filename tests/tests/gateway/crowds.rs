@@ -32,7 +32,12 @@ const BODY_TIME: u64 = 10;
 async fn slow_strangers_block_neither_users_nor_monitoring() {
     // As if all came through a proxy: a single address has fewer connections.
     let requests = REQUESTS.to_string();
-    let arguments = ["--requests", requests.as_str(), "--proxy", "127.0.0.1"];
+    let arguments = [
+        "--max-concurrent-requests",
+        requests.as_str(),
+        "--trusted-proxy",
+        "127.0.0.1",
+    ];
     let gateway = Gateway::start_with("slow", NOWHERE, &arguments).await;
     let nobody = gateway.nobody();
     let root = gateway.log_in(ROOT).await;
@@ -123,8 +128,12 @@ async fn slow_strangers_block_neither_users_nor_monitoring() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_slow_bodies_blocks_no_others() {
-    let gateway =
-        Gateway::start_with("trickle", NOWHERE, &["--requests", &REQUESTS.to_string()]).await;
+    let gateway = Gateway::start_with(
+        "trickle",
+        NOWHERE,
+        &["--max-concurrent-requests", &REQUESTS.to_string()],
+    )
+    .await;
     let ada = gateway.user("ada", "customer").await;
     let root = gateway.log_in(ROOT).await;
     let headers = [
@@ -189,7 +198,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limited_user_gets_retry_after() {
-    let gateway = Gateway::start_with("often", NOWHERE, &["--rate", "1"]).await;
+    let gateway = Gateway::start_with("often", NOWHERE, &["--rate-limit", "1"]).await;
     let nobody = gateway.nobody();
     let wrong = json!({"name": "root", "password": "incorrect horse"});
     wait_for("tries to log in are limited", SOON, async || {
@@ -227,7 +236,7 @@ async fn a_rate_limited_user_gets_retry_after() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_logins_are_limited_by_name_and_address() {
-    let gateway = Gateway::start_with("names", NOWHERE, &["--proxy", "127.0.0.1"]).await;
+    let gateway = Gateway::start_with("names", NOWHERE, &["--trusted-proxy", "127.0.0.1"]).await;
     let nobody = gateway.nobody();
     let log_in = async |address: u8, name: &str, password: &str| {
         let from = format!("203.0.113.9, 198.51.100.{address}");

@@ -40,8 +40,8 @@ impl Gateway {
         assert_eq!(added.code, Some(0), "{}", added.stderr);
         let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
         all.extend_from_slice(arguments);
-        if !arguments.contains(&"--rate") {
-            all.extend(["--rate", "1000"]);
+        if !arguments.contains(&"--rate-limit") {
+            all.extend(["--rate-limit", "1000"]);
         }
         let program = Program::gateway(&all)
             .broker(amqp_url)

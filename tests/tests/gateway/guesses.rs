@@ -33,7 +33,7 @@ async fn log_in(nobody: &Client, from: &str, name: &str, password: &str) -> Answ
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_addresses_do_not_lock_the_account() {
-    let gateway = Gateway::start_with("guesses", NOWHERE, &["--proxy", "127.0.0.1"]).await;
+    let gateway = Gateway::start_with("guesses", NOWHERE, &["--trusted-proxy", "127.0.0.1"]).await;
     let nobody = gateway.nobody().clone();
     let home = "203.0.113.1:40001";
     let _ = log_in(&nobody, home, ROOT, PASSWORD).await.expect(201);
@@ -94,7 +94,7 @@ async fn logs_name_the_address_and_no_secret() {
     // All levels are logged, and the AMQP client's targets are enabled by name.
     let broker = "amqp://shop:s3cret-of-the-broker@127.0.0.1:1/%2f";
     let arguments = [
-        "--proxy",
+        "--trusted-proxy",
         "127.0.0.1",
         "--log",
         "trace,lapin=trace",
@@ -126,7 +126,7 @@ async fn logs_name_the_address_and_no_secret() {
     let configured = root
         .ask("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
         .await;
-    configured.is_problem(503, "broker_away");
+    configured.is_problem(503, "broker_unavailable");
     let password = json!({"password": "a third password", "old_password": PASSWORD});
     let changed = ada
         .ask("PUT", "/v1/users/ada/password", &[], Some(&password))
@@ -166,7 +166,8 @@ async fn logs_name_the_address_and_no_secret() {
         counted(r#"doorstep_http_requests_rejected_total{status="403",code="forbidden"}"#) >= 1.0
     );
     assert!(
-        counted(r#"doorstep_http_requests_rejected_total{status="503",code="broker_away"}"#) >= 1.0
+        counted(r#"doorstep_http_requests_rejected_total{status="503",code="broker_unavailable"}"#)
+            >= 1.0
     );
     assert!(counted(r#"doorstep_backend_outages_total{reason="the broker is away"}"#) >= 1.0);
 
@@ -193,7 +194,7 @@ async fn logs_name_the_address_and_no_secret() {
         lines(&["code=forbidden", r#"name="ada""#, "address=127.0.0.1 "]),
         1
     );
-    assert_eq!(lines(&["code=broker_away", r#"name="root""#]), 1);
+    assert_eq!(lines(&["code=broker_unavailable", r#"name="root""#]), 1);
     assert_eq!(
         lines(&[
             "code=unauthorized",

@@ -112,11 +112,15 @@ async fn a_rejected_order_leaves_nothing_reserved_or_charged() {
     let line = |sku: &str, quantity: Value| json!([{"sku": sku, "quantity": quantity}]);
     for (order, status, code) in [
         (wrong(line("CAVIAR", json!(1))), 422, "unknown_sku"),
-        (wrong(line("TIRAMISU", json!(0))), 422, "bad_quantity"),
-        (wrong(line("TIRAMISU", json!(-1))), 422, "bad_quantity"),
-        (wrong(line("TIRAMISU", json!(1001))), 422, "bad_quantity"),
+        (wrong(line("TIRAMISU", json!(0))), 422, "invalid_quantity"),
+        (wrong(line("TIRAMISU", json!(-1))), 422, "invalid_quantity"),
+        (
+            wrong(line("TIRAMISU", json!(1001))),
+            422,
+            "invalid_quantity",
+        ),
         (wrong(line("TIRAMISU", json!(9.9e99))), 422, "invalid"),
-        (wrong(line("TRUFFLES", json!(2))), 422, "bad_amount"),
+        (wrong(line("TRUFFLES", json!(2))), 422, "invalid_amount"),
         (dinner("bitcoin"), 422, "invalid"),
         (dinner("card/"), 422, "invalid"),
         (wrong(json!([])), 422, "invalid"),

@@ -72,7 +72,7 @@ impl Shop {
 
     async fn dead(&self, role: &str) -> Vec<Value> {
         let list = self
-            .consumers(&["dead", "list", role, "--each", "--json"])
+            .consumers(&["dead-letters", "list", role, "--json"])
             .await;
         went_well(&list);
         let rows = list.stdout.lines();
@@ -121,7 +121,9 @@ async fn the_how_to_restores_a_whole_shop() {
         shop.gets_a_new_source(role).await;
     }
     for role in ROLES {
-        let refused = shop.consumers(&["run", role, "--until-idle", "1s"]).await;
+        let refused = shop
+            .consumers(&["run", role, "--exit-when-idle", "1s"])
+            .await;
         assert_eq!(refused.code, Some(78), "{role}: {}", refused.stderr);
         let taken = shop
             .on_store(role, "take-over", &["--reason", "a test"])
@@ -253,9 +255,9 @@ async fn a_restored_consumer_continues_after_skipping_its_gaps() {
         let of = |name: &str| gap[name].as_str().unwrap().to_owned();
         let (subject, source) = (of("subject"), of("source"));
         assert_eq!(source, shop.gateway.source());
-        let gap = ["--gap", &subject, "--source", &source];
-        let skip = ["dead", "skip", "inventory", &range, "--reason", "a test"];
-        went_well(&shop.consumers(&[&skip[..], &gap].concat()).await);
+        let gap = ["streams", "skip-gap", "inventory", &subject, &range];
+        let skip = ["--source", &source, "--reason", "a test"];
+        went_well(&shop.consumers(&[&gap[..], &skip].concat()).await);
     }
     shop.has_sold(BEFORE + AFTER).await;
     let accept = ["--reason", "skipped"];
@@ -283,7 +285,7 @@ impl Shop {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_open_at_backup_keeps_its_outcome() {
-    let mut shop = Shop::open_with("restore-ended", &["--answer-within", "20s"]).await;
+    let mut shop = Shop::open_with("restore-ended", &["--order-timeout", "20s"]).await;
     let ada = shop.gateway.user("ada", "customer").await;
     // The frozen roles answer only after the backup.
     shop.freeze_all_but_the_kitchen();
@@ -332,7 +334,7 @@ async fn an_order_open_at_backup_keeps_its_outcome() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unresolved_order_waits_for_an_operator() {
-    let mut shop = Shop::open_with("restore-open", &["--answer-within", "20s"]).await;
+    let mut shop = Shop::open_with("restore-open", &["--order-timeout", "20s"]).await;
     let ada = shop.gateway.user("ada", "customer").await;
     shop.freeze_all_but_the_kitchen();
     let order = tokio::spawn(async move { place(&ada, "k", &dinner("card/visa")).await });

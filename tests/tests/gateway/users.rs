@@ -247,9 +247,9 @@ async fn commands_manage_users_beside_a_running_gateway() {
 
     for (words, said) in [
         (["add", "ada", "--role=customer"], "was deleted"),
-        (["disable", "root", "--store=store"], "only operator"),
-        (["delete", "root", "--store=store"], "only operator"),
-        (["enable", "nobody", "--store=store"], "no user nobody"),
+        (["disable", "root", "--data-dir=store"], "only operator"),
+        (["delete", "root", "--data-dir=store"], "only operator"),
+        (["enable", "nobody", "--data-dir=store"], "no user nobody"),
     ] {
         let refused = run(&words).await;
         assert_eq!(refused.code, Some(3), "{words:?}: {}", refused.stderr);
@@ -260,7 +260,7 @@ async fn commands_manage_users_beside_a_running_gateway() {
         );
     }
     // Without a store, listing creates none.
-    let nowhere = run(&["list", "--store=elsewhere"]).await;
+    let nowhere = run(&["list", "--data-dir=elsewhere"]).await;
     assert_eq!(nowhere.code, Some(66), "{}", nowhere.stderr);
     assert!(!gateway.scratch.join("elsewhere").exists());
 }

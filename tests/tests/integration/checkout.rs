@@ -247,7 +247,7 @@ async fn a_rejected_order_is_charged_nothing() {
     }
     let late = shop.ask("b", &authorize("2", None)).await.unwrap_err();
     assert!(
-        matches!(&late, CallError::Rejected(r) if r.code == "order_ended"),
+        matches!(&late, CallError::Rejected(r) if r.code == "order_closed"),
         "{late}"
     );
     // A confirmed order is captured, and refunded if it is cancelled.

@@ -69,7 +69,7 @@ impl Shop {
 
     /// Runs all roles until they are idle, and returns their exports.
     async fn exports_when_idle(&self) -> [String; 2] {
-        let run = self.consumers(&["run", "--until-idle", "2s"]);
+        let run = self.consumers(&["run", "--exit-when-idle", "2s"]);
         let ended = run.run(&self.scratch, RUN_LIMIT).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         [self.export("inventory").await, self.export("orders").await]
@@ -103,7 +103,7 @@ async fn kills_and_restarts_do_not_change_the_exports() {
     let shop = Shop::new("storm", &env, &sales);
     // Once undisturbed, so that the queues exist before the broker is killed.
     let _ = shop
-        .consumers(&["run", "--until-idle", "100ms"])
+        .consumers(&["run", "--exit-when-idle", "100ms"])
         .run(&shop.scratch, RUN_LIMIT)
         .await;
     let node = Arc::new(Mutex::new(node));
@@ -173,7 +173,7 @@ async fn kill_consumers(shop: &Shop, seed: u64, still: &Still) -> usize {
     let mut kills = 0;
     while kills < CONSUMER_KILLS || still.importing.get() || still.broker_disturbed.get() {
         // Small batches, so that more of them can be interrupted.
-        let run = shop.consumers(&["run", "--batch", "20", "--prefetch", "100"]);
+        let run = shop.consumers(&["run", "--batch-size", "20", "--prefetch", "100"]);
         let run = run.start(&shop.scratch);
         pause(&mut dice, 200, 3_000).await;
         let log = run.stderr();

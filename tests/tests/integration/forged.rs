@@ -34,7 +34,7 @@ impl Place {
         let lines = events
             .iter()
             .map(|event| json::write(event).unwrap() + "\n");
-        let words = [&["publish", "--give-up-after", "2s"], options].concat();
+        let words = [&["publish", "--publish-timeout", "2s"], options].concat();
         Program::producer(&words)
             .broker(user.amqp_url())
             .input(lines.collect::<String>())
@@ -59,13 +59,15 @@ impl Place {
 
     /// Runs a role until idle. Exit code 0, or 2 if dead letters are left.
     async fn worked(&self, role: &str, code: i32) {
-        let ended = self.ran(None, &["run", role, "--until-idle", "1s"]).await;
+        let ended = self
+            .ran(None, &["run", role, "--exit-when-idle", "1s"])
+            .await;
         assert_eq!(ended.code, Some(code), "{}", ended.stderr);
     }
 
     /// Returns the reasons of a role's dead letters, none of which may block a stream.
     async fn refused(&self, role: &str) -> Vec<String> {
-        let words = ["dead", "list", role, "--each", "--json"];
+        let words = ["dead-letters", "list", role, "--json"];
         let lines = self.output(None, &words).await;
         let rows = lines
             .lines()
@@ -164,7 +166,7 @@ async fn events_under_another_users_source_are_dead_letters() {
     let moved_on = place.mighty("moved-on");
     place.sent(&moved_on, &[], &[moved("A", 5, -1)]).await;
     place.worked("inventory", 2).await;
-    let words = ["dead", "list", "inventory", "--each", "--json"];
+    let words = ["dead-letters", "list", "inventory", "--json"];
     let rows = place.output(None, &words).await;
     let mut rows = rows
         .lines()
@@ -172,7 +174,7 @@ async fn events_under_another_users_source_are_dead_letters() {
     let is_of = |row: &Value| row["detail"].as_str().unwrap().contains(moved_on.name());
     let row = rows.find(is_of).unwrap();
     let replay = [
-        "dead",
+        "dead-letters",
         "replay",
         "inventory",
         row["id"].as_str().unwrap(),
@@ -198,7 +200,9 @@ async fn events_under_another_users_source_are_dead_letters() {
     place.worked("inventory", 2).await;
     let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-18"), "{stock}");
-    let audit = place.output(None, &["dead", "audit", "inventory"]).await;
+    let audit = place
+        .output(None, &["dead-letters", "audit", "inventory"])
+        .await;
     assert!(
         audit.contains("transfer") && audit.contains(&source),
         "{audit}"

@@ -504,7 +504,9 @@ async fn a_stuck_loop_fails_liveness() {
     let office = Office::new("stuck").await;
     let proxy = office.env.proxy().await;
     let url = by_proxy(&office.env, &proxy);
-    let role = office.answering(&url, &["--stuck-after", "500ms"]).await;
+    let role = office
+        .answering(&url, &["--liveness-timeout", "500ms"])
+        .await;
     role.is_ready().await;
     wait_until("the process is alive", SOON, async || role.liveness().0).await;
     // Published rows go into a silent connection, and neither arrive nor fail.

@@ -78,7 +78,7 @@ impl Office {
     pub(crate) async fn skip_all(&self, role: &str) {
         let dead = self.dead(role).await;
         let ids = dead.iter().map(|(id, _)| id.as_str());
-        let words = ["dead", "skip", role, "--reason", "a test"];
+        let words = ["dead-letters", "skip", role, "--reason", "a test"];
         let words: Vec<&str> = words.into_iter().chain(ids).collect();
         self.output(&words).await;
     }
@@ -92,9 +92,7 @@ impl Office {
 
     /// Returns the ids of a role's dead letters, with their reasons.
     pub(crate) async fn dead(&self, role: &str) -> Vec<(String, String)> {
-        let list = self
-            .output(&["dead", "list", role, "--each", "--json"])
-            .await;
+        let list = self.output(&["dead-letters", "list", role, "--json"]).await;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         list.lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
@@ -149,7 +147,7 @@ async fn until_idle_ends_with_0_once_idle() {
     let mut events = vec![placed("536365", 1)];
     events.extend((1..=500).rev().map(|n| moved("85123A", n, -2)));
     office.env.publish(&events).await;
-    office.output(&["run", "--until-idle", "1s"]).await;
+    office.output(&["run", "--exit-when-idle", "1s"]).await;
     let stock = office
         .output(&["show", "inventory", "stock/85123A", "--json"])
         .await;
@@ -158,7 +156,7 @@ async fn until_idle_ends_with_0_once_idle() {
     let order = office.output(&["show", "orders", "order/536365"]).await;
     assert!(order.contains(r#""2.51""#), "{order}");
     // Again, with nothing to do.
-    office.output(&["run", "--until-idle", "1s"]).await;
+    office.output(&["run", "--exit-when-idle", "1s"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,7 +165,7 @@ async fn until_idle_waits_for_events_being_published() {
     let office = Office::new("idle").await;
     let window = Duration::from_secs(10);
     let run = office
-        .consumers(&["run", "inventory", "--until-idle", "10s"])
+        .consumers(&["run", "inventory", "--exit-when-idle", "10s"])
         .start(&office.scratch);
     // An event arrives long before each window is over, and all of them take longer than one: a run that measured only
     // the time since its start would leave the last ones in the queue.
@@ -216,7 +214,7 @@ async fn until_idle_ends_with_2_until_resolved() {
         )
         .await;
 
-    let ended = office.ran(&["run", "--until-idle", "1s"]).await;
+    let ended = office.ran(&["run", "--exit-when-idle", "1s"]).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     for part in [
         "orders: dead ",
@@ -249,19 +247,21 @@ async fn until_idle_ends_with_2_until_resolved() {
         .find(|(_, reason)| reason == "breaks a rule")
         .unwrap()
         .0;
-    office.output(&["dead", "replay", "orders", again]).await;
+    office
+        .output(&["dead-letters", "replay", "orders", again])
+        .await;
     let late = office
-        .ran(&["dead", "skip", "orders", again, "--reason", "late"])
+        .ran(&["dead-letters", "skip", "orders", again, "--reason", "late"])
         .await;
     assert_eq!(late.code, Some(3), "{}", late.stderr);
     assert!(late.stderr.contains("already resolved"), "{}", late.stderr);
     assert_eq!(
-        office.ran(&["run", "--until-idle", "1s"]).await.code,
+        office.ran(&["run", "--exit-when-idle", "1s"]).await.code,
         Some(2)
     );
     for _ in 0..2 {
         office.skip_all("orders").await;
-        let _ = office.ran(&["run", "--until-idle", "1s"]).await;
+        let _ = office.ran(&["run", "--exit-when-idle", "1s"]).await;
     }
     // The other roles that receive orders do not know such types either.
     for role in ["restaurant", "payments"] {
@@ -272,12 +272,12 @@ async fn until_idle_ends_with_2_until_resolved() {
     }
     let unreadable = office.dead("inventory").await.remove(0).0;
     let replay = office
-        .ran(&["dead", "replay", "inventory", &unreadable])
+        .ran(&["dead-letters", "replay", "inventory", &unreadable])
         .await;
     assert_eq!(replay.code, Some(65), "{}", replay.stderr);
     office
         .output(&[
-            "dead",
+            "dead-letters",
             "skip",
             "inventory",
             &unreadable,
@@ -285,16 +285,16 @@ async fn until_idle_ends_with_2_until_resolved() {
             "rubbish",
         ])
         .await;
-    let gap = "dead skip inventory --gap stock/A --source shop/1 2..2";
+    let gap = "streams skip-gap inventory stock/A 2..2 --source shop/1";
     let gap: Vec<&str> = gap.split(' ').collect();
     // Nothing is skipped in a dry run, or there would be no gap left.
     for option in [&["--dry-run"][..], &["--reason", "it was never sent"]] {
         office.output(&[&gap[..], option].concat()).await;
     }
-    office.output(&["run", "--until-idle", "1s"]).await;
+    office.output(&["run", "--exit-when-idle", "1s"]).await;
     let stock = office.output(&["export", "inventory"]).await;
     assert_eq!(Stock::read_all(&stock)["stock/A"].movements, 2);
-    assert_eq!(office.output(&["dead", "list", "--json"]).await, "");
+    assert_eq!(office.output(&["dead-letters", "list", "--json"]).await, "");
 }
 
 /// Returns a dead letter that blocks nothing.
@@ -328,7 +328,7 @@ async fn until_idle_names_the_full_table() {
     assert!(matches!(written, Commit::Written(_)));
     store.close().await;
 
-    let run = ["run", "inventory", "--until-idle", "1s"];
+    let run = ["run", "inventory", "--exit-when-idle", "1s"];
     let full = "inventory: the store's dead letters are at their bound";
     let ended = office.ran(&run).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
@@ -346,7 +346,7 @@ async fn an_export_beside_a_role_has_consistent_states() {
     // Every code moves equally often, so that a state shows its progress.
     let (codes, rounds) = (40, 60);
     let run = office
-        .consumers(&["run", "inventory", "--batch", "20"])
+        .consumers(&["run", "inventory", "--batch-size", "20"])
         .start(&office.scratch);
     let mut before = 0;
     for round in 1..=rounds {

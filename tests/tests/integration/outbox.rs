@@ -150,7 +150,7 @@ on_every_store! {
         // Row by row, so that much of the outbox is left when it stops, and each rejected row takes a turn of its own.
         settings.limits.relay_rows = 1;
         // Each turn is a confirm and a commit, which are slow on a slow disk.
-        settings.grace = Duration::from_secs(120);
+        settings.shutdown_timeout = Duration::from_secs(120);
         let role = RoleProcess::start(Crier, shelf.open(), settings);
         role.consuming(SOON).await;
         let channel = env.channel().await;

@@ -28,7 +28,7 @@ use crate::{
 /// The exit code of a role whose queue belongs to another store.
 const OTHER_STORE: Option<i32> = Some(78);
 
-const UNTIL_IDLE: [&str; 4] = ["run", "inventory", "--until-idle", "1s"];
+const UNTIL_IDLE: [&str; 4] = ["run", "inventory", "--exit-when-idle", "1s"];
 
 impl Office {
     /// Returns the command with the stores in another folder.
@@ -90,7 +90,7 @@ async fn another_store_is_rejected_until_it_takes_over() {
         "inventory",
         "--reason",
         "a test",
-        "--as",
+        "--operator",
         "ada",
     ];
     let running = office
@@ -115,7 +115,7 @@ async fn another_store_is_rejected_until_it_takes_over() {
     let ended = run(office.elsewhere(&UNTIL_IDLE)).await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     office.waits(0).await;
-    let audit = run(office.elsewhere(&["dead", "audit", "inventory", "--json"])).await;
+    let audit = run(office.elsewhere(&["dead-letters", "audit", "inventory", "--json"])).await;
     let row: serde_json::Value = serde_json::from_str(audit.stdout.trim()).unwrap();
     assert_eq!(
         (&row["action"], &row["operator"]),

@@ -67,12 +67,12 @@ impl Office {
 
     /// Returns the role with small batches, so that kills strike between them.
     fn slow_inventory(&self) -> Program {
-        self.consumers(&["run", "inventory", "--batch", "5", "--prefetch", "40"])
+        self.consumers(&["run", "inventory", "--batch-size", "5", "--prefetch", "40"])
     }
 
     /// Checks that everything was applied once and the queue is empty.
     async fn all_is_right(&self) {
-        self.output(&["run", "inventory", "--until-idle", "1s"])
+        self.output(&["run", "inventory", "--exit-when-idle", "1s"])
             .await;
         let all = Stock::read_all(&self.output(&["export", "inventory"]).await);
         assert_eq!(all.len() as u64, CODES);
@@ -158,7 +158,7 @@ async fn a_frozen_process_keeps_until_idle_running() {
     office.env.depth_is(&queue, 0, 1, SOON).await;
 
     let mut run = office
-        .consumers(&["run", "inventory", "--until-idle", "1s"])
+        .consumers(&["run", "inventory", "--exit-when-idle", "1s"])
         .start(&office.scratch);
     wait_for("it sees that it is not alone", SOON, async || {
         let log = run.stderr();
@@ -174,7 +174,7 @@ async fn a_frozen_process_keeps_until_idle_running() {
     // It keeps waiting; the results are there.
     drop(run);
     office
-        .output(&["run", "inventory", "--until-idle", "1s"])
+        .output(&["run", "inventory", "--exit-when-idle", "1s"])
         .await;
     let all = Stock::read_all(&office.output(&["export", "inventory"]).await);
     assert_eq!(all["stock/85123A"].movements, 10);
@@ -211,7 +211,14 @@ async fn a_rolling_restart_applies_every_event_once() {
         .await;
     };
     let start = || {
-        let run = ["run", "inventory", "--batch", "20", "--prefetch", "200"];
+        let run = [
+            "run",
+            "inventory",
+            "--batch-size",
+            "20",
+            "--prefetch",
+            "200",
+        ];
         let run = office
             .consumers(&run)
             .variable("DOORSTEP_LOG_FORMAT", "json");

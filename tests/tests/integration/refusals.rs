@@ -19,8 +19,8 @@ async fn all_ended(amqp_url: &str) -> Vec<Ended> {
     let scratch = TempDir::new("refused");
     let line = r#"{"specversion":"1.0","id":"1","source":"shop/1","type":"stock.adjusted.v1","subject":"stock/A","sequence":1,"data":{"delta":-6,"reason":"sale","reference":"order/1"}}"#;
     let run = Program::consumers(&["run"]).store(&scratch.join("stores"));
-    let until_idle =
-        Program::consumers(&["run", "orders", "--until-idle", "1s"]).store(&scratch.join("more"));
+    let until_idle = Program::consumers(&["run", "orders", "--exit-when-idle", "1s"])
+        .store(&scratch.join("more"));
     let publish = Program::producer(&["publish", "-"]).input(line);
     let [run, until_idle, publish] =
         [run, until_idle, publish].map(|program| program.broker(amqp_url));
@@ -161,14 +161,19 @@ async fn all_wrong_settings_are_reported_together() {
         "run",
         "--prefetch",
         "0",
-        "--batch",
+        "--batch-size",
         "many",
         "--namespace",
         "A B",
     ]);
     let ended = run.broker(&url).run(&scratch, LIMIT).await;
     assert_eq!(ended.code, Some(64), "{}", ended.stderr);
-    let names = ["DOORSTEP_AMQP_URL", "--prefetch", "--batch", "--namespace"];
+    let names = [
+        "DOORSTEP_AMQP_URL",
+        "--prefetch",
+        "--batch-size",
+        "--namespace",
+    ];
     for name in names {
         assert!(
             ended.stderr.contains(name),

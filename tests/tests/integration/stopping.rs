@@ -21,8 +21,8 @@ const OWED: u64 = 20;
 const LONG: Duration = Duration::from_secs(240);
 
 impl Office {
-    fn inventory(&self, grace: &str) -> RunningProgram {
-        self.consumers(&["run", "inventory", "--grace", grace])
+    fn inventory(&self, shutdown_timeout: &str) -> RunningProgram {
+        self.consumers(&["run", "inventory", "--shutdown-timeout", shutdown_timeout])
             .start(&self.scratch)
     }
 

@@ -378,7 +378,7 @@ async fn programs_use_tls_and_show_no_password() {
     let event = r#"{"specversion":"1.0","id":"1","source":"till/1","type":"order.cancelled.v1","subject":"order/1","sequence":"00000000000000000001","time":"2026-01-01T00:00:00Z","data":{"by":"customer","reason":"ordered twice"}}"#;
     let published = ran(&["publish"], event).await;
     assert_eq!(published.code, Some(0), "{}", published.stderr);
-    let worked = ran(&["run", "tracking", "--until-idle", "1s"], "").await;
+    let worked = ran(&["run", "tracking", "--exit-when-idle", "1s"], "").await;
     assert_eq!(worked.code, Some(0), "{}", worked.stderr);
     let verified = ran(&["topology", "verify", "tracking"], "").await;
     assert_eq!(verified.code, Some(0), "{}", verified.stderr);

@@ -135,7 +135,7 @@ impl Place {
     async fn published(&self, user: &User) -> Ended {
         let events = [placed("1", 1), placed("1", 2), moved("A", 1, -3)];
         let lines = events.map(|event| json::write(&event).unwrap() + "\n");
-        Program::producer(&["publish", "--give-up-after", "2s"])
+        Program::producer(&["publish", "--publish-timeout", "2s"])
             .broker(user.amqp_url())
             .input(lines.concat())
             .run(&self.scratch, Duration::from_secs(120))
@@ -243,7 +243,7 @@ async fn imported_queues_need_no_permission_to_declare() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let orders = place.user(&permitted, "u-orders", same);
     let ended = place
-        .ran(Some(&orders), &["run", "orders", "--until-idle", "1s"])
+        .ran(Some(&orders), &["run", "orders", "--exit-when-idle", "1s"])
         .await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert!(
@@ -253,7 +253,7 @@ async fn imported_queues_need_no_permission_to_declare() {
     );
     place.a_copy_arrives().await;
     let others = place.user(&permitted, "u-consumers", same);
-    let words = ["run", "inventory", "tracking", "--until-idle", "1s"];
+    let words = ["run", "inventory", "tracking", "--exit-when-idle", "1s"];
     place.output(Some(&others), &words).await;
     let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-3"), "{stock}");
@@ -271,7 +271,7 @@ async fn declaring_users_need_only_the_printed_permissions() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let consumers = place.user(&permitted, "u-consumers", same);
     let ended = place
-        .ran(Some(&consumers), &["run", "--until-idle", "1s"])
+        .ran(Some(&consumers), &["run", "--exit-when-idle", "1s"])
         .await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     place.a_copy_arrives().await;
@@ -281,7 +281,7 @@ async fn declaring_users_need_only_the_printed_permissions() {
     let place = Place::new("declaring");
     let consumers = place.user(&permitted, "u-consumers", same);
     place
-        .output(Some(&consumers), &["run", "--until-idle", "1s"])
+        .output(Some(&consumers), &["run", "--exit-when-idle", "1s"])
         .await;
     place.output(None, &["topology", "verify"]).await;
 }
@@ -342,7 +342,9 @@ async fn one_missing_permission_names_the_grant() {
         // A virtual host for each, since the next would find the declarations of the previous one.
         let place = Place::new("lacking");
         let user = place.user_of_rights(&permitted, "u-consumers", less);
-        let ended = place.ran(Some(&user), &["run", "--until-idle", "1s"]).await;
+        let ended = place
+            .ran(Some(&user), &["run", "--exit-when-idle", "1s"])
+            .await;
         assert_eq!(ended.code, Some(69), "{right} {needed}: {}", ended.stderr);
         let remedy = "topology permissions";
         assert!(
@@ -396,7 +398,7 @@ async fn one_missing_permission_names_the_grant() {
     };
     let orders = place.user(&permitted, "u-orders", unmarked);
     let ended = place
-        .ran(Some(&orders), &["run", "orders", "--until-idle", "1s"])
+        .ran(Some(&orders), &["run", "orders", "--exit-when-idle", "1s"])
         .await;
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     assert_names(

@@ -44,7 +44,7 @@ async fn a_trace_spans_producer_broker_and_role() {
         .await;
     assert_eq!(published.code, Some(0), "{}", published.stderr);
     let worked = office
-        .consumers(&["run", "inventory", "--until-idle", "1s"])
+        .consumers(&["run", "inventory", "--exit-when-idle", "1s"])
         .variable("DOORSTEP_OTLP_ENDPOINT", endpoint.as_str())
         .run(&office.scratch, SOON)
         .await;

@@ -67,7 +67,7 @@ async fn unpublishable_events_are_reported_by_line() {
         assert!(line.starts_with(&begin), "{line}");
         assert!(line.contains("ACCESS_REFUSED"), "{line}");
     }
-    let words = ["run", "inventory", "--until-idle", "1s"];
+    let words = ["run", "inventory", "--exit-when-idle", "1s"];
     let ended = place.ran(None, &words).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
@@ -111,7 +111,7 @@ async fn a_second_import_completes_a_partial_one() {
     permit(&place, &user, "^(order|stock)[.]");
     let ended = import().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let ended = place.ran(None, &["run", "--until-idle", "1s"]).await;
+    let ended = place.ran(None, &["run", "--exit-when-idle", "1s"]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let stock = place
         .output(None, &["show", "inventory", "stock/85123A"])

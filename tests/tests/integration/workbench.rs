@@ -154,7 +154,7 @@ fn lines(text: &str) -> Vec<Value> {
 async fn groups(office: &Office) -> Vec<Value> {
     lines(
         &office
-            .output(&["dead", "list", "inventory", "--json"])
+            .output(&["dead-letters", "list", "inventory", "--by-kind", "--json"])
             .await,
     )
 }
@@ -162,7 +162,7 @@ async fn groups(office: &Office) -> Vec<Value> {
 async fn records(office: &Office) -> Vec<Value> {
     lines(
         &office
-            .output(&["dead", "audit", "inventory", "--json"])
+            .output(&["dead-letters", "audit", "inventory", "--json"])
             .await,
     )
 }
@@ -226,7 +226,7 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     let fingerprint = text["fingerprint"].as_str().unwrap().to_owned();
     let example = text["example"].as_str().unwrap().to_owned();
     let shown = office
-        .output(&["dead", "show", "inventory", &example, "--json"])
+        .output(&["dead-letters", "show", "inventory", &example, "--json"])
         .await;
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["holds_back"]["count"], GOOD + 1 - BAD);
@@ -243,10 +243,10 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     std::fs::write(&patch, r#"[{"op":"replace","path":"/delta","value":-1}]"#).unwrap();
     let edit = |patch: &std::path::Path, more: &'static [&'static str]| {
         let words = [
-            "dead",
+            "dead-letters",
             "edit",
             "inventory",
-            "--group",
+            "--fingerprint",
             &fingerprint,
             "--patch",
         ];
@@ -264,17 +264,26 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         .await;
     assert_eq!(dry.code, Some(0), "{}", dry.stderr);
     assert!(records(&office).await.is_empty());
-    let edited = edit(&patch, &["--as", "ada", "--reason", "till 7 wrote text"])
-        .run(&office.scratch, LONG)
-        .await;
+    let edited = edit(
+        &patch,
+        &["--operator", "ada", "--reason", "till 7 wrote text"],
+    )
+    .run(&office.scratch, LONG)
+    .await;
     assert_eq!(edited.code, Some(0), "{}", edited.stderr);
     assert!(edited.stdout.contains("200 edited"), "{}", edited.stdout);
 
     // Replayed at 50 a second, killed in the middle, and restarted.
-    let words = ["dead", "replay", "inventory", "--group", &fingerprint];
+    let words = [
+        "dead-letters",
+        "replay",
+        "inventory",
+        "--fingerprint",
+        &fingerprint,
+    ];
     let rate = RATE.to_string();
     let replay = office.consumers(&words).arg("--rate").arg(rate);
-    let replay = replay.arg("--as").arg("ada");
+    let replay = replay.arg("--operator").arg("ada");
     let first = replay.start(&office.scratch);
     let replayed = async || {
         let page = store.audit(AuditFilter::All, None, 1_000).await.unwrap();
@@ -353,7 +362,13 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
 
     // The second kind is exported, fixed line by line, and imported; one line has the id of another event.
     let kind_of_theft = theft["fingerprint"].as_str().unwrap();
-    let words = ["dead", "export", "inventory", "--group", kind_of_theft];
+    let words = [
+        "dead-letters",
+        "export",
+        "inventory",
+        "--fingerprint",
+        kind_of_theft,
+    ];
     let export = office.output(&words).await;
     let mut mended = lines(&export);
     assert_eq!(mended.len(), 200);
@@ -366,7 +381,7 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     let text: String = mended.iter().map(|line| format!("{line}\n")).collect();
     std::fs::write(&file, text).unwrap();
     let import = office
-        .consumers(&["dead", "import", "inventory"])
+        .consumers(&["dead-letters", "import", "inventory"])
         .arg(&file);
     let import = import.run(&office.scratch, LONG).await;
     assert_eq!(import.code, Some(65), "{}", import.stderr);
@@ -383,7 +398,14 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     );
 
     // All others are replayed: those still invalid become dead letters again, once.
-    let all_of_it = ["dead", "replay", "inventory", "--all", "--rate", "1000"];
+    let all_of_it = [
+        "dead-letters",
+        "replay",
+        "inventory",
+        "--all",
+        "--rate",
+        "1000",
+    ];
     let rest = office.ran(&all_of_it).await;
     assert_eq!(rest.code, Some(2), "{}", rest.stderr);
     assert!(
@@ -402,7 +424,13 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     // Skipped by kind, with a reason.
     for group in &again {
         let fingerprint = group["fingerprint"].as_str().unwrap();
-        let words = ["dead", "skip", "inventory", "--group", fingerprint];
+        let words = [
+            "dead-letters",
+            "skip",
+            "inventory",
+            "--fingerprint",
+            fingerprint,
+        ];
         office
             .output(&[&words[..], &["--reason", "nobody knows"]].concat())
             .await;

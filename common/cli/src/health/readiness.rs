@@ -237,7 +237,7 @@ fn dead_letters(summary: &Summary, role: &str) -> Option<ReadinessReason> {
         blocked => format!("{blocked} streams are blocked"),
     };
     let message = format!(
-        "{await_operator} an operator, the oldest for {oldest:.0?}; {streams}: `consumers dead list {role}` shows why"
+        "{await_operator} an operator, the oldest for {oldest:.0?}; {streams}: `consumers dead-letters list {role}` shows why"
     );
     Some(ReadinessReason::new(ReasonName::DeadLetters, message))
 }

@@ -162,7 +162,7 @@ pub(super) const AUTHORIZE: &[ErrorCode] = &[
     ErrorCode::new("insufficient_funds", "the card has insufficient funds"),
     ErrorCode::new("unknown_method", "the payment method is unknown"),
     ErrorCode::new(
-        "bad_amount",
+        "invalid_amount",
         "the amount is not above zero and at most 100000",
     ),
     ErrorCode::new(
@@ -172,7 +172,7 @@ pub(super) const AUTHORIZE: &[ErrorCode] = &[
     ErrorCode::new("voided", "the payment was voided, or has lapsed"),
     ErrorCode::new("refunded", "the payment was refunded"),
     ErrorCode::new(
-        "order_ended",
+        "order_closed",
         "the order was refused, abandoned or cancelled",
     ),
 ];

@@ -115,7 +115,7 @@ pub struct QuoteOrder {
 #[serde(deny_unknown_fields)]
 pub struct RequestedLine {
     pub sku: Sku,
-    /// Number of pieces: 1 to [`QuoteOrder::MOST_PIECES`], otherwise rejected as `bad_quantity`.
+    /// Number of pieces: 1 to [`QuoteOrder::MOST_PIECES`], otherwise rejected as `invalid_quantity`.
     pub quantity: i64,
 }
 
@@ -221,14 +221,15 @@ fn within(what: &str, count: usize, max: usize) -> Result<(), String> {
 }
 
 const UNKNOWN: ErrorCode = ErrorCode::new("unknown_restaurant", "there is no such restaurant");
-const CLOSED: ErrorCode = ErrorCode::new("closed", "the restaurant accepts no orders now");
+const CLOSED: ErrorCode =
+    ErrorCode::new("restaurant_closed", "the restaurant accepts no orders now");
 
 pub(super) const QUOTE: &[ErrorCode] = &[
     UNKNOWN,
     CLOSED,
     ErrorCode::new("unknown_sku", "the restaurant does not sell this item"),
-    ErrorCode::new("bad_quantity", "a line must have 1 to 1000 pieces"),
-    ErrorCode::new("bad_amount", "the order's total is too large"),
+    ErrorCode::new("invalid_quantity", "a line must have 1 to 1000 pieces"),
+    ErrorCode::new("invalid_amount", "the order's total is too large"),
 ];
 
 pub(super) const CONFIRM: &[ErrorCode] = &[
@@ -240,7 +241,7 @@ pub(super) const CONFIRM: &[ErrorCode] = &[
         "the order was already confirmed with other terms",
     ),
     ErrorCode::new(
-        "order_ended",
+        "order_closed",
         "the order was refused, abandoned or cancelled",
     ),
 ];

@@ -207,9 +207,9 @@ impl StatusReporter {
     /// status.
     pub(crate) fn lost(&self, error: ConnectError) {
         if self.losses.lock().is_new(&error.to_string()) {
-            tracing::warn!(connection = %self.name, reason = %error, "no connection");
+            tracing::warn!(connection = %self.name, error = %error, "no connection");
         } else {
-            tracing::debug!(connection = %self.name, reason = %error, "still no connection");
+            tracing::debug!(connection = %self.name, error = %error, "still no connection");
         }
         self.state.send_modify(|state| {
             if state.phase != ConnectionPhase::Connecting {

@@ -71,7 +71,7 @@ pub(super) async fn rebind_loop(
         if let Some(error) = &failure
             && failure != logged
         {
-            tracing::warn!(reason = %error, "cannot restore bindings");
+            tracing::warn!(error = %error, "cannot restore bindings");
             if error.kind() == ConnectErrorKind::Denied(Denial::Permission) {
                 return pending().await;
             }

@@ -246,7 +246,7 @@ async fn stop_consuming(consumed: &[(QueueSubscription, Channel)], limit: Durati
                 .await
         };
         if let Ok(Err(error)) = timeout(limit, round_trip).await {
-            tracing::debug!(%queue, reason = %error, "channel closed while stopping");
+            tracing::debug!(%queue, error = %error, "channel closed while stopping");
         }
     }
 }

@@ -64,7 +64,7 @@ pub struct RunSettings {
     /// The process that it shares with other roles: a crash of one crashes all.
     pub process: HandlerLock,
     /// The time in which a stopping role has to finish its batch and to publish its outbox.
-    pub grace: Duration,
+    pub shutdown_timeout: Duration,
     /// Set to fail rather than consume if the user may not record at the broker which store owns the role's queues.
     pub requires_owner_record: bool,
 }
@@ -133,7 +133,7 @@ impl RunningRole {
         self.desk.clone()
     }
 
-    /// Asks the role to stop: it finishes and acks its batch, publishes its outbox and closes, all within the grace
+    /// Asks the role to stop: it finishes and acks its batch, publishes its outbox and closes, all within the shutdown timeout
     /// period. Deliveries still unacked then go back to the broker.
     pub fn stop(&self) {
         self.stop.stop();
@@ -181,7 +181,7 @@ fn begin<R: Role, S: Store>(
 ) -> RunningRole {
     let name = role.name();
     let (status, watch_status) = watch::channel(RoleStatus::starting());
-    let (stopper, stop) = ShutdownTrigger::new(settings.grace);
+    let (stopper, stop) = ShutdownTrigger::new(settings.shutdown_timeout);
     let vitals = Arc::new(Liveness::new());
     let engine =
         Engine::new(role, store, settings.limits.clone()).sharing(settings.process.clone());
@@ -488,7 +488,7 @@ impl<R: Role, S: Store> Run<R, S> {
             // No command is executed any more: unfinished requests go to another server.
             beside.abort_all();
         }
-        // All other tasks end by themselves within the grace period. An aborted task is no failure of its own.
+        // All other tasks end by themselves within the shutdown timeout. An aborted task is no failure of its own.
         let mut result = worked;
         while let Some(ended) = beside.join_next().await {
             if ended.is_err() && result.is_ok() {

@@ -86,7 +86,7 @@ impl OutboxSink for BrokerSink {
 }
 
 /// Publishes until the role stops. After that it goes on with the pending rows, until the engine has ended and no row
-/// is left that the broker would accept, or until the grace period is over. Rows rejected for their own content delay
+/// is left that the broker would accept, or until the shutdown timeout is over. Rows rejected for their own content delay
 /// no other row and are not waited for.
 #[expect(
     clippy::too_many_arguments,
@@ -138,7 +138,7 @@ pub(super) async fn relay<S: Store>(
             break;
         }
         // If the broker is unreachable, publishing takes until that is certain; a stop does not wait for it beyond its
-        // grace period. Interrupted rows are published again. The engine uses the same store and reports its errors.
+        // shutdown timeout. Interrupted rows are published again. The engine uses the same store and reports its errors.
         tokio::select! {
             _ = sender.send_all() => {}
             () = over.is_over() => return,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::DeliveryHistory;
 
-/// Serves requests until the role stops. Then waits for the replies to those in flight, within the grace period, and
+/// Serves requests until the role stops. Then waits for the replies to those in flight, within the shutdown timeout, and
 /// closes.
 pub(super) async fn serve_rpc(responder: Arc<RpcServer>, desk: LocalClient, mut stop: Shutdown) {
     loop {

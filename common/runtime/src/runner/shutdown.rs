@@ -14,37 +14,37 @@ const MIN_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct ShutdownTrigger {
     deadline: Arc<watch::Sender<Option<Instant>>>,
-    grace: Duration,
+    shutdown_timeout: Duration,
 }
 
 /// The stop signal of a role, with its deadline.
 #[derive(Debug, Clone)]
 pub(super) struct Shutdown {
     deadline: watch::Receiver<Option<Instant>>,
-    grace: Duration,
+    shutdown_timeout: Duration,
 }
 
 impl ShutdownTrigger {
-    /// Creates the signal for a role with this grace period. It holds for as long as any clone of the trigger is kept.
-    pub(super) fn new(grace: Duration) -> (Self, Shutdown) {
+    /// Creates the signal for a role with this shutdown timeout. It holds for as long as any clone of the trigger is kept.
+    pub(super) fn new(shutdown_timeout: Duration) -> (Self, Shutdown) {
         let (sender, receiver) = watch::channel(None);
         let stopper = Self {
             deadline: Arc::new(sender),
-            grace,
+            shutdown_timeout,
         };
         let stop = Shutdown {
             deadline: receiver,
-            grace,
+            shutdown_timeout,
         };
         (stopper, stop)
     }
 
-    /// Triggers the stop. The grace period runs from the first call on.
+    /// Triggers the stop. The shutdown timeout runs from the first call on.
     pub(super) fn stop(&self) {
         self.deadline.send_if_modified(|deadline| {
             let is_first = deadline.is_none();
             if is_first {
-                *deadline = Some(Instant::now() + self.grace);
+                *deadline = Some(Instant::now() + self.shutdown_timeout);
             }
             is_first
         });
@@ -63,16 +63,16 @@ impl Shutdown {
         let _ = self.deadline.wait_for(Option::is_some).await;
     }
 
-    /// Waits until the stop is triggered and its grace period is over. Cancel-safe.
+    /// Waits until the stop is triggered and its shutdown timeout is over. Cancel-safe.
     pub(super) async fn is_over(&mut self) {
         self.asked().await;
         sleep_until(self.deadline()).await;
     }
 
-    /// Returns the deadline of the stop. If none was triggered because the role fails, the grace period starts now.
+    /// Returns the deadline of the stop. If none was triggered because the role fails, the shutdown timeout starts now.
     pub(super) fn deadline(&self) -> Instant {
         let asked = *self.deadline.borrow();
-        asked.unwrap_or_else(|| Instant::now() + self.grace)
+        asked.unwrap_or_else(|| Instant::now() + self.shutdown_timeout)
     }
 
     /// Returns the time until the deadline, and never less than [`MIN_GRACE`].

@@ -70,7 +70,7 @@ impl Endpoint {
             tokio::select! {
                 ended = serving => {
                     if let Err(e) = ended {
-                        tracing::error!(reason = %e, "the health endpoint ended");
+                        tracing::error!(error = %e, "the health endpoint ended");
                     }
                 }
                 _ = stopped.changed() => {}

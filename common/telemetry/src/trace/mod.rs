@@ -73,7 +73,7 @@ impl Drop for Tracing {
     /// Exports the remaining spans, in bounded time.
     fn drop(&mut self) {
         if let Err(e) = self.0.shutdown_with_timeout(FLUSH_TIMEOUT) {
-            tracing::debug!(reason = %e, "the last spans were not exported");
+            tracing::debug!(error = %e, "the last spans were not exported");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `consumers dead audit`.
+//! `consumers dead-letters audit`.
 
 use doorstep_cli::{
     CliError,

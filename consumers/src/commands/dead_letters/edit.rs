@@ -1,4 +1,4 @@
-//! `consumers dead edit`: new data for one dead letter or for all of a kind, stored only if the role would accept it.
+//! `consumers dead-letters edit`: new data for one dead letter or for all of a kind, stored only if the role would accept it.
 
 use doorstep_cli::{CliError, ExitReason, Repeats, output::print};
 use doorstep_event::Timestamp;
@@ -19,7 +19,7 @@ use crate::{
     roles::{RoleEntry, RoleStore},
     settings::{
         StoreLocation,
-        dead::{EditSource, Mode, Selection},
+        dead_letters::{EditSource, Mode, Selection},
     },
     stores,
 };
@@ -173,7 +173,7 @@ impl EditSession<'_> {
                 format!("{id} {told}; nothing was stored, this is a dry run")
             }
             (Some(told), Mode::Write) => format!(
-                "{id} is edited and {told}: `consumers dead replay {role} {id}` has it tried"
+                "{id} is edited and {told}: `consumers dead-letters replay {role} {id}` has it tried"
             ),
         };
         print(|out| writeln!(out, "{sentence}"))?;

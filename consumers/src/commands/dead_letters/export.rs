@@ -1,4 +1,4 @@
-//! `consumers dead export`: complete dead letters as JSON lines, to be read, edited and imported again.
+//! `consumers dead-letters export`: complete dead letters as JSON lines, to be read, edited and imported again.
 
 use doorstep_cli::{CliError, output::print_json};
 use doorstep_store::{DeadLetter, Store};
@@ -11,7 +11,7 @@ use super::{
     view::{DeadLetterDetail, Original},
 };
 use crate::{
-    settings::{StoreLocation, dead::Selection},
+    settings::{StoreLocation, dead_letters::Selection},
     stores,
 };
 

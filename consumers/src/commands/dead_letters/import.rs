@@ -1,4 +1,4 @@
-//! `consumers dead import`: takes the data of exported lines back.
+//! `consumers dead-letters import`: takes the data of exported lines back.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     format::sanitize,
-    settings::{StoreLocation, dead::Mode},
+    settings::{StoreLocation, dead_letters::Mode},
     stores,
 };
 

@@ -1,4 +1,4 @@
-//! `consumers dead list`: the kinds of dead letters, or each of them.
+//! `consumers dead-letters list`: the kinds of dead letters, or each of them.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::{
     commands::attention,
     format::{sanitize, time},
     roles::{RoleEntry, RoleStore},
-    settings::{OutputFormat, dead::ListMode},
+    settings::{OutputFormat, dead_letters::ListMode},
     stores,
 };
 

@@ -1,4 +1,4 @@
-//! `consumers dead`: the dead letters of a role and the actions on them.
+//! `consumers dead-letters`: the dead letters of a role and the actions on them.
 
 mod audit;
 mod audit_view;
@@ -16,57 +16,51 @@ mod show;
 mod skip;
 mod view;
 
-pub(super) use skip::failed;
+pub(super) use skip::{WHEN, failed};
 
-use crate::settings::dead::DeadJob;
+use crate::settings::dead_letters::DeadLettersJob;
 use doorstep_cli::CliError;
 
 /// Runs the command.
 ///
 /// # Errors
 /// The reason why it was not done, or not all of it.
-pub(crate) async fn work(job: DeadJob) -> Result<(), CliError> {
+pub(crate) async fn work(job: DeadLettersJob) -> Result<(), CliError> {
     match job {
-        DeadJob::List {
+        DeadLettersJob::List {
             roles,
             folder,
             listing,
             limit,
             form,
         } => list::list(&roles, &folder, listing, limit, form).await,
-        DeadJob::Show { place, id, form } => show::show(&place, id, form).await,
-        DeadJob::Edit {
+        DeadLettersJob::Show { place, id, form } => show::show(&place, id, form).await,
+        DeadLettersJob::Edit {
             place,
             chosen,
             change,
             by,
             mode,
         } => edit::edit(&place, &chosen, &change, &by, mode).await,
-        DeadJob::Replay {
+        DeadLettersJob::Replay {
             place,
             replay,
             by,
             mode,
         } => replay::replay(&place, &replay, &by, mode).await,
-        DeadJob::Skip {
+        DeadLettersJob::Skip {
             place,
             chosen,
             by,
             mode,
         } => skip::skip(&place, &chosen, &by, mode).await,
-        DeadJob::SkipGap {
-            place,
-            gap,
-            by,
-            mode,
-        } => skip::skip_gap(&place, &gap, &by, mode).await,
-        DeadJob::Export { place, chosen } => export::export(&place, &chosen).await,
-        DeadJob::Import {
+        DeadLettersJob::Export { place, chosen } => export::export(&place, &chosen).await,
+        DeadLettersJob::Import {
             place,
             file,
             by,
             mode,
         } => import::import(&place, &file, &by, mode).await,
-        DeadJob::Audit { place, limit, form } => audit::audit(&place, limit, form).await,
+        DeadLettersJob::Audit { place, limit, form } => audit::audit(&place, limit, form).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `consumers dead replay`: replays dead letters at a limited rate, and can be interrupted at any point.
+//! `consumers dead-letters replay`: replays dead letters at a limited rate, and can be interrupted at any point.
 //!
 //! Each replay is one conditional transaction, so none is done twice, however often the command is started. The run
 //! excludes dead letters rejected again in the meantime, see [`operate::start_replay`].
@@ -28,7 +28,7 @@ use crate::{
     progress::Progress,
     settings::{
         StoreLocation,
-        dead::{Mode, Replay, Selection, WaitMode},
+        dead_letters::{Mode, Replay, Selection, WaitMode},
     },
     stop::ended_at_once,
     stores,
@@ -271,7 +271,7 @@ fn ended(failures: Vec<CliError>, outcomes: &Outcomes, role: &str) -> Result<(),
         return Err(CliError::new(
             ExitReason::Trouble,
             format!(
-                "{} were rejected again; `consumers dead list {role}` says why",
+                "{} were rejected again; `consumers dead-letters list {role}` says why",
                 outcomes.dead_again
             ),
         ));

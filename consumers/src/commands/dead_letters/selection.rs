@@ -7,7 +7,7 @@ use doorstep_event::Timestamp;
 use doorstep_runtime::operate;
 use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
 
-use crate::{settings::dead::Selection, stores};
+use crate::{settings::dead_letters::Selection, stores};
 
 /// The number of dead letters read at a time.
 const PAGE: usize = 500;
@@ -63,7 +63,7 @@ pub(super) async fn one<S: Store>(
             id.0
         ),
         None => format!(
-            "{role} has no dead letter {:?}: it was resolved, or never existed; see `consumers dead list {role} --each`",
+            "{role} has no dead letter {:?}: it was resolved, or never existed; see `consumers dead-letters list {role}`",
             id.0
         ),
     };

@@ -1,4 +1,4 @@
-//! `consumers dead show`.
+//! `consumers dead-letters show`.
 
 use std::collections::BTreeMap;
 

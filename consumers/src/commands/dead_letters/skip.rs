@@ -1,4 +1,4 @@
-//! `consumers dead skip`: transactions on the role's store, whether the role runs or not.
+//! `consumers dead-letters skip`: transactions on the role's store, whether the role runs or not.
 
 use doorstep_cli::{CliError, ExitReason, Repeats, output::print};
 use doorstep_event::Timestamp;
@@ -13,8 +13,8 @@ use crate::{
     format::sanitize,
     progress::Progress,
     settings::{
-        GapRange, StoreLocation,
-        dead::{Mode, Selection},
+        StoreLocation,
+        dead_letters::{Mode, Selection},
     },
     stores,
 };
@@ -107,40 +107,9 @@ async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliEr
     summed_up(&ended)
 }
 
-/// Skips missing events.
-///
-/// # Errors
-/// The stream does not miss them, or the store cannot be used.
-pub(crate) async fn skip_gap(
-    place: &StoreLocation,
-    gap: &GapRange,
-    by: &Attribution,
-    mode: Mode,
-) -> Result<(), CliError> {
-    let role = place.role.name;
-    let GapRange { stream, from, to } = gap;
-    let (done, sentence) = if mode == Mode::DryRun {
-        let store = stores::try_open_read_only(place)?;
-        let done = operate::missing(&store, stream, *from, *to).await;
-        let sentence = format!(
-            "{from}..{to} of {stream} would be skipped; nothing was written, this is a dry run"
-        );
-        (done.map(|_| ()), sentence)
-    } else {
-        let store = stores::open_existing(place)?;
-        let by = by.at(Timestamp::now());
-        let done = operate::skip_gap(&store, stream, *from, *to, by).await;
-        let sentence = format!(
-            "{from}..{to} of {stream} are skipped: {role} applies the events deferred behind them {WHEN}"
-        );
-        (done, sentence)
-    };
-    done.map_err(|e| failed(role, &e))?;
-    print(|out| writeln!(out, "{sentence}"))
-}
-
 /// The time at which a role notices a change of its store.
-pub(super) const WHEN: &str = "within a moment if it runs, otherwise when it is started";
+pub(in crate::commands) const WHEN: &str =
+    "within a moment if it runs, otherwise when it is started";
 
 /// Converts an error to the failure of the program.
 pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError {
@@ -148,11 +117,11 @@ pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError 
         // An id that never existed looks the same as a deleted one.
         OperateError::AlreadySettled(_) => CliError::new(
             ExitReason::Settled,
-            format!("{error}; `consumers dead list {role} --each` lists what is there"),
+            format!("{error}; `consumers dead-letters list {role}` lists what is there"),
         ),
         OperateError::RefusedAnew { now, .. } => CliError::new(
             ExitReason::Settled,
-            format!("{error}; `consumers dead show {role} {now}` shows it"),
+            format!("{error}; `consumers dead-letters show {role} {now}` shows it"),
         ),
         OperateError::EditedMeanwhile(_) => CliError::new(ExitReason::Settled, error.to_string()),
         OperateError::NoSuchGap { .. } => CliError::new(

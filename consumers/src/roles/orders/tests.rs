@@ -196,7 +196,7 @@ fn contradictions_of_an_order_are_rejected() {
     let [placed, confirmed, cancelled] = order_events();
     let refused_order = OrderRefused {
         by: RefusedBy::Restaurant,
-        reason: label("closed"),
+        reason: label("restaurant_closed"),
     };
     let refused_order = event(KEY, 2, &refused_order);
     let abandoned = OrderAbandoned {

@@ -90,7 +90,7 @@ impl<'a> PaymentProcess<'a> {
                 });
             }
             Some(Stage::Barred) if self.order_status() == PaidOrder::Ended => {
-                return Err(self.refuse("order_ended", "the order has ended"));
+                return Err(self.refuse("order_closed", "the order has ended"));
             }
             Some(Stage::Voided(_) | Stage::Barred) => return Err(self.is_voided()),
             Some(Stage::Refunded(_)) => return Err(self.is_refunded()),
@@ -100,7 +100,7 @@ impl<'a> PaymentProcess<'a> {
         {
             let most = AuthorizePayment::MAX_AMOUNT;
             let detail = format!("{} is not above zero and at most {most}", asked.amount);
-            return Err(self.refuse("bad_amount", detail));
+            return Err(self.refuse("invalid_amount", detail));
         }
         self.card_gateway(&asked.method)?;
         let terms = self.hold(asked)?;

@@ -138,9 +138,9 @@ fn rejected_hold_has_a_code_and_no_effect() {
         ("1", "card/insufficient_funds", "insufficient_funds"),
         ("1", "card/", "unknown_method"),
         ("1", "shells", "unknown_method"),
-        ("0", "card/visa", "bad_amount"),
-        ("-1", "card/visa", "bad_amount"),
-        ("100000.01", "card/visa", "bad_amount"),
+        ("0", "card/visa", "invalid_amount"),
+        ("-1", "card/visa", "invalid_amount"),
+        ("100000.01", "card/visa", "invalid_amount"),
     ] {
         let refused = bench.obey(&authorize(1, amount, method)).unwrap_err();
         assert_eq!(refused.code, code, "{amount} by {method}");
@@ -222,7 +222,7 @@ fn end_before_its_authorization_rejects_it() {
     let mut bench = RoleHarness::new(Payments);
     bench.give(&abandoned(1, 2)).unwrap();
     let refused = bench.obey(&authorize(1, "5", "card/visa")).unwrap_err();
-    assert_eq!(refused.code, "order_ended");
+    assert_eq!(refused.code, "order_closed");
     bench.obey(&void(2)).unwrap();
     let refused = bench.obey(&authorize(2, "5", "card/visa")).unwrap_err();
     assert_eq!(refused.code, "voided");

@@ -70,7 +70,7 @@ impl Kitchen {
             return Ok(());
         }
         let detail = format!("restaurant {restaurant} takes no orders now");
-        Err(Rejection::new("closed", detail))
+        Err(Rejection::new("restaurant_closed", detail))
     }
 
     /// Books an order.
@@ -142,7 +142,7 @@ impl Booking {
             )),
             Self::Ending(_) | Self::Ended => {
                 let detail = format!("order {order} has ended");
-                Err(Rejection::new("order_ended", detail))
+                Err(Rejection::new("order_closed", detail))
             }
         }
     }
@@ -205,7 +205,7 @@ impl Card {
         let most = QuoteOrder::MOST_PIECES;
         if !(1..=most).contains(quantity) {
             let detail = format!("{quantity} pieces of {sku} are not within 1 to {most}");
-            return Err(Rejection::new("bad_quantity", detail));
+            return Err(Rejection::new("invalid_quantity", detail));
         }
         let name = Some(dish.name.to_string());
         OrderLine::new(sku.clone(), name, *quantity, dish.price).map_err(too_much)
@@ -213,5 +213,5 @@ impl Card {
 }
 
 fn too_much(error: MoneyError) -> Rejection {
-    Rejection::new("bad_amount", error.to_string())
+    Rejection::new("invalid_amount", error.to_string())
 }

@@ -104,10 +104,10 @@ fn invalid_quotes_are_rejected_by_code() {
     let mut bench = open(40);
     for (lines, code) in [
         (&[("MARGHERITA", 1), ("SUSHI", 1)][..], "unknown_sku"),
-        (&[("MARGHERITA", 0)], "bad_quantity"),
-        (&[("MARGHERITA", -1)], "bad_quantity"),
-        (&[("MARGHERITA", 1001)], "bad_quantity"),
-        (&[("MARGHERITA", i64::MAX)], "bad_quantity"),
+        (&[("MARGHERITA", 0)], "invalid_quantity"),
+        (&[("MARGHERITA", -1)], "invalid_quantity"),
+        (&[("MARGHERITA", 1001)], "invalid_quantity"),
+        (&[("MARGHERITA", i64::MAX)], "invalid_quantity"),
         (&[], "bad_request"),
     ] {
         let refused = bench.ask(&quote(lines)).unwrap_err();
@@ -119,7 +119,7 @@ fn invalid_quotes_are_rejected_by_code() {
     assert_eq!(refused.code, "unknown_restaurant");
     bench.now = "2026-11-23T12:00:00Z".parse().unwrap();
     let refused = bench.ask(&quote(&[("MARGHERITA", 1)])).unwrap_err();
-    assert_eq!(refused.code, "closed");
+    assert_eq!(refused.code, "restaurant_closed");
     assert!(!menu(&bench).is_open);
 }
 
@@ -157,7 +157,7 @@ fn ended_order_releases_its_capacity_once() {
         bench.let_come_due();
         assert_eq!(menu(&bench).taken, 4);
         let refused = bench.obey(&confirm(1, 6)).unwrap_err();
-        assert_eq!(refused.code, "order_ended");
+        assert_eq!(refused.code, "order_closed");
         bench.run_all_timers();
         assert_eq!(menu(&bench).taken, 0);
     }
@@ -168,7 +168,7 @@ fn end_before_its_order_rejects_it() {
     let mut bench = open(10);
     bench.give(&abandoned(1)).unwrap();
     let refused = bench.obey(&confirm(1, 6)).unwrap_err();
-    assert_eq!(refused.code, "order_ended");
+    assert_eq!(refused.code, "order_closed");
     assert_eq!(menu(&bench).taken, 0);
     assert!(bench.scheduled.is_empty());
 }
@@ -193,7 +193,10 @@ fn invalid_confirmations_are_rejected_by_code() {
         "already_confirmed"
     );
     bench.now = "2026-11-23T08:59:59Z".parse().unwrap();
-    assert_eq!(bench.obey(&confirm(2, 1)).unwrap_err().code, "closed");
+    assert_eq!(
+        bench.obey(&confirm(2, 1)).unwrap_err().code,
+        "restaurant_closed"
+    );
     // A confirmed order stays confirmed.
     bench.obey(&confirm(1, 1)).map(drop).unwrap();
 }

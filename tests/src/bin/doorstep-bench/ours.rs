@@ -129,7 +129,7 @@ async fn run(
         topology: topology.clone(),
         limits: Limits::default(),
         process: HandlerLock::default(),
-        grace: PATIENCE,
+        shutdown_timeout: PATIENCE,
         requires_owner_record: true,
     };
     let watch = Stopwatch::start()?;

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
 
 async fn run() -> Result<()> {
     let variable = |name| std::env::var(name).context(name);
-    let folder = variable("DOORSTEP_STORE")?;
+    let folder = variable("DOORSTEP_DATA_DIR")?;
     let store = SqliteStore::open(
         Path::new(&folder),
         LEDGER_WITH_RPC.role,

@@ -288,7 +288,7 @@ impl<'a> Declarer<'a> {
             // For a declaration, this code means that the queue exists on a cluster node that is down. Only classic queues depend on one
             // node. So requests to one role must wait for that node, and all else works.
             ProbeResult::Rejected(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
-                tracing::warn!(queue = %queue.name, reason = text, "request queue is on an unavailable node");
+                tracing::warn!(queue = %queue.name, error = text, "request queue is on an unavailable node");
                 self.not_verified += 1;
                 Ok(Existence::Found)
             }

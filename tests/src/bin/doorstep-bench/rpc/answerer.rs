@@ -103,7 +103,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
             topology,
             limits: Limits::default(),
             process: HandlerLock::default(),
-            grace: PATIENCE,
+            shutdown_timeout: PATIENCE,
             requires_owner_record: true,
         },
     );

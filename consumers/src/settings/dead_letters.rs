@@ -1,21 +1,20 @@
-//! The settings of `consumers dead`.
+//! The settings of `consumers dead-letters`.
 
 use std::path::PathBuf;
 
 use doorstep_cli::{SettingsErrors, parse::number};
-use doorstep_event::{Source, StreamKey, Subject};
 use doorstep_runtime::operate::Attribution;
 use doorstep_store::DeadLetterId;
 
-use super::{GapRange, OutputFormat, StoreLocation, form, place, range};
+use super::{OutputFormat, StoreLocation, form, place};
 use crate::{
-    cli::dead::{Dead, DeadEditArgs, DeadReplayArgs, DeadSkipArgs},
+    cli::dead_letters::{DeadLettersCommand, EditArgs, ReplayArgs, SkipArgs},
     roles::{self, RoleEntry},
 };
 
 /// A command on dead letters with its settings.
 #[derive(Debug)]
-pub(crate) enum DeadJob {
+pub(crate) enum DeadLettersJob {
     List {
         roles: Vec<RoleEntry>,
         /// The folder with their stores.
@@ -48,13 +47,6 @@ pub(crate) enum DeadJob {
     Skip {
         place: StoreLocation,
         chosen: Selection,
-        by: Attribution,
-        mode: Mode,
-    },
-    /// Skip missing events.
-    SkipGap {
-        place: StoreLocation,
-        gap: GapRange,
         by: Attribution,
         mode: Mode,
     },
@@ -133,41 +125,44 @@ pub(crate) enum Mode {
 /// The maximum rate of replays per second.
 const MAX_RATE: u32 = 100_000;
 
-pub(super) fn dead(command: Dead, wrong: &mut SettingsErrors) -> Option<DeadJob> {
+pub(super) fn dead_letters(
+    command: DeadLettersCommand,
+    wrong: &mut SettingsErrors,
+) -> Option<DeadLettersJob> {
     match command {
-        Dead::List(args) => Some(DeadJob::List {
+        DeadLettersCommand::List(args) => Some(DeadLettersJob::List {
             limit: wrong.check("--limit", number(&args.limit, 1..=usize::MAX))?,
             roles: roles::chosen(args.role.as_slice()),
             folder: args.store.folder,
-            listing: if args.each {
-                ListMode::Each
-            } else {
+            listing: if args.by_kind {
                 ListMode::Kinds
+            } else {
+                ListMode::Each
             },
             form: form(args.json),
         }),
-        Dead::Show(args) => Some(DeadJob::Show {
+        DeadLettersCommand::Show(args) => Some(DeadLettersJob::Show {
             place: place(args.place.role, args.place.store.folder, wrong)?,
             id: DeadLetterId(args.id),
             form: form(args.json),
         }),
-        Dead::Edit(args) => edit(args, wrong),
-        Dead::Replay(args) => replay(args, wrong),
-        Dead::Skip(args) => skip(args, wrong),
-        Dead::Export(args) => Some(DeadJob::Export {
+        DeadLettersCommand::Edit(args) => edit(args, wrong),
+        DeadLettersCommand::Replay(args) => replay(args, wrong),
+        DeadLettersCommand::Skip(args) => skip(args, wrong),
+        DeadLettersCommand::Export(args) => Some(DeadLettersJob::Export {
             place: place(args.place.role, args.place.store.folder, wrong)?,
-            chosen: args.group.map_or(Selection::All, Selection::Group),
+            chosen: args.fingerprint.map_or(Selection::All, Selection::Group),
         }),
-        Dead::Import(args) => {
+        DeadLettersCommand::Import(args) => {
             let by = args.record.by(wrong);
-            Some(DeadJob::Import {
+            Some(DeadLettersJob::Import {
                 place: place(args.place.role, args.place.store.folder, wrong)?,
                 file: args.file,
                 by: by?,
                 mode: mode(args.dry_run),
             })
         }
-        Dead::Audit(args) => Some(DeadJob::Audit {
+        DeadLettersCommand::Audit(args) => Some(DeadLettersJob::Audit {
             limit: wrong.check("--limit", number(&args.limit, 1..=usize::MAX))?,
             place: place(args.place.role, args.place.store.folder, wrong)?,
             form: form(args.json),
@@ -175,32 +170,34 @@ pub(super) fn dead(command: Dead, wrong: &mut SettingsErrors) -> Option<DeadJob>
     }
 }
 
-fn edit(args: DeadEditArgs, wrong: &mut SettingsErrors) -> Option<DeadJob> {
+fn edit(args: EditArgs, wrong: &mut SettingsErrors) -> Option<DeadLettersJob> {
     let by = args.record.by(wrong);
     let place = place(args.place.role, args.place.store.folder, wrong)?;
     let ids = args.id.map(DeadLetterId).into_iter().collect();
-    Some(DeadJob::Edit {
+    Some(DeadLettersJob::Edit {
         place,
-        chosen: args.group.map_or(Selection::Ids(ids), Selection::Group),
+        chosen: args
+            .fingerprint
+            .map_or(Selection::Ids(ids), Selection::Group),
         change: args.patch.map_or(EditSource::Editor, EditSource::Patch),
         by: by?,
         mode: mode(args.dry_run),
     })
 }
 
-fn replay(args: DeadReplayArgs, wrong: &mut SettingsErrors) -> Option<DeadJob> {
+fn replay(args: ReplayArgs, wrong: &mut SettingsErrors) -> Option<DeadLettersJob> {
     let by = args.record.by(wrong);
     let rate = match args.rate {
         Some(text) => wrong.check("--rate", number(&text, 1..=MAX_RATE)).map(Some),
         None => Some(None),
     };
     let place = place(args.place.role, args.place.store.folder, wrong)?;
-    let chosen = match (args.group, args.all) {
+    let chosen = match (args.fingerprint, args.all) {
         (Some(group), _) => Selection::Group(group),
         (None, true) => Selection::All,
         (None, false) => Selection::Ids(args.ids.into_iter().map(DeadLetterId).collect()),
     };
-    Some(DeadJob::Replay {
+    Some(DeadLettersJob::Replay {
         place,
         replay: Replay {
             chosen,
@@ -216,39 +213,20 @@ fn replay(args: DeadReplayArgs, wrong: &mut SettingsErrors) -> Option<DeadJob> {
     })
 }
 
-fn skip(args: DeadSkipArgs, wrong: &mut SettingsErrors) -> Option<DeadJob> {
+fn skip(args: SkipArgs, wrong: &mut SettingsErrors) -> Option<DeadLettersJob> {
     let by = args.who.by(args.reason.as_deref(), wrong);
-    let mode = mode(args.dry_run);
-    let place = place(args.place.role, args.place.store.folder, wrong);
-    let Some(gap) = args.gap else {
-        let ids = args.what.into_iter().map(DeadLetterId).collect();
-        return Some(DeadJob::Skip {
-            place: place?,
-            chosen: args.group.map_or(Selection::Ids(ids), Selection::Group),
-            by: by?,
-            mode,
-        });
-    };
-    let subject = wrong.check("--gap", gap.parse::<Subject>());
-    let source = args.source.unwrap_or_default();
-    let source = wrong.check("--source", source.parse::<Source>());
-    let range = wrong.check("FROM..TO", range(&args.what));
-    let (from, to) = range?;
-    Some(DeadJob::SkipGap {
-        place: place?,
-        gap: GapRange {
-            stream: StreamKey {
-                source: source?,
-                subject: subject?,
-            },
-            from,
-            to,
-        },
+    let place = place(args.place.role, args.place.store.folder, wrong)?;
+    let ids = args.ids.into_iter().map(DeadLetterId).collect();
+    Some(DeadLettersJob::Skip {
+        place,
+        chosen: args
+            .fingerprint
+            .map_or(Selection::Ids(ids), Selection::Group),
         by: by?,
-        mode,
+        mode: mode(args.dry_run),
     })
 }
 
-fn mode(dry_run: bool) -> Mode {
+pub(super) fn mode(dry_run: bool) -> Mode {
     if dry_run { Mode::DryRun } else { Mode::Write }
 }

@@ -1,4 +1,4 @@
-//! The arguments of `consumers dead`.
+//! The arguments of `consumers dead-letters`.
 
 use std::path::PathBuf;
 
@@ -10,17 +10,17 @@ use doorstep_runtime::operate::Attribution;
 use super::role_names;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Dead {
-    /// List dead letters by kind, or each of them.
+pub(crate) enum DeadLettersCommand {
+    /// List dead letters, each or by kind.
     #[command(after_help = LIST_HELP)]
-    List(DeadListArgs),
+    List(ListArgs),
 
     /// Show one dead letter in full: the event, the reason of its rejection, the events that it blocks, and earlier
     /// edits.
     #[command(
-        after_help = "Examples:\n  consumers dead show orders 3f2a9c0e51b7d846-1\n  consumers dead show orders 3f2a9c0e51b7d846-1 --json | jq .holds_back"
+        after_help = "Examples:\n  consumers dead-letters show orders 3f2a9c0e51b7d846-1\n  consumers dead-letters show orders 3f2a9c0e51b7d846-1 --json | jq .holds_back"
     )]
-    Show(DeadShowArgs),
+    Show(ShowArgs),
 
     /// Replace a dead letter's data, in an editor or by a JSON patch (RFC 6902).
     ///
@@ -28,97 +28,95 @@ pub(crate) enum Dead {
     /// present state. Only this role sees the edit: nothing is published, and source, subject, sequence and id stay the
     /// same. The original data is kept. To apply the edited event, replay it.
     #[command(override_usage = EDIT_USAGE, after_help = EDIT_HELP)]
-    Edit(DeadEditArgs),
+    Edit(EditArgs),
 
     /// Replay dead letters: the role applies each, with the events that it blocks, or rejects it again.
     ///
     /// Works whether the role runs or not. If a replay of a kind, or of all, was interrupted, the same command resumes
     /// it: each dead letter is replayed at most once. Of a concurrent replay and skip one wins, and the other fails.
     #[command(override_usage = REPLAY_USAGE, after_help = REPLAY_HELP)]
-    Replay(DeadReplayArgs),
+    Replay(ReplayArgs),
 
-    /// Skip dead letters, or events that never came: the stream continues with the next event.
+    /// Skip dead letters: the stream continues with the next event.
     ///
-    /// Works whether the role runs or not. A skipped event is lost for this role; `dead audit` keeps its data for a
+    /// Works whether the role runs or not. A skipped event is lost for this role; `dead-letters audit` keeps its data for a
     /// while.
     #[command(override_usage = SKIP_USAGE, after_help = SKIP_HELP)]
-    Skip(DeadSkipArgs),
+    Skip(SkipArgs),
 
     /// Write complete dead letters as JSON lines: data, edits, reasons.
     #[command(
-        after_help = "Example:\n  consumers dead export inventory --group 77aa01bc23de45f6 > dead.jsonl"
+        after_help = "Example:\n  consumers dead-letters export inventory --fingerprint 77aa01bc23de45f6 > dead.jsonl"
     )]
-    Export(DeadExportArgs),
+    Export(ExportArgs),
 
     /// Take the data of exported lines back, each checked like an edit.
     ///
     /// Only the member `data` may differ from the export. Rejected lines are reported by their number; the others are
     /// taken.
     #[command(
-        after_help = "Examples:\n  consumers dead import inventory dead.jsonl --dry-run\n  jq -c '.data.delta = 1' dead.jsonl | consumers dead import inventory -"
+        after_help = "Examples:\n  consumers dead-letters import inventory dead.jsonl --dry-run\n  jq -c '.data.delta = 1' dead.jsonl | consumers dead-letters import inventory -"
     )]
-    Import(DeadImportArgs),
+    Import(ImportArgs),
 
     /// List the actions of operators, the newest first: who, when, to what, and why.
     ///
     /// The records are in the role's store, each committed together with its change. Their number is bounded: the
     /// oldest are deleted, and the list says so.
     #[command(
-        after_help = "Examples:\n  consumers dead audit inventory\n  consumers dead audit inventory --json | jq 'select(.action == \"skip\")'"
+        after_help = "Examples:\n  consumers dead-letters audit inventory\n  consumers dead-letters audit inventory --json | jq 'select(.action == \"skip\")'"
     )]
-    Audit(DeadAuditArgs),
+    Audit(AuditArgs),
 }
 
 // Written by hand: clap puts a group before the role, and could not parse that itself.
 const EDIT_USAGE: &str = "\
-consumers dead edit [OPTIONS] <ROLE> <ID>
-       consumers dead edit [OPTIONS] <ROLE> --group <FINGERPRINT> --patch <FILE>";
+consumers dead-letters edit [OPTIONS] <ROLE> <ID>
+       consumers dead-letters edit [OPTIONS] <ROLE> --fingerprint <FINGERPRINT> --patch <FILE>";
 
 const REPLAY_USAGE: &str = "\
-consumers dead replay [OPTIONS] <ROLE> <ID>...
-       consumers dead replay [OPTIONS] <ROLE> --group <FINGERPRINT>
-       consumers dead replay [OPTIONS] <ROLE> --all";
+consumers dead-letters replay [OPTIONS] <ROLE> <ID>...
+       consumers dead-letters replay [OPTIONS] <ROLE> --fingerprint <FINGERPRINT>
+       consumers dead-letters replay [OPTIONS] <ROLE> --all";
 
 const SKIP_USAGE: &str = "\
-consumers dead skip [OPTIONS] --reason <TEXT> <ROLE> <ID>...
-       consumers dead skip [OPTIONS] --reason <TEXT> <ROLE> --group <FINGERPRINT>
-       consumers dead skip [OPTIONS] --reason <TEXT> <ROLE> --gap <SUBJECT> --source <SOURCE> <FROM..TO>";
+consumers dead-letters skip [OPTIONS] --reason <TEXT> <ROLE> <ID>...
+       consumers dead-letters skip [OPTIONS] --reason <TEXT> <ROLE> --fingerprint <FINGERPRINT>";
 
 const LIST_HELP: &str = "\
 Examples:
-  consumers dead list
-  consumers dead list orders --each
-  consumers dead list orders --each --json | jq -r .id";
+  consumers dead-letters list
+  consumers dead-letters list orders --by-kind
+  consumers dead-letters list orders --json | jq -r .id";
 
 const EDIT_HELP: &str = "\
 Examples:
-  consumers dead edit orders 3f2a9c0e51b7d846-1
+  consumers dead-letters edit orders 3f2a9c0e51b7d846-1
   echo '[{\"op\":\"replace\",\"path\":\"/delta\",\"value\":-2}]' > patch.json
-  consumers dead edit inventory 77aa01bc23de45f6-1 --patch patch.json --dry-run
-  consumers dead edit inventory --group 9c0e51b7d8463f2a --patch patch.json --reason 'till 7 wrote text'";
+  consumers dead-letters edit inventory 77aa01bc23de45f6-1 --patch patch.json --dry-run
+  consumers dead-letters edit inventory --fingerprint 9c0e51b7d8463f2a --patch patch.json --reason 'till 7 wrote text'";
 
 const REPLAY_HELP: &str = "\
 Examples:
-  consumers dead replay orders 3f2a9c0e51b7d846-1
-  consumers dead replay inventory --group 9c0e51b7d8463f2a --rate 50
-  consumers dead replay inventory --all --dry-run";
+  consumers dead-letters replay orders 3f2a9c0e51b7d846-1
+  consumers dead-letters replay inventory --fingerprint 9c0e51b7d8463f2a --rate 50
+  consumers dead-letters replay inventory --all --dry-run";
 
 const SKIP_HELP: &str = "\
 Examples:
-  consumers dead skip orders 3f2a9c0e51b7d846-1 --reason 'a test order'
-  consumers dead skip orders --group 9c0e51b7d8463f2a --dry-run
-  consumers dead skip orders --group 9c0e51b7d8463f2a --reason 'made twice, see the ticket'
-  consumers dead skip inventory --gap stock/85123A --source shop/1 3..5 --reason 'till 7 burnt'";
+  consumers dead-letters skip orders 3f2a9c0e51b7d846-1 --reason 'a test order'
+  consumers dead-letters skip orders --fingerprint 9c0e51b7d8463f2a --dry-run
+  consumers dead-letters skip orders --fingerprint 9c0e51b7d8463f2a --reason 'made twice, see the ticket'";
 
 #[derive(Debug, Args)]
-pub(crate) struct DeadListArgs {
+pub(crate) struct ListArgs {
     /// The role [default: all].
     #[arg(value_name = "ROLE", value_parser = role_names())]
     pub(crate) role: Option<String>,
 
-    /// List each dead letter, oldest first, instead of one line per kind.
+    /// List the kinds of dead letters, with number, reason and fingerprint, instead of each dead letter, oldest first.
     #[arg(long)]
-    pub(crate) each: bool,
+    pub(crate) by_kind: bool,
 
     /// Print one JSON object a line, for all of them, instead of a table.
     #[arg(long)]
@@ -138,11 +136,11 @@ pub(crate) struct DeadListArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DeadShowArgs {
+pub(crate) struct ShowArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// The dead letter, as `dead list` names it.
+    /// The dead letter, as `dead-letters list` names it.
     pub(crate) id: String,
 
     /// Print one JSON object on one line.
@@ -151,17 +149,17 @@ pub(crate) struct DeadShowArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("chosen").required(true).args(["id", "group"]))]
-pub(crate) struct DeadEditArgs {
+#[command(group = ArgGroup::new("chosen").required(true).args(["id", "fingerprint"]))]
+pub(crate) struct EditArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// The dead letter, as `dead list` names it.
+    /// The dead letter, as `dead-letters list` names it.
     pub(crate) id: Option<String>,
 
-    /// All of this kind, by the fingerprint that `dead list` shows; each is checked by itself.
+    /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows; each is checked by itself.
     #[arg(long, value_name = "FINGERPRINT", requires = "patch")]
-    pub(crate) group: Option<String>,
+    pub(crate) fingerprint: Option<String>,
 
     /// A JSON patch (RFC 6902) for the data, in a file or, with `-`, on standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "editor")]
@@ -180,18 +178,18 @@ pub(crate) struct DeadEditArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("chosen").required(true).args(["ids", "group", "all"]))]
-pub(crate) struct DeadReplayArgs {
+#[command(group = ArgGroup::new("chosen").required(true).args(["ids", "fingerprint", "all"]))]
+pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// The dead letters, as `dead list` names them.
+    /// The dead letters, as `dead-letters list` names them.
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
 
-    /// All of this kind, by the fingerprint that `dead list` shows.
+    /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
     #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) group: Option<String>,
+    pub(crate) fingerprint: Option<String>,
 
     /// All dead letters of the role.
     #[arg(long)]
@@ -214,26 +212,18 @@ pub(crate) struct DeadReplayArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("chosen").required(true).args(["what", "group"]))]
-pub(crate) struct DeadSkipArgs {
+#[command(group = ArgGroup::new("chosen").required(true).args(["ids", "fingerprint"]))]
+pub(crate) struct SkipArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// The dead letters, as `dead list` names them; with --gap the missing sequences, as `status` names them.
-    #[arg(value_name = "ID|FROM..TO")]
-    pub(crate) what: Vec<String>,
+    /// The dead letters, as `dead-letters list` names them.
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
 
-    /// All of this kind, by the fingerprint that `dead list` shows.
-    #[arg(long, value_name = "FINGERPRINT", conflicts_with = "gap")]
-    pub(crate) group: Option<String>,
-
-    /// Skip missing events about this subject, instead of dead letters.
-    #[arg(long, value_name = "SUBJECT", requires = "source")]
-    pub(crate) gap: Option<String>,
-
-    /// The source whose events are missing.
-    #[arg(long, value_name = "SOURCE", requires = "gap")]
-    pub(crate) source: Option<String>,
+    /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) fingerprint: Option<String>,
 
     /// Only show the outcome, and change nothing; needs no reason.
     #[arg(long)]
@@ -248,17 +238,17 @@ pub(crate) struct DeadSkipArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DeadExportArgs {
+pub(crate) struct ExportArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
-    /// Only those of this kind, by the fingerprint that `dead list` shows.
+    /// Only those of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
     #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) group: Option<String>,
+    pub(crate) fingerprint: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DeadImportArgs {
+pub(crate) struct ImportArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
@@ -274,7 +264,7 @@ pub(crate) struct DeadImportArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DeadAuditArgs {
+pub(crate) struct AuditArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 
