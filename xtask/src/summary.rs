@@ -67,22 +67,22 @@ impl Summary {
             Row {
                 sent: "different events".to_owned(),
                 became: "applied, each once and in its stream's order".to_owned(),
-                expected: number(&sent, &["events"]),
-                found: tally("applied"),
+                expected: number(&sent, &["events"])?,
+                found: tally("applied")?,
                 judged: Judged::Equal,
             },
             Row {
                 sent: "sent a second time".to_owned(),
                 became: "dropped as duplicates, resends included".to_owned(),
-                expected: number(&sent, &["duplicates"]),
-                found: tally("duplicates"),
+                expected: number(&sent, &["duplicates"])?,
+                found: tally("duplicates")?,
                 judged: Judged::AtLeast,
             },
             Row {
                 sent: "behind a bad message of their stream".to_owned(),
                 became: "deferred until that is replayed or skipped".to_owned(),
-                expected: number(&sent, &["held_behind"]),
-                found: sum(&status, &["store", "usage", "deferred", "rows"]),
+                expected: number(&sent, &["held_behind"])?,
+                found: sum(&status, &["store", "usage", "deferred", "rows"])?,
                 judged: Judged::Equal,
             },
         ];
@@ -113,8 +113,8 @@ impl Summary {
         rows.push(Row {
             sent: "before their turn, of the events above".to_owned(),
             became: "deferred until their predecessor came, then applied".to_owned(),
-            expected: number(&sent, &["early"]),
-            found: tally("deferred").saturating_sub(number(&sent, &["held_behind"])),
+            expected: number(&sent, &["early"])?,
+            found: tally("deferred")?.saturating_sub(number(&sent, &["held_behind"])?),
             judged: Judged::Not,
         });
         Ok(Self { rows })
@@ -146,18 +146,20 @@ impl fmt::Display for Summary {
     }
 }
 
-fn number(value: &Value, path: &[&str]) -> u64 {
+/// Returns a member. A missing one is an error: as 0 it would look like a loss, or hide one.
+fn number(value: &Value, path: &[&str]) -> Result<u64> {
     path.iter()
         .fold(value, |value, name| &value[*name])
         .as_u64()
-        .unwrap_or(0)
+        .with_context(|| format!("{} is missing or no number in {value}", path.join(".")))
 }
 
-fn sum(status: &Value, path: &[&str]) -> u64 {
-    status["roles"]
+fn sum(status: &Value, path: &[&str]) -> Result<u64> {
+    let roles = status["roles"]
         .as_array()
-        .into_iter()
-        .flatten()
+        .context("a status without roles")?;
+    roles
+        .iter()
         .filter(|role| KEEPERS.contains(&text(&role["role"])))
         .map(|role| number(role, path))
         .sum()
@@ -169,7 +171,18 @@ fn text(value: &Value) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn missing_members_are_errors() {
+        let role = |tally| json!({"roles": [{"role": "orders", "store": {"tally": tally}}]});
+        let sum = |tally| sum(&role(tally), &["store", "tally", "applied"]);
+        assert_eq!(sum(json!({"applied": 3})).unwrap(), 3);
+        let error = sum(json!({"used": 3})).unwrap_err().to_string();
+        assert!(error.contains("store.tally.applied"), "{error}");
+    }
 
     #[test]
     fn extra_duplicates_add_up_and_missing_ones_fail() {

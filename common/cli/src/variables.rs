@@ -174,7 +174,7 @@ mod tests {
     fn misspelt_name_is_reported_with_nearest_one() {
         for (slip, meant) in [
             ("AMPQ_URL", Some("DOORSTEP_AMQP_URL")),
-            ("STORE_DIR", Some("DOORSTEP_DATA_DIR")),
+            ("DATADIR", Some("DOORSTEP_DATA_DIR")),
             ("PREFECTH", Some("DOORSTEP_PREFETCH")),
             ("TLS_CAFILE", Some("DOORSTEP_TLS_CA_FILE")),
             ("ZZZ", None),

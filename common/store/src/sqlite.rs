@@ -205,6 +205,23 @@ impl SqliteStore {
         file::exists(folder, role)
     }
 
+    /// Returns true if there is a store of an older schema version, which [`SqliteStore::open`] would migrate. An earlier version of the
+    /// program cannot open it afterwards. Blocks for a moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`]: it is not a store of a schema version that this program knows. [`StoreError::Unavailable`]: it cannot be
+    /// read now.
+    pub fn needs_migration(folder: &Path, role: &str) -> Result<bool, StoreError> {
+        if !Self::exists(folder, role) {
+            return Ok(false);
+        }
+        let place = file::place(folder, role)?;
+        file::needs_migration(&place).map_err(|stop| match stop {
+            SqliteError::Sql(error) => place.not_opened(&error),
+            stop => place.stopped(stop),
+        })
+    }
+
     /// The file beside a role's store for dead letters of no stream that exceed the store's bounds. It is created on
     /// first use.
     #[must_use]

@@ -52,7 +52,7 @@ pub(crate) enum Command {
 
     /// Show for each role: queue, lag, deferred, blocked and missing events, outbox and dead letters.
     ///
-    /// READY counts the messages in the role's queue, and NET those that the broker moved out of it after too many
+    /// READY counts the messages in the role's queue, and QUARANTINE those that the broker moved out of it after too many
     /// attempts; LAG adds the deferred events to both: all that have arrived and are not applied. None of them counts
     /// the deliveries that a running role has just taken, at most its prefetch. Without a broker the stores are still
     /// shown, and the exit code is 69. Works beside running roles.

@@ -7,7 +7,9 @@ use std::{
 
 use doorstep_cli::{CliError, ExitReason, ShutdownSignal, health};
 use doorstep_event::Timestamp;
-use doorstep_messaging::{BrokerSettings, ConnectErrorKind, Inspector, Topology, check_version};
+use doorstep_messaging::{
+    BrokerSettings, ConnectErrorKind, Finding, Inspector, Topology, check_version, verify,
+};
 use doorstep_runtime::{
     HandlerLock,
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
@@ -61,6 +63,7 @@ enum ExitCause {
 pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     let mut stop = ShutdownSignal::listen(ended_at_once)?;
     let collected = health::install_metrics(job.health)?;
+    check_before_migration(&job).await?;
     let crew = start(&job)?;
     if let Some(member) = crew.first() {
         tokio::spawn(warn_if_unsupported(
@@ -132,6 +135,38 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
         ExitCause::Failed => Err(CliError::new(
             ExitReason::Internal,
             "a role has ended unexpectedly and without a reason: please report this with its log",
+        )),
+    }
+}
+
+/// Checks that this version can use the queues before it migrates a store of an earlier version. Otherwise neither version could go on: only
+/// the earlier one can drain its queues, and it does not open a migrated store.
+async fn check_before_migration(job: &RunJob) -> Result<(), CliError> {
+    let mut older = Vec::new();
+    for role in &job.roles {
+        if SqliteStore::needs_migration(&job.folder, role.name).map_err(|e| stores::failed(&e))? {
+            older.push(role.name);
+        }
+    }
+    if older.is_empty() {
+        return Ok(());
+    }
+    let older = older.join(", ");
+    let topology = Topology::of(&job.broker.namespace, &roles::queues());
+    let verified = verify(&job.broker, &topology).await.map_err(|e| {
+        CliError::new(
+            ExitReason::Broker,
+            format!("an earlier version wrote the stores of {older}, which are migrated only after the queues were checked: {e}"),
+        )
+    })?;
+    let differs = |finding: &Finding| matches!(finding, Finding::QueueDiffers { .. });
+    match verified.findings.into_iter().find(differs) {
+        None => Ok(()),
+        Some(finding) => Err(CliError::new(
+            ExitReason::Broker,
+            format!(
+                "{finding}. The stores of {older} were not migrated: the version that wrote them can still use them"
+            ),
         )),
     }
 }

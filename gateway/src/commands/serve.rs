@@ -145,11 +145,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         // Feeds do not end by themselves, and would keep their connections open.
         stopping.send_replace(true);
     };
-    if settings.shutdown_timeout < longest_order(settings.answer_within) {
-        tracing::warn!(
-            "a stop may cut off orders: --shutdown-timeout is shorter than one may take"
-        );
-    }
+    warn_if_stop_is_short(&settings);
     let bounds = ConnectionLimits::of_this_process(settings.proxy);
     server::serve(
         listener,
@@ -170,6 +166,14 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         .join()
         .await
         .map_err(|e| CliError::new(ExitReason::Failed, e.to_string()))
+}
+
+fn warn_if_stop_is_short(settings: &ServeSettings) {
+    if settings.shutdown_timeout < longest_order(settings.answer_within) {
+        tracing::warn!(
+            "a stop may cut off orders: --shutdown-timeout is shorter than one may take"
+        );
+    }
 }
 
 /// Binds the address and prints it.

@@ -47,6 +47,7 @@ mod ui;
 mod undecodable;
 mod unpublishable;
 mod unreadable;
+mod upgrade;
 mod workbench;
 
 use std::time::Duration;

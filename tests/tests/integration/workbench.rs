@@ -202,7 +202,12 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         async || {
             let status = office.output(&["status", "inventory", "--json"]).await;
             let status: Value = serde_json::from_str(&status).unwrap();
-            let usage = &status["roles"][0]["store"]["usage"];
+            let store = &status["roles"][0]["store"];
+            // The demo's summary reads these members.
+            for name in ["applied", "duplicates", "deferred"] {
+                assert!(store["tally"][name].is_u64(), "{name} is not in {store}");
+            }
+            let usage = &store["usage"];
             let seen = (&usage["deferred"]["rows"], &usage["dead_letters"]["rows"]);
             if seen == (&held.into(), &STREAMS.into()) {
                 Ok(())

@@ -103,6 +103,12 @@ pub(super) fn connect_to_backup(place: &StorePath) -> Result<Connection, SqliteE
     Ok(conn)
 }
 
+/// Returns true if opening the store for writing would migrate it.
+pub(super) fn needs_migration(place: &StorePath) -> Result<bool, SqliteError> {
+    let conn = connect_to_backup(place)?;
+    Ok(form(&conn)? < SCHEMA_VERSION)
+}
+
 /// The schema version of a file.
 pub(super) fn form(conn: &Connection) -> rusqlite::Result<i32> {
     number(conn, "user_version")

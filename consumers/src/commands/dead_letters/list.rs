@@ -109,7 +109,7 @@ fn print_table(table: &Table, left_off: &[String]) -> Result<(), CliError> {
 fn kind_table() -> Table {
     Table::new([
         Column::text("ROLE"),
-        Column::text("GROUP"),
+        Column::text("FINGERPRINT"),
         Column::number("COUNT"),
         Column::number("OPEN"),
         Column::text("REASON"),

@@ -249,7 +249,10 @@ fn contradictions_of_an_order_are_rejected() {
         panic!("an order is no return");
     };
     let last = order.history.last().unwrap();
-    assert_eq!(last.detail.as_deref(), Some("restaurant: closed"));
+    assert_eq!(
+        last.detail.as_deref(),
+        Some("restaurant: restaurant_closed")
+    );
 }
 
 #[test]
