@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_consumers_are_not_offered_what_they_cannot_do() {
+    fn slow_consumers_get_a_feasible_load() {
         let said = check(&["--rate", "60", "--delay", "20ms"]).unwrap_err();
         assert!(said.contains("at most 30"), "{said}");
         assert!(check(&["--rate", "60", "--delay", "10ms"]).is_ok());

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_and_every_fate_is_drawn_and_nothing_outside() {
+    fn all_rows_are_drawn_inside_the_chart() {
         let cells: Vec<Sample> = Scenario::ALL
             .into_iter()
             .flat_map(|scenario| Mode::ALL.map(|way| cell(scenario, way, figures())))

@@ -220,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_offers_the_same_at_the_same_moments() {
+    fn equal_seeds_give_equal_loads() {
         assert_eq!(items(7, 20.0), items(7, 20.0));
         assert_ne!(items(7, 20.0), items(8, 20.0));
     }
 
     #[test]
-    fn as_much_is_offered_as_was_asked_for_and_in_order() {
+    fn requested_load_is_offered_in_order() {
         let items = items(7, 20.0);
         assert!(items.is_sorted_by_key(|item| item.at));
         let count = |want| items.iter().filter(|item| item.want() == want).count();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_can_be_told_and_asked_for_and_is_about_the_same() {
+    fn items_are_equal_as_event_and_command() {
         let source = Source::new("compare/test").unwrap();
         let now = Timestamp::now();
         for item in items(7, 5.0) {

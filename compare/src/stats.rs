@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_is_the_smallest_time_that_so_many_do_not_exceed() {
+    fn percentile_is_smallest_covering_value() {
         let times: Vec<_> = (1..=200).map(ms).collect();
         assert_eq!(percentile(&times, 50), Some(ms(100)));
         assert_eq!(percentile(&times, 99), Some(ms(198)));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_users_heard_is_held_against_what_was_done() {
+    fn responses_are_compared_with_effects() {
         let heard = [
             heard("well", 0, 10, Ok(())),
             heard("lost", 100, 10, Ok(())),

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_is_done_to_what_is_told_and_to_what_is_asked() {
+    fn events_and_commands_have_equal_effects() {
         let source = Source::new("test").unwrap();
         let now = Timestamp::now();
         let fix = DeliveryPositionRecorded {

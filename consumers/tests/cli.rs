@@ -97,7 +97,7 @@ fn every_wrong_variable_is_named_at_once() {
 }
 
 #[test]
-fn every_unusable_file_of_tls_and_passwords_is_named_at_once() {
+fn all_unusable_tls_and_password_files_are_named() {
     let folder = Folder::new("tls");
     let file = |name: &str, text: &str| {
         let path = folder.0.join(name);
@@ -140,7 +140,7 @@ fn every_unusable_file_of_tls_and_passwords_is_named_at_once() {
 }
 
 #[test]
-fn a_variable_is_not_looked_at_by_a_command_that_does_not_need_it() {
+fn commands_ignore_variables_they_do_not_need() {
     let wrong = [
         ("DOORSTEP_AMQP_URL", "nowhere"),
         ("DOORSTEP_BATCH_SIZE", "none"),
@@ -150,7 +150,7 @@ fn a_variable_is_not_looked_at_by_a_command_that_does_not_need_it() {
 }
 
 #[test]
-fn a_variable_that_nothing_reads_is_warned_of_with_the_nearest_name() {
+fn unknown_variable_warns_with_nearest_name() {
     let slip = concat!("DOORSTEP", "_AMPQ_URL");
     let variables = [
         (slip, "amqp://user:secret@host"),
@@ -197,7 +197,7 @@ fn what_cannot_be_typed_is_a_wrong_usage() {
 }
 
 #[test]
-fn a_store_that_is_not_there_is_named_with_the_remedy() {
+fn missing_store_is_named_with_remedy() {
     let folder = Folder::new("no-store");
     let store = folder.0.to_str().unwrap();
     let variables = [("DOORSTEP_DATA_DIR", store)];
@@ -247,7 +247,7 @@ fn a_store_that_is_not_there_is_named_with_the_remedy() {
 }
 
 #[test]
-fn a_file_that_is_no_store_is_refused_and_left_alone() {
+fn foreign_file_is_rejected_and_untouched() {
     let folder = Folder::new("garbage");
     let file = folder.0.join("orders.sqlite3");
     let garbage =
@@ -391,7 +391,7 @@ fn compose_imports_what_the_command_prints() {
 }
 
 #[test]
-fn the_default_of_a_batch_is_the_one_that_is_used() {
+fn help_shows_actual_default_batch_size() {
     let help = said(&consumers(&["run", "--help"], &[]).stdout);
     let batch = help.split("--batch-size").nth(1).unwrap();
     let default = batch.split("[default: ").nth(1).unwrap();

@@ -136,7 +136,7 @@ fn event(letter: &str) -> Event {
 }
 
 #[tokio::test]
-async fn what_an_editor_has_made_of_it_is_shown_checked_and_stored() {
+async fn edited_data_is_shown_checked_and_stored() {
     let desk = Desk::new("editor", &["a"]).await;
     let edit = [
         "dead-letters",
@@ -170,7 +170,7 @@ async fn what_an_editor_has_made_of_it_is_shown_checked_and_stored() {
 }
 
 #[tokio::test]
-async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
+async fn poison_candidates_are_not_dry_run() {
     let desk = Desk::of("poison", &["a"], "poison").await;
     let untried = "its handler was not called here";
     let edit = ["dead-letters", "edit", "inventory", "a-1"];
@@ -216,7 +216,7 @@ async fn what_processes_have_died_of_is_not_tried_in_the_operators_own() {
 }
 
 #[tokio::test]
-async fn data_that_would_be_refused_is_not_stored_and_what_was_written_is_kept() {
+async fn rejected_edit_is_not_stored_and_draft_kept() {
     let desk = Desk::new("refused", &["a"]).await;
     let edit = ["dead-letters", "edit", "inventory", "a-1"];
     for (editor, says) in [
@@ -243,7 +243,7 @@ async fn data_that_would_be_refused_is_not_stored_and_what_was_written_is_kept()
 }
 
 #[tokio::test]
-async fn replays_without_the_role_are_asked_for_once_and_told_so() {
+async fn replays_of_stopped_role_are_requested_once() {
     let desk = Desk::new("replay", &["a", "b", "c"]).await;
     let all = [
         "dead-letters",
@@ -328,7 +328,7 @@ async fn an_interrupted_replay_goes_on_with_the_others() {
 }
 
 #[tokio::test]
-async fn thousands_are_told_in_a_few_lines_and_a_dry_run_writes_nothing() {
+async fn thousands_are_summarised_and_dry_run_writes_nothing() {
     let letters: Vec<String> = (0..300).map(|n| format!("l{n}")).collect();
     let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
     let desk = Desk::new("thousands", &letters).await;
@@ -372,7 +372,7 @@ async fn thousands_are_told_in_a_few_lines_and_a_dry_run_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_gap_is_skipped_in_a_dry_run_only_if_it_is_one() {
+async fn dry_run_rejects_gap_that_is_none() {
     let desk = Desk::new("gap", &["a"]).await;
     let words = "streams skip-gap inventory stock/b 1..2 --source shop/1 --dry-run";
     let words: Vec<&str> = words.split(' ').collect();
@@ -381,7 +381,7 @@ async fn a_gap_is_skipped_in_a_dry_run_only_if_it_is_one() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_refused_anew_says_which_id_it_has_now() {
+async fn rejected_replay_names_its_present_id() {
     // Ids of one event differ in their last number alone.
     let desk = Desk::new("anew", &["a"]).await;
     for (words, code) in [

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_feed_hears_of_its_own_order_and_of_the_stop() {
+    async fn feed_gets_its_order_and_the_stop() {
         let (stop, stopping) = watch::channel(false);
         let feeds = OrderFeeds::new(stopping);
         let [one, two] = ["1", "2"].map(|number| InvoiceNo::new(number).unwrap());

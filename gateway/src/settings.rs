@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_leaves_an_order_the_time_that_it_may_take() {
+    fn default_shutdown_timeout_covers_an_order() {
         let Job::Serve(settings) = check(&["serve"]).unwrap().job else {
             panic!("something else is served");
         };

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_above_the_bound_is_read_over_and_the_next_is_read() {
+    fn oversized_line_is_skipped() {
         assert_eq!(
             lines("12345678\n123456789\nabc", 8),
             ["1 12345678", "2 too long", "3 abc"]

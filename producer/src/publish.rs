@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lines_are_told_by_their_number_and_the_others_are_sent() {
+    fn invalid_lines_are_named_and_others_sent() {
         let input = [
             line(1, -6),
             String::new(),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_sent_without_waiting_for_more() {
+    fn input_is_sent_without_waiting_for_more() {
         let (pipe, end) = mpsc::channel();
         let (mut chunks, mut receiver) = BatchSender::channel();
         let reading = thread::spawn(move || {

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_sent_again_in_order_until_all_are_confirmed() {
+    fn events_are_resent_in_order_until_confirmed() {
         let mut again = ResendQueue::new(Duration::from_secs(60));
         assert_eq!(again.on_outcomes(settled(3, 3), || None), None);
         again.add(event(1), PublishOutcome::Disconnected);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_cannot_be_published_is_found_in_few_parts_and_the_others_go_in_order() {
+    fn bisection_finds_unpublishable_event_and_keeps_order() {
         for before_is_confirmed in [false, true] {
             for bad in [1, 2, 777, 1_999, 2_000] {
                 let mut again = ResendQueue::new(Duration::from_secs(60));
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn several_events_that_cannot_be_published_are_all_found() {
+    fn all_unpublishable_events_are_found() {
         let mut again = ResendQueue::new(Duration::from_secs(60));
         for line in 1..=100 {
             again.add(event(line), PublishOutcome::Disconnected);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_confirm_there_is_an_end_that_says_why() {
+    fn without_confirms_resending_ends_with_cause() {
         let mut again = ResendQueue::new(Duration::ZERO);
         assert!(again.give_up(&EventCounts::default()).is_none());
         again.add(event(1), PublishOutcome::Unroutable);

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_without_a_broker_does_not_ask_for_one() {
+    fn dry_import_needs_no_broker() {
         let settings = check(&[
             "import",
             "retail",

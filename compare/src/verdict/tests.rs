@@ -90,7 +90,7 @@ fn with(scenario: Scenario, way: Mode, change: impl FnOnce(&mut Figures)) -> Vec
 }
 
 #[test]
-fn what_is_usually_seen_shows_every_claim_that_can_be_measured() {
+fn usual_figures_support_every_claim() {
     let verdict = Verdict::of(&usual()).unwrap();
     for finding in &verdict.findings {
         let wanted = match finding.claim {
@@ -149,7 +149,7 @@ fn a_slow_answer_is_not_called_immediate() {
 }
 
 #[test]
-fn a_sync_that_does_not_suffer_leaves_its_claim_unshown() {
+fn unaffected_sync_run_leaves_claim_unshown() {
     for (scenario, figures) in [
         (
             Scenario::Down,

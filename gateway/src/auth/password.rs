@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_password_of_a_user_is_right() {
+    async fn only_correct_password_verifies() {
         let passwords = PasswordPool::new().unwrap();
         let hash = passwords.hash(password("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$"), "{hash}");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_take_no_place_of_those_who_are_known() {
+    async fn unknown_clients_take_no_slot_of_known() {
         let passwords = PasswordPool::new().unwrap();
         let all = u32::try_from(passwords.places.available_permits()).unwrap();
         let places = Arc::clone(&passwords.places);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_never_printed_and_has_a_least_length() {
+    fn password_is_never_printed_and_has_minimum_length() {
         assert_eq!(format!("{:?}", password("correct horse")), "(a password)");
         let said = Password::try_from("short".to_owned()).unwrap_err();
         assert!(!said.contains("short"), "{said}");

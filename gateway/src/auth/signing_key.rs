@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_for_its_owner_alone_and_found_again() {
+    fn key_is_created_once_with_private_permissions() {
         let folder = std::env::temp_dir().join(format!("doorstep-key-{}", uuid::Uuid::new_v4()));
         let made = SigningKey::in_folder(&folder).unwrap();
         let found = SigningKey::in_folder(&folder).unwrap();

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_given_by_a_clock_that_was_ahead_is_none_once_the_clock_is_right() {
+    fn tokens_from_the_future_are_rejected() {
         let tokens = tokens();
         let given = |minutes| {
             let ahead = now().checked_add(Duration::from_mins(minutes)).unwrap();

@@ -256,7 +256,7 @@ mod tests {
     use crate::domain::{BeginOrder, OpenOrders, OrderNames, OrderState};
 
     #[test]
-    fn the_time_of_an_order_is_over_after_its_deadline_and_if_a_clock_ahead_has_begun_it() {
+    fn orders_expire_after_deadline_or_future_start() {
         let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         for (deadline, over) in [
             ("2026-11-23T09:59:59Z", true),
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn orders_that_cannot_be_abandoned_hold_back_none_behind_them() {
+    async fn failing_orders_do_not_delay_others() {
         let folder = Folder::new();
         let store = folder.store();
         // More of them than are ended side by side, in every part, and before the sound one in each order.
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_order_that_a_restored_copy_has_left_open_is_neither_abandoned_nor_released() {
+    async fn restored_open_orders_are_not_abandoned() {
         let folder = Folder::new();
         let store = folder.store();
         let books = GatewayStore::alone(store.clone());

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_outcome_is_recorded_as_soon_as_that_can_be_done() {
+    async fn outcome_is_recorded_at_first_chance() {
         let long = Duration::from_secs(600);
         for error in [overloaded, away] {
             let (ended, attempts) = tried(long, 2, error).await;
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_for_good_and_the_deadline_is_the_end() {
+    async fn rejection_is_final_and_deadline_ends_retries() {
         let (ended, attempts) = tried(Duration::from_secs(600), 9, refused).await;
         assert!(
             matches!(ended, Err(GatewayStoreError::Refused(_))),

@@ -194,7 +194,7 @@ fn a_confirmed_order_has_sold_what_it_reserved() {
 }
 
 #[test]
-fn an_order_that_a_restored_copy_has_left_is_ended_by_what_roles_know_or_by_an_operator() {
+fn restored_open_orders_end_by_role_or_operator() {
     let mut world = World::default();
     for (order, key) in [("1", "k"), ("2", "l")] {
         world.obey(&begin(order, key)).unwrap();
@@ -240,7 +240,7 @@ fn an_order_that_a_restored_copy_has_left_is_ended_by_what_roles_know_or_by_an_o
 }
 
 #[test]
-fn a_refused_and_an_abandoned_order_leave_nothing_reserved() {
+fn rejected_and_abandoned_orders_release_reservations() {
     let mut world = World::default();
     world.obey(&begin("1", "k")).unwrap();
     world.obey(&begin("2", "l")).unwrap();
@@ -260,7 +260,7 @@ fn a_refused_and_an_abandoned_order_leave_nothing_reserved() {
 }
 
 #[test]
-fn what_nothing_comes_of_any_more_keeps_no_lines() {
+fn ended_orders_keep_no_lines() {
     let mut world = World::default();
     let outcomes = [confirmed(), declined(), abandoned(), confirmed()];
     for (order, outcome) in ["1", "2", "3", "4"].into_iter().zip(outcomes) {
@@ -276,7 +276,7 @@ fn what_nothing_comes_of_any_more_keeps_no_lines() {
 }
 
 #[test]
-fn the_first_outcome_stays_and_a_key_begins_one_order() {
+fn first_outcome_stays_and_key_is_unique() {
     let mut world = World::default();
     world.obey(&begin("1", "k")).unwrap();
     assert_eq!(code(world.obey(&begin("2", "k"))), "idempotency_key_in_use");
@@ -291,7 +291,7 @@ fn the_first_outcome_stays_and_a_key_begins_one_order() {
 }
 
 #[test]
-fn only_a_confirmed_order_is_cancelled_and_only_once_and_not_on_its_way() {
+fn only_confirmed_orders_are_cancelled_once() {
     let mut world = World::default();
     assert_eq!(code(world.obey(&cancel("1"))), "unknown_order");
     world.obey(&begin("1", "k")).unwrap();
@@ -345,7 +345,7 @@ fn a_delivery_is_its_couriers_alone() {
 }
 
 #[test]
-fn what_was_cancelled_is_neither_taken_on_nor_picked_up_nor_followed() {
+fn cancelled_orders_are_not_delivered() {
     let mut world = World::default();
     world.obey(&begin("1", "k")).unwrap();
     world.obey(&begin("2", "l")).unwrap();
@@ -367,7 +367,7 @@ fn what_was_cancelled_is_neither_taken_on_nor_picked_up_nor_followed() {
 }
 
 #[test]
-fn a_user_is_added_once_and_a_revocation_raises_the_generation() {
+fn users_are_added_once_and_revocation_counts() {
     let mut world = World::default();
     let add = AddUser {
         name: "ada".parse().unwrap(),
@@ -442,7 +442,7 @@ fn refused_as<T: std::fmt::Debug>(answer: Result<T, Rejection>, code: &str) {
 }
 
 #[test]
-fn a_disabled_user_has_no_session_and_may_be_enabled_again() {
+fn disabled_user_has_no_session_until_enabled() {
     let mut world = World::default();
     world.obey(&add("ada", UserRole::Customer)).unwrap();
     let before = world.user("ada").clone();
@@ -466,7 +466,7 @@ fn a_disabled_user_has_no_session_and_may_be_enabled_again() {
 }
 
 #[test]
-fn a_deleted_name_is_never_given_again_and_nothing_is_left_of_its_password() {
+fn deleted_names_stay_taken_without_password() {
     let mut world = World::default();
     world.obey(&add("ada", UserRole::Customer)).unwrap();
     for _ in 0..2 {
@@ -491,7 +491,7 @@ fn password(name: &str, replaces: Option<&str>) -> SetPassword {
 }
 
 #[test]
-fn a_new_password_ends_sessions_and_replaces_the_one_that_was_meant() {
+fn new_password_ends_sessions_and_replaces_old() {
     let mut world = World::default();
     world.obey(&add("ada", UserRole::Customer)).unwrap();
     world.obey(&password("ada", Some("hash of ada"))).unwrap();
@@ -505,7 +505,7 @@ fn a_new_password_ends_sessions_and_replaces_the_one_that_was_meant() {
 }
 
 #[test]
-fn the_last_operator_stays_whoever_is_named_as_the_other_one() {
+fn last_operator_cannot_be_removed() {
     let mut world = World::default();
     for (name, standing) in [
         ("root", UserRole::Operator),

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_may_be_written_with_a_point() {
+    fn whole_numbers_may_have_a_decimal_point() {
         let read = |number: &str| {
             let body = format!("{{\"count\":{number}}}");
             serde_json::from_str::<Count>(&body).map(|body| body.count)
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_text_has_fifty_characters_of_any_script_and_no_control_characters() {
+    fn short_texts_are_bounded_without_control_characters() {
         let read = |text: &str| {
             let body = serde_json::json!({ "text": text }).to_string();
             serde_json::from_str::<Body>(&body).map(|body| body.text.to_string())
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_text_may_be_left_out_it_is_short_all_the_same() {
+    fn optional_texts_are_bounded_too() {
         let read = |body: &str| {
             let read = serde_json::from_str::<Perhaps>(body);
             read.map(|body| body.text.map(|text| text.to_string()))

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_proxy_is_believed_and_only_its_own_word() {
+    fn only_trusted_proxy_header_counts() {
         assert_eq!(forwarded("192.0.2.7"), "192.0.2.7");
         assert_eq!(forwarded("192.0.2.8, 192.0.2.7"), "192.0.2.7");
         let lines = [(FORWARDED, "192.0.2.8"), (FORWARDED, "192.0.2.7")];

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_says_when_to_ask_again_in_whole_seconds_and_never_at_once() {
+    fn retry_after_is_in_seconds_and_positive() {
         let after = |millis| {
             let problem = Problem::unavailable("away", "away", Duration::from_millis(millis));
             let response = problem.into_response();

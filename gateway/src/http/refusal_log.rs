@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_is_told_once_in_a_while_with_its_count() {
+    fn repeated_lines_are_counted() {
         let log = RefusalLog::new();
         let now = Instant::now();
         assert!(log.is_news(&refusal(1), now));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_what_is_remembered_are_bounded_and_nothing_is_lost_from_the_count() {
+    fn log_is_bounded_and_count_is_complete() {
         let log = RefusalLog::new();
         let now = Instant::now();
         let all = 100_000;

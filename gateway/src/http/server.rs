@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_has_so_many_connections_and_what_is_more_is_closed_at_once() {
+    async fn connections_per_address_are_limited() {
         let server = server(bounds(100, 2)).await;
         let mut kept = [server.asked("/").await, server.asked("/").await];
         for stream in &mut kept {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_read_what_was_asked_for_loses_the_connection_to_the_next_one() {
+    async fn slow_reader_yields_its_connection() {
         let impatient = ConnectionLimits {
             patience: Duration::from_millis(200),
             ..bounds(1, 1)

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_no_more_connections_than_the_system_lets_the_process_have() {
+    fn connections_fit_the_descriptor_limit() {
         let limits = |soft: &str| {
             format!(
                 "Limit                     Soft Limit           Hard Limit           Units\n\

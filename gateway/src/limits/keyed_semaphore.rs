@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_so_many_and_no_more_whatever_others_have() {
+    fn permits_are_limited_per_key() {
         let shares = KeyedSemaphore::new(2);
         let first = shares.take("ada").unwrap();
         let _second = shares.take("ada").unwrap();

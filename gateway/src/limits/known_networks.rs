@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_known_for_its_user_and_for_a_month() {
+    fn known_networks_are_per_user_for_a_month() {
         let known = KnownNetworks::default();
         let [ada, bob] = ["ada", "bob"].map(|name| name.parse().unwrap());
         let now = Instant::now();

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn few_strangers_are_heard_at_a_time_wherever_they_are() {
+    fn unknown_clients_share_few_slots() {
         let strangers = LoginThrottle::new(40);
         let now = Instant::now();
         let enter = |n: u8| strangers.admit(address(n), now);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_be_tried_in_vain_only_so_often_and_rightly_as_often_as_one_likes() {
+    fn only_failed_logins_are_limited() {
         let strangers = LoginThrottle::new(1000);
         let now = Instant::now();
         let [ada, bob] = ["ada", "bob"].map(|name| name.parse::<UserName>().unwrap());
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_from_many_networks_keep_a_user_out_of_no_known_one_and_a_while_out_of_a_new_one() {
+    fn distributed_guesses_delay_only_unknown_networks() {
         let strangers = LoginThrottle::new(1000);
         let start = Instant::now();
         let ada: UserName = "ada".parse().unwrap();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_many_networks_of_one_site_waits_for_one_slot() {
+    fn networks_of_one_site_share_a_slot() {
         let strangers = LoginThrottle::new(1000);
         let now = Instant::now();
         let ada: UserName = "ada".parse().unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_tell_nothing_of_whether_there_is_such_a_user() {
+    fn guesses_do_not_reveal_users() {
         // The throttle knows users only by their logins, and those count only for their networks.
         let [one, other] = [(); 2].map(|()| LoginThrottle::new(1000));
         let now = Instant::now();

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_waits_for_its_own_slot_and_for_no_more_than_one() {
+    fn network_waits_for_one_slot_of_its_own() {
         let now = Instant::now();
         let queues = busy(now);
         let ada = name("ada");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_try_that_was_not_in_vain_takes_no_slot() {
+    fn successful_login_takes_no_slot() {
         let now = Instant::now();
         let queues = NameQueues::default();
         let ada = name("ada");

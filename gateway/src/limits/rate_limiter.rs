@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_taken_at_once_and_what_follows_at_the_rate() {
+    fn burst_passes_then_rate_applies() {
         let rate = RateLimiter::new(2.0, 3.0);
         let start = Instant::now();
         for _ in 0..3 {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_request_takes_more_and_never_waits_in_vain() {
+    fn large_requests_take_more_tokens_up_to_burst() {
         let rate = RateLimiter::new(2.0, 8.0);
         let start = Instant::now();
         assert_eq!(rate.acquire("ada", start), Ok(()));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_an_empty_bucket_is_not_forgotten_for_others() {
+    fn empty_buckets_are_not_evicted() {
         let rate = RateLimiter::new(0.001, 2.0);
         let now = Instant::now();
         for _ in 0..2 {

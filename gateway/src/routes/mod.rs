@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_to_be_short_is_so_wherever_it_may_stand() {
+    fn bounds_hold_in_path_query_and_body() {
         let document: Value = serde_json::from_str(&document().to_json().unwrap()).unwrap();
         let schemas = &document["components"]["schemas"];
         for (schema, member) in [

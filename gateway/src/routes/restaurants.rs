@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_has_the_form_that_the_document_tells() {
+    fn prices_match_the_documented_pattern() {
         for good in ["7.50", "7", "0.000000001", "999999999.999999999", "007.1"] {
             let dish = read("PIZZA", good).unwrap();
             assert_eq!(dish.price, good.parse::<Money>().unwrap(), "{good}");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dish_has_a_stock_code_that_can_be_ordered() {
+    fn dish_has_orderable_stock_code() {
         let longest = "\u{1f355}".repeat(50);
         assert_eq!(read(&longest, "1").unwrap().sku.as_str(), longest);
         assert!(read(&"x".repeat(51), "1").is_err());

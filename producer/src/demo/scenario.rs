@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn every_stream_is_numbered_without_gaps_and_every_event_keeps_its_contract() {
+    fn streams_have_no_gaps_and_valid_events() {
         let play = play(7);
         let mut streams: HashMap<Subject, Vec<u64>> = HashMap::new();
         for step in &play.steps {

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_in_the_forms_that_shops_write() {
+    fn times_parse_in_common_forms() {
         let december = "2010-12-01T08:26:00Z".parse::<Timestamp>().unwrap();
         for text in ["2010-12-01 08:26:00", "2010-12-01T08:26", "1.12.2010 8:26"] {
             for format in [POINT, US, EU] {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_could_be_two_days_is_refused_with_the_option() {
+    fn ambiguous_date_is_rejected_with_option() {
         let doubt = POINT.time("12/1/2010 8:26").unwrap_err();
         assert!(doubt.contains("--dates us or --dates eu"), "{doubt}");
     }

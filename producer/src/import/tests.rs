@@ -197,7 +197,7 @@ fn a_file_imported_twice_makes_the_same_events() {
 }
 
 #[test]
-fn packing_line_ends_and_a_byte_order_mark_change_no_event() {
+fn compression_newlines_and_bom_change_no_event() {
     let plain = import_retail(RETAIL);
     let (first, rest) = RETAIL.split_at(RETAIL.len() / 2);
     let members = [gzip(first.as_bytes()), gzip(rest.as_bytes())].concat();
@@ -231,7 +231,7 @@ fn sources(made: &Made) -> Vec<String> {
 }
 
 #[test]
-fn the_source_follows_from_the_rows_however_they_are_written() {
+fn source_depends_on_rows_not_bytes() {
     let retail = |name, content: &[u8]| {
         let made = import_as(Retail::default(), name, content, None).unwrap();
         sources(&made)
@@ -295,7 +295,7 @@ fn applied<'a>(
 }
 
 #[test]
-fn a_file_that_has_grown_books_only_what_is_new() {
+fn grown_file_adds_only_new_rows() {
     let one = format!("{RETAIL_HEADER}\n{}", day(1, 3));
     let two = format!("{one}{}", day(4, 2));
     let union = applied([&import_retail(&two)]);
@@ -321,7 +321,7 @@ fn a_file_that_has_grown_books_only_what_is_new() {
 }
 
 #[test]
-fn an_import_that_was_killed_goes_on_when_the_file_has_grown() {
+fn killed_import_resumes_after_file_grew() {
     let one = format!("{RETAIL_HEADER}\n{}", day(1, 3));
     let two = format!("{one}{}", day(4, 2));
     let history = Folder::new();
@@ -338,7 +338,7 @@ fn an_import_that_was_killed_goes_on_when_the_file_has_grown() {
 }
 
 #[test]
-fn a_file_that_contradicts_an_earlier_one_is_refused_with_the_row() {
+fn contradicting_file_is_rejected_with_row() {
     let one = format!("{RETAIL_HEADER}\n{}", day(1, 3));
     let history = Folder::new();
     remembered(&history, &one).unwrap();
@@ -399,7 +399,7 @@ fn a_data_set_grows_at_its_end_alone() {
 }
 
 #[test]
-fn an_import_is_done_once_its_events_have_arrived() {
+fn import_ends_after_events_were_confirmed() {
     let folder = Folder::new();
     let source = doorstep_event::Source::new("import/retail/1").unwrap();
     let units = [(b"1".as_slice().into(), vec![7])].into();
@@ -425,7 +425,7 @@ fn an_import_is_done_once_its_events_have_arrived() {
 }
 
 #[test]
-fn the_history_survives_a_line_that_was_cut_off_and_no_other_damage() {
+fn history_tolerates_only_a_truncated_line() {
     let one = format!("{RETAIL_HEADER}\n{}", day(1, 3));
     let history = Folder::new();
     remembered(&history, &one).unwrap();
@@ -448,7 +448,7 @@ fn the_history_survives_a_line_that_was_cut_off_and_no_other_damage() {
 }
 
 #[test]
-fn the_export_of_another_shop_is_read_by_options_alone() {
+fn another_shops_export_needs_only_options() {
     let content = "Datum;Stück;Artikel;Bestellung;Kasse;Einzelpreis\n\
         12/1/2010 8:26;1.000;85123A;536365;1;2,55\n\
         12/1/2010 8:28 PM;-1,0;71053;C536366;2;1.003,39\n";
@@ -505,7 +505,7 @@ fn the_export_of_another_shop_is_read_by_options_alone() {
 }
 
 #[test]
-fn a_file_of_which_too_many_rows_are_refused_is_not_begun() {
+fn file_with_too_many_rejects_is_not_begun() {
     let row = |price: &str| format!("1,A,,1,2010-12-01 08:26:00,{price},,UK\n");
     let content = [
         &format!("{RETAIL_HEADER}\n"),
@@ -548,7 +548,7 @@ fn lines_are_counted_as_an_editor_counts_them() {
 }
 
 #[test]
-fn an_invoice_is_told_once_its_last_row_is_there_wherever_that_is() {
+fn scattered_invoice_is_sent_after_last_row() {
     let row = |no: u32, code: u32| format!("{no},{code},,1,2010-12-01 08:26:00,1.00,,UK\n");
     let mut content = format!("{RETAIL_HEADER}\n{}", row(1, 1));
     // More rows than a batch has events.
@@ -572,7 +572,7 @@ fn an_invoice_is_told_once_its_last_row_is_there_wherever_that_is() {
 }
 
 #[test]
-fn a_row_that_cannot_be_read_as_text_is_refused_and_the_rest_goes_on() {
+fn undecodable_row_is_rejected_alone() {
     let mut content = RETAIL_HEADER.as_bytes().to_vec();
     content.extend(
         b"\n1,A,caf\xe9,1,2010-12-01 08:26:00,1.00,,UK\n1,B,,2,2010-12-01 08:26:00,1.00,,UK\n",
@@ -606,7 +606,7 @@ fn amounts_that_cannot_be_kept_exactly_are_refused() {
 }
 
 #[test]
-fn an_invoice_that_would_not_fit_an_event_loses_the_rows_that_do_not_fit() {
+fn oversized_invoice_rejects_rows_that_do_not_fit() {
     let description = "x".repeat(100_000);
     let mut content = format!("{RETAIL_HEADER}\n");
     for _ in 0..12 {
@@ -621,7 +621,7 @@ fn an_invoice_that_would_not_fit_an_event_loses_the_rows_that_do_not_fit() {
 }
 
 #[test]
-fn a_row_above_the_bound_is_refused_and_the_next_is_read() {
+fn oversized_row_is_rejected_alone() {
     let content = format!(
         "{RETAIL_HEADER}\n1,A,\"{}\",1,2010-12-01 08:26:00,1.00,,UK\n1,B,,2,2010-12-01 08:26:00,1.00,,UK\n",
         "long \n".repeat(400_000)
@@ -635,7 +635,7 @@ fn a_row_above_the_bound_is_refused_and_the_next_is_read() {
 }
 
 #[test]
-fn what_is_no_such_file_is_told_before_anything_is_sent() {
+fn wrong_file_is_rejected_before_sending() {
     let retail = |name, content: &[u8]| refusal(Retail::default(), name, content);
     assert!(retail("x.csv", b"").contains("x.csv is empty"));
     assert!(
@@ -652,7 +652,7 @@ fn what_is_no_such_file_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn a_file_that_ends_too_early_is_told_wherever_it_ends() {
+fn truncated_file_is_reported_at_any_point() {
     let retail = |name, content: &[u8]| refusal(Retail::default(), name, content);
     let packed = gzip(RETAIL.as_bytes());
     for end in [packed.len() - 1, packed.len() - 8, packed.len() / 2, 3] {
@@ -674,7 +674,7 @@ fn a_file_that_ends_too_early_is_told_wherever_it_ends() {
 }
 
 #[test]
-fn a_file_that_changes_between_its_two_readings_is_noticed() {
+fn file_changed_between_passes_is_detected() {
     let folder = Folder::new();
     let path = folder.write("x.csv", RETAIL.as_bytes());
     let input = Input::open(&path).unwrap();
@@ -700,7 +700,7 @@ fn a_file_that_changes_between_its_two_readings_is_noticed() {
 }
 
 #[test]
-fn a_missing_file_a_folder_and_an_old_list_are_handled() {
+fn missing_file_folder_and_old_list_are_handled() {
     let folder = Folder::new();
     for path in [folder.0.join("none.csv"), folder.0.clone()] {
         let failure = Input::open(&path).map(drop).unwrap_err();

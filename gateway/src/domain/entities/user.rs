@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_of_before_accounts_had_a_status_is_active() {
+    fn user_without_status_is_active() {
         let old = r#"{"standing":{"role":"customer"},"hash":"$argon2id$x","generation":3,"added_at":"2026-11-24T12:00:00Z"}"#;
         let user: User = serde_json::from_str(old).unwrap();
         assert_eq!(user.status, UserStatus::Active);
