@@ -182,8 +182,8 @@ pub(crate) struct ServeArgs {
     /// X-Forwarded-For is the client's, with or without a port. Forwarded is not read, and anything that is no address
     /// counts as the proxy. Without this option, all clients behind the proxy share the login attempts of one address
     /// (two per second).
-    #[arg(long, env = "DOORSTEP_PROXY", value_name = "ADDRESS")]
-    pub(crate) proxy: Option<String>,
+    #[arg(long, env = "DOORSTEP_TRUSTED_PROXY", value_name = "ADDRESS")]
+    pub(crate) trusted_proxy: Option<String>,
 
     /// Time that payment and restaurant have together to reply for an order; then it is abandoned, and nothing is
     /// charged.

@@ -152,7 +152,7 @@ async fn check_before_migration(job: &RunJob) -> Result<(), CliError> {
         return Ok(());
     }
     let older = older.join(", ");
-    let topology = Topology::of(&job.broker.namespace, &roles::queues());
+    let topology = Topology::for_roles(&job.broker.namespace, &roles::queues());
     let verified = verify(&job.broker, &topology).await.map_err(|e| {
         CliError::new(
             ExitReason::Broker,

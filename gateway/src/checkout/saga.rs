@@ -115,7 +115,9 @@ impl CheckoutSaga {
         match self.books.execute(&begin).await {
             Ok(_) => {}
             // Another process on this store was first with this key.
-            Err(GatewayStoreError::Refused(refused)) if refused.code == "idempotency_key_in_use" => {
+            Err(GatewayStoreError::Refused(refused))
+                if refused.code == "idempotency_key_in_use" =>
+            {
                 return self
                     .replay_idempotent(&wanted)
                     .await?
