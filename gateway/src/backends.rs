@@ -80,11 +80,15 @@ impl From<CallError> for Problem {
             }
             // Only the log gets the details of the connection.
             CallError::Unreachable { reason } => {
-                tracing::debug!(reason, "a role could not be asked");
-                Self::unavailable("broker_unavailable", "the broker is away", COME_AGAIN)
+                tracing::debug!(reason, "cannot call a role");
+                Self::unavailable(
+                    "broker_unavailable",
+                    "the broker is unavailable",
+                    COME_AGAIN,
+                )
             }
             CallError::Malformed(reason) => {
-                tracing::error!(reason, "a role's answer is malformed");
+                tracing::error!(reason, "a role's reply is malformed");
                 Self::internal()
             }
         }

@@ -52,7 +52,7 @@ pub(crate) fn abandoned(reason: &str) -> Problem {
     Problem::unavailable(
         "order_abandoned",
         format!(
-            "the order could not be decided on in time ({reason}); nothing is charged; place it again under another Idempotency-Key"
+            "the order got no outcome in time ({reason}); nothing is charged; place it again with another Idempotency-Key"
         ),
         COME_AGAIN,
     )

@@ -25,9 +25,9 @@ impl Issue {
     pub(crate) const STORE_FULL: Self = Self::new(ReasonName::StoreFull, "the store is full");
     pub(crate) const STORE_NEARLY_FULL: Self = Self::new(
         ReasonName::StoreNearlyFull,
-        "the store is nearly full: positions are refused",
+        "the store is nearly full: positions are rejected",
     );
-    pub(crate) const STOPPING: Self = Self::new(ReasonName::Stopping, "the gateway stops");
+    pub(crate) const STOPPING: Self = Self::new(ReasonName::Stopping, "the gateway is stopping");
     pub(crate) const UNRESOLVED: Self = Self::new(
         ReasonName::UnresolvedAfterRestore,
         "orders that were open when the store was copied have no known outcome: see the how-to on restoring the gateway's store",

@@ -69,6 +69,6 @@ async fn run(job: Job) -> Result<(), CliError> {
 /// Message printed when a second signal ends the program at once.
 fn ended_at_once() {
     eprintln!(
-        "error: ended at once: what was under way may have arrived; sending it again changes nothing"
+        "error: ended at once: requests in flight may have taken effect; sending them again changes nothing"
     );
 }

@@ -20,16 +20,16 @@ use crate::http::problem::{Document, MEDIA_TYPE};
 #[openapi(
     info(
         title = "Doorstep's gateway",
-        description = "Orders and deliveries over HTTP. Every error is a problem document (RFC 9457); its `code` is for programs. Names and texts that come in are in Unicode's normal form C, without white space at their ends and without control, format, private, unassigned and invisible characters.",
+        description = "Orders and deliveries over HTTP. Every error is a problem document (RFC 9457); its `code` is for programs. Names and texts in requests are in Unicode's normal form C, without white space at their ends and without control, format, private, unassigned and invisible characters.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     tags(
-        (name = "sessions", description = "Logging in and out."),
-        (name = "users", description = "Who may log in."),
+        (name = "sessions", description = "Login and logout."),
+        (name = "users", description = "Users and their passwords."),
         (name = "orders", description = "Placing orders and following them."),
-        (name = "deliveries", description = "What couriers tell."),
+        (name = "deliveries", description = "Reports of couriers."),
         (name = "restaurants", description = "Menus and opening hours."),
-        (name = "health", description = "How the process is."),
+        (name = "health", description = "Liveness and readiness."),
     ),
     components(schemas(Document<'static>)),
 )]
@@ -75,37 +75,34 @@ fn finish_operation(operation: &mut Operation, names_something: bool) {
             .or_insert_with(|| RefOr::T(ResponseBuilder::new().description(what).build()));
     };
     if has_token {
-        say("401", "There is no token, or it is not good any more.");
+        say("401", "There is no token, or it is no longer valid.");
         say(
             "403",
-            "The user may see it, and has another role than those who may do this.",
+            "The user may see it, and has another role than those that may do this.",
         );
         say(
             "429",
-            "The user asks too often, or has too many requests under way.",
+            "The user sends too many requests, or has too many in flight.",
         );
     }
     if names_something {
         say(
             "404",
-            "There is no such thing, or it is somebody else's: nobody learns which.",
+            "It does not exist, or it is another user's: the response does not reveal which.",
         );
     }
     if has_body {
         say("400", "The body is not JSON.");
-        say("408", "The body came too slowly.");
+        say("408", "The body arrived too slowly.");
         say("413", "The body is too large.");
-        say("415", "The body does not say that it is JSON.");
-        say(
-            "422",
-            "The body is not of the form asked for, or breaks a rule.",
-        );
+        say("415", "The body is not declared as JSON.");
+        say("422", "The body has an invalid form, or breaks a rule.");
     }
     say(
         "503",
-        "It cannot be done now; Retry-After says when to ask again.",
+        "It cannot be done now; Retry-After says when to retry.",
     );
-    say("default", "Whatever else went wrong.");
+    say("default", "Any other error.");
     for (status, response) in responses.iter_mut() {
         let RefOr::T(response) = response else {
             continue;

@@ -22,7 +22,7 @@ const LOOKS: u32 = 3;
 pub(super) fn describe() {
     describe_counter!(
         OUTAGES,
-        "Times that the gateway was not quite ready, by reason"
+        "Periods in which the gateway was degraded or unready, by reason"
     );
 }
 
@@ -47,7 +47,7 @@ fn look(outages: &mut BTreeMap<&'static str, Outage>, seen: &[&'static str], now
         let goes_on = seen.contains(reason);
         if !goes_on && outage.looks >= LOOKS {
             let lasted = now.saturating_duration_since(outage.since);
-            tracing::warn!(reason, seconds = lasted.as_secs(), "an outage is over");
+            tracing::warn!(reason, seconds = lasted.as_secs(), "an outage has ended");
         }
         goes_on
     });

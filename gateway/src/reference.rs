@@ -36,7 +36,7 @@ fn reference_page_of_rejections() {
     assert_section("error-codes.md", "rejections", &table);
 }
 
-/// The beginnings of calls whose first string is a code.
+/// The openings of calls whose first string is a code.
 const CALLS: &[&str] = &[
     "Problem::new(",
     "Problem::conflict(",

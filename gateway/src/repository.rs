@@ -49,7 +49,7 @@ pub(crate) enum GatewayStoreError {
     Refused(#[from] Rejection),
     /// The role is overloaded. It did not begin the command; an earlier command under the same id may have been
     /// executed.
-    #[error("too much is to be written at once")]
+    #[error("too many writes are pending")]
     Overloaded {
         /// The time after which a retry makes sense.
         retry_after: Duration,
@@ -261,14 +261,12 @@ impl From<GatewayStoreError> for Problem {
     fn from(error: GatewayStoreError) -> Self {
         match error {
             GatewayStoreError::Refused(refused) => error_mapping::problem(refused),
-            GatewayStoreError::Overloaded { retry_after } => Self::unavailable(
-                "overloaded",
-                "too much is to be written at once",
-                retry_after,
-            ),
+            GatewayStoreError::Overloaded { retry_after } => {
+                Self::unavailable("overloaded", "too many writes are pending", retry_after)
+            }
             GatewayStoreError::Unavailable(reason) => {
                 tracing::warn!(reason, "the gateway's store cannot be used");
-                let detail = "the gateway cannot keep anything now";
+                let detail = "the gateway can store nothing now";
                 Self::unavailable("store_unavailable", detail, COME_AGAIN)
             }
         }

@@ -114,7 +114,7 @@ fn serve(args: ServeArgs, wrong: &mut SettingsErrors) -> Option<Job> {
 fn proxy(text: Option<&str>) -> Result<Option<IpAddr>, String> {
     let read = |text: &str| match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.to_canonical()),
-        Err(_) => Err(format!("{text:?} is no IP address, such as 10.0.0.2")),
+        Err(_) => Err(format!("{text:?} is not an IP address, such as 10.0.0.2")),
     };
     text.map(read).transpose()
 }

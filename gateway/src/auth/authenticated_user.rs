@@ -108,7 +108,7 @@ impl FromRequestParts<Arc<AppState>> for AuthenticatedUser {
         let token = bearer(parts).ok_or_else(|| {
             Problem::unauthorized("log in first, and send the token as Authorization: Bearer TOKEN")
         })?;
-        let gone = || Problem::unauthorized("the token is not good any more, log in again");
+        let gone = || Problem::unauthorized("the token is no longer valid, log in again");
         let ticket = app
             .tokens
             .verify(token, Timestamp::now())
@@ -121,13 +121,11 @@ impl FromRequestParts<Arc<AppState>> for AuthenticatedUser {
         }
         app.user_rate
             .acquire(ticket.name.clone(), Instant::now())
-            .map_err(|after| Problem::too_many("you ask too often", after))?;
-        let share = app.user_places.take(ticket.name.clone()).ok_or_else(|| {
-            Problem::too_many(
-                "you have as many requests under way as a user may have",
-                COME_AGAIN,
-            )
-        })?;
+            .map_err(|after| Problem::too_many("you send too many requests", after))?;
+        let share = app
+            .user_places
+            .take(ticket.name.clone())
+            .ok_or_else(|| Problem::too_many("you have too many requests under way", COME_AGAIN))?;
         Ok(Self {
             name: ticket.name,
             standing: user.standing,

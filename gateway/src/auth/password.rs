@@ -116,7 +116,8 @@ impl PasswordPool {
         places: &Arc<Semaphore>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let busy = || Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN);
+        let busy =
+            || Problem::unavailable("overloaded", "too many logins are in progress", COME_AGAIN);
         let place = Arc::clone(places).try_acquire_owned().map_err(|_| busy())?;
         let turn = Arc::clone(&self.turns)
             .acquire_owned()

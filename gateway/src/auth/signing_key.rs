@@ -53,7 +53,7 @@ impl SigningKey {
             CliError::new(
                 ExitReason::Data,
                 format!(
-                    "{} does not hold a key: take it away and a new one is made, which ends every session",
+                    "{} holds no key: take it away to get a new one, which ends every session",
                     path.display()
                 ),
             )

@@ -47,7 +47,7 @@ impl InFlightKeys {
         if keys.len() >= self.most {
             return Err(Problem::unavailable(
                 "overloaded",
-                "too many orders are under way",
+                "too many orders are in checkout",
                 COME_AGAIN,
             ));
         }
@@ -73,7 +73,7 @@ impl Drop for KeyGuard {
 pub(crate) fn in_progress() -> Problem {
     Problem::conflict(
         "in_progress",
-        "a request with this Idempotency-Key is under way",
+        "a request with this Idempotency-Key is in flight",
     )
     .retry_after(COME_AGAIN)
 }

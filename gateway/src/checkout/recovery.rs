@@ -74,7 +74,7 @@ pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: 
             Ok(unfinished) => unfinished,
             Err(e) => {
                 if store_outage.is_new(&e.to_string()) {
-                    tracing::warn!(error = %e, "unfinished orders cannot be looked after now");
+                    tracing::warn!(error = %e, "cannot recover unfinished orders now");
                 }
                 continue;
             }
@@ -87,10 +87,7 @@ pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: 
         match adopt(&books, &roles, &unfinished.left).await {
             Ok(()) => role_outage.clear(),
             Err(e) if role_outage.is_new(&e) => {
-                tracing::warn!(
-                    error = e,
-                    "orders of a restored copy cannot be asked about now"
-                );
+                tracing::warn!(error = e, "cannot query orders of a restored copy now");
             }
             Err(_) => {}
         }
@@ -119,7 +116,7 @@ impl Failing {
                 tracing::warn!(
                     order,
                     reason,
-                    "an unfinished order cannot be abandoned: it is tried again and holds back no other"
+                    "cannot abandon an unfinished order: it will be retried, and delays no other"
                 );
             }
         }
@@ -165,7 +162,7 @@ async fn abandon(
         }
     }
     if count > 0 {
-        tracing::info!(count, "abandoned orders that were left unfinished");
+        tracing::info!(count, "abandoned unfinished orders");
     }
     failing.tell(&failed);
     Ok(found)
@@ -209,7 +206,7 @@ async fn adopt_one(books: &GatewayStore, roles: &Backends, number: &str) -> Resu
     tracing::info!(
         order = number,
         ?stage,
-        "an order of a restored copy has its outcome from the role orders"
+        "took the outcome of a restored copy's order from the role orders"
     );
     Ok(())
 }

@@ -73,7 +73,7 @@ impl CheckoutSaga {
             return Err(Problem::new(
                 axum::http::StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
-                "this Idempotency-Key came with another order before",
+                "this Idempotency-Key was used for another order",
             ));
         }
         let order = self.get_decided(&intent.order).await?;
@@ -96,7 +96,7 @@ impl CheckoutSaga {
         let quote = self.roles.query(&quote).await?;
         can_be_paid(quote.total)?;
         let number = InvoiceNo::new(&Uuid::now_v7().simple().to_string()).map_err(|e| {
-            tracing::error!(error = %e, "a number for an order could not be minted");
+            tracing::error!(error = %e, "cannot create an order number");
             Problem::internal()
         })?;
         let until = after(self.answer_within);
@@ -207,7 +207,7 @@ fn can_be_paid(total: Money) -> Result<(), Problem> {
     if total > Money::ZERO && total.decimal() <= most.into() {
         return Ok(());
     }
-    let detail = format!("an order costs more than 0 and at most {most}, and this one {total}");
+    let detail = format!("the total {total} is not above 0 and at most {most}");
     Err(error_mapping::problem(Rejection::new(
         "invalid_amount",
         detail,
@@ -234,7 +234,7 @@ where
         if after(jittered) >= deadline {
             return Err(error);
         }
-        tracing::debug!(error = %error, "an order's outcome could not be recorded yet");
+        tracing::debug!(error = %error, "cannot record an order's outcome yet");
         sleep(jittered).await;
         pause = (pause * 2).min(MAX_BACKOFF);
     }
@@ -259,7 +259,7 @@ fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> OrderDec
             }
         }
         error => {
-            tracing::info!(role, error = %error, "an order is abandoned");
+            tracing::info!(role, error = %error, "abandoned an order");
             OrderDecision::Abandoned {
                 reason: label(&format!("{role}: {error}")),
             }

@@ -184,7 +184,7 @@ async fn listen(wanted: SocketAddr) -> Result<TcpListener, CliError> {
     print(|out| {
         writeln!(
             out,
-            "listens on http://{address}; its description is at http://{address}/openapi.json"
+            "listening on http://{address}; API description: http://{address}/openapi.json"
         )
     })?;
     Ok(listener)
@@ -205,7 +205,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> CliError {
     CliError::new(
         ExitReason::Failed,
         format!(
-            "cannot listen on {address}: {error}; another address is named by --listen or DOORSTEP_LISTEN"
+            "cannot listen on {address}: {error}; choose another address with --listen or DOORSTEP_LISTEN"
         ),
     )
 }

@@ -43,7 +43,7 @@ async fn leave(folder: &Path) -> Result<(), CliError> {
     print(|out| {
         writeln!(
             out,
-            "{} orders were open in the copy. The gateway asks the role orders for their outcomes and leaves the rest to an operator:",
+            "{} orders were open in the copy. The gateway queries the role orders for their outcomes and leaves the rest to an operator:",
             left.len()
         )?;
         left.iter()

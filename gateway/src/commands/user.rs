@@ -91,7 +91,7 @@ pub(crate) async fn run(job: UserJob) -> Result<(), CliError> {
             let books = GatewayStore::alone(open(&folder)?);
             let revoke = RevokeTokens { name: name.clone() };
             books.execute(&revoke).await.map_err(failed)?;
-            print(|out| writeln!(out, "no token of {name} is good any more; {SOON}"))
+            print(|out| writeln!(out, "all sessions of {name} have ended; {SOON}"))
         }
         UserJob::List { folder, json } => list(&folder, json).await,
         UserJob::SetStatus {
@@ -112,12 +112,12 @@ pub(crate) async fn run(job: UserJob) -> Result<(), CliError> {
                 UserStatus::Disabled => {
                     writeln!(
                         out,
-                        "{name} may not log in, and has no session any more; {SOON}"
+                        "{name} may not log in, and all sessions have ended; {SOON}"
                     )
                 }
                 UserStatus::Deleted => writeln!(
                     out,
-                    "{name} is deleted, and has no session any more; the name stays with the orders; {SOON}"
+                    "{name} is deleted, and all sessions have ended; the name stays with the orders; {SOON}"
                 ),
             })
         }
@@ -133,7 +133,7 @@ pub(crate) async fn run(job: UserJob) -> Result<(), CliError> {
             print(|out| {
                 writeln!(
                     out,
-                    "{name} has a new password, and no session any more; {SOON}"
+                    "{name} has a new password, and all sessions have ended; {SOON}"
                 )
             })
         }
@@ -203,13 +203,13 @@ fn password() -> Result<Password, CliError> {
     let (from, text) = match env::var(VARIABLE) {
         Ok(text) => (VARIABLE, text),
         Err(VarError::NotUnicode(_)) => {
-            let text = format!("{VARIABLE}: it is no UTF-8");
+            let text = format!("{VARIABLE}: it is not UTF-8");
             return Err(CliError::new(ExitReason::Settings, text));
         }
         Err(VarError::NotPresent) => {
             if io::stdin().is_terminal() {
                 eprintln!(
-                    "type the password and Enter; it is shown as you type, so rather pipe it in or set {VARIABLE}"
+                    "type the password and Enter; it is visible as you type, so better pipe it in or set {VARIABLE}"
                 );
             }
             ("standard input", line()?)
@@ -224,7 +224,7 @@ fn line() -> Result<String, CliError> {
     let mut input = io::Read::take(io::stdin().lock(), MAX_CHARS as u64 * 4 + 3);
     input
         .read_line(&mut line)
-        .map_err(|e| CliError::new(ExitReason::Io, format!("the password cannot be read: {e}")))?;
+        .map_err(|e| CliError::new(ExitReason::Io, format!("cannot read the password: {e}")))?;
     let length = line.trim_end_matches(['\r', '\n']).len();
     line.truncate(length);
     Ok(line)

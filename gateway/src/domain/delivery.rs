@@ -83,7 +83,7 @@ pub(super) fn step(
         Step::Delivered if delivery.is_picked_up() => {
             effects.publish(&subject, &DeliveryDelivered { delivered_at: *at })?;
         }
-        Step::Delivered => return Err(refused("not_picked_up", "it was not picked up yet")),
+        Step::Delivered => return Err(refused("not_picked_up", "it is not picked up yet")),
     }
     delivery.step = Some(*step);
     states.put(&key, Entity::Delivery(delivery));
@@ -126,5 +126,5 @@ fn theirs(
     delivery
         .filter(|delivery| &delivery.courier == courier)
         .cloned()
-        .ok_or_else(|| refused("unknown_delivery", "there is no such delivery of yours"))
+        .ok_or_else(|| refused("unknown_delivery", "you have no such delivery"))
 }

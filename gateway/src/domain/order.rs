@@ -48,12 +48,12 @@ pub(super) fn begin(
     if states.get(&order.order_key()).is_some() {
         return Err(refused(
             "order_exists",
-            format!("there is an order {order}"),
+            format!("order {order} exists already"),
         ));
     }
     let mut open = open_part(states, order);
     if open.orders.len() + open.left.len() >= MAX_IN_PART {
-        return Err(refused("overloaded", "too many orders are under way"));
+        return Err(refused("overloaded", "too many orders are in checkout"));
     }
     open.orders.insert(order.to_string(), asked.deadline);
 
@@ -259,10 +259,7 @@ pub(super) fn cancel(
         .get(&number.delivery_key())
         .and_then(Entity::delivery);
     if delivery.is_some_and(super::Delivery::is_picked_up) {
-        return Err(refused(
-            "picked_up",
-            "a courier is on the way with it already",
-        ));
+        return Err(refused("picked_up", "its courier is on the way already"));
     }
     let mut effects = Effects::none();
     let subject = number.order_subject();
@@ -301,7 +298,7 @@ pub(super) fn known(states: &mut States<Entity>, number: &InvoiceNo) -> Result<O
     let order = states.get(&number.order_key()).and_then(Entity::order);
     order
         .cloned()
-        .ok_or_else(|| refused("unknown_order", "there is no such order"))
+        .ok_or_else(|| refused("unknown_order", "this order does not exist"))
 }
 
 /// Checks that the order of that number can be delivered.
@@ -310,13 +307,13 @@ pub(super) fn is_confirmed(
     number: &InvoiceNo,
 ) -> Result<(), Rejection> {
     let order = states.get(&number.order_key()).and_then(Entity::order);
-    let order = order.ok_or_else(|| refused("unknown_order", "there is no such order"))?;
+    let order = order.ok_or_else(|| refused("unknown_order", "this order does not exist"))?;
     match &order.stage {
         OrderState::Confirmed { .. } => Ok(()),
         other => Err(refused(
             "not_confirmed",
             format!(
-                "only a confirmed order is delivered, and {number} {}",
+                "only a confirmed order can be delivered, and {number} {}",
                 other.words()
             ),
         )),

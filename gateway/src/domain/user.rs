@@ -32,7 +32,7 @@ pub(super) fn add(
         Some(_) => {
             return Err(refused(
                 "user_exists",
-                format!("there is a user {name} already"),
+                format!("user {name} exists already"),
             ));
         }
     }
@@ -129,7 +129,7 @@ pub(super) fn set_password(
 
 fn known(states: &mut States<Entity>, name: &UserName) -> Result<User, Rejection> {
     let user = states.get(&name.entity()).and_then(Entity::user).cloned();
-    user.ok_or_else(|| refused("unknown_user", format!("there is no user {name}")))
+    user.ok_or_else(|| refused("unknown_user", format!("user {name} does not exist")))
 }
 
 fn not_deleted(user: &User, name: &UserName) -> Result<(), Rejection> {

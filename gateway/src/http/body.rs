@@ -48,9 +48,7 @@ impl Unread {
         let bytes = read(&head.headers, body).await?;
         serde_json::from_slice(&bytes).map_err(|e| match e.classify() {
             // The error names the place and the expected form; it repeats only names of members.
-            Category::Data => {
-                Problem::invalid(format!("the body is not of the form asked for: {e}"))
-            }
+            Category::Data => Problem::invalid(format!("the body has an invalid form: {e}")),
             _ => Problem::malformed(format!("the body is not JSON: {e}")),
         })
     }
@@ -82,11 +80,11 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     match timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::malformed("the body broke off")),
+        Ok(Err(_)) => Err(Problem::malformed("the body was cut off")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body_too_slow",
-            format!("the body did not come within {} s", BODY_TIME.as_secs()),
+            format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
         )),
     }
 }
@@ -191,7 +189,7 @@ where
     });
     whole
         .and_then(|whole| N::try_from(whole).ok())
-        .ok_or_else(|| D::Error::custom(format!("{number} is not a whole number that fits")))
+        .ok_or_else(|| D::Error::custom(format!("{number} is not a whole number in range")))
 }
 
 /// The only name in a path, validated by its type. An invalid name matches nothing: 404.

@@ -112,7 +112,7 @@ pub(crate) async fn handle(
 
 async fn answer(places: &Semaphore, request: Request, next: Next) -> Response {
     let Ok(_place) = places.try_acquire() else {
-        return Problem::unavailable("overloaded", "too many requests are under way", COME_AGAIN)
+        return Problem::unavailable("overloaded", "too many requests are in flight", COME_AGAIN)
             .into_response();
     };
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -122,7 +122,7 @@ async fn answer(places: &Semaphore, request: Request, next: Next) -> Response {
         Ok(Err(_)) => Problem::internal().into_response(),
         Err(_) => Problem::unavailable(
             "timed_out",
-            format!("there was no answer within {} s", REQUEST_TIME.as_secs()),
+            format!("there was no response within {} s", REQUEST_TIME.as_secs()),
             COME_AGAIN,
         )
         .into_response(),

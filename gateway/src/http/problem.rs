@@ -92,7 +92,7 @@ impl Problem {
         Self::new(
             StatusCode::NOT_FOUND,
             "not_found",
-            format!("there is no such {what}"),
+            format!("this {what} does not exist"),
         )
     }
 
@@ -120,7 +120,7 @@ impl Problem {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "this should not have happened; the request id leads to the reason in the log",
+            "internal error; find its cause in the log by the request id",
         )
     }
 

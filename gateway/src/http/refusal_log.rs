@@ -89,11 +89,11 @@ struct Repeats {
 pub(crate) fn describe() {
     describe_counter!(
         REFUSED,
-        "HTTP requests refused for want of a login, a right or room, by status and problem"
+        "HTTP requests rejected for lack of a session, a permission or capacity, by status and problem"
     );
     describe_counter!(
         LOGINS,
-        "Passwords checked, by outcome: right, wrong, disabled"
+        "Passwords verified, by outcome: right, wrong, disabled"
     );
 }
 
@@ -145,7 +145,7 @@ impl RefusalLog {
             if untold > 0 {
                 tracing::warn!(
                     count = untold,
-                    "refused more than is logged one by one; see doorstep_http_requests_rejected_total"
+                    "more rejections than log lines; see doorstep_http_requests_rejected_total"
                 );
             }
         }

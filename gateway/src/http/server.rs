@@ -86,7 +86,7 @@ pub(crate) async fn serve(
             let _place = (share, place);
             // A disconnected client, or one that speaks another protocol, is no error of the gateway.
             if let Err(e) = watched.await {
-                tracing::debug!(error = %e, "a connection has ended");
+                tracing::debug!(error = %e, "a connection ended with an error");
             }
         });
     }
@@ -119,7 +119,7 @@ async fn accept(
             Some((stream, peer, place))
         }
         Err(e) => {
-            tracing::debug!(error = %e, "a connection could not be taken");
+            tracing::debug!(error = %e, "cannot accept a connection");
             None
         }
     }

@@ -65,7 +65,7 @@ impl AdmissionControl {
             Admission::All | Admission::Nothing(_) => Ok(()),
             Admission::NoPositions => Err(Problem::unavailable(
                 "store_nearly_full",
-                "the store is nearly full, and what room is left is for orders",
+                "the store is nearly full, and the remaining space is for orders",
                 COME_AGAIN,
             )),
         }

@@ -88,9 +88,9 @@ impl LoginThrottle {
     pub(crate) fn admit(&self, address: IpAddr, now: Instant) -> Result<LoginAttempt, Problem> {
         self.tries
             .acquire(network(address), now)
-            .map_err(|after| Problem::too_many("too many tries to log in", after))?;
+            .map_err(|after| Problem::too_many("too many login attempts", after))?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Problem::unavailable("overloaded", "too many are logging in", COME_AGAIN)
+            Problem::unavailable("overloaded", "too many logins are in progress", COME_AGAIN)
         })?;
         Ok(LoginAttempt {
             address,
@@ -108,8 +108,7 @@ impl LoginThrottle {
         address: IpAddr,
         now: Instant,
     ) -> Result<Try<'a>, Problem> {
-        let too_often =
-            |after| Problem::too_many("this name was tried with wrong passwords too often", after);
+        let too_often = |after| Problem::too_many("too many wrong passwords for this name", after);
         let network = network(address);
         let here = (name.clone(), network);
         self.wrong.acquire(here.clone(), now).map_err(too_often)?;

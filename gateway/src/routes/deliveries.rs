@@ -129,10 +129,10 @@ pub(crate) struct AcceptedPositions {
 #[utoipa::path(post, operation_id = "assign_courier", path = "/v1/deliveries/{order}/assignment", tag = "deliveries", security(("token" = [])), request_body = Assignment,
     params(("order" = String, Path, description = "The order's number.")),
     responses(
-    (status = 204, description = "The courier has it."),
-    (status = 404, description = "There is no such order, or it is somebody else's; for couriers also one that is not confirmed, or that another courier has."),
-    (status = 409, description = "`not_confirmed`: it is not, or not any more; or, for restaurants and operators, `assigned`: another courier has it."),
-    (status = 422, description = "The body is not of the form asked for; or no courier is named, or there is no such courier."),
+    (status = 204, description = "The order is assigned to the courier."),
+    (status = 404, description = "The order does not exist, or is another user's; for couriers also one that is not confirmed, or that another courier has."),
+    (status = 409, description = "`not_confirmed`: it is not confirmed, or no longer; or, for restaurants and operators, `assigned`: another courier has it."),
+    (status = 422, description = "The body has an invalid form; or it names no courier, or a courier who does not exist."),
 ))]
 pub(super) async fn assign(
     State(app): State<Arc<AppState>>,
@@ -151,7 +151,9 @@ pub(super) async fn assign(
         (UserRole::Courier, None) => caller.name.courier(),
         (UserRole::Courier, Some(named)) if named == caller.name => named.courier(),
         (UserRole::Courier, Some(_)) => {
-            return Err(Problem::forbidden("couriers take on for themselves alone"));
+            return Err(Problem::forbidden(
+                "couriers accept orders for themselves only",
+            ));
         }
         (_, named) => {
             let named = named.ok_or_else(|| Problem::invalid("name the courier"))?;
@@ -159,7 +161,7 @@ pub(super) async fn assign(
             let is_courier =
                 |user: User| user.standing == UserRole::Courier && user.status.is_active();
             if !user.is_some_and(is_courier) {
-                return Err(Problem::invalid("there is no such courier"));
+                return Err(Problem::invalid("this courier does not exist"));
             }
             named.courier()
         }
@@ -186,9 +188,9 @@ pub(super) async fn assign(
 #[utoipa::path(post, operation_id = "pick_up", path = "/v1/deliveries/{order}/pick-up", tag = "deliveries", security(("token" = [])),
     params(("order" = String, Path, description = "The order's number.")),
     responses(
-    (status = 204, description = "It is kept."),
-    (status = 404, description = "There is no such delivery of this courier."),
-    (status = 409, description = "`not_confirmed`: the order was called off."),
+    (status = 204, description = "The step is stored."),
+    (status = 404, description = "This courier has no such delivery."),
+    (status = 409, description = "`not_confirmed`: the order was cancelled."),
 ))]
 pub(super) async fn pick_up(
     State(app): State<Arc<AppState>>,
@@ -204,9 +206,9 @@ pub(super) async fn pick_up(
 #[utoipa::path(post, operation_id = "hand_over", path = "/v1/deliveries/{order}/hand-over", tag = "deliveries", security(("token" = [])),
     params(("order" = String, Path, description = "The order's number.")),
     responses(
-    (status = 204, description = "It is kept."),
-    (status = 404, description = "There is no such delivery of this courier."),
-    (status = 409, description = "`not_picked_up`: not yet; or `not_confirmed`: the order was called off."),
+    (status = 204, description = "The step is stored."),
+    (status = 404, description = "This courier has no such delivery."),
+    (status = 409, description = "`not_picked_up`: not yet; or `not_confirmed`: the order was cancelled."),
 ))]
 pub(super) async fn hand_over(
     State(app): State<Arc<AppState>>,
@@ -248,7 +250,7 @@ async fn take(
     params(("order" = String, Path, description = "The order's number.")),
     responses(
     (status = 200, description = "The delivery.", body = DeliveryBody),
-    (status = 404, description = "There is no such delivery yet, or it is somebody else's."),
+    (status = 404, description = "The delivery does not exist yet, or is another user's."),
 ))]
 pub(super) async fn show(
     State(app): State<Arc<AppState>>,
@@ -270,12 +272,12 @@ pub(super) async fn show(
     params(("Idempotency-Key" = Option<String>, Header, description = "Names this batch among the courier's, such as a UUID.",
         min_length = 1, max_length = 100, pattern = "^[!-~]+$")),
     responses(
-    (status = 202, description = "They are kept, and are told to whoever follows the delivery.", body = AcceptedPositions),
-    (status = 400, description = "The body is not JSON, or the Idempotency-Key is not of the form that it should have."),
-    (status = 404, description = "One is about a delivery that is not this courier's; nothing is kept."),
-    (status = 409, description = "`not_confirmed`: the order of one, which is named, was called off; nothing is kept."),
-    (status = 422, description = "`outside_the_world`, `in_the_future`, `id_reused`: the key came with another batch; or `too_old`: with a key, one is older than 24 hours, send it without; nothing is kept."),
-    (status = 503, description = "`store_nearly_full`: the broker has been away for so long that what room is left is for orders; or it cannot be done now. Nothing is kept; Retry-After says when to ask again."),
+    (status = 202, description = "They are stored, and sent to the feeds of the delivery.", body = AcceptedPositions),
+    (status = 400, description = "The body is not JSON, or the Idempotency-Key has an invalid form."),
+    (status = 404, description = "A position is of a delivery that is not this courier's; nothing is stored."),
+    (status = 409, description = "`not_confirmed`: the named order was cancelled; nothing is stored."),
+    (status = 422, description = "`outside_the_world`, `in_the_future`, `id_reused`: the key was used for another batch; or `too_old`: a position is older than 24 hours, send it without a key; nothing is stored."),
+    (status = 503, description = "`store_nearly_full`: the broker has been unavailable for so long that the remaining space is for orders; or it cannot be done now. Nothing is stored; Retry-After says when to retry."),
 ))]
 pub(super) async fn record(
     State(app): State<Arc<AppState>>,

@@ -50,13 +50,13 @@ const PAUSES: [Duration; 4] = [
 #[utoipa::path(get, operation_id = "follow_order", path = "/v1/orders/{order}/feed", tag = "orders", security(("token" = [])),
     params(
         ("order" = String, Path, description = "The order's number."),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last entry that was seen."),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last entry received."),
     ),
     responses(
-    (status = 200, description = "The events, and comments in between, until the user logs out, the token expires or a quarter of an hour is over.", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "The events, and comments in between, until the user logs out, the token expires or 15 minutes have passed.", body = String, content_type = "text/event-stream"),
     (status = 400, description = "Last-Event-ID is not a number."),
-    (status = 404, description = "There is no such order, or it is somebody else's."),
-    (status = 429, description = "The user asks too often, or has too many requests under way, or 8 live feeds already."),
+    (status = 404, description = "The order does not exist, or is another user's."),
+    (status = 429, description = "The user sends too many requests, or has too many in flight, or 8 live feeds already."),
 ))]
 pub(super) async fn feed(
     State(app): State<Arc<AppState>>,
@@ -99,7 +99,7 @@ fn last_seen(headers: &HeaderMap) -> Result<u64, Problem> {
         return Ok(0);
     };
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| Problem::malformed("Last-Event-ID is not a number that came as an id"))
+    number.ok_or_else(|| Problem::malformed("Last-Event-ID is not the id of an event"))
 }
 
 /// An open feed.

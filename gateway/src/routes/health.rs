@@ -58,7 +58,7 @@ struct Alive {
 /// Get the liveness of the process.
 #[utoipa::path(get, path = "/livez", tag = "health", responses(
     (status = 200, description = "It runs.", body = Alive),
-    (status = 503, description = "Something makes no progress: start it again.", body = Alive, content_type = "application/json"),
+    (status = 503, description = "A task makes no progress: restart the gateway.", body = Alive, content_type = "application/json"),
 ))]
 pub(super) async fn livez(State(app): State<Arc<AppState>>) -> Response {
     let stuck = stuck_loops(domain::NAME, &app.vitals, app.stuck_after);
@@ -74,7 +74,7 @@ pub(super) async fn livez(State(app): State<Arc<AppState>>) -> Response {
 /// While the broker is unavailable it is degraded: it accepts and stores requests that need no reply.
 #[utoipa::path(get, path = "/readyz", tag = "health", responses(
     (status = 200, description = "It is ready, or degraded.", body = Ready),
-    (status = 503, description = "It cannot keep anything now.", body = Ready, content_type = "application/json"),
+    (status = 503, description = "It can store nothing now.", body = Ready, content_type = "application/json"),
 ))]
 pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     // Any read shows whether the store is readable.
@@ -143,7 +143,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
         Err(e) => {
-            tracing::error!(error = %e, "an answer has no form in JSON");
+            tracing::error!(error = %e, "cannot encode a response as JSON");
             crate::http::Problem::internal().into_response()
         }
     }

@@ -164,7 +164,7 @@ fn card<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PaymentMethod, D::
     let method: PaymentMethod = bounded_str(deserializer)?;
     let name = method.as_str().strip_prefix("card/");
     if name.is_none_or(str::is_empty) {
-        return Err(D::Error::custom("a way to pay is card/NAME"));
+        return Err(D::Error::custom("a payment method is card/NAME"));
     }
     Ok(method)
 }
@@ -187,16 +187,16 @@ impl From<HistoryEntry> for HistoryBody {
 /// stored, and the key may be used again: an invalid body, an unknown or closed restaurant, an unknown dish, a total
 /// that cannot be paid, an unavailable role or store.
 #[utoipa::path(post, operation_id = "place_order", path = "/v1/orders", tag = "orders", security(("token" = [])), request_body = NewOrder,
-    params(("Idempotency-Key" = String, Header, description = "Names this order among the customer's, such as a UUID.",
+    params(("Idempotency-Key" = String, Header, description = "The customer's own key of this order, such as a UUID.",
         min_length = 1, max_length = 100, pattern = "^[!-~]+$")),
     responses(
-    (status = 201, description = "It is confirmed.", body = PlacedOrder, headers(("Location" = String, description = "The order."))),
-    (status = 400, description = "The body is not JSON; or `idempotency_key_missing`, or the key is not of the form that it should have."),
-    (status = 402, description = "The payment is refused, by the code. Nothing is charged."),
-    (status = 404, description = "There is no such restaurant."),
-    (status = 409, description = "The restaurant refuses, by the code; or `in_progress`: the same key is under way."),
-    (status = 422, description = "The body is not of the form asked for; or a line cannot be ordered; or `invalid_amount`: the total cannot be paid; or `idempotency_key_reused`: the key came with another body."),
-    (status = 503, description = "`order_abandoned`: an order was begun and could not be decided on in time, nothing is charged, and another one needs another key; or nobody could be asked, and nothing was begun. Retry-After says when to ask again."),
+    (status = 201, description = "The order is confirmed.", body = PlacedOrder, headers(("Location" = String, description = "The order."))),
+    (status = 400, description = "The body is not JSON; or `idempotency_key_missing`, or the key has an invalid form."),
+    (status = 402, description = "The payment is rejected; the code says why. Nothing is charged."),
+    (status = 404, description = "The restaurant does not exist."),
+    (status = 409, description = "The restaurant rejects the order; the code says why; or `in_progress`: the same key is in flight."),
+    (status = 422, description = "The body has an invalid form; or a line cannot be ordered; or `invalid_amount`: the total cannot be paid; or `idempotency_key_reused`: the key came with another body."),
+    (status = 503, description = "`order_abandoned`: an order was begun and got no outcome in time, nothing is charged, and a new one needs a new key; or no role was available, and nothing was begun. Retry-After says when to retry."),
 ))]
 pub(super) async fn place(
     State(app): State<Arc<AppState>>,
@@ -337,7 +337,7 @@ fn placed(number: InvoiceNo, order: Order) -> Result<Response, Problem> {
     params(("order" = String, Path, description = "The order's number.")),
     responses(
     (status = 200, description = "The order.", body = OrderBody),
-    (status = 404, description = "There is no such order, or it is somebody else's."),
+    (status = 404, description = "The order does not exist, or is another user's."),
 ))]
 pub(super) async fn show(
     State(app): State<Arc<AppState>>,
@@ -356,9 +356,9 @@ pub(super) async fn show(
 #[utoipa::path(post, operation_id = "cancel_order", path = "/v1/orders/{order}/cancellation", tag = "orders", security(("token" = [])), request_body = Cancellation,
     params(("order" = String, Path, description = "The order's number.")),
     responses(
-    (status = 200, description = "It is cancelled; what was paid goes back.", body = CancelledOrder),
-    (status = 404, description = "There is no such order, or it is somebody else's."),
-    (status = 409, description = "It is not confirmed, or on its way already."),
+    (status = 200, description = "The order is cancelled; the payment is refunded.", body = CancelledOrder),
+    (status = 404, description = "The order does not exist, or is another user's."),
+    (status = 409, description = "The order is not confirmed, or on its way already."),
 ))]
 pub(super) async fn cancel(
     State(app): State<Arc<AppState>>,

@@ -159,7 +159,7 @@ fn check_prices(menu: &[Dish]) -> Result<(), Problem> {
     match menu.iter().find(|dish| dish.price <= Money::ZERO) {
         None => Ok(()),
         Some(Dish { sku, price, .. }) => Err(Problem::invalid(format!(
-            "the price of {sku} is {price}, and has to be more than nothing"
+            "the price of {sku} is {price}, and must be above zero"
         ))),
     }
 }
@@ -171,9 +171,9 @@ fn check_prices(menu: &[Dish]) -> Result<(), Problem> {
     params(("restaurant" = String, Path, description = "Which one.",
         min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$")),
     responses(
-    (status = 204, description = "It is as asked for."),
-    (status = 403, description = "It is somebody else's."),
-    (status = 422, description = "The body is not of the form asked for, or breaks a rule: a dish costs nothing or is there twice, or a name is too long or holds characters that nobody can see."),
+    (status = 204, description = "The restaurant's settings are stored."),
+    (status = 403, description = "The restaurant is not the user's."),
+    (status = 422, description = "The body has an invalid form, or breaks a rule: a dish costs nothing or occurs twice, or a name is too long or contains invisible characters."),
 ))]
 pub(super) async fn configure(
     State(app): State<Arc<AppState>>,
@@ -183,7 +183,7 @@ pub(super) async fn configure(
 ) -> Result<StatusCode, Problem> {
     if !caller.manages(&restaurant) {
         return Err(Problem::forbidden(
-            "only its own people and operators may change a restaurant",
+            "only its own users and operators may change a restaurant",
         ));
     }
     let new: NewRestaurant = body.json().await?;
@@ -212,7 +212,7 @@ pub(super) async fn configure(
     params(("restaurant" = String, Path, description = "Which one.")),
     responses(
     (status = 200, description = "The restaurant.", body = RestaurantBody),
-    (status = 404, description = "There is no such restaurant."),
+    (status = 404, description = "The restaurant does not exist."),
 ))]
 pub(super) async fn show(
     State(app): State<Arc<AppState>>,

@@ -47,8 +47,8 @@ pub(crate) struct Session {
 /// Log in: get a token for a name and its password.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = Login, responses(
     (status = 201, description = "The token.", body = Session),
-    (status = 401, description = "Name or password is wrong, or the user is disabled; nobody learns which."),
-    (status = 429, description = "Too many tries from this address, or too many wrong passwords for this name, from there, or from so many others that one from which the user has not logged in lately has to wait; whether there is such a user or not. Retry-After says when it is its turn."),
+    (status = 401, description = "Name or password is wrong, or the user is disabled; the response does not reveal which."),
+    (status = 429, description = "Too many attempts from this address, or too many wrong passwords for this name: from this network, or from so many others that a network without a recent login of the user has to wait. Unknown names count too. Retry-After says when to retry."),
 ))]
 pub(super) async fn log_in(
     State(app): State<Arc<AppState>>,
@@ -108,7 +108,7 @@ pub(super) async fn log_in(
 
 /// Log out: end all sessions of the user, on every device.
 #[utoipa::path(delete, path = "/v1/sessions", tag = "sessions", security(("token" = [])), responses(
-    (status = 204, description = "No token of the user is good any more."),
+    (status = 204, description = "All sessions of the user have ended."),
 ))]
 pub(super) async fn log_out(
     State(app): State<Arc<AppState>>,

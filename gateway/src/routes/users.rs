@@ -190,8 +190,8 @@ impl UserBody {
 /// For operators. `gateway user add` adds the first one. The name of a deleted user cannot be used again.
 #[utoipa::path(post, path = "/v1/users", tag = "users", security(("token" = [])), request_body = NewUser, responses(
     (status = 201, description = "The user may log in.", body = AddedUser),
-    (status = 409, description = "`user_exists`: there is a user of that name; or `name_retired`: there was one, whose orders keep the name."),
-    (status = 422, description = "The body is not of the form asked for, or a restaurant is missing for the role `restaurant`, or named for another one."),
+    (status = 409, description = "`user_exists`: a user has that name; or `name_retired`: a deleted user had it, whose orders keep the name."),
+    (status = 422, description = "The body has an invalid form, or a restaurant is missing for the role `restaurant`, or named for another role."),
 ))]
 pub(super) async fn add_user(
     State(app): State<Arc<AppState>>,
@@ -219,8 +219,8 @@ pub(super) async fn add_user(
 ///
 /// For operators. The list includes deleted users.
 #[utoipa::path(get, operation_id = "list_users", path = "/v1/users", tag = "users", security(("token" = [])), params(Page), responses(
-    (status = 200, description = "Some users, and where to go on.", body = UserPage),
-    (status = 400, description = "A parameter is not of the form that it should have."),
+    (status = 200, description = "A page of users, and the start of the next one.", body = UserPage),
+    (status = 400, description = "A parameter has an invalid form."),
 ))]
 pub(super) async fn list(
     State(app): State<Arc<AppState>>,
@@ -254,7 +254,7 @@ pub(super) async fn list(
     params(("name" = String, Path, description = "The user's name.")),
     responses(
     (status = 200, description = "The user.", body = UserBody),
-    (status = 404, description = "There is no such user, or it is somebody else."),
+    (status = 404, description = "The user does not exist, or is another one."),
 ))]
 pub(super) async fn show(
     State(app): State<Arc<AppState>>,
@@ -273,7 +273,7 @@ pub(super) async fn show(
     params(("name" = String, Path, description = "The user's name.")),
     responses(
     (status = 200, description = "The user as it is now.", body = UserBody),
-    (status = 404, description = "There is no such user, or it is somebody else."),
+    (status = 404, description = "The user does not exist, or is another one."),
     (status = 409, description = "`last_operator`: no other operator could log in; or `user_deleted`."),
 ))]
 pub(super) async fn change(
@@ -300,8 +300,8 @@ pub(super) async fn change(
 #[utoipa::path(delete, operation_id = "delete_user", path = "/v1/users/{name}", tag = "users", security(("token" = [])),
     params(("name" = String, Path, description = "The user's name.")),
     responses(
-    (status = 204, description = "The user is gone."),
-    (status = 404, description = "There is no such user, or it is somebody else."),
+    (status = 204, description = "The user is deleted."),
+    (status = 404, description = "The user does not exist, or is another one."),
     (status = 409, description = "`last_operator`: no other operator could log in."),
 ))]
 pub(super) async fn delete(
@@ -321,12 +321,12 @@ pub(super) async fn delete(
 #[utoipa::path(put, operation_id = "set_password", path = "/v1/users/{name}/password", tag = "users", security(("token" = [])), request_body = PasswordChange,
     params(("name" = String, Path, description = "The user's name.")),
     responses(
-    (status = 204, description = "The new password is good, and no session of the user any more."),
-    (status = 403, description = "`wrong_password`: the old password is another one."),
-    (status = 404, description = "There is no such user, or it is somebody else."),
-    (status = 409, description = "`password_changed`: somebody else has set another one at the same moment; or `user_deleted`."),
-    (status = 422, description = "The body is not of the form asked for; or `old_password_missing`: it is needed for one's own."),
-    (status = 429, description = "The user asks too often, has too many requests under way, or has given wrong old passwords too often."),
+    (status = 204, description = "The password is changed, and all sessions of the user have ended."),
+    (status = 403, description = "`wrong_password`: the old password is wrong."),
+    (status = 404, description = "The user does not exist, or is another one."),
+    (status = 409, description = "`password_changed`: another request has changed it at the same moment; or `user_deleted`."),
+    (status = 422, description = "The body has an invalid form; or `old_password_missing`: users need it to change their own."),
+    (status = 429, description = "The user sends too many requests, has too many in flight, or has given wrong old passwords too often."),
 ))]
 pub(super) async fn set_password(
     State(app): State<Arc<AppState>>,
@@ -365,7 +365,7 @@ async fn verified_hash(
     })?;
     app.old_passwords
         .acquire(name.clone(), Instant::now())
-        .map_err(|after| Problem::too_many("wrong old passwords were given too often", after))?;
+        .map_err(|after| Problem::too_many("too many wrong old passwords", after))?;
     let user = UserCache::as_kept(&app.books, name).await?;
     let hash = user.map(|user| user.hash);
     let verified = app.passwords.verify(old, hash.clone(), true).await;
@@ -377,7 +377,7 @@ async fn verified_hash(
         _ => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "wrong_password",
-            "the old password is another one",
+            "the old password is wrong",
         )),
     }
 }

@@ -172,7 +172,7 @@ impl OrderState {
     /// Describes the state, as the continuation of "this one" or of an order's number.
     pub(crate) fn words(&self) -> &'static str {
         match self {
-            Self::Open => "is still being decided on",
+            Self::Open => "has no outcome yet",
             Self::Confirmed { .. } => "is confirmed",
             Self::Refused { .. } => "was refused",
             Self::Abandoned { .. } => "was abandoned",
