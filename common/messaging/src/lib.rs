@@ -26,7 +26,7 @@
 mod admin;
 mod connection;
 mod consumer;
-mod counts;
+mod counters;
 mod locked;
 mod publisher;
 mod rpc;
@@ -48,13 +48,12 @@ pub use connection::{
     status::{ConnectionPhase, ConnectionStatus, PossibleLoss},
 };
 pub use consumer::{
-    AckOutcome, Batch, ChannelId, ConsumerStats, Delivery, ProcessSpan, QueueSubscription,
-    Subscription,
+    AckOutcome, Batch, ChannelId, ConsumerStats, ConsumerTotals, Delivery, ProcessSpan,
+    QueueSubscription, Subscription,
 };
-pub use counts::{ConsumerTotals, PublisherStats, PublisherTotals};
 pub use doorstep_tls::{ClientFiles, TlsErrorKind, TlsSettings};
 pub use publisher::{
-    PublishOutcome, Publisher,
+    PublishOutcome, Publisher, PublisherStats, PublisherTotals,
     message::Message,
     trace_context_cache::EncodedEvents,
     unchecked::{RawMessage, RawValue, UncheckedPublisher},

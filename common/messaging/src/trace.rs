@@ -11,8 +11,8 @@ use opentelemetry::{
     Context, KeyValue,
     global::{self, BoxedSpan, BoxedTracer},
     trace::{
-        Link, Span, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags,
-        TraceId, TraceState, Tracer,
+        Link, Span, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt,
+        TraceFlags, TraceId, TraceState, Tracer,
     },
 };
 
@@ -39,10 +39,7 @@ pub(crate) fn enabled() -> bool {
 /// Records a span for an event to be published. Returns its context; `None` if spans are off.
 pub(crate) fn start_create_span(event: &Event) -> Option<SpanContext> {
     let tracer = TRACER.get()?;
-    let cause = event.traceparent.as_deref().and_then(read);
-    let parent = cause.map_or_else(Context::new, |cause| {
-        Context::new().with_remote_span_context(cause)
-    });
+    let parent = parent(event.traceparent.as_deref());
     let kind = event.event_type.as_str();
     let span = begin(
         tracer,
@@ -60,6 +57,22 @@ pub(crate) fn start_create_span(event: &Event) -> Option<SpanContext> {
         &parent,
     );
     Some(span.span_context().clone())
+}
+
+/// Returns the context of a span that continues this trace.
+pub(crate) fn parent(traceparent: Option<&str>) -> Context {
+    match traceparent.and_then(read) {
+        Some(cause) => Context::new().with_remote_span_context(cause),
+        None => Context::new(),
+    }
+}
+
+/// Marks a span as failed, with a short error type.
+pub(crate) fn fail(span: &mut Option<BoxedSpan>, error_type: &str) {
+    if let Some(span) = span {
+        span.set_attribute(KeyValue::new("error.type", error_type.to_owned()));
+        span.set_status(Status::error(error_type.to_owned()));
+    }
 }
 
 /// Formats a context as `traceparent`.

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use crate::connection::{
     Connection,
     error::{ConnectError, broker_reply},
+    no_response,
 };
 
 /// Options of a declaration that only checks an existing queue.
@@ -76,6 +77,12 @@ impl<'a> ProbeChannel<'a> {
             },
             Err(_) => Ok(ProbeResult::TimedOut),
         }
+    }
+
+    /// Returns the error for a request without a response about this object.
+    pub(crate) fn timed_out(&self, object: &str) -> ConnectError {
+        let about = format!(" about {object}: has its cluster lost its quorum?");
+        no_response(self.connection.address(), self.limit, &about)
     }
 
     /// Closes the channel if it is open.

@@ -12,15 +12,15 @@ use std::{
 use lapin::{Channel, options::BasicAckOptions};
 use tokio::sync::{Mutex, watch};
 
-use super::ChannelId;
-use crate::{counts::ConsumerCounters, locked::Locked};
+use super::{ChannelId, stats::ConsumerCounters};
+use crate::locked::Locked;
 
 /// The open channels, and requests to drop the connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Channels {
     open: Locked<HashMap<ChannelId, Arc<OpenChannel>>>,
     given_up: watch::Sender<Option<String>>,
-    counts: ConsumerCounters,
+    counters: ConsumerCounters,
 }
 
 /// An open channel and its ack state.
@@ -57,24 +57,16 @@ pub(super) enum AckResult {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Channels {
-    pub(super) fn new(counts: ConsumerCounters) -> Self {
-        Self {
-            open: Locked::default(),
-            given_up: watch::Sender::new(None),
-            counts,
-        }
-    }
-
-    pub(super) fn counts(&self) -> &ConsumerCounters {
-        &self.counts
+    pub(super) fn counters(&self) -> &ConsumerCounters {
+        &self.counters
     }
 
     pub(super) fn open(&self, channel: Channel) -> (ChannelId, Arc<OpenChannel>) {
         let id = ChannelId(NEXT.fetch_add(1, Ordering::Relaxed));
         let open = Arc::new(OpenChannel {
             channel,
-            received: AtomicU64::new(0),
-            acked: AtomicU64::new(0),
+            received: AtomicU64::default(),
+            acked: AtomicU64::default(),
             arrivals: Locked::default(),
             turn: Mutex::new(()),
         });
@@ -128,10 +120,11 @@ impl Channels {
 }
 
 impl OpenChannel {
-    pub(super) fn received(&self, tag: u64, counts: &ConsumerCounters) {
+    pub(super) fn received(&self, tag: u64, counters: &ConsumerCounters) {
         let now = Instant::now();
         let before = self.received.swap(tag, Ordering::AcqRel);
-        counts.delivered(tag.saturating_sub(before), now);
+        counters.delivered.add(tag.saturating_sub(before));
+        counters.last_delivery.set(Some(now));
         self.arrivals.lock().0.push_back((tag, now));
     }
 
@@ -147,7 +140,7 @@ impl OpenChannel {
 
     /// Acks all deliveries up to this tag. Uses the channel's own method, which writes the frame on the first poll. A delivery's acker goes
     /// through a queue and a task of lapin, where an ack can be overtaken.
-    pub(super) async fn ack_up_to(&self, up_to_tag: u64, counts: &ConsumerCounters) -> AckResult {
+    pub(super) async fn ack_up_to(&self, up_to_tag: u64, counters: &ConsumerCounters) -> AckResult {
         let _turn = self.turn.lock().await;
         let before = self.acked.load(Ordering::Acquire);
         if up_to_tag <= before {
@@ -162,7 +155,8 @@ impl OpenChannel {
             Ok(()) => {
                 self.acked.store(up_to_tag, Ordering::Release);
                 self.arrivals.lock().acked(up_to_tag);
-                counts.acked(up_to_tag - before);
+                counters.acked.add(up_to_tag - before);
+                counters.last_ack.set(Some(Instant::now()));
                 AckResult::Done
             }
             Err(error) => AckResult::Failed(crate::connection::describe(&error)),

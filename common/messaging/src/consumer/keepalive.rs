@@ -8,7 +8,7 @@ use std::time::Duration;
 use lapin::{Channel, options::BasicQosOptions};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::{connection::describe, counts::ConsumerCounters, settings::BrokerSettings};
+use crate::{connection::describe, counters::Count, settings::BrokerSettings};
 
 /// Sends a request every heartbeat interval without a delivery. Ends with the reason if neither a response nor a delivery arrives within
 /// the confirm timeout. A slow connection is no reason: while deliveries arrive, the response may be queued behind them. But a single
@@ -16,15 +16,15 @@ use crate::{connection::describe, counts::ConsumerCounters, settings::BrokerSett
 pub(crate) async fn keepalive(
     channel: &Channel,
     settings: &BrokerSettings,
-    counts: &ConsumerCounters,
+    deliveries: &Count,
 ) -> String {
     let limit = settings.confirm_timeout;
     let mut turn = interval(settings.heartbeat.max(Duration::from_secs(1)));
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut delivered = counts.delivered.get();
+    let mut delivered = deliveries.get();
     loop {
         turn.tick().await;
-        if delivered_since(&mut delivered, counts) {
+        if delivered_since(&mut delivered, deliveries) {
             continue;
         }
         // Changes nothing, and needs neither a permission nor a quorum.
@@ -34,14 +34,14 @@ pub(crate) async fn keepalive(
             match timeout(limit, &mut request).await {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => return describe(&error),
-                Err(_) if delivered_since(&mut delivered, counts) => {}
+                Err(_) if delivered_since(&mut delivered, deliveries) => {}
                 Err(_) => return format!("no response and no delivery for {limit:?}"),
             }
         }
     }
 }
 
-fn delivered_since(delivered: &mut u64, counts: &ConsumerCounters) -> bool {
-    let now = counts.delivered.get();
+fn delivered_since(delivered: &mut u64, deliveries: &Count) -> bool {
+    let now = deliveries.get();
     now != std::mem::replace(delivered, now)
 }

@@ -36,7 +36,6 @@ use crate::{
         status::ConnectionStatus,
         supervisor::{Handle, Supervisor},
     },
-    counts::ConsumerCounters,
     settings::BrokerSettings,
     topology::{Topology, names::QueueName, owner::OwnerClaim},
 };
@@ -47,7 +46,7 @@ pub use delivery::{AckOutcome, Batch, ChannelId, Delivery, QueueSubscription};
 pub(crate) use identity::is_brokers_own;
 
 pub use span::ProcessSpan;
-pub use stats::ConsumerStats;
+pub use stats::{ConsumerStats, ConsumerTotals};
 use task::ConsumerTask;
 
 /// Consumes from queues, on its own connection, which is rebuilt after any error.
@@ -57,7 +56,7 @@ pub struct Subscription {
     channels: Arc<Channels>,
     queues: Vec<QueueName>,
     handle: Handle,
-    settle_timeout: Duration,
+    ack_write_timeout: Duration,
 }
 
 impl Subscription {
@@ -99,7 +98,7 @@ impl Subscription {
         claim: Option<OwnerClaim>,
     ) -> Self {
         let buffer = Arc::new(DeliveryBuffer::new());
-        let channels = Arc::new(Channels::new(ConsumerCounters::new()));
+        let channels = Arc::new(Channels::default());
         let names = queues.iter().map(|queue| queue.queue.clone()).collect();
         let task = ConsumerTask {
             queues,
@@ -113,7 +112,7 @@ impl Subscription {
             channels,
             queues: names,
             handle,
-            settle_timeout: settings.ack_write_timeout,
+            ack_write_timeout: settings.ack_write_timeout,
         }
     }
 
@@ -126,7 +125,7 @@ impl Subscription {
     }
 
     /// Acks all deliveries of that channel up to and including this tag, if the channel is still open. If the broker does not accept the
-    /// ack within [`BrokerSettings::settle_timeout`], the connection is rebuilt.
+    /// ack within [`BrokerSettings::ack_write_timeout`], the connection is rebuilt.
     ///
     /// Cancel-safe: a dropped call has either sent the ack or not.
     pub async fn ack_up_to(&self, channel: ChannelId, up_to_tag: u64) -> AckOutcome {
@@ -134,8 +133,8 @@ impl Subscription {
             self.discarded();
             return AckOutcome::ChannelGone;
         };
-        let ack = open.ack_up_to(up_to_tag, self.channels.counts());
-        let limit = self.settle_timeout;
+        let ack = open.ack_up_to(up_to_tag, self.channels.counters());
+        let limit = self.ack_write_timeout;
         let reason = match timeout(limit, ack).await {
             Ok(AckResult::Done) => return AckOutcome::Acked,
             Ok(AckResult::Failed(reason)) => reason,
@@ -147,7 +146,7 @@ impl Subscription {
     }
 
     fn discarded(&self) {
-        self.channels.counts().discarded.add(1);
+        self.channels.counters().stale_acks.add(1);
     }
 
     /// Returns a reader of the counters.

@@ -104,7 +104,7 @@ impl Pump {
 
     fn enqueue(&self, chunk: &mut Vec<Delivery>) {
         if let Some(last) = chunk.last() {
-            self.open.received(last.tag, self.channels.counts());
+            self.open.received(last.tag, self.channels.counters());
             self.buffer.add(self.channel, chunk);
         }
     }

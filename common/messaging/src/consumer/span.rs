@@ -1,14 +1,10 @@
 //! The span of a batch that is processed.
 
 use doorstep_event::headers::Decoded;
-use opentelemetry::{
-    Context, KeyValue,
-    global::BoxedSpan,
-    trace::{Span, SpanKind, Status},
-};
+use opentelemetry::{Context, global::BoxedSpan, trace::SpanKind};
 
 use super::delivery::Batch;
-use crate::trace::{begin, destination, links, read, tracer};
+use crate::trace::{begin, destination, fail, links, read, tracer};
 
 /// A batch being processed. Ends on drop.
 pub struct ProcessSpan(Option<BoxedSpan>);
@@ -38,10 +34,7 @@ impl ProcessSpan {
 
     /// Marks the span as failed, with a short error type.
     pub fn failed(&mut self, error_type: &'static str) {
-        if let Some(span) = &mut self.0 {
-            span.set_attribute(KeyValue::new("error.type", error_type));
-            span.set_status(Status::error(error_type));
-        }
+        fail(&mut self.0, error_type);
     }
 }
 

@@ -128,8 +128,8 @@ impl Supervised for ConsumerTask {
             topology,
             report,
         } = *context;
-        let counts = self.channels.counts();
-        let probe = || keepalive(&open.keepalive, settings, counts);
+        let counters = self.channels.counters();
+        let probe = || keepalive(&open.keepalive, settings, &counters.delivered);
         let queues = self.queues.iter().map(|subscription| &subscription.queue);
         let own = bindings_of(topology, queues);
         let marked = std::mem::take(&mut open.marked);
@@ -181,14 +181,14 @@ impl ConsumerTask {
     }
 
     fn record_end(&self, end: PumpEnd) -> String {
-        let counts = self.channels.counts();
+        let counters = self.channels.counters();
         match end {
             PumpEnd::Cancelled(queue) => {
-                counts.consumers_cancelled.add(1);
+                counters.consumers_cancelled.add(1);
                 format!("the broker cancelled the consumer of {queue}")
             }
             PumpEnd::ChannelClosed(reason) => {
-                counts.channels_ended.add(1);
+                counters.channels_closed.add(1);
                 reason
             }
             PumpEnd::Lost(reason) => reason,

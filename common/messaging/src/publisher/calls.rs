@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{PublishOutcome, sequence_map::SequenceMap};
-use crate::{counts::PublisherCounters, publisher::message::Message};
+use super::{
+    PublishOutcome, message::Message, sequence_map::SequenceMap, stats::PublisherCounters,
+};
 
 /// A call: messages in, one outcome each back.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(super) struct PublishCalls {
     open: SequenceMap<PendingCall>,
     /// The call whose messages are being sent, and its unsent messages.
     current: Option<(u64, std::iter::Enumerate<std::vec::IntoIter<Message>>)>,
-    counts: Arc<PublisherCounters>,
+    counters: Arc<PublisherCounters>,
 }
 
 #[derive(Debug)]
@@ -38,11 +39,11 @@ struct PendingCall {
 }
 
 impl PublishCalls {
-    pub(super) fn new(counts: Arc<PublisherCounters>) -> Self {
+    pub(super) fn new(counters: Arc<PublisherCounters>) -> Self {
         Self {
             open: SequenceMap::new(),
             current: None,
-            counts,
+            counters,
         }
     }
 
@@ -82,7 +83,7 @@ impl PublishCalls {
         let Some(open) = self.open.get_mut(position.call) else {
             return;
         };
-        self.counts.resolved(outcome);
+        self.counters.resolved(outcome);
         open.outcomes[position.index] = outcome;
         open.missing -= 1;
         if open.missing == 0

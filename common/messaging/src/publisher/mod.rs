@@ -14,6 +14,7 @@ pub(crate) mod outcome;
 mod publish_loop;
 mod sequence_map;
 mod span;
+mod stats;
 mod task;
 pub(crate) mod trace_context_cache;
 pub(crate) mod unchecked;
@@ -29,16 +30,17 @@ use crate::{
         status::ConnectionStatus,
         supervisor::{Handle, Supervisor},
     },
-    counts::{PublisherCounters, PublisherStats},
     publisher::message::Message,
     settings::BrokerSettings,
     topology::Topology,
 };
 
 pub use outcome::PublishOutcome;
+pub use stats::{PublisherStats, PublisherTotals};
 
 use calls::PublishCall;
 use span::SendSpan;
+use stats::PublisherCounters;
 use task::PublisherTask;
 
 /// Publishes persistent, mandatory messages with confirms. Cheap to clone; all clones share one connection.
@@ -46,7 +48,7 @@ use task::PublisherTask;
 pub struct Publisher {
     calls: mpsc::Sender<PublishCall>,
     handle: Handle,
-    counts: Arc<PublisherCounters>,
+    counters: Arc<PublisherCounters>,
     /// Destination name of its spans.
     exchange: Arc<str>,
 }
@@ -60,14 +62,14 @@ impl Publisher {
     pub fn start(settings: &BrokerSettings, connection_name: &str, topology: Topology) -> Self {
         // Each waiting call uses one slot; its messages are bounded by the window.
         let (calls, inbox) = mpsc::channel(settings.publish_window.max(1));
-        let counts = PublisherCounters::new();
-        let task = PublisherTask::new(inbox, counts.clone(), settings);
+        let counters = Arc::<PublisherCounters>::default();
+        let task = PublisherTask::new(inbox, counters.clone(), settings);
         let (supervisor, handle) = Supervisor::new(settings, connection_name, topology, None);
         tokio::spawn(supervisor.run(task));
         Self {
             calls,
             handle,
-            counts,
+            counters,
             exchange: settings.namespace.events_exchange().into(),
         }
     }
@@ -122,7 +124,7 @@ impl Publisher {
     /// Returns a reader of the counters.
     #[must_use]
     pub fn stats(&self) -> PublisherStats {
-        PublisherStats(self.counts.clone())
+        PublisherStats(self.counters.clone())
     }
 
     /// Rejects new messages of all clones, waits for in-flight messages, and closes the connection, within about `grace`.

@@ -21,6 +21,7 @@ use super::{
     calls::{MessageIndex, PublishCall, PublishCalls},
     confirms::{Confirms, Ended, Verdict},
     sequence_map::SequenceMap,
+    stats::PublisherCounters,
 };
 use crate::{
     connection::{
@@ -28,7 +29,6 @@ use crate::{
         status::StatusReporter,
         supervisor::{Exit, Stop},
     },
-    counts::PublisherCounters,
     publisher::message::{Parts, Sent},
     settings::BrokerSettings,
 };
@@ -39,7 +39,7 @@ pub(super) struct PublishLoop<'a> {
     pub(super) settings: &'a BrokerSettings,
     pub(super) health: watch::Receiver<Health>,
     pub(super) report: &'a StatusReporter,
-    pub(super) counts: &'a PublisherCounters,
+    pub(super) counters: &'a PublisherCounters,
     pub(super) inbox: &'a mut mpsc::Receiver<PublishCall>,
     pub(super) stop: &'a mut Stop,
     pub(super) calls: &'a mut PublishCalls,
@@ -238,10 +238,10 @@ impl<'a> State<'a> {
         );
         let (reason, ended_by) = broken?;
         if ended_by != Ended::Connection {
-            run.counts.channels_ended.add(1);
+            run.counters.channels_closed.add(1);
         }
         if ended_by == Ended::OverMessage {
-            run.counts.channels_refused.add(1);
+            run.counters.channels_closed_over_message.add(1);
         }
         // If the message was alone on the channel, it is the reason. Among several, the culprit is unknown.
         let was_alone =
@@ -259,8 +259,8 @@ impl<'a> State<'a> {
     }
 
     fn count(&self) {
-        let oldest = self.in_flight.oldest().map(|m| m.handed_over.into_std());
-        self.run.counts.outstanding(self.in_flight.len(), oldest);
+        let oldest = self.in_flight.oldest().map(|m| m.handed_over);
+        self.run.counters.unconfirmed(self.in_flight.len(), oldest);
     }
 
     /// Applies a change of the health of an open connection.
@@ -328,7 +328,7 @@ impl<'a> State<'a> {
 
     /// Resolves the messages in flight and, when stopping, waits for the last frames to be written.
     async fn finish(mut self, end: Option<Exit>) -> Option<Exit> {
-        self.run.counts.outstanding(0, None);
+        self.run.counters.unconfirmed(0, None);
         // Callers may resend: consumers recognize duplicates by the id.
         while let Some(message) = self.in_flight.take_oldest() {
             self.run

@@ -1,15 +1,11 @@
 //! The span of a list of messages that is published.
 
-use opentelemetry::{
-    Context, KeyValue,
-    global::BoxedSpan,
-    trace::{Span, SpanKind, Status},
-};
+use opentelemetry::{Context, global::BoxedSpan, trace::SpanKind};
 
 use super::outcome::PublishOutcome;
 use crate::{
     publisher::message::Message,
-    trace::{begin, destination, links, tracer},
+    trace::{begin, destination, fail, links, tracer},
 };
 
 /// A list of messages being published.
@@ -35,11 +31,9 @@ impl SendSpan {
 
     /// Ends the span with the outcomes.
     pub(crate) fn end(mut self, outcomes: &[PublishOutcome]) {
-        let Some(span) = &mut self.0 else { return };
         let failed = outcomes.iter().find(|o| **o != PublishOutcome::Confirmed);
         if let Some(outcome) = failed {
-            span.set_attribute(KeyValue::new("error.type", outcome.as_str()));
-            span.set_status(Status::error(outcome.as_str()));
+            fail(&mut self.0, outcome.as_str());
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     PublishOutcome,
     calls::{PublishCall, PublishCalls},
     publish_loop::{PublishLoop, run},
+    stats::PublisherCounters,
 };
 use crate::{
     admin::verify::{check_user_id, may_publish},
@@ -19,7 +20,6 @@ use crate::{
         error::{ConnectError, ConnectErrorKind, Denial},
         supervisor::{Context, Exit, Stop, Supervised},
     },
-    counts::PublisherCounters,
     settings::BrokerSettings,
     topology::permissions::DEFAULT_EXCHANGE,
 };
@@ -27,7 +27,7 @@ use crate::{
 /// State of the task. When it ends, all calls resolve.
 pub(super) struct PublisherTask {
     queue: Mutex<CallQueue>,
-    counts: Arc<PublisherCounters>,
+    counters: Arc<PublisherCounters>,
     events_exchange: String,
     outage_timeout: Duration,
     outage_began: Instant,
@@ -62,13 +62,13 @@ pub(super) struct OpenPublisher {
 impl PublisherTask {
     pub(super) fn new(
         inbox: mpsc::Receiver<PublishCall>,
-        counts: Arc<PublisherCounters>,
+        counters: Arc<PublisherCounters>,
         settings: &BrokerSettings,
     ) -> Self {
-        let calls = PublishCalls::new(counts.clone());
+        let calls = PublishCalls::new(counters.clone());
         Self {
             queue: Mutex::new(CallQueue { inbox, calls }),
-            counts,
+            counters,
             events_exchange: settings.namespace.events_exchange(),
             outage_timeout: settings.outage_timeout,
             outage_began: Instant::now(),
@@ -113,7 +113,7 @@ impl Supervised for PublisherTask {
                 settings,
                 health: connection.health(),
                 report: context.report,
-                counts: &self.counts,
+                counters: &self.counters,
                 inbox,
                 stop,
                 calls,

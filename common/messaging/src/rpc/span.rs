@@ -2,13 +2,13 @@
 
 use doorstep_event::Request;
 use opentelemetry::{
-    Context, KeyValue,
+    KeyValue,
     global::BoxedSpan,
-    trace::{Span, SpanKind, Status, TraceContextExt},
+    trace::{Span, SpanKind},
 };
 
 use super::error::CallError;
-use crate::trace::{begin, read, tracer, write};
+use crate::trace::{begin, fail, parent, tracer, write};
 
 /// A call to a role, by the client.
 pub(crate) struct ClientSpan(Option<BoxedSpan>);
@@ -20,17 +20,16 @@ impl ClientSpan {
     }
 
     pub(crate) fn end(mut self, error: Option<&CallError>) {
-        if let (Some(span), Some(error)) = (&mut self.0, error) {
+        if let Some(error) = error {
             let error_type = match error {
-                CallError::Rejected(rejection) => rejection.code.clone(),
-                CallError::NoResponder { .. } => "no_responder".to_owned(),
-                CallError::TimedOut => "timed_out".to_owned(),
-                CallError::Overloaded { .. } => "overloaded".to_owned(),
-                CallError::Unreachable { .. } => "unreachable".to_owned(),
-                CallError::Malformed(_) => "malformed".to_owned(),
+                CallError::Rejected(rejection) => &rejection.code,
+                CallError::NoResponder { .. } => "no_responder",
+                CallError::TimedOut => "timed_out",
+                CallError::Overloaded { .. } => "overloaded",
+                CallError::Unreachable { .. } => "unreachable",
+                CallError::Malformed(_) => "malformed",
             };
-            span.set_attribute(KeyValue::new("error.type", error_type.clone()));
-            span.set_status(Status::error(error_type));
+            fail(&mut self.0, error_type);
         }
     }
 }
@@ -51,19 +50,13 @@ impl ServerSpan {
 
     /// Marks the span as failed, with a short error type.
     pub(crate) fn failed(&mut self, error_type: &str) {
-        if let Some(span) = &mut self.0 {
-            span.set_attribute(KeyValue::new("error.type", error_type.to_owned()));
-            span.set_status(Status::error(error_type.to_owned()));
-        }
+        fail(&mut self.0, error_type);
     }
 }
 
 fn of_request(request: &mut Request, kind: SpanKind, operation: &'static str) -> Option<BoxedSpan> {
     let tracer = tracer()?;
-    let cause = request.traceparent.as_deref().and_then(read);
-    let parent = cause.map_or_else(Context::new, |cause| {
-        Context::new().with_remote_span_context(cause)
-    });
+    let parent = parent(request.traceparent.as_deref());
     let attributes = vec![
         KeyValue::new("rpc.system", "doorstep"),
         KeyValue::new("rpc.method", request.kind.to_string()),

@@ -13,10 +13,7 @@ use lapin::{
 
 use super::{finding::Permission, verifier::Verifier};
 use crate::{
-    connection::{
-        error::{ConnectError, reply},
-        probe_channel::ProbeResult,
-    },
+    connection::error::ConnectError,
     short_string::short_string,
     topology::{names::QueueName, owner::MARKER, permissions::DEFAULT_EXCHANGE},
 };
@@ -53,12 +50,9 @@ pub(super) async fn write(verifier: &mut Verifier<'_>, exchange: &str) -> Result
             .await?;
         confirm.await.map(drop)
     };
-    let is_forbidden = match verifier.try_method("exchange", name, request).await? {
-        ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => !text.contains("access to topic"),
-        // The user may publish, or the exchange is missing, which is its own finding.
-        ProbeResult::Accepted(()) | ProbeResult::Rejected(..) | ProbeResult::TimedOut => false,
-    };
-    if is_forbidden {
+    if let Some(text) = verifier.denial("exchange", name, request).await?
+        && !text.contains("access to topic")
+    {
         verifier.forbidden(Permission::Write, "exchange", name);
     }
     Ok(())
@@ -90,7 +84,7 @@ pub(super) async fn read(
             .basic_cancel(short_string(PROBE_PRIORITY), BasicCancelOptions::default())
             .await
     };
-    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, text) = verifier.try_method("queue", name, request).await?
+    if let Some(text) = verifier.denial("queue", name, request).await?
         // A queue with an exclusive consumer rejects others with the same code.
         && !text.contains("exclusive")
     {
@@ -122,9 +116,7 @@ pub(super) async fn check_cancel_binding(
             .queue_declare(short_string(name), options, arguments)
             .await
     };
-    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, _) =
-        verifier.try_method("queue", name, declare).await?
-    {
+    if verifier.denial("queue", name, declare).await?.is_some() {
         verifier.forbidden(Permission::Configure, "queue", name);
     }
     // The queue does not exist, which the broker notices only after checking the permissions on both ends.
@@ -141,9 +133,7 @@ pub(super) async fn check_cancel_binding(
             )
             .await
     };
-    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, text) =
-        verifier.try_method("queue", name, bind).await?
-    {
+    if let Some(text) = verifier.denial("queue", name, bind).await? {
         if text.contains("access to exchange") {
             verifier.forbidden(Permission::Read, "exchange", &exchange);
         } else {
@@ -174,9 +164,7 @@ pub(super) async fn check_marker(
             .exchange_declare(short_string(name), ExchangeKind::Fanout, options, arguments)
             .await
     };
-    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, _) =
-        verifier.try_method("exchange", name, declare).await?
-    {
+    if verifier.denial("exchange", name, declare).await?.is_some() {
         verifier.forbidden(Permission::Configure, "exchange", name);
     }
     // Unbinding needs the same permissions as binding. No binding has this key, not even the marker's own.
@@ -190,9 +178,7 @@ pub(super) async fn check_marker(
             )
             .await
     };
-    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, text) =
-        verifier.try_method("exchange", name, unbind).await?
-    {
+    if let Some(text) = verifier.denial("exchange", name, unbind).await? {
         if text.contains("access to exchange") {
             verifier.forbidden(Permission::Read, "exchange", name);
         } else {
@@ -217,9 +203,7 @@ pub(super) async fn own(verifier: &mut Verifier<'_>, exchange: &str) -> Result<(
             )
             .await
     };
-    if let ProbeResult::Rejected(reply::ACCESS_REFUSED, text) =
-        verifier.try_method("exchange", exchange, unbind).await?
-    {
+    if let Some(text) = verifier.denial("exchange", exchange, unbind).await? {
         if text.contains(&record) {
             verifier.forbidden(Permission::Write, "exchange", &format!("{MARKER}.*"));
         } else {

@@ -5,7 +5,7 @@ use lapin::Channel;
 use super::finding::{Finding, Permission};
 use crate::connection::{
     Connection,
-    error::{ConnectError, ConnectErrorKind},
+    error::{ConnectError, reply},
     probe_channel::{ProbeChannel, ProbeResult},
 };
 
@@ -45,15 +45,22 @@ impl<'a> Verifier<'a> {
         }
     }
 
+    /// Tries a request. Returns the broker's text if it denies the user a permission.
+    pub(super) async fn denial<T>(
+        &mut self,
+        what: &str,
+        name: &str,
+        request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
+    ) -> Result<Option<String>, ConnectError> {
+        Ok(match self.try_method(what, name, request).await? {
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => Some(text),
+            // Allowed, or the object is missing, which is its own finding.
+            ProbeResult::Accepted(_) | ProbeResult::Rejected(..) | ProbeResult::TimedOut => None,
+        })
+    }
+
     pub(super) fn timed_out(&self, what: &str, name: &str) -> ConnectError {
-        ConnectError::new(
-            ConnectErrorKind::Silent,
-            format!(
-                "{} has not responded for {:?} about {what} {name}: has its cluster lost its quorum?",
-                self.connection().address(),
-                self.probe.limit(),
-            ),
-        )
+        self.probe.timed_out(&format!("{what} {name}"))
     }
 
     /// Records a permission that the user lacks.

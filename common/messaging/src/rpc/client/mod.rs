@@ -247,7 +247,7 @@ impl RpcClient {
 impl Shared {
     fn begin(self: &Arc<Self>, request: &Request, left: Duration) -> Result<Call, CallError> {
         let retry_after = self.settings.retry_after;
-        let before = self.counts.in_flight.fetch_add(1, Ordering::Relaxed);
+        let before = self.counts.in_flight.add(1);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (done, result) = oneshot::channel();
         // From here on, dropping `call` undoes the bookkeeping.
@@ -257,7 +257,7 @@ impl Shared {
             role: request.role().into(),
             result,
         };
-        if before >= self.settings.max_in_flight {
+        if before >= self.settings.max_in_flight as u64 {
             return Err(CallError::Overloaded { retry_after });
         }
         let queue = self.broker.namespace.rpc_queue(request.role());
@@ -283,7 +283,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.shared.counts.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.shared.counts.in_flight.subtract(1);
         if self.shared.pending_calls.remove(self.number).is_none() {
             return;
         }

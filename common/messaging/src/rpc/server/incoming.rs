@@ -1,9 +1,6 @@
 //! A request handed out to the role, and the handle for its reply.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use doorstep_event::{Rejection, Request, Timestamp};
 
@@ -65,7 +62,7 @@ pub struct ReplyHandle {
     pub(super) redelivered: bool,
     pub(super) prior_attempt: PriorAttempt,
     /// Bytes of the request's data, if counted as held.
-    pub(super) bytes: usize,
+    pub(super) bytes: u64,
     pub(super) counts: Arc<RpcServerCounters>,
     pub(super) span: ServerSpan,
     pub(super) ended: Ended,
@@ -98,10 +95,10 @@ impl ReplyHandle {
     fn reply_with(&mut self, reply: Reply) -> ReplyOutcome {
         self.ended = Ended::Done;
         let count = match &reply {
-            Reply::Result(Ok(_)) => &self.counts.answered,
+            Reply::Result(Ok(_)) => &self.counts.replied,
             Reply::Result(Err(rejection)) => {
                 self.span.failed(&rejection.code);
-                &self.counts.refused
+                &self.counts.rejected
             }
             Reply::Overloaded { .. } => {
                 self.span.failed("overloaded");
@@ -113,7 +110,7 @@ impl ReplyHandle {
             count.add(1);
             ReplyOutcome::Sent
         } else {
-            self.counts.discarded.add(1);
+            self.counts.replies_lost.add(1);
             ReplyOutcome::ConnectionLost
         }
     }
@@ -121,7 +118,7 @@ impl ReplyHandle {
     /// Requeues the request for another server.
     pub(super) fn requeue(mut self) {
         self.ended = Ended::Done;
-        self.counts.put_back.add(1);
+        self.counts.requeued.add(1);
         self.channel.requeue(self.tag);
     }
 
@@ -144,13 +141,13 @@ impl Drop for ReplyHandle {
                 let rejection = Rejection::new(Rejection::FAILED, detail);
                 self.reply_with(Reply::Result(Err(rejection)));
             } else {
-                self.counts.put_back.add(1);
+                self.counts.requeued.add(1);
                 self.channel.requeue(self.tag);
             }
         }
         self.channel.cancels.forget(&self.correlation);
         let counts = &self.counts;
-        counts.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        counts.held.fetch_sub(1, Ordering::Relaxed);
+        counts.in_flight_bytes.subtract(self.bytes);
+        counts.in_flight.subtract(1);
     }
 }

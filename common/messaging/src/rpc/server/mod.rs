@@ -119,7 +119,7 @@ impl RpcServer {
         claim: Option<OwnerClaim>,
     ) -> Self {
         let inbox = Arc::new(RequestBuffer::new());
-        let counts = Arc::new(RpcServerCounters::new());
+        let counts = Arc::<RpcServerCounters>::default();
         let task = ServerTask {
             role: role.to_owned(),
             settings,

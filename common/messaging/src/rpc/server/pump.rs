@@ -1,6 +1,6 @@
 //! Takes requests from lapin, parses them, and queues those worth beginning.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use doorstep_event::{Rejection, Timestamp};
 use futures_util::StreamExt;
@@ -49,12 +49,12 @@ impl Pump {
     }
 
     fn take(&mut self, mut received: Received) {
-        self.counts.consumed.delivered(1, std::time::Instant::now());
+        self.counts.delivered.add(1);
         let properties = &received.properties;
         let text_of = |text: &Option<lapin::types::ShortString>| {
             text.as_ref().map_or_else(String::new, ToString::to_string)
         };
-        let held = self.counts.held.fetch_add(1, Ordering::Relaxed);
+        let in_flight = self.counts.in_flight.add(1);
         let mut reply = ReplyHandle {
             channel: self.channel.clone(),
             tag: received.delivery_tag,
@@ -106,11 +106,10 @@ impl Pump {
             max_bytes,
             retry_after,
         } = self.settings;
-        reply.bytes = request.data.len();
-        let held_bytes = &self.counts.held_bytes;
-        let held_bytes = held_bytes.fetch_add(reply.bytes, Ordering::Relaxed);
-        let too_large = held_bytes > 0 && held_bytes.saturating_add(reply.bytes) > max_bytes;
-        if too_large || held >= usize::from(max_in_flight) {
+        reply.bytes = request.data.len() as u64;
+        let others = self.counts.in_flight_bytes.add(reply.bytes);
+        let too_large = others > 0 && others.saturating_add(reply.bytes) > max_bytes as u64;
+        if too_large || in_flight >= u64::from(max_in_flight) {
             reply.send(Reply::Overloaded { retry_after });
             return;
         }

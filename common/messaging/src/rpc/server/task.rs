@@ -1,9 +1,6 @@
 //! The RPC server's supervised task: consumes requests on each connection, and acks them once their replies are written.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use lapin::{
     Channel, Consumer,
@@ -121,7 +118,7 @@ impl Supervised for ServerTask {
         open: &mut OpenServer,
         stop: &mut Stop,
     ) -> Exit {
-        let probe = || keepalive(&open.keepalive, context.settings, &self.counts.consumed);
+        let probe = || keepalive(&open.keepalive, context.settings, &self.counts.delivered);
         let channel = &open.channel;
         let work = async {
             tokio::select! {
@@ -153,7 +150,7 @@ impl Supervised for ServerTask {
             let stop = BasicCancelOptions::default();
             let _ = channel.basic_cancel(short_string(&open.tag), stop).await;
             let mut tick = interval(POLL_INTERVAL);
-            let is_pending = || self.counts.held.load(Ordering::Relaxed) > 0;
+            let is_pending = || self.counts.in_flight.get() > 0;
             while (is_pending() || open.channel.poll_written()) && !open.channel.is_closed() {
                 open.channel.poll_written();
                 tick.tick().await;

@@ -20,7 +20,7 @@ use crate::{
         Connection,
         address::Address,
         error::{ConnectError, ConnectErrorKind, Denial, reply},
-        probe_channel::{ProbeChannel, ProbeResult},
+        probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
         unknown_kind,
     },
     locked::Locked,
@@ -107,7 +107,7 @@ pub(crate) async fn rebind(
             ProbeResult::Rejected(code, text) => {
                 return Err(declarer.other("binding of queue", queue, code, &text));
             }
-            ProbeResult::TimedOut => return Err(declarer.silence("binding of queue", queue)),
+            ProbeResult::TimedOut => return Err(declarer.timed_out("binding of queue", queue)),
         }
     }
     if declarer.creates {
@@ -165,6 +165,12 @@ enum Existence {
     Created,
 }
 
+enum Declared {
+    Is(Existence),
+    /// Rejected, with the broker's reply code and text.
+    Rejected(u16, String),
+}
+
 impl<'a> Declarer<'a> {
     fn new(connection: &'a Connection, limit: Duration) -> Self {
         Self {
@@ -191,36 +197,12 @@ impl<'a> Declarer<'a> {
                     .await
             }
         };
-        let mut hidden = false;
-        let found = match self.probe.try_method(request(true)).await? {
-            ProbeResult::Accepted(()) => true,
-            ProbeResult::Rejected(code, _) => {
-                hidden = code == reply::ACCESS_REFUSED;
-                false
-            }
-            ProbeResult::TimedOut => return Err(self.silence("exchange", name)),
-        };
-        if found && self.verifying == Verifying::Nothing {
-            return Ok(());
-        }
-        match self.probe.try_method(request(false)).await? {
-            ProbeResult::Accepted(()) => {
-                self.creates |= !found;
-                Ok(())
-            }
-            ProbeResult::Rejected(reply::ACCESS_REFUSED, _)
-                if found || self.assume_exists(hidden) =>
-            {
-                Ok(())
-            }
-            ProbeResult::TimedOut if found => {
-                self.verifying = Verifying::Nothing;
-                Ok(())
-            }
-            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
-                Err(self.forbidden("exchange", name, &text))
-            }
-            ProbeResult::Rejected(reply::PRECONDITION_FAILED, text) => {
+        match self
+            .object("exchange", name, request(true), request(false))
+            .await?
+        {
+            Declared::Is(_) => Ok(()),
+            Declared::Rejected(reply::PRECONDITION_FAILED, text) => {
                 let address = self.probe.connection().address();
                 Err(unknown_kind(address, &text).unwrap_or_else(|| ConnectError::new(
                     ConnectErrorKind::Mismatch,
@@ -229,8 +211,7 @@ impl<'a> Declarer<'a> {
                     ),
                 )))
             }
-            ProbeResult::Rejected(code, text) => Err(self.other("exchange", name, code, &text)),
-            ProbeResult::TimedOut => Err(self.silence("exchange", name)),
+            Declared::Rejected(code, text) => Err(self.other("exchange", name, code, &text)),
         }
     }
 
@@ -239,62 +220,75 @@ impl<'a> Declarer<'a> {
         let request = |passive, arguments| {
             let options = QueueDeclareOptions {
                 passive,
-                durable: true,
-                ..QueueDeclareOptions::default()
+                ..PASSIVE_QUEUE
             };
             async move |channel: Channel| {
-                channel.queue_declare(name.into(), options, arguments).await
+                let declared = channel.queue_declare(name.into(), options, arguments);
+                declared.await.map(drop)
             }
         };
-        let mut hidden = false;
-        let found = match self
-            .probe
-            .try_method(request(true, FieldTable::default()))
+        let passive = request(true, FieldTable::default());
+        match self
+            .object("queue", name, passive, request(false, table(queue)))
             .await?
         {
-            ProbeResult::Accepted(_) => true,
-            // Also if the user may not read: the declaration shows whether it may create.
-            ProbeResult::Rejected(code @ (reply::NOT_FOUND | reply::ACCESS_REFUSED), _) => {
-                hidden = code == reply::ACCESS_REFUSED;
-                false
-            }
-            ProbeResult::Rejected(code, text) => return Err(self.other("queue", name, code, &text)),
-            ProbeResult::TimedOut => return Err(self.silence("queue", name)),
-        };
-        if found && self.verifying == Verifying::Nothing {
-            return Ok(Existence::Found);
-        }
-        match self.probe.try_method(request(false, table(queue))).await? {
-            ProbeResult::Accepted(_) if found => Ok(Existence::Found),
-            ProbeResult::Accepted(_) => {
-                self.creates = true;
-                Ok(Existence::Created)
-            }
-            ProbeResult::Rejected(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
+            Declared::Is(existence) => Ok(existence),
+            Declared::Rejected(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
                 Err(self.mismatch(queue, &text))
-            }
-            ProbeResult::Rejected(reply::ACCESS_REFUSED, _)
-                if found || self.assume_exists(hidden) =>
-            {
-                Ok(Existence::Found)
-            }
-            ProbeResult::TimedOut if found => {
-                self.verifying = Verifying::Nothing;
-                Ok(Existence::Found)
-            }
-            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
-                Err(self.forbidden("queue", name, &text))
             }
             // For a declaration, this code means that the queue exists on a cluster node that is down. Only classic queues depend on one
             // node. So requests to one role must wait for that node, and all else works.
-            ProbeResult::Rejected(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
+            Declared::Rejected(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
                 tracing::warn!(queue = %queue.name, error = text, "request queue is on an unavailable node");
                 self.not_verified += 1;
                 Ok(Existence::Found)
             }
-            ProbeResult::Rejected(code, text) => Err(self.other("queue", name, code, &text)),
-            ProbeResult::TimedOut => Err(self.silence("queue", name)),
+            Declared::Rejected(code, text) => Err(self.other("queue", name, code, &text)),
         }
+    }
+
+    /// Declares an exchange or queue, after a passive declaration that shows whether it exists.
+    async fn object(
+        &mut self,
+        what: &'static str,
+        name: &str,
+        passive: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
+        active: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
+    ) -> Result<Declared, ConnectError> {
+        let (found, hidden) = match self.probe.try_method(passive).await? {
+            ProbeResult::Accepted(()) => (true, false),
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, _) => (false, true),
+            // The declaration shows whether an exchange has an unknown type.
+            ProbeResult::Rejected(code, text) if what == "queue" && code != reply::NOT_FOUND => {
+                return Err(self.other(what, name, code, &text));
+            }
+            ProbeResult::Rejected(..) => (false, false),
+            ProbeResult::TimedOut => return Err(self.timed_out(what, name)),
+        };
+        if found && self.verifying == Verifying::Nothing {
+            return Ok(Declared::Is(Existence::Found));
+        }
+        Ok(match self.probe.try_method(active).await? {
+            ProbeResult::Accepted(()) if !found => {
+                self.creates = true;
+                Declared::Is(Existence::Created)
+            }
+            ProbeResult::Accepted(()) => Declared::Is(Existence::Found),
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, _)
+                if found || self.assume_exists(hidden) =>
+            {
+                Declared::Is(Existence::Found)
+            }
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
+                return Err(self.forbidden(what, name, &text));
+            }
+            ProbeResult::Rejected(code, text) => Declared::Rejected(code, text),
+            ProbeResult::TimedOut if found => {
+                self.verifying = Verifying::Nothing;
+                Declared::Is(Existence::Found)
+            }
+            ProbeResult::TimedOut => return Err(self.timed_out(what, name)),
+        })
     }
 
     /// Returns whether an object that the user may neither read nor create is assumed to exist. Newer brokers hide objects without any
@@ -389,15 +383,8 @@ impl<'a> Declarer<'a> {
         )
     }
 
-    fn silence(&self, what: &str, name: &str) -> ConnectError {
-        ConnectError::new(
-            ConnectErrorKind::Silent,
-            format!(
-                "{} has not responded for {:?} about {what} {name}: has its cluster lost its quorum?",
-                self.probe.connection().address(),
-                self.probe.limit(),
-            ),
-        )
+    fn timed_out(&self, what: &str, name: &str) -> ConnectError {
+        self.probe.timed_out(&format!("{what} {name}"))
     }
 
     fn other(&self, what: &str, name: &str, code: u16, text: &str) -> ConnectError {

@@ -471,15 +471,7 @@ impl<'a> Records<'a> {
     }
 
     fn silence(&self) -> ConnectError {
-        ConnectError::new(
-            ConnectErrorKind::Silent,
-            format!(
-                "{} has not responded for {:?} about exchange {}: has its cluster lost its quorum?",
-                self.probe.connection().address(),
-                self.probe.limit(),
-                self.exchange
-            ),
-        )
+        self.probe.timed_out(&format!("exchange {}", self.exchange))
     }
 
     fn other(&self, code: u16, text: &str) -> ConnectError {
