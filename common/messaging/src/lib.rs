@@ -24,6 +24,7 @@
 //!   `lapin=off`.
 
 mod admin;
+mod amqp_text;
 mod connection;
 mod consumer;
 mod counters;
@@ -31,7 +32,6 @@ mod locked;
 mod publisher;
 mod rpc;
 mod settings;
-mod short_string;
 mod topology;
 pub mod trace;
 

@@ -8,11 +8,11 @@ use doorstep_tls::TlsSettings;
 use lapin::types::ShortString;
 
 use crate::{
+    amqp_text::short_string,
     connection::{
         address::{Address, AddressError},
         backoff::Backoff,
     },
-    short_string::short_string,
 };
 
 /// Settings of the connection to the broker, and bounds of every wait for it.

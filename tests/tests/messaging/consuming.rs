@@ -118,7 +118,7 @@ async fn unacked_deliveries_stay_within_the_prefetch() -> Result<()> {
     let queues = vec![consume(env.queue(), 20)];
     let mut settings = env.settings.clone();
     settings.heartbeat = Duration::from_secs(3);
-    let subscription = Subscription::start(&settings, "prefetch", env.topology(), queues);
+    let subscription = Subscription::start(&settings, "prefetch", env.topology(), queues, None);
     // Deliveries may arrive a moment before the subscription reports that it is connected.
     subscription.ready(LONG).await?;
     until("the prefetch is full", async || {
@@ -258,7 +258,7 @@ async fn several_queues_are_consumed_concurrently() -> Result<()> {
     let net = env.namespace().quarantine_queue("orders");
     let publisher = env.publisher("several").await?;
     let queues = vec![consume(env.queue(), 10), consume(net.clone(), 1)];
-    let subscription = Subscription::start(&env.settings, "several", env.topology(), queues);
+    let subscription = Subscription::start(&env.settings, "several", env.topology(), queues, None);
     publish(&publisher, (1..=20).map(|n| event("1", n))).await;
     for number in 0..3 {
         let body = Bytes::from_static(b"x");

@@ -250,7 +250,7 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
     let proxy: ChaosProxy = env.proxy().await;
     let settings = hasty(env.settings_by(&proxy)?);
     let queues = vec![consume(env.queue(), 100)];
-    let subscription = Subscription::start(&settings, "consumer", env.topology(), queues);
+    let subscription = Subscription::start(&settings, "consumer", env.topology(), queues, None);
     subscription.ready(LONG).await?;
     for (number, fault) in WireFault::ALL.into_iter().enumerate() {
         let order = number.to_string();

@@ -82,6 +82,7 @@ pub async fn server(
         topology(settings),
         ECHO.role,
         answers,
+        None,
     );
     server.ready(LONG).await?;
     Ok(Arc::new(server))

@@ -143,7 +143,8 @@ pub async fn publisher(settings: &BrokerSettings, name: &str) -> Result<Publishe
 pub async fn subscription(settings: &BrokerSettings, name: &str) -> Result<Subscription> {
     let topology = Topology::for_roles(&settings.namespace, &[ROLE]);
     let queue = settings.namespace.role_queue(ROLE.role, 0);
-    let subscription = Subscription::start(settings, name, topology, vec![consume(queue, 100)]);
+    let subscription =
+        Subscription::start(settings, name, topology, vec![consume(queue, 100)], None);
     subscription.ready(LONG).await?;
     Ok(subscription)
 }

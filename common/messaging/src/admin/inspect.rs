@@ -10,6 +10,7 @@ use lapin::{
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
+    amqp_text::short_string,
     connection::{
         Connection, Dialer,
         error::{ConnectError, broker_reply, reply},
@@ -17,7 +18,6 @@ use crate::{
         probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
     },
     settings::BrokerSettings,
-    short_string::short_string,
     topology::names::QueueName,
 };
 

@@ -11,9 +11,10 @@ use crate::{
 };
 
 /// The phase of a publisher's or subscription's connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ConnectionPhase {
     /// The first attempt, or reconnecting after a loss.
+    #[default]
     Connecting,
     /// Connected, with the whole topology declared.
     Connected,
@@ -40,7 +41,7 @@ pub struct PossibleLoss {
 }
 
 /// The state of a publisher or subscription.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionStatus {
     pub phase: ConnectionPhase,
     /// Reason for having no connection. `None` while connected, and until the first attempt has ended.
@@ -67,21 +68,6 @@ pub struct ConnectionStatus {
 }
 
 impl ConnectionStatus {
-    pub(crate) fn new() -> Self {
-        Self {
-            phase: ConnectionPhase::Connecting,
-            last_error: None,
-            last_loss: None,
-            last_rejection: None,
-            created: Vec::new(),
-            possible_loss: Vec::new(),
-            shares_queue: false,
-            marker_missing: Vec::new(),
-            unrecorded: None,
-            connections: 0,
-        }
-    }
-
     /// Returns whether messages can flow now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
@@ -101,7 +87,7 @@ pub(crate) struct StatusReporter {
 
 impl StatusReporter {
     pub(crate) fn new(name: &str) -> (Self, watch::Receiver<ConnectionStatus>) {
-        let (state, receiver) = watch::channel(ConnectionStatus::new());
+        let (state, receiver) = watch::channel(ConnectionStatus::default());
         let report = Self {
             name: name.to_owned(),
             state,
@@ -149,11 +135,8 @@ impl StatusReporter {
 
     /// Records whether other consumers use the queues. Called before the connection counts as made.
     pub(crate) fn shares_queue(&self, others: bool) {
-        self.state.send_if_modified(|state| {
-            let changed = state.shares_queue != others;
-            state.shares_queue = others;
-            changed
-        });
+        self.state
+            .send_if_modified(|state| std::mem::replace(&mut state.shares_queue, others) != others);
     }
 
     /// Records that the user may not mark a queue. Logged once until it may.
@@ -183,7 +166,7 @@ impl StatusReporter {
 
     /// Records the result of an owner claim. Logs a missing record once until it is made.
     pub(crate) fn claimed(&self, claimed: Claimed) {
-        let unrecorded = match claimed {
+        let mut unrecorded = match claimed {
             Claimed::Recorded => None,
             Claimed::Forbidden(reason) | Claimed::Silent(reason) => Some(reason),
         };
@@ -197,9 +180,8 @@ impl StatusReporter {
             );
         }
         self.state.send_if_modified(|state| {
-            let changed = state.unrecorded != unrecorded;
-            state.unrecorded = unrecorded;
-            changed
+            std::mem::swap(&mut state.unrecorded, &mut unrecorded);
+            state.unrecorded != unrecorded
         });
     }
 
@@ -226,11 +208,8 @@ impl StatusReporter {
             tracing::warn!(connection = %self.name, reason, "broker rejects a message");
         }
         self.state.send_if_modified(|state| {
-            let is_known = state.last_rejection.as_deref() == Some(reason);
-            if !is_known {
-                state.last_rejection = Some(reason.to_owned());
-            }
-            !is_known
+            let former = state.last_rejection.replace(reason.to_owned());
+            former.as_deref() != Some(reason)
         });
     }
 

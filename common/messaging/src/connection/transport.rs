@@ -178,7 +178,7 @@ impl ClientStream {
     pub(super) fn new(transport: Transport) -> Self {
         Self {
             transport,
-            guard: GuardedReader::new(),
+            guard: GuardedReader::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Batch, ChannelId, Delivery};
 use crate::{locked::Locked, topology::names::QueueName};
 
 /// Buffers of deliveries, one per open channel.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct DeliveryBuffer {
     state: Locked<BufferState>,
     /// Wakes tasks that wait for deliveries.
@@ -17,7 +17,7 @@ pub(super) struct DeliveryBuffer {
     waiting: watch::Sender<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct BufferState {
     buffers: Vec<ChannelBuffer>,
     /// Next buffer to take from, round robin, so that a busy channel does not starve another.
@@ -35,18 +35,6 @@ struct ChannelBuffer {
 }
 
 impl DeliveryBuffer {
-    pub(super) fn new() -> Self {
-        Self {
-            state: Locked::new(BufferState {
-                buffers: Vec::new(),
-                turn: 0,
-                closed: false,
-            }),
-            arrived: Notify::new(),
-            waiting: watch::Sender::new(0),
-        }
-    }
-
     /// Adds a buffer for a new channel. The returned handle notifies whenever the buffer has been emptied.
     pub(super) fn open(&self, channel: ChannelId, queue: QueueName) -> Arc<Notify> {
         let emptied = Arc::new(Notify::new());
@@ -214,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_respects_its_bounds() {
-        let inbox = DeliveryBuffer::new();
+        let inbox = DeliveryBuffer::default();
         inbox.open(ChannelId(1), QueueName::new("q"));
         inbox.add(
             ChannelId(1),
@@ -228,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn channels_take_turns_and_never_mix() {
-        let inbox = DeliveryBuffer::new();
+        let inbox = DeliveryBuffer::default();
         inbox.open(ChannelId(1), QueueName::new("a"));
         inbox.open(ChannelId(2), QueueName::new("b"));
         inbox.add(ChannelId(1), &mut vec![delivery(1, 1), delivery(2, 1)]);
@@ -242,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn demand_lasts_while_a_task_waits() {
-        let inbox = DeliveryBuffer::new();
+        let inbox = DeliveryBuffer::default();
         assert_eq!(inbox.wait_for_demand().now_or_never(), None);
         let mut waits = Box::pin(inbox.next_batch(1, 1));
         assert!((&mut waits).now_or_never().is_none());
@@ -253,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn deliveries_of_a_lost_channel_are_dropped() {
-        let inbox = DeliveryBuffer::new();
+        let inbox = DeliveryBuffer::default();
         inbox.open(ChannelId(1), QueueName::new("q"));
         inbox.add(ChannelId(1), &mut vec![delivery(1, 1)]);
         inbox.clear();

@@ -60,8 +60,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Starts the task, which connects under this name, declares the topology and consumes from the queues. Returns at once; see
-    /// [`ready`](Self::ready).
+    /// Starts the task, which connects under this name, declares the topology and consumes from the queues. With a claim, each connection
+    /// consumes only once the claim's store is recorded as the queues' owner. Returns at once; see [`ready`](Self::ready).
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -71,34 +71,10 @@ impl Subscription {
         connection_name: &str,
         topology: Topology,
         queues: Vec<QueueSubscription>,
-    ) -> Self {
-        Self::begin(settings, connection_name, topology, queues, None)
-    }
-
-    /// Starts as [`start`](Self::start) does. Each connection consumes only once the claim's store is recorded as the queues' owner.
-    ///
-    /// # Panics
-    /// Outside of a Tokio runtime.
-    #[must_use]
-    pub fn start_claiming(
-        settings: &BrokerSettings,
-        connection_name: &str,
-        topology: Topology,
-        queues: Vec<QueueSubscription>,
-        claim: OwnerClaim,
-    ) -> Self {
-        Self::begin(settings, connection_name, topology, queues, Some(claim))
-    }
-
-    fn begin(
-        settings: &BrokerSettings,
-        connection_name: &str,
-        topology: Topology,
-        queues: Vec<QueueSubscription>,
         claim: Option<OwnerClaim>,
     ) -> Self {
-        let buffer = Arc::new(DeliveryBuffer::new());
-        let channels = Arc::new(Channels::default());
+        let buffer = Arc::<DeliveryBuffer>::default();
+        let channels = Arc::<Channels>::default();
         let names = queues.iter().map(|queue| queue.queue.clone()).collect();
         let task = ConsumerTask {
             queues,

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use doorstep_event::{BrokerUser, Sender};
-use lapin::{
-    message::Delivery as Received,
-    types::{AMQPValue, FieldTable},
-};
+use lapin::message::Delivery as Received;
 
+use super::value::text;
 use crate::{settings::Namespace, topology::names::QueueName};
 
 /// Determines the senders of a queue's deliveries. Consecutive deliveries of one user share an allocation.
@@ -51,8 +49,8 @@ impl Senders {
             return false;
         };
         let headers = received.properties.headers().as_ref();
-        let header = |name| headers.and_then(|headers| text(headers, name));
-        header("x-first-death-exchange") == Some(&*self.events_exchange)
+        let header = |name| text(headers?.inner().get(name)?);
+        header("x-first-death-exchange").as_deref() == Some(&*self.events_exchange)
             && header("x-first-death-queue").is_some_and(|queue| queue.starts_with(net_of))
     }
 }
@@ -65,17 +63,9 @@ fn describe_exchange(exchange: &str) -> Arc<str> {
     }
 }
 
-fn text<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
-    match headers.inner().get(name)? {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-        AMQPValue::ShortString(text) => Some(text.as_str()),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use lapin::types::LongString;
+    use lapin::types::{AMQPValue, FieldTable, LongString};
 
     use super::*;
 

@@ -26,12 +26,12 @@ use super::{
     sender::Senders,
 };
 use crate::{
+    amqp_text::short_string,
     connection::{
         error::ConnectError,
         probe_channel::PASSIVE_QUEUE,
         supervisor::{Context, Exit, Stop, Supervised},
     },
-    short_string::short_string,
     topology::{
         declare::{MarkerState, check_marker},
         names::QueueName,

@@ -6,12 +6,16 @@ use bytes::Bytes;
 use doorstep_event::{Event, EventId, EventType, headers};
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    types::{FieldTable, ShortString},
 };
 
 use opentelemetry::trace::SpanContext;
 
-use crate::{short_string::short_string, topology::names::QueueName, trace};
+use crate::{
+    amqp_text::{long_string, short_string},
+    topology::names::QueueName,
+    trace,
+};
 
 /// A persistent message to publish. The caller's task builds its properties, which relieves the publisher's single task.
 #[derive(Debug, Clone)]
@@ -30,6 +34,22 @@ enum Target {
     Queue { id: Arc<str>, queue: QueueName },
 }
 
+impl Target {
+    fn message_id(&self) -> &str {
+        match self {
+            Self::Events { id, .. } => id.as_str(),
+            Self::Queue { id, .. } => id,
+        }
+    }
+
+    fn routing_key(&self) -> &str {
+        match self {
+            Self::Events { kind, .. } => kind.as_str(),
+            Self::Queue { queue, .. } => queue.as_str(),
+        }
+    }
+}
+
 /// AMQP's delivery mode for persistent messages.
 const PERSISTENT: u8 = 2;
 
@@ -44,15 +64,10 @@ impl Message {
     pub(crate) fn of_event(event: &Event, created: Option<SpanContext>) -> Self {
         let mut fields = headers::write(event)
             .into_iter()
-            .map(|(name, value)| {
-                (
-                    short_string(name),
-                    AMQPValue::LongString(LongString::from(value)),
-                )
-            })
+            .map(|(name, value)| (short_string(name), long_string(value)))
             .collect::<std::collections::BTreeMap<_, _>>();
         if let Some(context) = &created {
-            let traceparent = AMQPValue::LongString(LongString::from(trace::write(context)));
+            let traceparent = long_string(trace::write(context));
             fields.insert(short_string(headers::HEADER_TRACEPARENT), traceparent);
         }
         let table: FieldTable = fields.into();
@@ -88,10 +103,7 @@ impl Message {
         let id = short_string(message_id);
         let mut table = FieldTable::default();
         for (name, value) in headers {
-            table.insert(
-                short_string(&name),
-                AMQPValue::LongString(LongString::from(value)),
-            );
+            table.insert(short_string(&name), long_string(value));
         }
         Self {
             target: Target::Queue {
@@ -119,25 +131,12 @@ impl Message {
     #[must_use]
     pub fn size(&self) -> usize {
         // Headers repeat id and type under names of their own.
-        self.body.len() + 4 * (self.message_id().len() + self.routing_key().len()) + 512
+        let Self { target, body, .. } = self;
+        body.len() + 4 * (target.message_id().len() + target.routing_key().len()) + 512
     }
 
     pub(crate) fn created(&self) -> Option<&SpanContext> {
         self.created.as_deref()
-    }
-
-    pub(crate) fn message_id(&self) -> &str {
-        match &self.target {
-            Target::Events { id, .. } => id.as_str(),
-            Target::Queue { id, .. } => id,
-        }
-    }
-
-    fn routing_key(&self) -> &str {
-        match &self.target {
-            Target::Events { kind, .. } => kind.as_str(),
-            Target::Queue { queue, .. } => queue.as_str(),
-        }
     }
 
     /// Splits the message for publishing. Keeps the part that matches a returned message.
@@ -158,7 +157,7 @@ impl Message {
         };
         let parts = Parts {
             exchange,
-            routing_key: short_string(self.routing_key()),
+            routing_key: short_string(self.target.routing_key()),
             properties: self.properties,
             body: self.body,
         };
@@ -182,26 +181,14 @@ impl Sent {
     /// Returns whether a returned message is this one. Compares exchange, routing key and id, because a dead letter's copy has its event's
     /// id.
     pub(crate) fn is(&self, returned: &Returned) -> bool {
-        match &self.0 {
-            Target::Events { id, kind } => {
-                !returned.by_default_exchange
-                    && returned.message_id == id.as_str()
-                    && returned.routing_key == kind.as_str()
-            }
-            Target::Queue { id, queue } => {
-                returned.by_default_exchange
-                    && returned.message_id == **id
-                    && returned.routing_key == queue.as_str()
-            }
-        }
+        returned.by_default_exchange == matches!(self.0, Target::Queue { .. })
+            && returned.message_id == self.0.message_id()
+            && returned.routing_key == self.0.routing_key()
     }
 
     /// Returns the id, an index for returns.
     pub(crate) fn message_id(&self) -> &str {
-        match &self.0 {
-            Target::Events { id, .. } => id.as_str(),
-            Target::Queue { id, .. } => id,
-        }
+        self.0.message_id()
     }
 }
 
@@ -221,6 +208,6 @@ mod tests {
     fn a_long_id_is_truncated_between_characters() {
         let text = "ä".repeat(200);
         let message = Message::to_queue(QueueName::new("q"), &text, Vec::new(), Bytes::new());
-        assert_eq!(message.message_id(), "ä".repeat(127));
+        assert_eq!(message.target.message_id(), "ä".repeat(127));
     }
 }

@@ -6,15 +6,15 @@ use bytes::Bytes;
 use lapin::{
     BasicProperties, Channel, Confirmation,
     options::BasicPublishOptions,
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::time::timeout;
 
 use crate::{
+    amqp_text::{long_string, short_string},
     connection::{Connection, Dialer, error::ConnectError},
     publisher::PublishOutcome,
     settings::BrokerSettings,
-    short_string::short_string,
 };
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -133,8 +133,8 @@ impl UncheckedPublisher {
 
 fn amqp_value(value: RawValue) -> AMQPValue {
     match value {
-        RawValue::Text(text) => AMQPValue::LongString(LongString::from(text)),
-        RawValue::Bytes(bytes) => AMQPValue::LongString(LongString::from(bytes)),
+        RawValue::Text(text) => long_string(text),
+        RawValue::Bytes(bytes) => long_string(bytes),
         RawValue::Number(number) => AMQPValue::LongLongInt(number),
         RawValue::Flag(flag) => AMQPValue::Boolean(flag),
         RawValue::Timestamp(seconds) => AMQPValue::Timestamp(seconds),

@@ -17,12 +17,15 @@ use doorstep_event::{
 use lapin::{
     BasicProperties,
     message::Delivery as Received,
-    types::{AMQPValue, FieldTable, LongString},
+    types::{AMQPValue, FieldTable},
 };
 use serde::{Deserialize, Serialize};
 
 use super::error::CallError;
-use crate::{short_string::short_string, topology::RPC_MAX_WAIT};
+use crate::{
+    amqp_text::{long_string, short_string},
+    topology::RPC_MAX_WAIT,
+};
 
 /// The pseudo-queue of direct reply-to: a channel that consumes from it gets the replies to its own requests.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -44,7 +47,7 @@ const TRANSIENT: u8 = 1;
 pub(super) fn request(request: &Request, correlation: &str, left: Duration) -> BasicProperties {
     let mut headers = FieldTable::default();
     let mut put = |name: &str, value: String| {
-        headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
+        headers.insert(name.into(), long_string(value));
     };
     let act = match request.act {
         RequestKind::Command => COMMAND,

@@ -6,13 +6,13 @@ use lapin::{
 };
 
 use crate::{
+    amqp_text::short_string,
     connection::{
         Connection, Dialer,
         error::{ConnectError, ConnectErrorKind, Denial},
         probe_channel::{ProbeChannel, ProbeResult},
     },
     settings::BrokerSettings,
-    short_string::short_string,
     topology::Topology,
 };
 

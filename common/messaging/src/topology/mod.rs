@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{settings::Namespace, topology::names::QueueName};
 
 /// All exchanges, queues and bindings that Doorstep needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Topology {
     pub exchanges: Vec<Exchange>,
     pub queues: Vec<Queue>,
@@ -172,15 +172,11 @@ impl Topology {
     #[must_use]
     pub fn for_roles(namespace: &Namespace, roles: &[RoleQueues]) -> Self {
         let exchange = namespace.events_exchange();
-        let mut topology = Self {
-            exchanges: vec![Exchange {
-                name: exchange.clone(),
-                kind: ExchangeKind::Topic,
-            }],
-            queues: Vec::new(),
-            bindings: Vec::new(),
-            owners: Vec::new(),
-        };
+        let mut topology = Self::none();
+        topology.exchanges.push(Exchange {
+            name: exchange.clone(),
+            kind: ExchangeKind::Topic,
+        });
         for role in roles {
             let queue = namespace.role_queue(role.role, 0);
             let quarantine = namespace.quarantine_queue(role.role);
@@ -216,12 +212,7 @@ impl Topology {
     /// Returns an empty topology, for read-only programs.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            exchanges: Vec::new(),
-            queues: Vec::new(),
-            bindings: Vec::new(),
-            owners: Vec::new(),
-        }
+        Self::default()
     }
 }
 

@@ -307,19 +307,19 @@ impl<R: Role, S: Store> Run<R, S> {
         let store = self.engine.store();
         let is_required = settings.requires_owner_record;
         let claim = owner::claim(store, name, namespace, epoch, is_required).await?;
-        let subscription = Subscription::start_claiming(
+        let subscription = Subscription::start(
             &settings.broker,
             &format!("{namespace} {name}: consume"),
             settings.topology.clone(),
             vec![queue(&settings, name)],
-            claim.clone(),
+            Some(claim.clone()),
         );
-        let quarantine = Subscription::start_claiming(
+        let quarantine = Subscription::start(
             &settings.broker,
             &format!("{namespace} {name}: quarantine"),
             settings.topology.clone(),
             vec![quarantine_queue(&settings, name)],
-            claim.clone(),
+            Some(claim.clone()),
         );
         let responder = self.answers().then(|| self.start_rpc_server(claim));
         self.vitals.linked(RoleConnections {
@@ -395,13 +395,13 @@ impl<R: Role, S: Store> Run<R, S> {
         let connection = format!("{} {}: answer", broker.namespace, self.name());
         let bounds = RpcServerSettings::default();
         let topology = topology.clone();
-        Arc::new(RpcServer::start_claiming(
+        Arc::new(RpcServer::start(
             broker,
             &connection,
             topology,
             self.name(),
             bounds,
-            claim,
+            Some(claim),
         ))
     }
 

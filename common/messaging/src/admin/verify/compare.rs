@@ -12,11 +12,11 @@ use lapin::{
 
 use super::{finding::Finding, finding::Permission, verifier::Verifier};
 use crate::{
+    amqp_text::short_string,
     connection::{
         error::{ConnectError, reply},
         probe_channel::ProbeResult,
     },
-    short_string::short_string,
     topology::{
         Exchange, Queue,
         declare::table,

@@ -8,13 +8,13 @@ use lapin::{
         ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions,
         QueueDeclareOptions,
     },
-    types::{AMQPValue, FieldTable, LongString},
+    types::{AMQPValue, FieldTable},
 };
 
 use super::{finding::Permission, verifier::Verifier};
 use crate::{
+    amqp_text::{long_string, short_string},
     connection::error::ConnectError,
-    short_string::short_string,
     topology::{names::QueueName, owner::MARKER, permissions::DEFAULT_EXCHANGE},
 };
 
@@ -70,8 +70,7 @@ pub(super) async fn read(
             .basic_qos(1, BasicQosOptions { global: false })
             .await?;
         let mut arguments = FieldTable::default();
-        let no_number = AMQPValue::LongString(LongString::from(PROBE_PRIORITY));
-        arguments.insert("x-priority".into(), no_number);
+        arguments.insert("x-priority".into(), long_string(PROBE_PRIORITY));
         channel
             .basic_consume(
                 short_string(name),
@@ -105,8 +104,7 @@ pub(super) async fn check_cancel_binding(
     let declare = async |channel: Channel| {
         // An invalid time: the broker rejects it after checking permissions.
         let mut arguments = FieldTable::default();
-        let no_time = AMQPValue::LongString(LongString::from("never"));
-        arguments.insert("x-expires".into(), no_time);
+        arguments.insert("x-expires".into(), long_string("never"));
         let options = QueueDeclareOptions {
             exclusive: true,
             auto_delete: true,

@@ -8,13 +8,13 @@ use lapin::{
 };
 
 use crate::{
+    amqp_text::short_string,
     connection::{
         Connection,
         error::{ConnectError, reply},
         probe_channel::{ProbeChannel, ProbeResult},
         wrong_user_id,
     },
-    short_string::short_string,
     topology::Topology,
 };
 

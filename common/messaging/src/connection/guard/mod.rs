@@ -71,8 +71,8 @@ pub(super) struct TooLong {
     limit: usize,
 }
 
-impl Guard {
-    pub(super) fn new() -> Self {
+impl Default for Guard {
+    fn default() -> Self {
         Self {
             passing: 0,
             frame_max: DEFAULT_FRAME_MAX,
@@ -80,7 +80,9 @@ impl Guard {
             levels: Levels::default(),
         }
     }
+}
 
+impl Guard {
     /// Inspects bytes that follow those passed or replaced before. Bytes that are neither passed nor replaced must be presented again.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ const KEPT_CAPACITY: usize = 256 * 1024;
 ///
 /// Bytes go straight into lapin's buffer and are inspected there. Only an incomplete frame's beginning, and the bytes behind a replaced
 /// frame, are buffered here and copied.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::connection) struct GuardedReader {
     guard: Guard,
     /// Bytes read and not passed on. Bounded by lapin's buffer and the longest frame.
@@ -34,17 +34,6 @@ struct Replacement {
 }
 
 impl GuardedReader {
-    pub(in crate::connection) fn new() -> Self {
-        Self {
-            guard: Guard::new(),
-            buffered: Vec::new(),
-            passed: 0,
-            checked: 0,
-            needed: 0,
-            replacement: None,
-        }
-    }
-
     /// Fills lapin's buffer, which must not be empty, from the stream. Loses nothing if the stream is pending.
     ///
     /// # Errors

@@ -308,7 +308,7 @@ fn frames(mut bytes: &[u8]) -> Vec<AMQPFrame> {
 
 /// Reads bytes that arrive in chunks of these sizes into buffers of these sizes, both repeated cyclically.
 fn read_by(sent: &[u8], chunks: &[usize], rooms: &[usize]) -> io::Result<Vec<u8>> {
-    let mut reader = GuardedReader::new();
+    let mut reader = GuardedReader::default();
     let (mut chunks, mut rooms) = (chunks.iter().cycle(), rooms.iter().cycle());
     let mut left = sent;
     let mut is_ready = false;
@@ -446,7 +446,7 @@ fn a_replacement_respects_the_negotiated_frame_size() {
     let last = payload.len() - 1;
     payload[last] = 0xe9;
     let sent = [tune.clone(), header_frame(&payload)].concat();
-    let mut guard = Guard::new();
+    let mut guard = Guard::default();
     let mut bytes = sent;
     assert_eq!(guard.inspect(&mut bytes), Ok(Inspection::Pass(tune.len())));
     let Ok(Inspection::Replace(_, frame)) = guard.inspect(&mut bytes[tune.len()..]) else {

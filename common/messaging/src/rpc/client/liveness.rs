@@ -2,18 +2,19 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
+use doorstep_event::RequestKind;
 use lapin::{Channel, options::BasicQosOptions, types::FieldTable};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Shared;
+use super::{Shared, pending_calls::PendingCall};
 use crate::{
+    amqp_text::short_string,
     connection::{
         Connection,
         error::{ConnectErrorKind, reply},
         probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
     },
     rpc::error::CallError,
-    short_string::short_string,
     topology::RPC_MAX_LENGTH,
 };
 
@@ -73,12 +74,15 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
                 let error = CallError::NoResponder {
                     role: role.clone().into(),
                 };
-                shared.pending_calls.fail_role(&role, &error);
+                shared.pending_calls.fail(&error, |call| call.role == role);
                 absent.remove(&role);
             } else if ready >= RPC_MAX_LENGTH {
                 let retry_after = shared.settings.retry_after;
                 let error = CallError::Overloaded { retry_after };
-                shared.pending_calls.fail_queries(&role, &error);
+                let is_query = |call: &PendingCall| call.act == RequestKind::Query;
+                shared
+                    .pending_calls
+                    .fail(&error, |call| call.role == role && is_query(call));
             }
         }
     }

@@ -59,21 +59,8 @@ impl PendingCalls {
             .is_some_and(|call| call.done.send(result).is_ok())
     }
 
-    pub(super) fn fail_all(&self, error: &CallError) {
-        self.fail_matching(error, |_| true);
-    }
-
-    pub(super) fn fail_role(&self, role: &str, error: &CallError) {
-        self.fail_matching(error, |call| *call.role == *role);
-    }
-
-    pub(super) fn fail_queries(&self, role: &str, error: &CallError) {
-        self.fail_matching(error, |call| {
-            *call.role == *role && call.act == RequestKind::Query
-        });
-    }
-
-    fn fail_matching(&self, error: &CallError, which: impl Fn(&PendingCall) -> bool) {
+    /// Ends the calls selected by `which` with this error.
+    pub(super) fn fail(&self, error: &CallError, which: impl Fn(&PendingCall) -> bool) {
         let ended: Vec<PendingCall> = self
             .open
             .lock()

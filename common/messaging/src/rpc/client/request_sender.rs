@@ -23,6 +23,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Shared, pending_calls::PendingCall};
 use crate::{
+    amqp_text::short_string,
     connection::describe,
     locked::Locked,
     rpc::{
@@ -30,7 +31,6 @@ use crate::{
         error::CallError,
         pending_writes::{Polling, Writing, poll, writing},
     },
-    short_string::short_string,
     topology::names::QueueName,
 };
 

@@ -48,7 +48,8 @@ impl Shared {
     /// Rejects further requests and fails all calls.
     fn end_all(&self, reason: &str) {
         self.sender.close(reason);
-        self.pending_calls.fail_all(&CallError::unreachable(reason));
+        self.pending_calls
+            .fail(&CallError::unreachable(reason), |_| true);
     }
 }
 

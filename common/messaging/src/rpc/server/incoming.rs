@@ -65,18 +65,11 @@ pub struct ReplyHandle {
     pub(super) bytes: u64,
     pub(super) counts: Arc<RpcServerCounters>,
     pub(super) span: ServerSpan,
-    pub(super) ended: Ended,
+    pub(super) is_done: bool,
 }
 
 /// Retry delay for a command without a reply, for programs that parse replies themselves.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
-
-/// The completion state of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    NotYet,
-    Done,
-}
 
 impl std::fmt::Debug for ReplyHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,7 +86,7 @@ impl ReplyHandle {
     }
 
     fn reply_with(&mut self, reply: Reply) -> ReplyOutcome {
-        self.ended = Ended::Done;
+        self.is_done = true;
         let count = match &reply {
             Reply::Result(Ok(_)) => &self.counts.replied,
             Reply::Result(Err(rejection)) => {
@@ -117,21 +110,21 @@ impl ReplyHandle {
 
     /// Requeues the request for another server.
     pub(super) fn requeue(mut self) {
-        self.ended = Ended::Done;
+        self.is_done = true;
         self.counts.requeued.add(1);
         self.channel.requeue(self.tag);
     }
 
     /// Acks the request without a reply, since no caller waits.
     pub fn ack_without_reply(mut self) {
-        self.ended = Ended::Done;
+        self.is_done = true;
         self.channel.acknowledge(self.tag);
     }
 }
 
 impl Drop for ReplyHandle {
     fn drop(&mut self) {
-        if self.ended == Ended::NotYet && !self.channel.is_closed() {
+        if !self.is_done && !self.channel.is_closed() {
             if self.prior_attempt == PriorAttempt::MaybeStarted {
                 self.reply_with(Reply::Overloaded {
                     retry_after: RETRY_AFTER,

@@ -77,40 +77,13 @@ pub struct RpcServer {
 }
 
 impl RpcServer {
-    /// Starts the task, which connects under this name, declares the topology and consumes the role's requests. Returns at once; see
-    /// [`ready`](Self::ready).
+    /// Starts the task, which connects under this name, declares the topology and consumes the role's requests. With a claim, each
+    /// connection consumes only once the claim's store is recorded as the queues' owner. Returns at once; see [`ready`](Self::ready).
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
     #[must_use]
     pub fn start(
-        broker: &BrokerSettings,
-        connection_name: &str,
-        topology: Topology,
-        role: &str,
-        settings: RpcServerSettings,
-    ) -> Self {
-        Self::begin(broker, connection_name, topology, role, settings, None)
-    }
-
-    /// Starts as [`start`](Self::start) does. Each connection consumes only once the claim's store is recorded as the queues' owner.
-    ///
-    /// # Panics
-    /// Outside of a Tokio runtime.
-    #[must_use]
-    pub fn start_claiming(
-        broker: &BrokerSettings,
-        connection_name: &str,
-        topology: Topology,
-        role: &str,
-        settings: RpcServerSettings,
-        claim: OwnerClaim,
-    ) -> Self {
-        let claim = Some(claim);
-        Self::begin(broker, connection_name, topology, role, settings, claim)
-    }
-
-    fn begin(
         broker: &BrokerSettings,
         connection_name: &str,
         topology: Topology,

@@ -10,7 +10,7 @@ use super::{
     Reply, RpcServerSettings,
     callers::Callers,
     cancellations::Cancelled,
-    incoming::{Ended, IncomingRequest, ReplyHandle},
+    incoming::{IncomingRequest, ReplyHandle},
     reply_channel::ReplyChannel,
     request_buffer::RequestBuffer,
     skew::{Late, Skew},
@@ -65,7 +65,7 @@ impl Pump {
             bytes: 0,
             counts: self.counts.clone(),
             span: ServerSpan::none(),
-            ended: Ended::NotYet,
+            is_done: false,
         };
         if let Some(undecodable) = Undecodable::from_properties(properties) {
             // Its reply address is as unreliable as the rest of it.

@@ -18,9 +18,9 @@ use lapin::{
 
 use super::cancellations::Cancellations;
 use crate::{
+    amqp_text::short_string,
     locked::Locked,
     rpc::pending_writes::{Polling, Writing, poll, writing},
-    short_string::short_string,
 };
 
 /// The channel on which requests arrived, the only one that can reply to them.

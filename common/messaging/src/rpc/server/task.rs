@@ -25,6 +25,7 @@ use super::{
     skew::Skew,
 };
 use crate::{
+    amqp_text::short_string,
     connection::{
         describe,
         error::ConnectError,
@@ -32,7 +33,6 @@ use crate::{
     },
     consumer::keepalive::keepalive,
     rpc::stats::RpcServerCounters,
-    short_string::short_string,
     topology::names::QueueName,
 };
 

@@ -19,12 +19,12 @@ use lapin::{
 };
 
 use crate::{
+    amqp_text::short_string,
     connection::{
         Connection,
         error::{ConnectError, reply},
         probe_channel::{ProbeChannel, ProbeResult},
     },
-    short_string::short_string,
     topology::names::QueueName,
 };
 

@@ -11,11 +11,12 @@ use std::{collections::BTreeSet, time::Duration};
 use lapin::{
     Channel,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable, LongString},
+    types::{AMQPValue, FieldTable},
 };
 
 use crate::{
     admin::verify::{Finding, is_enough},
+    amqp_text::long_string,
     connection::{
         Connection,
         address::Address,
@@ -403,7 +404,7 @@ pub(crate) fn table(queue: &Queue) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in &queue.arguments {
         let value = match value {
-            Argument::Text(text) => AMQPValue::LongString(LongString::from(text.as_str())),
+            Argument::Text(text) => long_string(text.as_str()),
             Argument::Number(number) => AMQPValue::LongLongInt(*number),
             Argument::Flag(flag) => AMQPValue::Boolean(*flag),
         };

@@ -13,19 +13,19 @@ use futures_util::future::BoxFuture;
 use lapin::{
     Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, ExchangeDeleteOptions},
-    types::{AMQPValue, FieldTable, LongString},
+    types::{AMQPValue, FieldTable},
 };
 use tokio::sync::Mutex;
 
 use super::record::{OwnerRecord, PresentOwner};
 use crate::{
+    amqp_text::{long_string, short_string},
     connection::{
         Connection, Dialer,
         error::{ConnectError, ConnectErrorKind, Denial, reply},
         probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
     },
     settings::{BrokerSettings, Namespace},
-    short_string::short_string,
     topology::{
         names::QueueName,
         precondition_failed::{ArgumentValue, PreconditionFailed},
@@ -363,8 +363,7 @@ impl<'a> Records<'a> {
     }
 
     async fn declare(&mut self, text: &str) -> Result<Declared, ConnectError> {
-        let value = AMQPValue::LongString(LongString::from(text));
-        Ok(match self.try_declare(value).await? {
+        Ok(match self.try_declare(long_string(text)).await? {
             ProbeResult::Accepted(()) => Declared::Yes,
             ProbeResult::Rejected(reply::PRECONDITION_FAILED, _) => Declared::Differs,
             ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {

@@ -93,6 +93,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
         topology.clone(),
         QUEUES.role,
         RpcServerSettings::default(),
+        None,
     );
     responder.ready(PATIENCE).await?;
     let depot = runner::start(

@@ -1,6 +1,6 @@
-//! AMQP's short strings, bounded.
+//! AMQP's short and long strings.
 
-use lapin::types::ShortString;
+use lapin::types::{AMQPValue, LongString, ShortString};
 
 /// Truncates text to AMQP's 255 bytes for short strings; lapin would panic on longer text.
 pub(crate) fn short_string(text: &str) -> ShortString {
@@ -10,4 +10,9 @@ pub(crate) fn short_string(text: &str) -> ShortString {
         end -= 1;
     }
     text[..end].into()
+}
+
+/// Returns a header's or argument's value.
+pub(crate) fn long_string(text: impl Into<LongString>) -> AMQPValue {
+    AMQPValue::LongString(text.into())
 }
