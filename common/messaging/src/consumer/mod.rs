@@ -46,7 +46,7 @@ pub use delivery::{AckOutcome, Batch, ChannelId, Delivery, QueueSubscription};
 pub(crate) use identity::is_brokers_own;
 
 pub use span::ProcessSpan;
-pub use stats::{ConsumerStats, ConsumerTotals};
+pub use stats::ConsumerTotals;
 use task::ConsumerTask;
 
 /// Consumes from queues, on its own connection, which is rebuilt after any error.
@@ -161,5 +161,21 @@ impl Subscription {
     /// return to their queue, and [`next_batch`](Self::next_batch) returns `None`.
     pub async fn close(&self, grace: Duration) {
         self.handle.close(grace).await;
+    }
+}
+
+/// Reads a subscription's counters, also after the subscription has ended. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ConsumerStats(Arc<Channels>);
+
+impl ConsumerStats {
+    /// Returns the counters. Each is exact, but they are not read at one instant.
+    #[must_use]
+    pub fn read(&self) -> ConsumerTotals {
+        ConsumerTotals {
+            unacked: self.0.unacked() as u64,
+            oldest_unacked: self.0.oldest_unacked(),
+            ..self.0.counters().totals()
+        }
     }
 }

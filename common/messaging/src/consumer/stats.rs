@@ -1,8 +1,5 @@
 //! Counters of a subscription.
 
-use std::sync::Arc;
-
-use super::channels::Channels;
 use crate::counters::counters;
 
 counters! {
@@ -31,21 +28,5 @@ counters! {
         unacked: u64,
         /// Gauge: arrival of the oldest of them.
         oldest_unacked: Option<std::time::Instant>,
-    }
-}
-
-/// Reads a subscription's counters, also after the subscription has ended. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct ConsumerStats(pub(super) Arc<Channels>);
-
-impl ConsumerStats {
-    /// Returns the counters. Each is exact, but they are not read at one instant.
-    #[must_use]
-    pub fn read(&self) -> ConsumerTotals {
-        ConsumerTotals {
-            unacked: self.0.unacked() as u64,
-            oldest_unacked: self.0.oldest_unacked(),
-            ..self.0.counters().totals()
-        }
     }
 }
