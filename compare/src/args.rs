@@ -27,7 +27,7 @@ Exit codes:
   1    something was lost or done twice, or failed in a way that the other codes do not cover
   64   wrong usage or settings; all wrong settings are listed at once
   69   the broker cannot be reached, or the consumers of the comparison do not start
-  70   broke off: a mistake in the program
+  70   internal error: a bug in the program
   73   a store cannot be created or opened
   74   reading or writing a store or file failed
   130  stopped by SIGINT or SIGTERM: a second signal ends at once";
@@ -218,7 +218,7 @@ fn within_capacity(pace: LoadProfile) -> Result<LoadProfile, String> {
     }
     let most = (MOST_OF_CAPACITY / pace.delay.as_secs_f64()).floor();
     Err(format!(
-        "slow consumers that take {:?} for each cannot keep up with {} checkouts a second: at most {most}, or a shorter --delay",
+        "slow consumers that take {:?} for a checkout cannot keep up with {} per second: at most {most}, or a shorter --delay",
         pace.delay, pace.rate
     ))
 }

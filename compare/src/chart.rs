@@ -69,12 +69,8 @@ fn on_time_unsure(figures: &Figures) -> u64 {
 /// A bug in this program.
 pub(crate) fn svg(report: &Report) -> Result<String, CliError> {
     let mut svg = String::new();
-    draw(&mut svg, &report.cells).map_err(|e| {
-        CliError::new(
-            ExitReason::Internal,
-            format!("the picture cannot be drawn: {e}"),
-        )
-    })?;
+    draw(&mut svg, &report.cells)
+        .map_err(|e| CliError::new(ExitReason::Internal, format!("cannot draw the chart: {e}")))?;
     Ok(with_style(&svg))
 }
 
@@ -152,7 +148,7 @@ fn waits(area: &Area<'_>, cells: &[Sample]) -> Drawn {
 
 /// Draws the results of items, in percent.
 fn fates(area: &Area<'_>, cells: &[Sample]) -> Drawn {
-    title(area, 0, "What came of what they wanted", "")?;
+    title(area, 0, "Results of their requests", "")?;
     legend(area, cells)?;
     let mut chart = ChartBuilder::on(area)
         .margin_top(TOP)

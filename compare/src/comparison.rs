@@ -41,7 +41,7 @@ pub(crate) async fn run(
         .sum();
     let told = Progress::new(users as u64);
     told.note(&format!(
-        "on the broker, all that is used begins with {}.{run}.",
+        "on the broker, all names used begin with {}.{run}.",
         settings.broker.namespace
     ));
     let measured = measure(&settings, &run, &loads, &told, &mut stop).await;
@@ -53,7 +53,7 @@ pub(crate) async fn run(
     if let Some(path) = &settings.svg {
         let svg = chart::svg(&report)?;
         fs::write(path, svg)
-            .map_err(|e| cannot_write(&format!("the picture {}", path.display()), &e))?;
+            .map_err(|e| cannot_write(&format!("the chart {}", path.display()), &e))?;
     }
     match settings.form {
         Form::Text => {
@@ -99,5 +99,10 @@ fn items(settings: &CompareSettings, scenario: Scenario) -> Result<Arc<[WorkItem
     let load = settings.pace.load(scenario);
     WorkItem::draw(settings.seed, load, Timestamp::now())
         .map(Arc::from)
-        .map_err(|mistake| CliError::new(ExitReason::Internal, format!("no items: {mistake}")))
+        .map_err(|mistake| {
+            CliError::new(
+                ExitReason::Internal,
+                format!("cannot make items: {mistake}"),
+            )
+        })
 }

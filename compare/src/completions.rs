@@ -104,10 +104,7 @@ impl StoreReader {
                     let state = row.state.as_deref().unwrap_or_default();
                     let entry: Entry = serde_json::from_slice(state).map_err(|e| {
                         let key = &row.key;
-                        CliError::new(
-                            ExitReason::Internal,
-                            format!("{key} is not as it was written: {e}"),
-                        )
+                        CliError::new(ExitReason::Internal, format!("cannot decode {key}: {e}"))
                     })?;
                     let deed = Completion {
                         applied_at: entry.applied_at,

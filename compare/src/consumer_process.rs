@@ -81,7 +81,7 @@ impl ConsumerProcess<'_> {
             .spawn()
             .map_err(failed)?;
         let Some(stdout) = child.stdout.take() else {
-            return Err(failed(io::Error::other("no way to hear from them")));
+            return Err(failed(io::Error::other("their output cannot be read")));
         };
         let mut lines = BufReader::new(stdout).lines();
         match timeout(READY_WITHIN, lines.next_line()).await {
@@ -89,7 +89,7 @@ impl ConsumerProcess<'_> {
             _ => Err(CliError::new(
                 ExitReason::Broker,
                 format!(
-                    "the consumers of the comparison have not started to work: {}",
+                    "the consumers of the comparison have not started: {}",
                     stderr_tail(&complaints)
                 ),
             )),
@@ -119,7 +119,7 @@ fn stderr_tail(path: &Path) -> String {
     let text = text.trim();
     let skip = text.chars().count().saturating_sub(COMPLAINT);
     match text.is_empty() {
-        true => "they have not said why".to_owned(),
+        true => "they gave no reason".to_owned(),
         false => text.chars().skip(skip).collect(),
     }
 }

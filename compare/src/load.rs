@@ -79,7 +79,8 @@ async fn serve(
     item: &WorkItem,
     start: Start,
 ) -> Result<Response, CliError> {
-    let mistake = |e: String| CliError::new(ExitReason::Internal, format!("an item is wrong: {e}"));
+    let mistake =
+        |e: String| CliError::new(ExitReason::Internal, format!("an item is invalid: {e}"));
     let end = match counter {
         Transport::Sync(requester) => {
             let request = request(source, item).map_err(mistake)?;
@@ -128,5 +129,10 @@ fn classify(error: CallError) -> OperationFailure {
 fn joined(
     done: Result<Result<Response, CliError>, tokio::task::JoinError>,
 ) -> Result<Response, CliError> {
-    done.map_err(|e| CliError::new(ExitReason::Internal, format!("a user broke off: {e}")))?
+    done.map_err(|e| {
+        CliError::new(
+            ExitReason::Internal,
+            format!("the task of a user failed: {e}"),
+        )
+    })?
 }

@@ -62,5 +62,5 @@ async fn run(job: Job) -> Result<(), CliError> {
 
 /// Message printed when a second signal ends the program at once.
 fn ended_at_once() {
-    eprintln!("error: ended at once: what is left on the broker begins with the name above");
+    eprintln!("error: ended at once: all names left on the broker begin with the one above");
 }

@@ -59,7 +59,10 @@ impl Report {
     /// A bug in this program.
     pub(crate) fn json(&self) -> Result<String, CliError> {
         serde_json::to_string_pretty(self).map_err(|e| {
-            CliError::new(ExitReason::Internal, format!("no JSON of the figures: {e}"))
+            CliError::new(
+                ExitReason::Internal,
+                format!("cannot encode the figures as JSON: {e}"),
+            )
         })
     }
 
@@ -73,7 +76,7 @@ impl Report {
             CliError::new(
                 ExitReason::Failed,
                 format!(
-                    "{lost} items were answered well and never done, and {twice} were done twice: please report this with the output of --json"
+                    "{lost} items got a success and were never done, and {twice} were done twice: please report this with the output of --json"
                 ),
             )
         })

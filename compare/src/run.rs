@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
             None => None,
         };
         if played.is_none() {
-            told.note("stopping, and deleting what was declared; a second signal ends at once");
+            told.note("stopping, and deleting all declared queues; a second signal ends at once");
         }
         users.close().await;
         if was_let_in {
@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
         }
         let answered = heard.iter().filter(|heard| heard.end.is_ok()).count();
         told.step(format!(
-            "{}, {}: {answered} of {} answered well; waiting until all is done",
+            "{}, {}: {answered} of {} successful; waiting until all is done",
             self.scenario.words(),
             self.way.words(),
             heard.len(),
@@ -172,7 +172,7 @@ impl<'a> Run<'a> {
     async fn clean_broker(&self) {
         if let Err(error) = delete(&self.broker, &self.topology).await {
             eprintln!(
-                "warning: what begins with {}. is left on the broker, delete it by hand: {error}",
+                "warning: names that begin with {}. are left on the broker, delete them by hand: {error}",
                 self.broker.namespace
             );
         }
@@ -226,8 +226,5 @@ impl LoadClients {
 }
 
 fn interrupted() -> CliError {
-    CliError::new(
-        ExitReason::Interrupted,
-        "interrupted: nothing of the comparison is kept",
-    )
+    CliError::new(ExitReason::Interrupted, "interrupted: no results are kept")
 }

@@ -102,13 +102,13 @@ impl OperationFailure {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Refused => "refused",
-            Self::NoResponder => "with nobody to answer",
-            Self::TimedOut => "not answered in time",
-            Self::Overloaded => "turned away as too many",
+            Self::NoResponder => "without a consumer",
+            Self::TimedOut => "without a reply in time",
+            Self::Overloaded => "rejected as overloaded",
             Self::Unreachable => "without a broker",
-            Self::Malformed => "answered in no known form",
+            Self::Malformed => "with an undecodable reply",
             Self::Unroutable => "without a queue",
-            Self::Full => "refused by a full queue",
+            Self::Full => "rejected by a full queue",
             Self::Unconfirmed => "not confirmed in time",
             Self::Blocked => "blocked by the broker",
         }

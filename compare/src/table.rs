@@ -18,7 +18,7 @@ const WIDTH: usize = 100;
 pub(crate) fn text(report: &Report, width: Option<usize>) -> String {
     let wrapped = |text: &str, indent: &str| wrapped(text, width, indent);
     let mut text = format!(
-        "What users heard, from the moment at which they wanted something\n\n{}\n\n",
+        "Responses, timed from the moment at which the user wanted the item\n\n{}\n\n",
         heard(&report.cells).fitted(width)
     );
     for line in failures(&report.cells) {
@@ -26,19 +26,17 @@ pub(crate) fn text(report: &Report, width: Option<usize>) -> String {
     }
     let _ = write!(
         text,
-        "\nWhat came of it, by the consumers' own stores\n\n{}\n\n",
+        "\nResults, by the consumers' own stores\n\n{}\n\n",
         done(&report.cells).fitted(width)
     );
     text += &wrapped(
-        "unsure: the user was told an error, and it was done all the same; lost: the user was answered well, and it was never done; done after: from the moment at which it was wanted",
+        "unsure: the user got an error, and the item was done all the same; lost: the user got a success, and the item was never done; done after: from the moment at which it was wanted",
         "",
     );
     for cell in report.cells.iter().filter(|cell| !cell.drained) {
         let (scenario, way) = (cell.scenario.words(), cell.way.words());
         text += &wrapped(
-            &format!(
-                "{scenario}, {way}: the consumers had not come to the end of it when we ceased to wait"
-            ),
+            &format!("{scenario}, {way}: the consumers had not finished at the timeout"),
             "  ",
         );
     }
@@ -147,7 +145,8 @@ fn failures(cells: &[Sample]) -> Vec<String> {
 }
 
 fn findings(verdict: &Verdict, width: Option<usize>) -> String {
-    let mut text = "What is said of the two ways, and whether these figures show it\n\n".to_owned();
+    let mut text =
+        "Common claims about the two modes, and whether these figures show them\n\n".to_owned();
     for finding in &verdict.findings {
         let way = match finding.way {
             Mode::Sync => "sync: ",

@@ -51,7 +51,7 @@ pub(crate) async fn work(settings: WorkSettings) -> Result<(), CliError> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{READY}")
         .and_then(|()| stdout.flush())
-        .map_err(|e| CliError::new(ExitReason::Io, format!("nobody listens: {e}")))?;
+        .map_err(|e| CliError::new(ExitReason::Io, format!("the parent is gone: {e}")))?;
     let mut nothing = [0; 1];
     // Returns once the other end is closed; an error means the same.
     let _ = tokio::io::stdin().read(&mut nothing).await;

@@ -87,7 +87,7 @@ impl OpenTarget {
                 let writing = spawn_blocking(move || write_lines(chunks));
                 let written = stop.or_cancelled(writing).await.ok_or_else(nothing_sent)?;
                 let tally = written.map_err(|e| {
-                    CliError::new(ExitReason::Failed, format!("writing broke off: {e}"))
+                    CliError::new(ExitReason::Failed, format!("writing failed: {e}"))
                 })??;
                 Ok((tally, Console::Err))
             }

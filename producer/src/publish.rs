@@ -95,7 +95,7 @@ pub(crate) async fn run(
     let (tally, voice) = tally?;
     let counts = ended
         .await
-        .map_err(|_| CliError::new(ExitReason::Failed, "reading broke off"))?;
+        .map_err(|_| CliError::new(ExitReason::Failed, "reading failed"))?;
     let Counts { read, refused } = counts.map_err(|e| {
         let reason = match e.kind() {
             // Invalid input: of another kind, damaged, or cut off.
@@ -123,14 +123,14 @@ pub(crate) async fn run(
     if read != published + refused {
         return Err(CliError::new(
             ExitReason::Failed,
-            "the sum above does not add up: this is a mistake in Doorstep, please report it",
+            "the sum above does not add up: this is a bug in Doorstep, please report it",
         ));
     }
     if refused > 0 {
         return Err(CliError::new(
             ExitReason::Data,
             format!(
-                "{refused} lines of {name} were refused, see above; none of their events is there"
+                "{refused} lines of {name} were refused, see above; none of their events was published"
             ),
         ));
     }
@@ -188,7 +188,7 @@ fn check_all<R: io::BufRead + Buffered>(
 fn check(line: &InputLine<'_>) -> Result<Option<Event>, String> {
     let InputLine::Whole(bytes) = line else {
         return Err(format!(
-            "the line is above {MAX_LINE_BYTES} bytes; an event's data may have 1 MiB at most, larger things travel by reference"
+            "the line is above {MAX_LINE_BYTES} bytes; an event's data may have 1 MiB at most, so pass larger data by reference"
         ));
     };
     if bytes.trim_ascii().is_empty() {

@@ -238,8 +238,7 @@ impl EventSender {
         CliError::new(
             ExitReason::Broker,
             format!(
-                "the broker refuses these events, {} of {} so far, so the rest was not sent ({}): grant the user the right, or correct what it names; the same \
-                 command sends all of them again, and what is there already changes nothing",
+                "the broker refuses these events, {} of {} so far, so the rest was not sent ({}): grant the user the permission, or correct the events; the same command sends all of them again, and events that arrived already change nothing",
                 tally.refused(),
                 tally.total() + tally.refused(),
                 self.refusal()
@@ -253,14 +252,14 @@ fn remedy(words: &str) -> &'static str {
     if words.contains("message size") {
         "make it smaller, or raise max_message_size on the broker"
     } else {
-        "grant the right with rabbitmqctl set_topic_permissions"
+        "grant the permission with rabbitmqctl set_topic_permissions"
     }
 }
 
 /// Describes the result of an interrupted run.
 fn so_far(tally: &EventCounts) -> String {
     format!(
-        "{} events are confirmed, and what was under way may have arrived, too; sending any of them again changes nothing",
+        "{} events are confirmed, and events in flight may have arrived, too; sending any of them again changes nothing",
         tally.total()
     )
 }

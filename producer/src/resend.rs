@@ -137,7 +137,7 @@ impl ResendQueue {
         if self.events.is_empty() {
             self.part = None;
             let is_told = self.trouble.take().is_some_and(|trouble| trouble.is_told);
-            return is_told.then(|| "all others are confirmed, going on".to_owned());
+            return is_told.then(|| "all others are confirmed, continuing".to_owned());
         }
         if self.part.is_some() {
             if std::mem::replace(&mut self.search_told, true) {
@@ -145,7 +145,7 @@ impl ResendQueue {
             }
             trouble.is_told = true;
             return Some(format!(
-                "the broker closed the channel over one of {} events, which are sent in smaller parts until it is found",
+                "the broker closed the channel because of one of {} events, which are sent in smaller parts until it is found",
                 self.events.len()
             ));
         }
@@ -196,7 +196,7 @@ impl ResendQueue {
         Some(CliError::new(
             ExitReason::Broker,
             format!(
-                "gave up after {:?} in which nothing was confirmed, {} events were and {} are not: {}; the same command sends all of them again, and what is there already changes nothing",
+                "gave up after {:?} without a confirm, {} events are confirmed and {} are not: {}; the same command sends all of them again, and events that arrived already change nothing",
                 self.give_up_after,
                 tally.total(),
                 self.events.len(),
@@ -213,20 +213,20 @@ impl Outage {
         match self.outcome {
             PublishOutcome::Confirmed => "they are confirmed".to_owned(),
             PublishOutcome::Unroutable => format!(
-                "no queue takes events of type {kind}; if it was deleted, `consumers run` or a new start of this program declares it again"
+                "no queue takes events of type {kind}; if it was deleted, `consumers run` or a restart of this program declares it again"
             ),
             PublishOutcome::Rejected => format!(
-                "the queue for events of type {kind} refuses them, perhaps it is full; see that its consumer runs"
+                "the queue for events of type {kind} rejects them, perhaps it is full; check that its consumer runs"
             ),
             PublishOutcome::Unpublishable => format!(
-                "the broker does not let this user publish events of type {kind}, or they are too large; see the log, and grant the right with rabbitmqctl set_topic_permissions"
+                "this user may not publish events of type {kind}, or they are too large; see the log, and grant the permission with rabbitmqctl set_topic_permissions"
             ),
-            PublishOutcome::TimedOut => "the broker does not confirm in time; see whether it is overloaded or has lost its majority".to_owned(),
+            PublishOutcome::TimedOut => "the broker does not confirm in time; check whether it is overloaded or has lost its majority".to_owned(),
             PublishOutcome::Disconnected => match &self.connection {
-                Some(reason) => format!("the connection to the broker is away: {reason}"),
-                None => "the connection to the broker is away".to_owned(),
+                Some(reason) => format!("the broker is unavailable: {reason}"),
+                None => "the broker is unavailable".to_owned(),
             },
-            PublishOutcome::Blocked => "the broker takes no events, usually for want of memory or disk; see its alarms with `rabbitmq-diagnostics alarms`".to_owned(),
+            PublishOutcome::Blocked => "the broker blocks publishing, usually for lack of memory or disk; see its alarms with `rabbitmq-diagnostics alarms`".to_owned(),
         }
     }
 }

@@ -5,7 +5,7 @@ use doorstep_cli::{CliError, ExitReason};
 /// Prints the message when a second signal ends the program at once.
 pub(crate) fn ended_at_once() {
     eprintln!(
-        "error: ended at once: what was under way may have arrived; sending it again changes nothing"
+        "error: ended at once: events in flight may have arrived; sending them again changes nothing"
     );
 }
 

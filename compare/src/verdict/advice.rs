@@ -14,11 +14,11 @@ pub(super) fn advice(seen: &Seen<'_>) -> String {
     let quick = p99(sync.well.response).max(p99(sync.slow.response));
     let mut advice = match immediate(seen).shown {
         Shown::Yes => format!(
-            "Ask (sync) where the user can do nothing without the result: a password, a payment, whether the kitchen takes the order. While the consumers keep up, 99 of 100 had it within {}.",
+            "Call (sync) if the user can do nothing without the result: a password, a payment, the kitchen's acceptance of an order. While the consumers keep up, 99 of 100 got it within {}.",
             time(quick)
         ),
         Shown::No | Shown::NotMeasured => format!(
-            "Sync has not shown here what it is chosen for: even with consumers that were well {}, and 99 of 100 users waited up to {}.",
+            "Sync has not shown its advantage here: even with healthy consumers {}, and 99 of 100 users waited up to {}.",
             failed(sync.well),
             time(p99(sync.well.response))
         ),
@@ -26,7 +26,7 @@ pub(super) fn advice(seen: &Seen<'_>) -> String {
     let errors = sync.overloaded.failures() + sync.down.failures();
     if errors > 0 {
         advice += &format!(
-            " Give it a deadline and an answer for when it fails, which it did for {} of the users in the overload and {} while the consumers were down",
+            " Give it a deadline and a fallback for failures, which {} of the users got in the overload and {} while the consumers were down",
             percent(sync.overloaded),
             percent(sync.down),
         );
@@ -34,21 +34,21 @@ pub(super) fn advice(seen: &Seen<'_>) -> String {
         advice += &match unsure {
             0 => "; none of those errors was wrong this time.".to_owned(),
             _ => format!(
-                "; {unsure} of those errors were told although it was done, so a retry needs the same request id."
+                "; {unsure} of those items were done all the same, so a retry needs the same request id."
             ),
         };
     }
     let is_safe = told.all().into_iter().all(is_all_done);
     advice += &if is_safe {
         format!(
-            " Tell (async) what only has to be done for certain: tracking updates, stock, notifications. All {} were done, through overload and outage, and 99 of 100 users waited {} at most; but plan for the result to come late, here up to {}.",
+            " Publish (async) if the work only has to be done for certain: tracking updates, stock, notifications. All {} were done, through overload and outage, and 99 of 100 users waited {} at most; but plan for late results, here up to {}.",
             told.sum(|f| f.offered),
             time(told.worst_p99()),
             time(max(told.overloaded.done_after).max(max(told.down.done_after))),
         )
     } else {
         format!(
-            " Async has not kept its promise here: of {} items {} were done, {} users were told an error and {} were answered well for nothing. Look at the broker's alarms and queues before you rely on it.",
+            " Async has not kept its promise here: of {} items {} were done, {} users got an error and {} were answered well for nothing. Look at the broker's alarms and queues before you rely on it.",
             told.sum(|f| f.offered),
             told.sum(|f| f.applied),
             told.sum(Figures::failures),
@@ -61,13 +61,13 @@ pub(super) fn advice(seen: &Seen<'_>) -> String {
     }
     advice += &if published < asked {
         format!(
-            " While all is well, async answered half of the users after {} and sync after {}, and only sync with the result.",
+            " With healthy consumers, half of the users got a response after {} by async and after {} by sync, and only sync with the result.",
             time(published),
             time(asked)
         )
     } else {
         format!(
-            " While all is well, async is no quicker: half of its users were answered after {}, by sync after {}, and that with the result.",
+            " With healthy consumers, async is no quicker: half of the users got a response after {}, by sync after {}, and that with the result.",
             time(published),
             time(asked)
         )

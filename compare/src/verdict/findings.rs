@@ -19,10 +19,10 @@ pub(super) fn immediate(seen: &Seen<'_>) -> Finding {
     let well = seen.sync.well;
     Finding {
         way: Mode::Sync,
-        claim: "the answer comes at once, and it is the result",
+        claim: "the response is immediate, and it is the result",
         shown: Shown::if_so(well.failures() == 0 && p99(well.response) <= AT_ONCE_MS),
         because: format!(
-            "with consumers that are well, half of the users knew after {} that it was done, 99 of 100 after {}; {}",
+            "with healthy consumers, half of the users had the result after {}, 99 of 100 after {}; {}",
             time(p50(well.response)),
             time(p99(well.response)),
             failed(well),
@@ -45,7 +45,7 @@ pub(super) fn waits_with_its_servers(seen: &Seen<'_>) -> Finding {
         claim: "it waits and fails with its servers",
         shown: Shown::if_so(waits && suffers && fails),
         because: format!(
-            "half waited {} with slow consumers, against {} with quick ones; overloaded, {} and half waited {}; down, {}, after {}",
+            "half waited {} with slow consumers, against {} with fast ones; overloaded, {} and half waited {}; down, {}, after {}",
             time(p50(slow.response)),
             time(p50(well.response)),
             failed(overloaded),
@@ -62,10 +62,10 @@ pub(super) fn answers_at_once(seen: &Seen<'_>) -> Finding {
     let worst = told.worst_p99();
     Finding {
         way: Mode::Async,
-        claim: "the answer comes at once, however the consumers are",
+        claim: "the response is immediate, however the consumers are",
         shown: Shown::if_so(failures == 0 && worst <= AT_ONCE_MS),
         because: format!(
-            "99 of 100 users were answered within {} in the worst scenario; {} of {} failed",
+            "99 of 100 users got a response within {} in the worst scenario; {} of {} failed",
             time(worst),
             failures,
             told.sum(|f| f.offered),
@@ -82,7 +82,7 @@ pub(super) fn nothing_lost(seen: &Seen<'_>) -> Finding {
         claim: "nothing is lost while a component is down",
         shown: Shown::if_so(is_all_done(down) && lost == 0 && twice == 0),
         because: format!(
-            "{} of {} were accepted while nobody consumed, and {} of them were done after the restart; in all scenarios {lost} were lost and {twice} done twice",
+            "{} of {} were accepted without a consumer, and {} of them were done after the restart; in all scenarios {lost} were lost and {twice} done twice",
             down.answered, down.offered, down.applied,
         ),
     }
@@ -114,7 +114,7 @@ pub(super) fn delayed(seen: &Seen<'_>) -> Finding {
         claim: "the result is known late",
         shown: Shown::if_so(longest >= AT_ONCE_MS),
         because: format!(
-            "what was answered at once was done, for half of the users, {} after they wanted it with consumers that are well, {} with overloaded ones and {} with such as were down",
+            "half of the items were done {} after they were wanted with healthy consumers, {} with overloaded ones and {} with those that were down",
             time(p50(told.well.done_after)),
             time(p50(told.overloaded.done_after)),
             time(p50(told.down.done_after)),
@@ -128,6 +128,6 @@ pub(super) fn simple() -> Finding {
         way: Mode::Sync,
         claim: "it is simpler",
         shown: Shown::NotMeasured,
-        because: "no figure tells; what the answer means is simpler (done, or perhaps not), but deadlines, retries and turning users away are what it takes to live with it".to_owned(),
+        because: "no figure shows it; the meaning of a response is simpler (done, or perhaps not), but it takes deadlines, retries and overload rejections".to_owned(),
     }
 }

@@ -108,7 +108,7 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Res
         if is_last_of_its_tenth || batch.len() >= 500 {
             let sent = batch.len() as u64;
             if stop.or_cancelled(sleep_until(at)).await.is_none() {
-                return Err(interrupted("the play was broken off"));
+                return Err(interrupted("the demo was interrupted"));
             }
             send(&publisher, std::mem::take(&mut batch)).await?;
             progress.advance(sent, sent);
@@ -138,7 +138,7 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Res
         held_behind: 1,
     };
     eprintln!(
-        "sent {} events, {} of them before their turn, {} duplicates, {} bad messages, and 1 event behind a bad one",
+        "sent {} events, {} of them early, {} duplicates, {} invalid messages, and 1 event behind an invalid one",
         report.events,
         report.early,
         report.duplicates,
@@ -194,7 +194,7 @@ fn confirmed(outcome: PublishOutcome, what: &str) -> Result<(), CliError> {
         other => Err(CliError::new(
             ExitReason::Broker,
             format!(
-                "the broker did not confirm {what}: {other:?}; is it well, and does every role have its queue?"
+                "the broker did not confirm {what}: {other:?}; check the broker's health and the queue of every role"
             ),
         )),
     }

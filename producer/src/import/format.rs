@@ -51,7 +51,7 @@ impl Format {
         // With both separators the number is unambiguous: 1.234,56 and 1,234.56.
         let (whole, decimals) = text.split_once(point).ok_or_else(|| {
             format!(
-                "{text:?} may hold decimals or thousands: if {group:?} stands before the decimals, say --decimal {option}"
+                "{text:?} may have decimals or thousands: if {group:?} separates the decimals, use --decimal {option}"
             )
         })?;
         let digits = whole.trim_start_matches('-');
@@ -113,7 +113,7 @@ impl Format {
                 (_, Dates::MonthFirst) => (third, first, second),
                 (_, Dates::Unknown) => {
                     return Err(format!(
-                        "{text:?} may be month/day or day/month: say which with --dates us or --dates eu"
+                        "{text:?} may be month/day or day/month: choose with --dates us or --dates eu"
                     ));
                 }
             }

@@ -99,7 +99,7 @@ impl History {
                 return Err(CliError::new(
                     ExitReason::Busy,
                     format!(
-                        "another import is running, which holds {}: try again when it is done",
+                        "another import holds {}: try again when it is done",
                         path.display()
                     ),
                 ));
@@ -143,7 +143,7 @@ impl History {
                 return Err(CliError::new(
                     ExitReason::Io,
                     format!(
-                        "line {number} of {} is damaged: restore the file, or move it away, after which only the very same rows are recognised",
+                        "line {number} of {} is damaged: restore the file, or move it away, after which only identical files are recognised",
                         self.path.display()
                     ),
                 ));

@@ -99,7 +99,7 @@ impl Input {
             return Err(CliError::new(
                 ExitReason::Data,
                 format!(
-                    "{} is not gzip, though its name ends in .gz: rename it if it is plain text, fetch it again if not",
+                    "{} is not gzip, though its name ends in .gz: rename it if it is plain text, or download it again",
                     self.path.display()
                 ),
             ));
@@ -128,11 +128,11 @@ impl Input {
         match (packing, error.kind()) {
             (Compression::Gzip, ErrorKind::UnexpectedEof) => CliError::new(
                 ExitReason::Data,
-                format!("{path} is truncated, its gzip stream ends too early: fetch it again"),
+                format!("{path} is truncated, its gzip stream ends too early: download it again"),
             ),
             (Compression::Gzip, ErrorKind::InvalidInput | ErrorKind::InvalidData) => CliError::new(
                 ExitReason::Data,
-                format!("{path} is damaged ({error}): fetch it again"),
+                format!("{path} is damaged ({error}): download it again"),
             ),
             _ => CliError::new(
                 ExitReason::Io,
@@ -219,7 +219,7 @@ impl Read for HashingReader {
 /// Returns the system's text of an error, without the number after it.
 pub(crate) fn plain(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::NotFound => "there is no such file".to_owned(),
+        ErrorKind::NotFound => "the file does not exist".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::StorageFull => "the disk is full".to_owned(),
         _ => error.to_string(),

@@ -151,7 +151,7 @@ pub(crate) async fn run<M: RowMapper>(
         return Err(CliError::new(
             ExitReason::Failed,
             format!(
-                "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a mistake in Doorstep, please report it"
+                "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a bug in Doorstep, please report it"
             ),
         ));
     }
@@ -189,8 +189,7 @@ fn events_refused(refused: u64) -> CliError {
     CliError::new(
         ExitReason::Data,
         format!(
-            "the broker refuses {refused} events, see above: grant the user the right, or correct what it names, and run the import again; what is there \
-                 already changes nothing"
+            "the broker refuses {refused} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
         ),
     )
 }
@@ -235,7 +234,7 @@ fn notes<M>(survey: &Survey<M>, history: Option<&History>) -> Vec<String> {
                 ..
             } => format!("source {source}"),
             Part::Sent { source, .. } => {
-                format!("source {source}, imported before: what is sent again changes nothing")
+                format!("source {source}, imported before: sending it again changes nothing")
             }
             Part::Kept { source } => {
                 format!("source {source}, imported before with more rows than this file has: nothing of it was sent again")
@@ -298,7 +297,7 @@ fn second_pass<M: RowMapper>(
         return Err(CliError::new(
             ExitReason::Failed,
             format!(
-                "{waiting} invoices were never completed: this is a mistake in Doorstep, please report it"
+                "{waiting} invoices were never completed: this is a bug in Doorstep, please report it"
             ),
         ));
     }
@@ -312,12 +311,12 @@ fn changed(path: &Path) -> CliError {
     CliError::new(
         ExitReason::Data,
         format!(
-            "{} changed while it was read, and events of its former content were sent: import that content again from a copy that rests",
+            "{} changed while it was read, and events of its former content were sent: import that content again from a copy that does not change",
             path.display()
         ),
     )
 }
 
 fn broken(error: JoinError) -> CliError {
-    CliError::new(ExitReason::Failed, format!("reading broke off: {error}"))
+    CliError::new(ExitReason::Failed, format!("reading failed: {error}"))
 }

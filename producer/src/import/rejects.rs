@@ -115,7 +115,7 @@ impl RejectFile {
         CliError::new(
             ExitReason::Io,
             format!(
-                "cannot write the list of refused rows {}: {}; name another place with --refused PATH",
+                "cannot write the list of refused rows {}: {}; choose another path with --refused PATH",
                 self.path.display(),
                 plain(error)
             ),

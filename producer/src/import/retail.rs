@@ -194,7 +194,7 @@ impl Retail {
         let invoice = self
             .invoices
             .get_mut(no.as_str().as_bytes())
-            .ok_or("its invoice was not there in the first reading")?;
+            .ok_or("its invoice was not in the file in the first pass")?;
 
         let line_bytes = serde_json::to_vec(&line).map_err(|e| e.to_string())?.len() + 1;
         let (total, bytes) = match &invoice.open {

@@ -44,7 +44,7 @@ impl<M: RowMapper> Survey<M> {
         let unit = self.mapping.unit(row)?;
         let part = self.part_of.get(unit);
         let part = part.and_then(|part| self.parts.get_mut(*part));
-        part.ok_or_else(|| format!("its {} was not there in the first reading", M::UNIT))
+        part.ok_or_else(|| format!("its {} was not in the file in the first pass", M::UNIT))
     }
 }
 
@@ -201,12 +201,13 @@ impl<M: RowMapper> Reading<'_, M> {
         let before = self.history.map_or("", |h| h.runs()[run].file.as_str());
         let what = if is_in_place {
             format!(
-                "differs from what was imported before from {before} (with {known} rows of {} {})",
+                "differs from the row imported before from {before} (with {known} rows of {} {})",
                 M::UNIT,
                 String::from_utf8_lossy(unit)
             )
         } else {
-            "was imported before, but stands behind rows that are new: a data set may only grow at its end".to_owned()
+            "was imported before, but comes after new rows: a data set may only grow at its end"
+                .to_owned()
         };
         contradicts(self.input, &format!("line {} {what}", row.line))
     }
@@ -309,7 +310,7 @@ fn contradicts(input: &Input, what: &str) -> CliError {
     CliError::new(
         ExitReason::Data,
         format!(
-            "{} contradicts what was imported before: {what}. Nothing was sent. If these are other sales, give them a name of their own with --dataset NAME",
+            "{} contradicts an earlier import: {what}. Nothing was sent. If these are other sales, give them a name of their own with --dataset NAME",
             input.path().display()
         ),
     )
@@ -353,7 +354,7 @@ impl Refusals {
         let commonest = all.max_by_key(|reasoned| (reasoned.count, u64::MAX - reasoned.first_line));
         let commonest = commonest.map_or_else(String::new, |reasoned| {
             format!(
-                "; the commonest reason, of {} rows from line {} on: {}",
+                "; the most common reason, of {} rows from line {} on: {}",
                 reasoned.count, reasoned.first_line, reasoned.text
             )
         });
