@@ -113,7 +113,7 @@ impl Format {
                 (_, Dates::MonthFirst) => (third, first, second),
                 (_, Dates::Unknown) => {
                     return Err(format!(
-                        "{text:?} may be month/day or day/month: choose with --dates us or --dates eu"
+                        "{text:?} may be month/day or day/month: say which with --dates us or --dates eu"
                     ));
                 }
             }

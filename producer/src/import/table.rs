@@ -202,7 +202,7 @@ impl<'i> Table<'i> {
         CliError::new(
             ExitReason::Data,
             format!(
-                "{} is truncated: it ends in the middle of the row that begins on line {line}; fetch it again",
+                "{} is truncated: it ends in the middle of the row that begins on line {line}; download it again",
                 self.input.path().display()
             ),
         )
