@@ -92,7 +92,7 @@ pub struct RawHeaders<'a> {
 
 impl<'a> RawHeaders<'a> {
     /// Adds a value of the attribute with this CloudEvents name; unknown names are ignored. Two different values make the attribute
-    /// [`Value::Wrong`].
+    /// [`Value::Invalid`].
     pub fn put(&mut self, attribute: &str, value: Value<'a>) {
         let slot = match attribute {
             "specversion" => &mut self.spec_version,

@@ -43,7 +43,7 @@ const MEMBERS: [&str; 12] = [
 ];
 
 /// Adds the attributes of an event in structured mode to those of its headers. Contradictory and repeated, different values become
-/// [`Value::Wrong`].
+/// [`Value::Invalid`].
 #[must_use]
 pub fn add<'a>(mut raw: RawHeaders<'a>, body: &'a [u8]) -> RawHeaders<'a> {
     let members = match members(body) {

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Declares counters once: as atomics to write, and as a plain struct of their values. `elsewhere` are values that only the plain struct has.
+/// Declares counters once: as atomics to write, and as a plain struct of their values. `elsewhere` lists values that only the plain struct
+/// has.
 macro_rules! counters {
     (
         $(#[$doc:meta])* $totals:ident from $counters:ident;

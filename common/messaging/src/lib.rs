@@ -15,6 +15,9 @@
 //! - [`Permissions`]: the minimal permissions of a user.
 //! - [`UncheckedPublisher`]: invalid messages, for demos and tests.
 //!
+//! Folders: `connection` (with the supervisor that reconnects), `consumer`, `publisher`, `rpc`, `topology` (names, declaration, ownership,
+//! permissions) and `admin` (verification, queue depths).
+//!
 //! Rules of this crate:
 //! - Publishing and consuming use separate connections. A supervisor of each rebuilds everything from its description after any error.
 //!   lapin's own recovery is off.

@@ -12,10 +12,10 @@ use crate::locked::Locked;
 /// A second handle on the connection's socket. A blocked or half-dead connection cannot be closed by protocol, and lapin offers no other
 /// way. Once the socket is shut down, lapin's thread ends by itself.
 #[derive(Clone, Default)]
-pub(crate) struct SocketHandle(Arc<Locked<State>>);
+pub(crate) struct SocketHandle(Arc<Locked<SocketState>>);
 
 #[derive(Default)]
-struct State {
+struct SocketState {
     socket: Option<TcpStream>,
     is_shut_down: bool,
 }

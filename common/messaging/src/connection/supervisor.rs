@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A message with the time left to close; the channel is closed once every handle is dropped.
-pub(crate) type Stop = mpsc::Receiver<Duration>;
+pub(crate) type StopReceiver = mpsc::Receiver<Duration>;
 
 /// Minimum time to close a connection.
 const MIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(5);
@@ -27,25 +27,25 @@ const MIN_CLOSE_TIMEOUT: Duration = Duration::from_millis(5);
 /// The work of one publisher, subscription, client or server on its connections. Dropped before the status says that it is closed.
 pub(crate) trait Supervised {
     /// Channels, consumers and tasks on one connection.
-    type Open;
+    type Resources;
 
     /// Opens them on a new connection, whose topology is declared. Cancel-safe: a dropped attempt shuts its connection's socket down.
-    async fn open(&self, context: &Context<'_>) -> Result<Self::Open, ConnectError>;
+    async fn open(&self, context: &Context<'_>) -> Result<Self::Resources, ConnectError>;
 
     /// Runs until the connection is unusable or the task is stopped.
     async fn serve(
         &mut self,
         context: &Context<'_>,
-        open: &mut Self::Open,
-        stop: &mut Stop,
+        open: &mut Self::Resources,
+        stop: &mut StopReceiver,
     ) -> Exit;
 
     /// Ends the work on a lost connection, or on one that failed before it was `open`. Called before the loss is reported. `reason` is the
     /// broker's text or lapin's.
-    fn lost(&mut self, open: Option<&Self::Open>, reason: &str, error: &ConnectError);
+    fn lost(&mut self, open: Option<&Self::Resources>, reason: &str, error: &ConnectError);
 
     /// Finishes the work in progress, at most until then. The connection is closed afterwards.
-    async fn drain(&mut self, _: &Context<'_>, _: &mut Self::Open, _until: Instant) {}
+    async fn drain(&mut self, _: &Context<'_>, _: &mut Self::Resources, _until: Instant) {}
 
     /// Runs an attempt to connect to its end. Returns `None` if a connection is of no use any more.
     async fn while_connecting<T>(&self, attempt: impl Future<Output = T>) -> Option<T> {
@@ -77,7 +77,7 @@ pub(crate) struct Context<'a> {
 /// Rebuilds a connection until it is stopped by its [`Handle`].
 pub(crate) struct Supervisor {
     connector: Connector,
-    stop: Stop,
+    stop: StopReceiver,
 }
 
 /// Opens the connections.
@@ -195,7 +195,7 @@ impl Connector {
         &self,
         task: &T,
         failures: u32,
-    ) -> Result<Opened<T::Open>, ConnectError> {
+    ) -> Result<Opened<T::Resources>, ConnectError> {
         let settings = self.dialer.settings();
         let limit = settings.connect_timeout;
         settings.backoff_after(failures).await;
@@ -219,7 +219,7 @@ impl Context<'_> {
     /// the broker's reason, and with `None` when it ends.
     pub(crate) async fn watch<P: Future<Output = String>>(
         &self,
-        stop: &mut Stop,
+        stop: &mut StopReceiver,
         probe: impl Fn() -> P,
         work: impl Future<Output = Exit>,
         blocked: impl Fn(Option<&str>),

@@ -202,55 +202,55 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_respects_its_bounds() {
-        let inbox = DeliveryBuffer::default();
-        inbox.open(ChannelId(1), QueueName::new("q"));
-        inbox.add(
+        let buffer = DeliveryBuffer::default();
+        buffer.open(ChannelId(1), QueueName::new("q"));
+        buffer.add(
             ChannelId(1),
             &mut (1..=5).map(|t| delivery(t, 10)).collect(),
         );
-        assert_eq!(tags(&inbox.next_batch(2, 1000).await.unwrap()), [1, 2]);
-        assert_eq!(tags(&inbox.next_batch(10, 25).await.unwrap()), [3, 4]);
-        let last = inbox.next_batch(10, 1).await.unwrap();
+        assert_eq!(tags(&buffer.next_batch(2, 1000).await.unwrap()), [1, 2]);
+        assert_eq!(tags(&buffer.next_batch(10, 25).await.unwrap()), [3, 4]);
+        let last = buffer.next_batch(10, 1).await.unwrap();
         assert_eq!((tags(&last), last.last_tag), (vec![5], 5));
     }
 
     #[tokio::test]
     async fn channels_take_turns_and_never_mix() {
-        let inbox = DeliveryBuffer::default();
-        inbox.open(ChannelId(1), QueueName::new("a"));
-        inbox.open(ChannelId(2), QueueName::new("b"));
-        inbox.add(ChannelId(1), &mut vec![delivery(1, 1), delivery(2, 1)]);
-        inbox.add(ChannelId(2), &mut vec![delivery(1, 1)]);
+        let buffer = DeliveryBuffer::default();
+        buffer.open(ChannelId(1), QueueName::new("a"));
+        buffer.open(ChannelId(2), QueueName::new("b"));
+        buffer.add(ChannelId(1), &mut vec![delivery(1, 1), delivery(2, 1)]);
+        buffer.add(ChannelId(2), &mut vec![delivery(1, 1)]);
         let mut order = Vec::new();
         for _ in 0..3 {
-            order.push(inbox.next_batch(1, 100).await.unwrap().queue.to_string());
+            order.push(buffer.next_batch(1, 100).await.unwrap().queue.to_string());
         }
         assert_eq!(order, ["a", "b", "a"]);
     }
 
     #[tokio::test]
     async fn demand_lasts_while_a_task_waits() {
-        let inbox = DeliveryBuffer::default();
-        assert_eq!(inbox.wait_for_demand().now_or_never(), None);
-        let mut waits = Box::pin(inbox.next_batch(1, 1));
+        let buffer = DeliveryBuffer::default();
+        assert_eq!(buffer.wait_for_demand().now_or_never(), None);
+        let mut waits = Box::pin(buffer.next_batch(1, 1));
         assert!((&mut waits).now_or_never().is_none());
-        assert_eq!(inbox.wait_for_demand().now_or_never(), Some(()));
+        assert_eq!(buffer.wait_for_demand().now_or_never(), Some(()));
         drop(waits);
-        assert_eq!(inbox.wait_for_demand().now_or_never(), None);
+        assert_eq!(buffer.wait_for_demand().now_or_never(), None);
     }
 
     #[tokio::test]
     async fn deliveries_of_a_lost_channel_are_dropped() {
-        let inbox = DeliveryBuffer::default();
-        inbox.open(ChannelId(1), QueueName::new("q"));
-        inbox.add(ChannelId(1), &mut vec![delivery(1, 1)]);
-        inbox.clear();
-        inbox.open(ChannelId(2), QueueName::new("q"));
-        inbox.add(ChannelId(1), &mut vec![delivery(2, 1)]);
-        inbox.add(ChannelId(2), &mut vec![delivery(7, 1)]);
-        let batch = inbox.next_batch(10, 100).await.unwrap();
+        let buffer = DeliveryBuffer::default();
+        buffer.open(ChannelId(1), QueueName::new("q"));
+        buffer.add(ChannelId(1), &mut vec![delivery(1, 1)]);
+        buffer.clear();
+        buffer.open(ChannelId(2), QueueName::new("q"));
+        buffer.add(ChannelId(1), &mut vec![delivery(2, 1)]);
+        buffer.add(ChannelId(2), &mut vec![delivery(7, 1)]);
+        let batch = buffer.next_batch(10, 100).await.unwrap();
         assert_eq!((batch.channel, tags(&batch)), (ChannelId(2), vec![7]));
-        inbox.close();
-        assert!(inbox.next_batch(1, 1).await.is_none());
+        buffer.close();
+        assert!(buffer.next_batch(1, 1).await.is_none());
     }
 }

@@ -28,7 +28,7 @@ const POLL_MIN: Duration = Duration::from_millis(2);
 const POLL_MAX: Duration = Duration::from_millis(500);
 
 /// Moves one queue's deliveries into the buffer.
-pub(super) struct Pump {
+pub(super) struct DeliveryPump {
     pub(super) consumer: Consumer,
     pub(super) channel: ChannelId,
     pub(super) open: Arc<OpenChannel>,
@@ -48,7 +48,7 @@ pub(super) enum PumpEnd {
     Lost(String),
 }
 
-impl Pump {
+impl DeliveryPump {
     /// Runs until the consumer ends unexpectedly, and returns the reason.
     pub(super) async fn run(mut self) -> PumpEnd {
         let mut chunk: Vec<Delivery> = Vec::with_capacity(DECODE_BATCH);

@@ -98,7 +98,7 @@ mod tests {
             role("stock", &["stock"]),
         ];
         let topology = Topology::for_roles(&namespace, &roles);
-        let (queue, net) = (
+        let (queue, quarantine) = (
             namespace.role_queue("orders", 0),
             namespace.quarantine_queue("orders"),
         );
@@ -108,6 +108,9 @@ mod tests {
         let exchanges: Vec<_> = own.exchanges.iter().map(|e| &e.name).collect();
         assert_eq!(exchanges, ["shop.events"]);
         assert!(own.queues.is_empty() && own.owners.is_empty());
-        assert_eq!(bindings_of(&topology, [&net].into_iter()), Topology::none());
+        assert_eq!(
+            bindings_of(&topology, [&quarantine].into_iter()),
+            Topology::none()
+        );
     }
 }

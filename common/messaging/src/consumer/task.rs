@@ -21,7 +21,7 @@ use super::{
     channels::Channels,
     keepalive::keepalive,
     markers::watch_markers,
-    pump::{Pump, PumpEnd},
+    pump::{DeliveryPump, PumpEnd},
     rebind::{bindings_of, rebind_loop},
     sender::Senders,
 };
@@ -30,7 +30,7 @@ use crate::{
     connection::{
         error::ConnectError,
         probe_channel::PASSIVE_QUEUE,
-        supervisor::{Context, Exit, Stop, Supervised},
+        supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     topology::{
         declare::{MarkerState, check_marker},
@@ -62,7 +62,7 @@ pub(super) struct OpenConsumer {
 }
 
 impl Supervised for ConsumerTask {
-    type Open = OpenConsumer;
+    type Resources = OpenConsumer;
 
     async fn open(&self, context: &Context<'_>) -> Result<OpenConsumer, ConnectError> {
         let Context {
@@ -84,7 +84,7 @@ impl Supervised for ConsumerTask {
             let (consumer, others) = connection.response(limit, &about, consume).await?;
             shares_queue |= others > 0;
             let (id, open) = self.channels.open(channel.clone());
-            let pump = Pump {
+            let pump = DeliveryPump {
                 consumer,
                 channel: id,
                 open,
@@ -120,7 +120,7 @@ impl Supervised for ConsumerTask {
         &mut self,
         context: &Context<'_>,
         open: &mut OpenConsumer,
-        stop: &mut Stop,
+        stop: &mut StopReceiver,
     ) -> Exit {
         let Context {
             connection,

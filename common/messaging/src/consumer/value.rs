@@ -9,7 +9,7 @@ use doorstep_event::{
 use lapin::types::AMQPValue;
 
 /// Returns an attribute's value. Integers and timestamps, which some libraries use, are converted to text. Any other type is
-/// [`Value::Wrong`], with the type named.
+/// [`Value::Invalid`], with the type named.
 pub(super) fn attribute_value<'a>(attribute: &str, value: &'a AMQPValue) -> Value<'a> {
     let found = match value {
         AMQPValue::LongString(bytes) => match std::str::from_utf8(bytes.as_bytes()) {

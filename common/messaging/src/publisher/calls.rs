@@ -25,14 +25,14 @@ pub(super) struct MessageIndex {
 /// Calls without a complete result.
 #[derive(Debug)]
 pub(super) struct PublishCalls {
-    open: SequenceMap<PendingCall>,
+    open: SequenceMap<PendingPublish>,
     /// The call whose messages are being sent, and its unsent messages.
     current: Option<(u64, std::iter::Enumerate<std::vec::IntoIter<Message>>)>,
     counters: Arc<PublisherCounters>,
 }
 
 #[derive(Debug)]
-struct PendingCall {
+struct PendingPublish {
     outcomes: Vec<PublishOutcome>,
     missing: usize,
     done: oneshot::Sender<Vec<PublishOutcome>>,
@@ -58,7 +58,7 @@ impl PublishCalls {
 
     pub(super) fn start(&mut self, call: PublishCall) {
         let count = call.messages.len();
-        let number = self.open.push(PendingCall {
+        let number = self.open.push(PendingPublish {
             // Overwritten one by one; the call completes only when all are.
             outcomes: vec![PublishOutcome::Disconnected; count],
             missing: count,

@@ -62,7 +62,7 @@ pub(super) enum Ended {
 /// In-flight messages, by number. `F` is the future that hands a message to lapin.
 pub(super) struct Confirms<F> {
     unwritten: UnwrittenPublishes<F>,
-    pending: FuturesUnordered<Pending>,
+    pending: FuturesUnordered<PendingConfirm>,
     /// Completed, undecided: waiting for a barrier.
     undecided: Vec<Completed>,
     returned: Returns,
@@ -160,18 +160,18 @@ impl<F: Future<Output = lapin::Result<PublisherConfirm>>> Confirms<F> {
 
     fn written(&mut self, number: u64, written: lapin::Result<PublisherConfirm>) {
         match written {
-            Ok(confirm) => self.pending.push(Pending { number, confirm }),
+            Ok(confirm) => self.pending.push(PendingConfirm { number, confirm }),
             Err(error) => self.undecided.push((number, Err(error))),
         }
     }
 }
 
-struct Pending {
+struct PendingConfirm {
     number: u64,
     confirm: PublisherConfirm,
 }
 
-impl Future for Pending {
+impl Future for PendingConfirm {
     type Output = Completed;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completed> {
@@ -216,7 +216,7 @@ impl Returns {
             && self.0.get(sent.message_id()).is_some_and(|returns| {
                 returns
                     .iter()
-                    .any(|(returned, before)| number < *before && sent.is(returned))
+                    .any(|(returned, before)| number < *before && sent.matches(returned))
             })
     }
 

@@ -180,7 +180,7 @@ pub(crate) struct Sent(Target);
 impl Sent {
     /// Returns whether a returned message is this one. Compares exchange, routing key and id, because a dead letter's copy has its event's
     /// id.
-    pub(crate) fn is(&self, returned: &Returned) -> bool {
+    pub(crate) fn matches(&self, returned: &Returned) -> bool {
         returned.by_default_exchange == matches!(self.0, Target::Queue { .. })
             && returned.message_id == self.0.message_id()
             && returned.routing_key == self.0.routing_key()

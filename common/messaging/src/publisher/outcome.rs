@@ -17,8 +17,8 @@ pub enum PublishOutcome {
     /// The broker blocks publishing, usually for lack of memory or disk.
     Blocked,
     /// The broker closed the channel because of this message alone: its user may not publish it, or it is too large. The text is in
-    /// [`last_refusal`](crate::ConnectionStatus::last_refusal). If several messages were in flight, all of them are `Disconnected`; when they are resent one by
-    /// one, the bad message gets this.
+    /// [`last_rejection`](crate::ConnectionStatus::last_rejection). If several messages were in flight, all of them are `Disconnected`;
+    /// when they are resent one by one, the bad message gets this.
     Unpublishable,
 }
 

@@ -27,7 +27,7 @@ use crate::{
     connection::{
         Health, changed,
         status::StatusReporter,
-        supervisor::{Exit, Stop},
+        supervisor::{Exit, StopReceiver},
     },
     publisher::message::{Parts, Sent},
     settings::BrokerSettings,
@@ -41,7 +41,7 @@ pub(super) struct PublishLoop<'a> {
     pub(super) report: &'a StatusReporter,
     pub(super) counters: &'a PublisherCounters,
     pub(super) inbox: &'a mut mpsc::Receiver<PublishCall>,
-    pub(super) stop: &'a mut Stop,
+    pub(super) stop: &'a mut StopReceiver,
     pub(super) calls: &'a mut PublishCalls,
     pub(super) events_exchange: &'a str,
     pub(super) user_id: Option<&'a ShortString>,
@@ -69,7 +69,7 @@ pub(super) async fn run(run: PublishLoop<'_>) -> Option<Exit> {
     let channel = run.channel;
     let settings = run.settings;
     let mut confirms = Confirms::new();
-    let mut state = State::new(run);
+    let mut state = LoopState::new(run);
     let mut tick = tokio::time::interval(tick_length(settings));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -100,7 +100,7 @@ pub(super) async fn run(run: PublishLoop<'_>) -> Option<Exit> {
         // 3. Wait. Each arm is cancel-safe: completed confirms stay in the set, a call is received or stays in the channel, a watch keeps
         //    its change, and the interval keeps its time.
         let room = has_room && state.inbox_open;
-        let State { run, clock, .. } = &mut state;
+        let LoopState { run, clock, .. } = &mut state;
         tokio::select! {
             () = confirms.some_completed() => clock.now = Instant::now(),
             call = run.inbox.recv(), if room || clock.is_rejecting(settings) => {
@@ -142,7 +142,7 @@ pub(super) async fn run(run: PublishLoop<'_>) -> Option<Exit> {
 }
 
 /// The state of a running loop.
-struct State<'a> {
+struct LoopState<'a> {
     run: PublishLoop<'a>,
     /// Maximum messages without a confirm.
     window: usize,
@@ -151,7 +151,7 @@ struct State<'a> {
     inbox_open: bool,
 }
 
-impl<'a> State<'a> {
+impl<'a> LoopState<'a> {
     fn new(run: PublishLoop<'a>) -> Self {
         Self {
             window: run.settings.publish_window.max(1),

@@ -18,7 +18,7 @@ use crate::{
     admin::verify::{check_user_id, may_publish},
     connection::{
         error::{ConnectError, ConnectErrorKind, Denial},
-        supervisor::{Context, Exit, Stop, Supervised},
+        supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     settings::BrokerSettings,
     topology::permissions::DEFAULT_EXCHANGE,
@@ -79,7 +79,7 @@ impl PublisherTask {
 }
 
 impl Supervised for PublisherTask {
-    type Open = OpenPublisher;
+    type Resources = OpenPublisher;
 
     async fn open(&self, context: &Context<'_>) -> Result<OpenPublisher, ConnectError> {
         let (connection, settings) = (context.connection, context.settings);
@@ -102,7 +102,7 @@ impl Supervised for PublisherTask {
         &mut self,
         context: &Context<'_>,
         open: &mut OpenPublisher,
-        stop: &mut Stop,
+        stop: &mut StopReceiver,
     ) -> Exit {
         self.is_user_id_checked = true;
         let (connection, settings) = (context.connection, context.settings);

@@ -99,7 +99,7 @@ pub(super) fn read_request(received: &mut Received) -> Result<Request, Rejection
     })
 }
 
-fn bad(detail: String) -> Rejection {
+fn bad_request(detail: String) -> Rejection {
     Rejection::new(Rejection::BAD_REQUEST, detail)
 }
 
@@ -120,17 +120,17 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Result<&'a str, Re
         .and_then(|table| table.inner().get(name));
     match value {
         Some(AMQPValue::LongString(text)) => std::str::from_utf8(text.as_bytes())
-            .map_err(|_| bad(format!("header {name} is not UTF-8"))),
+            .map_err(|_| bad_request(format!("header {name} is not UTF-8"))),
         Some(AMQPValue::ShortString(text)) => Ok(text.as_str()),
-        Some(_) => Err(bad(format!("header {name} is not text"))),
-        None => Err(bad(format!("header {name} is missing"))),
+        Some(_) => Err(bad_request(format!("header {name} is not text"))),
+        None => Err(bad_request(format!("header {name} is missing"))),
     }
 }
 
 /// Parses the kind, the time of the call and the deadline.
 fn parse_timing(text: &str) -> Result<(RequestKind, Timestamp, Timestamp), Rejection> {
     let invalid = || {
-        bad(format!(
+        bad_request(format!(
             "{HEADER_REQUEST} {text:?} does not have the form `{QUERY} asked TIME until TIME` with RFC 3339 times"
         ))
     };

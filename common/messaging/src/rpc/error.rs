@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorstep_event::Rejection;
 
-/// The reason why a call has no reply. Except after [`Refused`](Self::Refused) and [`Overloaded`](Self::Overloaded), a command may have
+/// The reason why a call has no reply. Except after [`Rejected`](Self::Rejected) and [`Overloaded`](Self::Overloaded), a command may have
 /// been executed, or may still be. Calling again with the same id returns its result, and executes nothing twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {

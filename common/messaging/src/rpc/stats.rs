@@ -73,7 +73,7 @@ counters! {
         replied,
         /// Replies that carry the role's rejection.
         rejected,
-        /// Rejections because the broker user may not send requests; also counted in `refused`.
+        /// Rejections because the broker user may not send requests; also counted in `rejected`.
         forbidden,
         /// Requests rejected because of overload.
         shed,

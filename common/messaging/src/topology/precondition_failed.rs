@@ -27,10 +27,10 @@ impl PreconditionFailed {
     pub(crate) fn read(text: &str) -> Option<Self> {
         let (_, rest) = text.split_once("inequivalent arg '")?;
         let (argument, rest) = rest.split_once('\'')?;
-        let (wanted, there) = match rest.split_once("received ") {
-            None => (ArgumentValue::nothing(), ArgumentValue::nothing()),
+        let (expected, actual) = match rest.split_once("received ") {
+            None => (ArgumentValue::unknown(), ArgumentValue::unknown()),
             Some((_, values)) => match values.split_once(" but current is ") {
-                None => (ArgumentValue::nothing(), ArgumentValue::nothing()),
+                None => (ArgumentValue::unknown(), ArgumentValue::unknown()),
                 Some((received, current)) => {
                     (ArgumentValue::read(received), ArgumentValue::read(current))
                 }
@@ -38,8 +38,8 @@ impl PreconditionFailed {
         };
         Some(Self {
             argument: argument.to_owned(),
-            actual: there,
-            expected: wanted,
+            actual,
+            expected,
         })
     }
 }
@@ -65,7 +65,7 @@ impl ArgumentValue {
         }
     }
 
-    fn nothing() -> Self {
+    fn unknown() -> Self {
         Self::CutOff(String::new())
     }
 
@@ -128,13 +128,13 @@ mod tests {
         ] {
             let text =
                 format!("inequivalent arg 'a' for queue 'q': received none but current is {cut}");
-            let there = PreconditionFailed::read(&text).unwrap().actual;
-            assert_eq!(there, ArgumentValue::CutOff(visible.to_owned()));
+            let actual = PreconditionFailed::read(&text).unwrap().actual;
+            assert_eq!(actual, ArgumentValue::CutOff(visible.to_owned()));
         }
         let text = "inequivalent arg 'a' for queue 'q': received the val";
         assert_eq!(
             PreconditionFailed::read(text).unwrap().actual,
-            ArgumentValue::nothing()
+            ArgumentValue::unknown()
         );
     }
 }

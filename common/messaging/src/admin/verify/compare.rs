@@ -28,7 +28,7 @@ use crate::{
 const MAX_DIFFERENCES: usize = 64;
 
 #[derive(Clone)]
-struct Declared {
+struct Declaration {
     kind: String,
     durable: bool,
     auto_delete: bool,
@@ -49,7 +49,7 @@ pub(super) async fn exchange(
     verifier: &mut Verifier<'_>,
     exchange: &Exchange,
 ) -> Result<Presence, ConnectError> {
-    let mut declared = Declared::new(exchange.kind.as_str(), FieldTable::default());
+    let mut declared = Declaration::new(exchange.kind.as_str(), FieldTable::default());
     let name = exchange.name.as_str();
     let mut differences = Vec::new();
     let presence = compare(verifier, "exchange", name, &mut declared, &mut differences).await?;
@@ -75,7 +75,7 @@ pub(super) async fn queue(
     verifier: &mut Verifier<'_>,
     queue: &Queue,
 ) -> Result<Presence, ConnectError> {
-    let mut declared = Declared::new("", table(queue));
+    let mut declared = Declaration::new("", table(queue));
     let name = queue.name.as_str();
     let mut differences = Vec::new();
     let presence = compare(verifier, "queue", name, &mut declared, &mut differences).await?;
@@ -107,7 +107,7 @@ async fn compare(
     verifier: &mut Verifier<'_>,
     what: &'static str,
     name: &str,
-    declared: &mut Declared,
+    declared: &mut Declaration,
     differences: &mut Vec<PreconditionFailed>,
 ) -> Result<Presence, ConnectError> {
     // The expected value of an argument that was dropped to make room in the broker's error text.
@@ -124,12 +124,12 @@ async fn compare(
             Redeclare::Other(reply) => reply,
             Redeclare::Differs(mut difference) => {
                 let argument = difference.argument.clone();
-                if let Some(wanted) = dropped.take() {
-                    difference.expected = wanted;
+                if let Some(expected) = dropped.take() {
+                    difference.expected = expected;
                 } else if matches!(difference.actual, ArgumentValue::CutOff(_))
-                    && let Some(wanted) = declared.drop_argument(&argument)
+                    && let Some(expected) = declared.drop_argument(&argument)
                 {
-                    dropped = Some(wanted);
+                    dropped = Some(expected);
                     continue;
                 }
                 let is_repeated = differences.iter().any(|n| n.argument == argument);
@@ -154,7 +154,7 @@ async fn compare(
     Ok(Presence::There)
 }
 
-impl Declared {
+impl Declaration {
     fn new(kind: &str, arguments: FieldTable) -> Self {
         Self {
             kind: kind.to_owned(),
@@ -242,8 +242,8 @@ impl Declared {
     }
 
     /// Adopts the present value for further declarations. Returns false if it cannot be declared.
-    fn adopt_argument(&mut self, argument: &str, there: &ArgumentValue) -> bool {
-        let (text, kind) = match there {
+    fn adopt_argument(&mut self, argument: &str, actual: &ArgumentValue) -> bool {
+        let (text, kind) = match actual {
             ArgumentValue::NotSet => return self.drop_argument(argument).is_some(),
             ArgumentValue::CutOff(_) => return false,
             ArgumentValue::Value { text, kind } => (text.as_str(), kind.as_deref()),

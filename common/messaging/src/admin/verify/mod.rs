@@ -105,7 +105,7 @@ pub async fn verify(
     let mut missing = Vec::new();
     for exchange in &topology.exchanges {
         match compare::exchange(&mut verifier, exchange).await? {
-            Presence::There => permissions::write(&mut verifier, &exchange.name).await?,
+            Presence::There => permissions::check_write(&mut verifier, &exchange.name).await?,
             Presence::Missing => missing.push(exchange),
         }
     }
@@ -113,7 +113,7 @@ pub async fn verify(
         let presence = compare::queue(&mut verifier, queue).await?;
         // Copies of dead letters are for people; no role consumes them.
         if presence == Presence::There && queue.purpose != QueuePurpose::DeadLetters {
-            permissions::read(&mut verifier, &queue.name).await?;
+            permissions::check_read(&mut verifier, &queue.name).await?;
         }
         if presence == Presence::There && queue.purpose.is_durable_work() {
             permissions::check_marker(&mut verifier, &queue.name).await?;
@@ -123,7 +123,7 @@ pub async fn verify(
         }
     }
     if !topology.queues.is_empty() {
-        permissions::write(&mut verifier, "").await?;
+        permissions::check_write(&mut verifier, "").await?;
     }
     let mut owners = Vec::new();
     for Owner { role, exchange } in &topology.owners {
@@ -131,7 +131,7 @@ pub async fn verify(
         if matches!(found, Found::Forbidden(_)) {
             verifier.forbidden(Permission::Configure, "exchange", exchange);
         }
-        permissions::own(&mut verifier, exchange).await?;
+        permissions::check_owner_record(&mut verifier, exchange).await?;
         let owner = match found {
             Found::Record(owner) => Some(owner),
             Found::Nothing | Found::NoRecord | Found::Forbidden(_) => None,
@@ -176,14 +176,14 @@ pub async fn check_version(settings: &BrokerSettings) -> Option<Finding> {
 /// Checks that the user may publish to this exchange.
 ///
 /// # Errors
-/// Fails if it may not ([`Refusal::Permission`]), or the broker cannot be reached.
+/// Fails if it may not ([`Denial::Permission`]), or the broker cannot be reached.
 pub(crate) async fn may_publish(
     connection: &Connection,
     exchange: &str,
     limit: Duration,
 ) -> Result<(), ConnectError> {
     let mut verifier = Verifier::new(ProbeChannel::new(connection, limit));
-    permissions::write(&mut verifier, exchange).await?;
+    permissions::check_write(&mut verifier, exchange).await?;
     let Verifier {
         probe, findings, ..
     } = verifier;

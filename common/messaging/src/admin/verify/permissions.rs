@@ -22,7 +22,10 @@ use crate::{
 const PROBE_PRIORITY: &str = "verify";
 
 /// Records it if the user may not publish to this exchange. An empty name is the default exchange.
-pub(super) async fn write(verifier: &mut Verifier<'_>, exchange: &str) -> Result<(), ConnectError> {
+pub(super) async fn check_write(
+    verifier: &mut Verifier<'_>,
+    exchange: &str,
+) -> Result<(), ConnectError> {
     let name = if exchange.is_empty() {
         DEFAULT_EXCHANGE
     } else {
@@ -59,7 +62,7 @@ pub(super) async fn write(verifier: &mut Verifier<'_>, exchange: &str) -> Result
 }
 
 /// Records it if the user may not consume from this queue.
-pub(super) async fn read(
+pub(super) async fn check_read(
     verifier: &mut Verifier<'_>,
     queue: &QueueName,
 ) -> Result<(), ConnectError> {
@@ -138,7 +141,7 @@ pub(super) async fn check_cancel_binding(
             verifier.forbidden(Permission::Write, "queue", name);
         }
     }
-    read(verifier, &own).await
+    check_read(verifier, &own).await
 }
 
 /// Records it if the user may not mark this queue, so that its loss would go unnoticed.
@@ -187,7 +190,10 @@ pub(super) async fn check_marker(
 }
 
 /// Records it if the user lacks a permission, other than configure, to record an owner.
-pub(super) async fn own(verifier: &mut Verifier<'_>, exchange: &str) -> Result<(), ConnectError> {
+pub(super) async fn check_owner_record(
+    verifier: &mut Verifier<'_>,
+    exchange: &str,
+) -> Result<(), ConnectError> {
     let record = format!("{MARKER}{PROBE_PRIORITY}");
     // Unbinding needs read permission on one exchange and write permission on the other. There is nothing to unbind.
     let unbind = async |channel: Channel| {

@@ -39,8 +39,8 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
         let slow = shared.pending_calls.slow_roles(SLOW_CALL);
         absent.retain(|role, _| slow.contains(role));
         let sent = shared.next_number.load(Ordering::Relaxed);
-        let heard = shared.counts.received.get();
-        if silence.age(sent, heard, Instant::now()) >= SLOW_CALL && slow.is_empty() {
+        let received = shared.counts.received.get();
+        if silence.age(sent, received, Instant::now()) >= SLOW_CALL && slow.is_empty() {
             silence.since = None;
             // Changes nothing, and needs no permission.
             let round_trip = async |channel: Channel| {
@@ -92,19 +92,19 @@ pub(super) async fn monitor(connection: &Connection, shared: &Shared, limit: Dur
 #[derive(Default)]
 struct ReplySilence {
     sent: u64,
-    heard: u64,
+    received: u64,
     since: Option<Instant>,
 }
 
 impl ReplySilence {
     /// Returns the duration of the silence, given the total numbers of requests and replies.
-    fn age(&mut self, sent: u64, heard: u64, now: Instant) -> Duration {
-        if self.heard != heard {
+    fn age(&mut self, sent: u64, received: u64, now: Instant) -> Duration {
+        if self.received != received {
             self.since = None;
         } else if self.sent != sent {
             self.since.get_or_insert(now);
         }
-        (self.sent, self.heard) = (sent, heard);
+        (self.sent, self.received) = (sent, received);
         self.since
             .map_or(Duration::ZERO, |since| now.duration_since(since))
     }
@@ -117,10 +117,10 @@ async fn check<T>(
     shared: &Shared,
     request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
 ) -> Result<Option<ProbeResult<T>>, String> {
-    let heard = shared.counts.received.get();
+    let received = shared.counts.received.get();
     match probe.try_method(request).await {
         Err(error) if error.kind() != ConnectErrorKind::Silent => Err(error.to_string()),
-        Ok(ProbeResult::TimedOut) | Err(_) if shared.counts.received.get() != heard => Ok(None),
+        Ok(ProbeResult::TimedOut) | Err(_) if shared.counts.received.get() != received => Ok(None),
         Ok(ProbeResult::TimedOut) | Err(_) => {
             let limit = probe.limit();
             Err(format!("no response and no reply for {limit:?}"))
@@ -137,9 +137,9 @@ mod tests {
     fn silence_lasts_from_first_request_to_any_reply() {
         let begin = Instant::now();
         let mut silence = ReplySilence::default();
-        let mut age = |seconds, sent, heard| {
+        let mut age = |seconds, sent, received| {
             let now = begin + Duration::from_secs(seconds);
-            silence.age(sent, heard, now).as_secs()
+            silence.age(sent, received, now).as_secs()
         };
         // No request has been sent yet.
         assert_eq!([age(0, 0, 0), age(10, 0, 0)], [0, 0]);

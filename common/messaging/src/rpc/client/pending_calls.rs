@@ -1,4 +1,4 @@
-//! The callers calls for replies.
+//! The calls that wait for replies.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -52,7 +52,7 @@ impl PendingCalls {
         self.open.lock().remove(&number)
     }
 
-    /// Completes a call. Returns whether its caller was calls.
+    /// Completes a call. Returns whether its caller still waited.
     pub(super) fn complete(&self, number: u64, result: Result<Bytes, CallError>) -> bool {
         // Sending fails if the caller was dropped at this moment.
         self.remove(number)

@@ -55,7 +55,7 @@ pub(super) struct RequestSender {
 
 /// The channels that send requests and receive their replies.
 #[derive(Clone)]
-pub(super) struct Channels {
+pub(super) struct ClientChannels {
     /// In confirm mode, for commands.
     pub(super) confirmed: Channel,
     pub(super) plain: Channel,
@@ -73,8 +73,8 @@ struct SenderChannel {
 }
 
 enum SenderState {
-    Open(Channels),
-    Blocked(Channels, String),
+    Open(ClientChannels),
+    Blocked(ClientChannels, String),
     Closed(String),
 }
 
@@ -105,7 +105,7 @@ impl RequestSender {
         }
     }
 
-    pub(super) fn open(&self, channels: Channels) {
+    pub(super) fn open(&self, channels: ClientChannels) {
         self.channel.lock().state = SenderState::Open(channels);
     }
 

@@ -18,13 +18,13 @@ use super::{
     Shared,
     cancel::{Cancel, publish_cancellations},
     liveness::monitor,
-    request_sender::Channels,
+    request_sender::ClientChannels,
 };
 use crate::{
     connection::{
         Undecodable, describe,
         error::ConnectError,
-        supervisor::{Context, Exit, Stop, Supervised},
+        supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     rpc::{codec, error::CallError},
 };
@@ -55,12 +55,12 @@ impl Shared {
 
 impl Supervised for ClientTask {
     /// Deliver the replies of the two channels.
-    type Open = JoinSet<String>;
+    type Resources = JoinSet<String>;
 
     async fn open(&self, context: &Context<'_>) -> Result<JoinSet<String>, ConnectError> {
         let (connection, settings) = (context.connection, context.settings);
         let limit = settings.connect_timeout;
-        let channels = Channels {
+        let channels = ClientChannels {
             confirmed: connection.confirm_channel(limit).await?,
             plain: connection.channel(limit).await?,
             user_id: settings.user_id_at(connection.address()),
@@ -79,7 +79,7 @@ impl Supervised for ClientTask {
         &mut self,
         context: &Context<'_>,
         replies: &mut JoinSet<String>,
-        stop: &mut Stop,
+        stop: &mut StopReceiver,
     ) -> Exit {
         let Self { shared, cancelled } = self;
         let (connection, settings) = (context.connection, context.settings);

@@ -61,7 +61,7 @@ pub struct ReplyHandle {
     pub(super) correlation: String,
     pub(super) redelivered: bool,
     pub(super) prior_attempt: PriorAttempt,
-    /// Bytes of the request's data, if counted as held.
+    /// Bytes of the request's data, once they count as in flight.
     pub(super) bytes: u64,
     pub(super) counts: Arc<RpcServerCounters>,
     pub(super) span: ServerSpan,

@@ -5,7 +5,7 @@
 //! - `reply_channel`: the only channel on which a request's reply can be sent.
 //! - `callers`: rejects broker users that may not send requests.
 //! - `cancellations`: requests whose callers no longer wait.
-//! - `inbox`: parsed requests between `pump` and the role.
+//! - `request_buffer`: parsed requests between `pump` and the role.
 //! - `pump`: takes requests from lapin, parses them and sheds load.
 //! - `skew`: detects differing clocks.
 //! - `task`: the supervised task that connects, declares, consumes and reconnects.
@@ -91,18 +91,18 @@ impl RpcServer {
         settings: RpcServerSettings,
         claim: Option<OwnerClaim>,
     ) -> Self {
-        let inbox = Arc::new(RequestBuffer::new());
+        let requests = Arc::new(RequestBuffer::new());
         let counts = Arc::<RpcServerCounters>::default();
         let task = ServerTask {
             role: role.to_owned(),
             settings,
-            requests: inbox.clone(),
+            requests: requests.clone(),
             counts: counts.clone(),
         };
         let (supervisor, handle) = Supervisor::new(broker, connection_name, topology, claim);
         tokio::spawn(supervisor.run(task));
         Self {
-            requests: inbox,
+            requests,
             handle,
             counts,
         }

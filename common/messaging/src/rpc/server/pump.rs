@@ -24,8 +24,8 @@ use crate::{
     },
 };
 
-/// Moves requests from lapin to the inbox.
-pub(super) struct Pump {
+/// Moves requests from lapin to the buffer.
+pub(super) struct RequestPump {
     pub(super) consumer: Consumer,
     pub(super) channel: Arc<ReplyChannel>,
     pub(super) settings: RpcServerSettings,
@@ -36,7 +36,7 @@ pub(super) struct Pump {
     pub(super) skew: Skew,
 }
 
-impl Pump {
+impl RequestPump {
     /// Runs until no more requests can arrive, and returns the reason.
     pub(super) async fn run(mut self) -> String {
         while let Some(received) = self.consumer.next().await {
@@ -89,7 +89,7 @@ impl Pump {
         let now = Timestamp::now();
         if request.deadline <= now {
             self.counts.expired.add(1);
-            return match self.skew.judge(&request, received.redelivered, now) {
+            return match self.skew.classify(&request, received.redelivered, now) {
                 Late::Expired => reply.ack_without_reply(),
                 Late::Skewed(rejection) => {
                     self.counts.skewed.add(1);

@@ -1,6 +1,6 @@
-//! The reply channel of one connection: replies are unacked to lapin without waiting, and each request is acked once its reply is written.
+//! The reply channel of one connection: replies are handed to lapin without waiting, and each request is acked once its reply is written.
 //!
-//! An ack unacked over together with its reply may overtake it, because lapin writes frames without a body first. If the connection were
+//! An ack handed over together with its reply may overtake it, because lapin writes frames without a body first. If the connection were
 //! lost in between, both the request and its reply would be gone. So the task polls the replies periodically, and acks their requests once
 //! they are written: no caller waits for acks.
 
@@ -108,8 +108,8 @@ impl ReplyChannel {
         false
     }
 
-    /// Acks a request with a reply or without a waiting caller. Once the channel is shut, requests without a reply go to another server, so
-    /// a handle dropped because of that must not ack its request.
+    /// Acks a request with a reply or without a waiting caller. Once the channel is closed, requests without a reply go to another server,
+    /// so a handle dropped because of that must not ack its request.
     pub(super) fn acknowledge(&self, tag: u64) {
         if self.is_closed() {
             return;

@@ -9,12 +9,12 @@ use crate::locked::Locked;
 /// A queue generic over requests, so that it can be tested without a connection.
 #[derive(Debug)]
 pub(super) struct RequestBuffer<A> {
-    state: Locked<State<A>>,
+    state: Locked<RequestBufferState<A>>,
     arrived: Notify,
 }
 
 #[derive(Debug)]
-struct State<A> {
+struct RequestBufferState<A> {
     requests: VecDeque<A>,
     is_closed: bool,
 }
@@ -22,7 +22,7 @@ struct State<A> {
 impl<A> RequestBuffer<A> {
     pub(super) fn new() -> Self {
         Self {
-            state: Locked::new(State {
+            state: Locked::new(RequestBufferState {
                 requests: VecDeque::new(),
                 is_closed: false,
             }),
@@ -30,7 +30,7 @@ impl<A> RequestBuffer<A> {
         }
     }
 
-    /// Adds a request. Returns it if the inbox is closed.
+    /// Adds a request. Returns it if the buffer is closed.
     pub(super) fn put(&self, request: A) -> Option<A> {
         let mut state = self.state.lock();
         if state.is_closed {
@@ -42,7 +42,7 @@ impl<A> RequestBuffer<A> {
         None
     }
 
-    /// Waits for a request; `None` once the inbox is closed. Cancel-safe.
+    /// Waits for a request; `None` once the buffer is closed. Cancel-safe.
     pub(super) async fn next(&self) -> Option<A> {
         loop {
             // A notification before the wait is kept.
@@ -70,7 +70,7 @@ impl<A> RequestBuffer<A> {
         std::mem::take(&mut self.state.lock().requests)
     }
 
-    /// Closes the inbox and returns the remaining requests.
+    /// Closes the buffer and returns the remaining requests.
     pub(super) fn close(&self) -> VecDeque<A> {
         self.state.lock().is_closed = true;
         self.arrived.notify_one();
@@ -86,28 +86,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_woken_task_wakes_the_next() {
-        let inbox = RequestBuffer::new();
-        // Both found the inbox empty but do not wait yet: two notifications reach them as one.
-        let (first, second) = (inbox.arrived.notified(), inbox.arrived.notified());
-        inbox.put(1);
-        inbox.put(2);
+        let requests = RequestBuffer::new();
+        // Both found the buffer empty but do not wait yet: two notifications reach them as one.
+        let (first, second) = (requests.arrived.notified(), requests.arrived.notified());
+        requests.put(1);
+        requests.put(2);
         first.await;
-        assert_eq!(inbox.next().await, Some(1));
+        assert_eq!(requests.next().await, Some(1));
         assert_eq!(
             second.now_or_never(),
             Some(()),
             "the second task was not woken"
         );
-        assert_eq!(inbox.next().await, Some(2));
-        assert_eq!(inbox.next().now_or_never(), None);
+        assert_eq!(requests.next().await, Some(2));
+        assert_eq!(requests.next().now_or_never(), None);
     }
 
     #[tokio::test]
     async fn closing_wakes_all_waiting_tasks() {
-        let inbox = RequestBuffer::new();
-        inbox.put(1);
-        assert_eq!(inbox.close(), [1]);
-        assert_eq!((inbox.next().await, inbox.next().await), (None, None));
-        assert_eq!(inbox.put(2), Some(2));
+        let requests = RequestBuffer::new();
+        requests.put(1);
+        assert_eq!(requests.close(), [1]);
+        assert_eq!((requests.next().await, requests.next().await), (None, None));
+        assert_eq!(requests.put(2), Some(2));
     }
 }

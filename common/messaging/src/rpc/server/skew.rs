@@ -27,7 +27,12 @@ pub(super) enum Late {
 
 impl Skew {
     /// Judges a request that arrives after its deadline. A redelivered one may have been at another server until then.
-    pub(super) fn judge(&mut self, request: &Request, redelivered: bool, now: Timestamp) -> Late {
+    pub(super) fn classify(
+        &mut self,
+        request: &Request,
+        redelivered: bool,
+        now: Timestamp,
+    ) -> Late {
         let over = now.duration_since(request.deadline);
         let over = Duration::try_from(over).unwrap_or_default();
         if redelivered || over <= TRANSIT_TOLERANCE {
@@ -78,11 +83,11 @@ mod tests {
         let mut skew = Skew::default();
         let moment = deadline + TRANSIT_TOLERANCE;
         let long = moment + Duration::from_millis(1);
-        assert_eq!(skew.judge(&request, false, deadline), Late::Expired);
-        assert_eq!(skew.judge(&request, false, moment), Late::Expired);
-        assert_eq!(skew.judge(&request, true, long), Late::Expired);
+        assert_eq!(skew.classify(&request, false, deadline), Late::Expired);
+        assert_eq!(skew.classify(&request, false, moment), Late::Expired);
+        assert_eq!(skew.classify(&request, true, long), Late::Expired);
         assert!(skew.last_logged.is_none());
-        let Late::Skewed(rejection) = skew.judge(&request, false, long) else {
+        let Late::Skewed(rejection) = skew.classify(&request, false, long) else {
             panic!("skew not detected");
         };
         assert_eq!(rejection.code, Rejection::CLOCK_SKEW);

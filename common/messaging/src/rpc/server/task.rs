@@ -19,7 +19,7 @@ use super::{
     RpcServerSettings, SHED_HEADROOM,
     callers::Callers,
     incoming::IncomingRequest,
-    pump::{Pump, receive_cancellations},
+    pump::{RequestPump, receive_cancellations},
     reply_channel::ReplyChannel,
     request_buffer::RequestBuffer,
     skew::Skew,
@@ -29,7 +29,7 @@ use crate::{
     connection::{
         describe,
         error::ConnectError,
-        supervisor::{Context, Exit, Stop, Supervised},
+        supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     consumer::keepalive::keepalive,
     rpc::stats::RpcServerCounters,
@@ -64,7 +64,7 @@ pub(super) struct OpenServer {
 }
 
 impl Supervised for ServerTask {
-    type Open = OpenServer;
+    type Resources = OpenServer;
 
     async fn open(&self, context: &Context<'_>) -> Result<OpenServer, ConnectError> {
         let (connection, settings) = (context.connection, context.settings);
@@ -92,7 +92,7 @@ impl Supervised for ServerTask {
                 .await
         };
         let about = format!(" to consuming from queue {queue}");
-        let pump = Pump {
+        let pump = RequestPump {
             consumer: connection.response(limit, &about, consume).await?,
             channel: channel.clone(),
             settings: self.settings,
@@ -116,7 +116,7 @@ impl Supervised for ServerTask {
         &mut self,
         context: &Context<'_>,
         open: &mut OpenServer,
-        stop: &mut Stop,
+        stop: &mut StopReceiver,
     ) -> Exit {
         let probe = || keepalive(&open.keepalive, context.settings, &self.counts.delivered);
         let channel = &open.channel;

@@ -38,7 +38,7 @@ pub(crate) use marker::{MarkerState, check_marker};
 ///
 /// # Errors
 /// Fails if an object exists with other arguments ([`ConnectErrorKind::Mismatch`]), is missing and the user may not create it
-/// ([`Refusal::Permission`]) or the broker cannot create it for now ([`ConnectErrorKind::Silent`]), or the connection is lost.
+/// ([`Denial::Permission`]) or the broker cannot create it for now ([`ConnectErrorKind::Silent`]), or the connection is lost.
 pub(crate) async fn declare(
     connection: &Connection,
     topology: &Topology,
@@ -166,7 +166,7 @@ enum Existence {
     Created,
 }
 
-enum Declared {
+enum DeclareOutcome {
     Is(Existence),
     /// Rejected, with the broker's reply code and text.
     Rejected(u16, String),
@@ -202,8 +202,8 @@ impl<'a> Declarer<'a> {
             .object("exchange", name, request(true), request(false))
             .await?
         {
-            Declared::Is(_) => Ok(()),
-            Declared::Rejected(reply::PRECONDITION_FAILED, text) => {
+            DeclareOutcome::Is(_) => Ok(()),
+            DeclareOutcome::Rejected(reply::PRECONDITION_FAILED, text) => {
                 let address = self.probe.connection().address();
                 Err(unknown_kind(address, &text).unwrap_or_else(|| ConnectError::new(
                     ConnectErrorKind::Mismatch,
@@ -212,7 +212,7 @@ impl<'a> Declarer<'a> {
                     ),
                 )))
             }
-            Declared::Rejected(code, text) => Err(self.other("exchange", name, code, &text)),
+            DeclareOutcome::Rejected(code, text) => Err(self.other("exchange", name, code, &text)),
         }
     }
 
@@ -233,18 +233,20 @@ impl<'a> Declarer<'a> {
             .object("queue", name, passive, request(false, table(queue)))
             .await?
         {
-            Declared::Is(existence) => Ok(existence),
-            Declared::Rejected(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
+            DeclareOutcome::Is(existence) => Ok(existence),
+            DeclareOutcome::Rejected(reply::PRECONDITION_FAILED | reply::RESOURCE_LOCKED, text) => {
                 Err(self.mismatch(queue, &text))
             }
             // For a declaration, this code means that the queue exists on a cluster node that is down. Only classic queues depend on one
             // node. So requests to one role must wait for that node, and all else works.
-            Declared::Rejected(reply::NOT_FOUND, text) if queue.purpose == QueuePurpose::Rpc => {
+            DeclareOutcome::Rejected(reply::NOT_FOUND, text)
+                if queue.purpose == QueuePurpose::Rpc =>
+            {
                 tracing::warn!(queue = %queue.name, error = text, "request queue is on an unavailable node");
                 self.not_verified += 1;
                 Ok(Existence::Found)
             }
-            Declared::Rejected(code, text) => Err(self.other("queue", name, code, &text)),
+            DeclareOutcome::Rejected(code, text) => Err(self.other("queue", name, code, &text)),
         }
     }
 
@@ -255,7 +257,7 @@ impl<'a> Declarer<'a> {
         name: &str,
         passive: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
         active: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
-    ) -> Result<Declared, ConnectError> {
+    ) -> Result<DeclareOutcome, ConnectError> {
         let (found, hidden) = match self.probe.try_method(passive).await? {
             ProbeResult::Accepted(()) => (true, false),
             ProbeResult::Rejected(reply::ACCESS_REFUSED, _) => (false, true),
@@ -267,26 +269,26 @@ impl<'a> Declarer<'a> {
             ProbeResult::TimedOut => return Err(self.timed_out(what, name)),
         };
         if found && self.verifying == Verifying::Nothing {
-            return Ok(Declared::Is(Existence::Found));
+            return Ok(DeclareOutcome::Is(Existence::Found));
         }
         Ok(match self.probe.try_method(active).await? {
             ProbeResult::Accepted(()) if !found => {
                 self.creates = true;
-                Declared::Is(Existence::Created)
+                DeclareOutcome::Is(Existence::Created)
             }
-            ProbeResult::Accepted(()) => Declared::Is(Existence::Found),
+            ProbeResult::Accepted(()) => DeclareOutcome::Is(Existence::Found),
             ProbeResult::Rejected(reply::ACCESS_REFUSED, _)
                 if found || self.assume_exists(hidden) =>
             {
-                Declared::Is(Existence::Found)
+                DeclareOutcome::Is(Existence::Found)
             }
             ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
                 return Err(self.forbidden(what, name, &text));
             }
-            ProbeResult::Rejected(code, text) => Declared::Rejected(code, text),
+            ProbeResult::Rejected(code, text) => DeclareOutcome::Rejected(code, text),
             ProbeResult::TimedOut if found => {
                 self.verifying = Verifying::Nothing;
-                Declared::Is(Existence::Found)
+                DeclareOutcome::Is(Existence::Found)
             }
             ProbeResult::TimedOut => return Err(self.timed_out(what, name)),
         })

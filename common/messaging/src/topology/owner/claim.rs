@@ -112,7 +112,7 @@ impl OwnerClaim {
     ///
     /// # Errors
     /// Fails if the queues belong to another store ([`ConnectErrorKind::OtherStore`]), the user may not record a required claim
-    /// ([`Refusal::Permission`]), the broker does not respond, or the connection is lost.
+    /// ([`Denial::Permission`]), the broker does not respond, or the connection is lost.
     pub(crate) async fn check(
         &self,
         connection: &Connection,
@@ -149,7 +149,7 @@ impl OwnerClaim {
                         return Ok(Claimed::Recorded);
                     }
                     if present.store.is_none() {
-                        return Err(records.illegible());
+                        return Err(records.unreadable());
                     }
                     let is_consumed = records.is_consumed().await?;
                     match policy.decide(present, is_consumed).await {
@@ -168,15 +168,15 @@ impl OwnerClaim {
                 return Ok(claimed);
             }
             match records.declare(&record.text(role)).await? {
-                Declared::Yes => {
+                RecordOutcome::Yes => {
                     tracing::debug!(role, store = %record.store, epoch = %record.epoch, "queue owner recorded");
                     return Ok(Claimed::Recorded);
                 }
-                Declared::Differs => {}
-                Declared::No(claimed) => return Ok(claimed),
+                RecordOutcome::Differs => {}
+                RecordOutcome::No(claimed) => return Ok(claimed),
             }
         }
-        Err(records.unsteady())
+        Err(records.contested())
     }
 
     /// Completes a truncated record if it is one of the store's own.
@@ -197,7 +197,10 @@ impl OwnerClaim {
         }
         let own = std::iter::once(record.clone()).chain(policy.earlier().await);
         for candidate in own.take(MAX_TRIES as usize) {
-            if matches!(records.declare(&candidate.text(role)).await?, Declared::Yes) {
+            if matches!(
+                records.declare(&candidate.text(role)).await?,
+                RecordOutcome::Yes
+            ) {
                 return Ok(candidate.into());
             }
         }
@@ -263,12 +266,12 @@ async fn replace(
             return Err(forbidden(records, claimed));
         }
         match records.declare(&record.text(records.role)).await? {
-            Declared::Yes => return Ok(present),
-            Declared::Differs => {}
-            Declared::No(claimed) => return Err(forbidden(records, claimed)),
+            RecordOutcome::Yes => return Ok(present),
+            RecordOutcome::Differs => {}
+            RecordOutcome::No(claimed) => return Err(forbidden(records, claimed)),
         }
     }
-    Err(records.unsteady())
+    Err(records.contested())
 }
 
 /// Reads a role's owner record without changing it.
@@ -296,7 +299,7 @@ pub(crate) enum Found {
     Forbidden(String),
 }
 
-enum Declared {
+enum RecordOutcome {
     Yes,
     Differs,
     /// The user may not declare it, or the broker does not respond.
@@ -362,15 +365,15 @@ impl<'a> Records<'a> {
         Ok(record.map_or(Found::NoRecord, Found::Record))
     }
 
-    async fn declare(&mut self, text: &str) -> Result<Declared, ConnectError> {
+    async fn declare(&mut self, text: &str) -> Result<RecordOutcome, ConnectError> {
         Ok(match self.try_declare(long_string(text)).await? {
-            ProbeResult::Accepted(()) => Declared::Yes,
-            ProbeResult::Rejected(reply::PRECONDITION_FAILED, _) => Declared::Differs,
+            ProbeResult::Accepted(()) => RecordOutcome::Yes,
+            ProbeResult::Rejected(reply::PRECONDITION_FAILED, _) => RecordOutcome::Differs,
             ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
-                Declared::No(Claimed::Forbidden(text))
+                RecordOutcome::No(Claimed::Forbidden(text))
             }
             ProbeResult::Rejected(code, text) => return Err(self.other(code, &text)),
-            ProbeResult::TimedOut => Declared::No(Claimed::Silent(self.silence().to_string())),
+            ProbeResult::TimedOut => RecordOutcome::No(Claimed::Silent(self.silence().to_string())),
         })
     }
 
@@ -441,7 +444,7 @@ impl<'a> Records<'a> {
         )
     }
 
-    fn illegible(&self) -> ConnectError {
+    fn unreadable(&self) -> ConnectError {
         let Self {
             role,
             exchange,
@@ -459,7 +462,7 @@ impl<'a> Records<'a> {
         )
     }
 
-    fn unsteady(&self) -> ConnectError {
+    fn contested(&self) -> ConnectError {
         ConnectError::new(
             ConnectErrorKind::Protocol,
             format!(

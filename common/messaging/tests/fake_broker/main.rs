@@ -4,7 +4,7 @@
 //! particular order, on its own thread. A real broker seldom mixes them up. The fake broker does so constantly: it confirms like RabbitMQ,
 //! but with large acks and as many returns in them as possible.
 
-mod made_up;
+mod broker;
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, Que
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{net::TcpListener, time::timeout};
 
-use made_up::{MadeUp, NOWHERE};
+use broker::{FakeBroker, UNBOUND_QUEUE};
 
 const WINDOW: usize = 1000;
 const ROUNDS: usize = 120;
@@ -24,18 +24,18 @@ async fn outcomes_are_right_for_any_confirm_order() {
     let url = format!("amqp://{}", listener.local_addr().unwrap());
     let broker = tokio::spawn(async move {
         let (socket, _) = listener.accept().await.unwrap();
-        MadeUp::new(socket, WINDOW).run().await;
+        FakeBroker::new(socket, WINDOW).run().await;
     });
     let mut settings = BrokerSettings::new(&url, "test").unwrap();
     settings.publish_window = WINDOW;
     let publisher = Publisher::start(&settings, "returned messages", Topology::none());
-    let mut dice = StdRng::seed_from_u64(7);
+    let mut rng = StdRng::seed_from_u64(7);
     for round in 0..ROUNDS {
         let mut messages = Vec::new();
         let mut expected = Vec::new();
         for number in 0..WINDOW {
-            let (queue, outcome) = if dice.random_ratio(1, 3) {
-                (NOWHERE, PublishOutcome::Unroutable)
+            let (queue, outcome) = if rng.random_ratio(1, 3) {
+                (UNBOUND_QUEUE, PublishOutcome::Unroutable)
             } else {
                 ("somewhere", PublishOutcome::Confirmed)
             };
@@ -75,7 +75,7 @@ async fn an_unconfirmed_message_causes_timeout_and_reconnect() {
     let broker = tokio::spawn(async move {
         for window in [usize::MAX, 1] {
             let (socket, _) = listener.accept().await.unwrap();
-            tokio::spawn(MadeUp::new(socket, window).run());
+            tokio::spawn(FakeBroker::new(socket, window).run());
         }
     });
     let mut settings = BrokerSettings::new(&url, "test").unwrap();

@@ -9,14 +9,14 @@ use tokio::{
 };
 
 /// A queue that does not exist.
-pub(crate) const NOWHERE: &str = "nowhere";
+pub(crate) const UNBOUND_QUEUE: &str = "nowhere";
 
 /// A broker for one connection that publishes on one channel.
-pub(crate) struct MadeUp {
+pub(crate) struct FakeBroker {
     /// Number of messages to receive before it returns or confirms any.
     window: usize,
     socket: TcpStream,
-    dice: StdRng,
+    rng: StdRng,
     /// Published, unconfirmed messages, by tag from `first_tag`.
     published: Vec<Published>,
     first_tag: u64,
@@ -39,12 +39,12 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
 
-impl MadeUp {
+impl FakeBroker {
     pub(crate) fn new(socket: TcpStream, window: usize) -> Self {
         Self {
             window,
             socket,
-            dice: StdRng::seed_from_u64(11),
+            rng: StdRng::seed_from_u64(11),
             published: Vec::new(),
             first_tag: 1,
         }
@@ -125,10 +125,10 @@ impl MadeUp {
         let mut processed = 0;
         while (confirmed.len() as u64) < count {
             // The channel processes some of the messages; the queue writes some of those, in order.
-            let until = (processed + self.dice.random_range(1..=count)).min(count);
+            let until = (processed + self.rng.random_range(1..=count)).min(count);
             for tag in processed..until {
                 let message = &published[tag as usize];
-                if message.routing_key == NOWHERE {
+                if message.routing_key == UNBOUND_QUEUE {
                     returned(&mut out, channel, message);
                     ready.insert(tag);
                 } else {
@@ -136,7 +136,7 @@ impl MadeUp {
                 }
             }
             processed = until;
-            let some = self.dice.random_range(0..=written.len());
+            let some = self.rng.random_range(0..=written.len());
             for _ in 0..some {
                 ready.extend(written.pop_first());
             }
