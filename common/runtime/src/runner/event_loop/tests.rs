@@ -1,8 +1,8 @@
 //! Tests of the loop's wiring: its steps and their times, on a store in memory and without a broker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use doorstep_event::{ContractError, Event};
+use doorstep_event::{ContractError, Event, Timestamp};
 use doorstep_messaging::{BrokerSettings, Publisher, Topology};
 use doorstep_store::{EntityKey, MemoryStore};
 
