@@ -4,16 +4,20 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use doorstep_cli::{
-    CliError, SettingsErrors,
+    SettingsErrors, ShutdownSignal,
     args::{BrokerArgs, StoreArgs, TelemetryOptions, TelemetrySettings},
-    parse::{duration, number},
+    checked,
+    parse::{duration_arg, duration_within, number_arg},
+    start::{Work, work},
 };
 
 use crate::{
+    comparison,
     consumer_process::WORK_COMMAND,
+    ended_at_once,
     scenario::LoadProfile,
     settings::{CompareSettings, Form},
-    worker::WorkSettings,
+    worker::{self, WorkSettings},
 };
 
 /// The end of `--help`.
@@ -74,31 +78,28 @@ enum Command {
     Work(CompareWorkArgs),
 }
 
-#[derive(Debug)]
-pub(crate) enum Job {
-    /// Run a comparison.
-    Compare(CompareSettings),
-    /// Run the consumers of a comparison.
-    Work(WorkSettings),
-}
-
 impl Cli {
-    /// Checks the arguments.
-    ///
-    /// # Errors
-    /// Lists every invalid argument, with its flag and the expected form.
-    pub(crate) fn check(self) -> Result<(TelemetrySettings, Job), CliError> {
-        let mut wrong = SettingsErrors::default();
+    /// Checks the arguments, and returns the work.
+    pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<(TelemetrySettings, Work)> {
         let tls = match &self.command {
             Some(Command::Work(args)) => &args.broker.tls,
             None => &self.compare.broker.tls,
         };
-        let telemetry = self.telemetry.check(tls, &mut wrong);
-        let job = match self.command {
-            Some(Command::Work(args)) => args.check(&mut wrong).map(Job::Work),
-            None => self.compare.check(&mut wrong).map(Job::Compare),
+        let telemetry = self.telemetry.check(tls, wrong);
+        let stop = || ShutdownSignal::listen(ended_at_once);
+        let work = match self.command {
+            Some(Command::Work(args)) => args.check(wrong).and_then(|settings| {
+                work(async move {
+                    let _stop = stop()?;
+                    worker::work(settings).await
+                })
+            }),
+            None => self
+                .compare
+                .check(wrong)
+                .and_then(|settings| work(async move { comparison::run(settings, stop()?).await })),
         };
-        wrong.into_result(telemetry.zip(job))
+        telemetry.zip(work)
     }
 }
 
@@ -106,28 +107,28 @@ impl Cli {
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
     /// Time for which users arrive, in each scenario and each mode, in seconds from 1 to 60.
-    #[arg(long, value_name = "SECONDS", default_value = "8")]
-    pub(crate) seconds: String,
+    #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = number_arg(1..=60_u64))]
+    pub(crate) seconds: u64,
 
     /// Checkouts per second, from 1 to 1000, with four tracking updates for each. Overloaded consumers get three times
     /// their capacity instead.
-    #[arg(long, value_name = "NUMBER", default_value = "12")]
-    pub(crate) rate: String,
+    #[arg(long, value_name = "NUMBER", default_value = "12", value_parser = number_arg(1..=1000_u32))]
+    pub(crate) rate: u32,
 
     /// Time of a checkout with slow or overloaded consumers, from 4ms to 1s; an update takes a quarter of it.
-    #[arg(long, value_name = "TIME", default_value = "40ms")]
-    pub(crate) delay: String,
+    #[arg(long, value_name = "TIME", default_value = "40ms", value_parser = duration_within(DELAYS))]
+    pub(crate) delay: Duration,
 
     /// Seed of the load: the same seed offers the same items.
-    #[arg(long, value_name = "NUMBER", default_value = "1")]
-    pub(crate) seed: String,
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = number_arg(0..=u64::MAX))]
+    pub(crate) seed: u64,
 
     /// Write all figures to standard output as JSON instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
 
     /// Path of a chart of the results.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = checked(picture, "x"))]
     pub(crate) svg: Option<PathBuf>,
 
     #[command(flatten)]
@@ -138,12 +139,12 @@ pub(crate) struct CompareArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CompareWorkArgs {
     /// Time that a checkout takes.
-    #[arg(long)]
-    pub(crate) checkout_takes: String,
+    #[arg(long, value_parser = duration_arg())]
+    pub(crate) checkout_takes: Duration,
 
     /// Time that a tracking update takes.
-    #[arg(long)]
-    pub(crate) update_takes: String,
+    #[arg(long, value_parser = duration_arg())]
+    pub(crate) update_takes: Duration,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -154,28 +155,18 @@ pub(crate) struct CompareWorkArgs {
 
 impl CompareArgs {
     pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<CompareSettings> {
-        let seconds = wrong.check("--seconds", number(&self.seconds, 1..=60));
-        let rate = wrong.check("--rate", number(&self.rate, 1..=1000));
-        let delay = wrong.check("--delay", delay(&self.delay));
-        let seed = wrong.check("--seed", number(&self.seed, 0..=u64::MAX));
-        let pace = (|| {
-            let pace = LoadProfile {
-                rate: rate?,
-                delay: delay?,
-                lasts: Duration::from_secs(seconds?),
-            };
-            wrong.check("--rate", within_capacity(pace))
-        })();
-        let svg = match self.svg {
-            Some(path) => wrong.check("--svg", picture(path)).map(Some),
-            None => Some(None),
+        let pace = LoadProfile {
+            rate: self.rate,
+            delay: self.delay,
+            lasts: Duration::from_secs(self.seconds),
         };
+        let pace = wrong.check("--rate", within_capacity(pace));
         let broker = self.broker.check(wrong);
         Some(CompareSettings {
-            seed: seed?,
+            seed: self.seed,
             pace: pace?,
             form: if self.json { Form::Json } else { Form::Text },
-            svg: svg?,
+            svg: self.svg,
             broker: broker?,
             variables: self.broker.variables(),
         })
@@ -183,7 +174,8 @@ impl CompareArgs {
 }
 
 /// Rejects a path that could not be written at the end, after all measurements.
-fn picture(path: PathBuf) -> Result<PathBuf, String> {
+fn picture(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
     let shown = path.display();
     let folder = path
         .parent()
@@ -197,18 +189,6 @@ fn picture(path: PathBuf) -> Result<PathBuf, String> {
         ));
     }
     Ok(path)
-}
-
-fn delay(text: &str) -> Result<Duration, String> {
-    let delay = duration(text)?;
-    if DELAYS.contains(&delay) {
-        return Ok(delay);
-    }
-    Err(format!(
-        "{text:?} is not from {:?} to {:?}",
-        DELAYS.start(),
-        DELAYS.end()
-    ))
 }
 
 /// Rejects a load above the capacity of slow consumers, which only the overloaded scenario offers.
@@ -225,14 +205,12 @@ fn within_capacity(pace: LoadProfile) -> Result<LoadProfile, String> {
 
 impl CompareWorkArgs {
     pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<WorkSettings> {
-        let checkout_takes = wrong.check("--checkout-takes", duration(&self.checkout_takes));
-        let update_takes = wrong.check("--update-takes", duration(&self.update_takes));
         let broker = self.broker.check(wrong);
         Some(WorkSettings {
             broker: broker?,
             folder: self.store.folder,
-            checkout_takes: checkout_takes?,
-            update_takes: update_takes?,
+            checkout_takes: self.checkout_takes,
+            update_takes: self.update_takes,
         })
     }
 }
@@ -251,11 +229,9 @@ mod tests {
 
     fn check(words: &[&str]) -> Result<CompareSettings, String> {
         let words = ["compare"].iter().chain(words);
-        let mut wrong = SettingsErrors::default();
-        let settings = Cli::try_parse_from(words)
-            .unwrap()
-            .compare
-            .check(&mut wrong);
+        let typed = Cli::try_parse_from(words).unwrap();
+        let mut wrong = SettingsErrors::of_arguments();
+        let settings = typed.compare.check(&mut wrong);
         wrong
             .into_result(settings)
             .map_err(|failure| failure.to_string())

@@ -31,33 +31,15 @@ mod worker;
 
 use std::process::ExitCode;
 
-use doorstep_cli::{CliError, ShutdownSignal, output::SuspendBar, start};
+use doorstep_cli::{output::SuspendBar, start};
 
-use crate::args::{Cli, Job};
+use crate::args::Cli;
 
 /// Default log filter: without the reports of `doorstep_messaging` and lapin on connections, which end with the consumers.
 const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
 
 fn main() -> ExitCode {
-    match start::parse::<Cli>(DEFAULT_FILTER) {
-        Ok(cli) => start::exit_code(begin(cli)),
-        Err(code) => code,
-    }
-}
-
-fn begin(cli: Cli) -> Result<(), CliError> {
-    let (telemetry, job) = cli.check()?;
-    // Stays until the end, when the last spans are exported.
-    let _tracing = telemetry.start("doorstep-compare", SuspendBar);
-    start::run(run(job))
-}
-
-async fn run(job: Job) -> Result<(), CliError> {
-    let stop = ShutdownSignal::listen(ended_at_once)?;
-    match job {
-        Job::Compare(settings) => comparison::run(settings, stop).await,
-        Job::Work(settings) => worker::work(settings).await,
-    }
+    start::program(DEFAULT_FILTER, "doorstep-compare", SuspendBar, Cli::check)
 }
 
 /// Message printed when a second signal ends the program at once.

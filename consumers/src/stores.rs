@@ -1,18 +1,26 @@
 //! The roles' stores: opened to be run, to be changed by an operator, or only to be read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use clap::Args;
 pub(crate) use doorstep_cli::copies::{store_failed as failed, store_reason as reason};
-use doorstep_cli::{CliError, ExitReason, copies::no_store};
+use doorstep_cli::{CliError, ExitReason, args::StoreArgs, copies::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
-use crate::roles::{RoleEntry, RoleStore};
+use crate::{
+    cli::role_names,
+    roles::{RoleEntry, RoleStore},
+};
 
 /// A role and the folder with its store.
-#[derive(Debug)]
+#[derive(Debug, Args)]
 pub(crate) struct StoreLocation {
+    /// The role.
+    #[arg(value_name = "ROLE", value_parser = role_names())]
     pub(crate) role: RoleEntry,
-    pub(crate) folder: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }
 
 /// Opens the store of a role that is to run; creates it if there is none.
@@ -28,11 +36,11 @@ pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, CliError> {
 /// # Errors
 /// There is none, or it cannot be opened.
 pub(crate) fn open_existing(place: &StoreLocation) -> Result<RoleStore, CliError> {
-    let StoreLocation { role, folder } = place;
-    if !SqliteStore::exists(folder, role.name) {
+    let (folder, role) = (&place.store.folder, place.role.name);
+    if !SqliteStore::exists(folder, role) {
         return Err(missing(place));
     }
-    SqliteStore::open_existing(folder, role.name, &Options::default()).map_err(|e| failed(&e))
+    SqliteStore::open_existing(folder, role, &Options::default()).map_err(|e| failed(&e))
 }
 
 /// Opens the store of a role only to be read, even while the role runs; `None` if there is none.
@@ -53,7 +61,7 @@ pub(crate) fn open_read_only(folder: &Path, role: &str) -> Result<Option<RoleSto
 /// # Errors
 /// There is none, or it cannot be opened.
 pub(crate) fn try_open_read_only(place: &StoreLocation) -> Result<RoleStore, CliError> {
-    open_read_only(&place.folder, place.role.name)?.ok_or_else(|| missing(place))
+    open_read_only(&place.store.folder, place.role.name)?.ok_or_else(|| missing(place))
 }
 
 /// Checks that the folder has a store of at least one of these roles: an empty answer would look like that of a role
@@ -81,5 +89,5 @@ pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), CliE
 
 fn missing(place: &StoreLocation) -> CliError {
     let name = place.role.name;
-    no_store(&place.folder, name, &format!("consumers run {name}"))
+    no_store(&place.store.folder, name, &format!("consumers run {name}"))
 }

@@ -1,15 +1,25 @@
 //! Command line: commands, options, and the text of `--help`.
 //!
-//! Values that can be wrong are taken as text here and checked all together in `settings`, so that all wrong ones are told at once.
+//! Values are parsed here, and their errors are collected with those of `settings`, so that all are reported at once.
 
-use clap::{Args, Parser, Subcommand};
-
-use doorstep_cli::{
-    args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
-    copies,
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
 };
 
-use crate::exit_codes::EXIT_CODES;
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use doorstep_cli::{
+    args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
+    checked, copies,
+    parse::{address, duration_arg, duration_within, from_str, number_arg},
+};
+use doorstep_contracts::{RestaurantId, check_text};
+
+use crate::{domain::UserName, exit_codes::EXIT_CODES, routes::RoleName};
 
 /// Doorstep's HTTP gateway: accepts orders and positions, and manages its users and its store.
 #[derive(Debug, Parser)]
@@ -135,6 +145,30 @@ pub(crate) enum StoreCommand {
     Accept(StoreAcceptArgs),
 }
 
+/// The lifetime that a login may have.
+const SESSION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
+/// Long enough for two answers, and short enough for a request to end by itself.
+const ANSWER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(20);
+
+fn proxy(text: &str) -> Result<IpAddr, String> {
+    let address = text.parse::<IpAddr>();
+    let address = address.map_err(|_| format!("{text:?} is no IP address, such as 10.0.0.2"))?;
+    Ok(address.to_canonical())
+}
+
+fn restaurant(text: &str) -> Result<RestaurantId, String> {
+    check_text(text).map_err(|e| e.to_string())?;
+    RestaurantId::new(text).map_err(|e| e.to_string())
+}
+
+fn role() -> impl TypedValueParser<Value = RoleName> {
+    let names = RoleName::ALL.map(RoleName::as_str);
+    PossibleValuesParser::new(names).try_map(|name| {
+        let role = RoleName::ALL.into_iter().find(|role| role.as_str() == name);
+        role.ok_or("is not a role")
+    })
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 takes any free port.
@@ -142,9 +176,8 @@ pub(crate) struct ServeArgs {
         long,
         env = "DOORSTEP_LISTEN",
         value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080"
-    )]
-    pub(crate) listen: String,
+        default_value = "127.0.0.1:8080", value_parser = address())]
+    pub(crate) listen: SocketAddr,
 
     /// Print the OpenAPI document and exit.
     #[arg(long)]
@@ -155,18 +188,16 @@ pub(crate) struct ServeArgs {
         long,
         env = "DOORSTEP_SESSION_TTL",
         value_name = "TIME",
-        default_value = "12h"
-    )]
-    pub(crate) session_ttl: String,
+        default_value = "12h", value_parser = duration_within(SESSION))]
+    pub(crate) session_ttl: Duration,
 
     /// Requests that a user may make per second; four times as many in a burst.
     #[arg(
         long,
         env = "DOORSTEP_RATE_LIMIT",
         value_name = "COUNT",
-        default_value = "50"
-    )]
-    pub(crate) rate_limit: String,
+        default_value = "50", value_parser = number_arg(1..=1_000_000_u32))]
+    pub(crate) rate_limit: u32,
 
     /// Limit of requests in flight; beyond it the gateway rejects requests. Logins whose body is still being sent get a
     /// quarter of it at most, and one user gets an eighth (8 at least).
@@ -174,16 +205,15 @@ pub(crate) struct ServeArgs {
         long,
         env = "DOORSTEP_MAX_CONCURRENT_REQUESTS",
         value_name = "COUNT",
-        default_value = "1024"
-    )]
-    pub(crate) max_concurrent_requests: String,
+        default_value = "1024", value_parser = number_arg(1..=100_000_usize))]
+    pub(crate) max_concurrent_requests: usize,
 
     /// Address of the proxy in front of the gateway, if there is one. For its requests, the last address in
     /// X-Forwarded-For is the client's, with or without a port. Forwarded is not read, and anything that is no address
     /// counts as the proxy. Without this option, all clients behind the proxy share the login attempts of one address
     /// (two per second).
-    #[arg(long, env = "DOORSTEP_TRUSTED_PROXY", value_name = "ADDRESS")]
-    pub(crate) trusted_proxy: Option<String>,
+    #[arg(long, env = "DOORSTEP_TRUSTED_PROXY", value_name = "ADDRESS", value_parser = checked(proxy, "10.0.0.2"))]
+    pub(crate) trusted_proxy: Option<IpAddr>,
 
     /// Time that payment and restaurant have together to reply for an order; then it is abandoned, and nothing is
     /// charged.
@@ -191,13 +221,12 @@ pub(crate) struct ServeArgs {
         long,
         env = "DOORSTEP_ORDER_TIMEOUT",
         value_name = "TIME",
-        default_value = "8s"
-    )]
-    pub(crate) order_timeout: String,
+        default_value = "8s", value_parser = duration_within(ANSWER))]
+    pub(crate) order_timeout: Duration,
 
     /// Time that a stop leaves requests in flight to finish: an order needs 5 s beside --order-timeout.
-    #[arg(long, value_name = "TIME", default_value = "15s")]
-    pub(crate) shutdown_timeout: String,
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration_arg())]
+    pub(crate) shutdown_timeout: Duration,
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
@@ -213,15 +242,16 @@ pub(crate) struct ServeArgs {
 pub(crate) struct UserAddArgs {
     /// Name of the user: small letters, digits, dashes and underscores. Also the id of the customer or courier in
     /// events.
-    pub(crate) name: String,
+    #[arg(value_parser = from_str::<UserName>("ada"))]
+    pub(crate) name: UserName,
 
     /// Role of the user.
-    #[arg(long, value_parser = ["customer", "courier", "restaurant", "operator"])]
-    pub(crate) role: String,
+    #[arg(long, value_parser = role())]
+    pub(crate) role: RoleName,
 
     /// Restaurant that the user works for; only with the role `restaurant`.
-    #[arg(long, value_name = "RESTAURANT")]
-    pub(crate) restaurant: Option<String>,
+    #[arg(long, value_name = "RESTAURANT", value_parser = checked(restaurant, "luigi"))]
+    pub(crate) restaurant: Option<RestaurantId>,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -240,7 +270,8 @@ pub(crate) struct UserListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct UserArgs {
     /// The user's name.
-    pub(crate) name: String,
+    #[arg(value_parser = from_str::<UserName>("ada"))]
+    pub(crate) name: UserName,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,

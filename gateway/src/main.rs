@@ -31,39 +31,23 @@ mod user_cache;
 
 use std::{io, process::ExitCode};
 
-use doorstep_cli::{CliError, ShutdownSignal, start};
+use doorstep_cli::start;
 
-use crate::{
-    cli::Cli,
-    commands::{serve, store, user},
-    settings::{Job, Settings},
-};
+use crate::cli::Cli;
 
 /// Default log filter: without the reports of `doorstep_messaging` and lapin on the connection, which is logged as an outage.
 const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
 
 fn main() -> ExitCode {
-    match start::parse::<Cli>(DEFAULT_FILTER) {
-        Ok(cli) => start::exit_code(begin(cli)),
-        Err(code) => code,
-    }
-}
-
-fn begin(cli: Cli) -> Result<(), CliError> {
-    let settings = Settings::check(cli)?;
-    // Stays until the end, when the last spans are exported.
-    let _tracing = settings.telemetry.start("doorstep-gateway", io::stderr);
-    start::run(run(settings.job))
-}
-
-async fn run(job: Job) -> Result<(), CliError> {
-    let stop = ShutdownSignal::listen(ended_at_once)?;
-    match job {
-        Job::Serve(settings) => serve::run(*settings, stop).await,
-        Job::OpenApi => serve::print_openapi(),
-        Job::User(job) => user::run(job).await,
-        Job::Store(folder, job) => store::run(&folder, job).await,
-    }
+    start::program(
+        DEFAULT_FILTER,
+        "doorstep-gateway",
+        io::stderr,
+        |cli: Cli, wrong| {
+            let telemetry = cli.telemetry.check(wrong);
+            telemetry.zip(settings::prepare(cli.command, wrong))
+        },
+    )
 }
 
 /// Message printed when a second signal ends the program at once.

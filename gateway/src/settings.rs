@@ -1,197 +1,94 @@
-//! Conversion of arguments to valid settings. All invalid arguments are reported at once.
-
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+//! From typed arguments to work that can begin: all that is left to check is checked, and all errors are reported at once.
 
 use doorstep_cli::{
-    CliError, SettingsErrors,
-    args::TelemetrySettings,
-    copies::CopyJob,
-    parse::{address, duration, number},
+    CliError, SettingsErrors, ShutdownSignal,
+    start::{Work, work},
 };
-use doorstep_contracts::{RestaurantId, check_text};
 
 use crate::{
-    cli::{Cli, Command, ServeArgs, StoreCommand, User, UserAddArgs, UserArgs},
-    commands::{serve::ServeSettings, user::UserJob},
-    domain::{UserName, UserStatus},
-    routes::RoleName,
+    cli::{Command, ServeArgs, StoreCommand, User, UserArgs},
+    commands::{
+        serve::{self, ServeSettings},
+        store, user,
+    },
+    domain::UserStatus,
+    ended_at_once,
 };
 
-/// The settings of the program.
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) telemetry: TelemetrySettings,
-    pub(crate) job: Job,
-}
-
-#[derive(Debug)]
-pub(crate) enum Job {
-    Serve(Box<ServeSettings>),
-    /// Print the OpenAPI document and exit.
-    OpenApi,
-    User(UserJob),
-    /// Back up or restore the gateway's store in this folder.
-    Store(PathBuf, CopyJob),
-}
-
-impl Settings {
-    /// Checks the arguments.
-    ///
-    /// # Errors
-    /// Lists every invalid argument, with its flag and the expected form.
-    pub(crate) fn check(cli: Cli) -> Result<Self, CliError> {
-        let mut wrong = SettingsErrors::default();
-        let telemetry = cli.telemetry.check(&mut wrong);
-        let job = match cli.command {
-            Command::Serve(args) if args.openapi => Some(Job::OpenApi),
-            Command::Serve(args) => serve(*args, &mut wrong),
-            Command::User(User::Add(args)) => user_add(args, &mut wrong),
-            Command::User(User::List(args)) => Some(Job::User(UserJob::List {
-                folder: args.store.folder,
-                json: args.json,
-            })),
-            Command::User(User::Revoke(args)) => named_user(args, &mut wrong, |folder, name| {
-                UserJob::Revoke { folder, name }
-            }),
-            Command::User(User::Password(args)) => named_user(args, &mut wrong, |folder, name| {
-                UserJob::SetPassword { folder, name }
-            }),
-            Command::User(User::Disable(args)) => {
-                user_status(args, &mut wrong, UserStatus::Disabled)
-            }
-            Command::User(User::Enable(args)) => user_status(args, &mut wrong, UserStatus::Active),
-            Command::User(User::Delete(args)) => user_status(args, &mut wrong, UserStatus::Deleted),
-            Command::Store(command) => store(command, &mut wrong),
-        };
-        wrong.into_result((|| {
-            Some(Self {
-                telemetry: telemetry?,
-                job: job?,
+/// Checks a command and returns its work.
+pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Work> {
+    match command {
+        Command::Serve(args) if args.openapi => work(async { serve::print_openapi() }),
+        Command::Serve(args) => {
+            let settings = serve_settings(*args, wrong)?;
+            work(async {
+                let stop = ShutdownSignal::listen(ended_at_once)?;
+                serve::run(settings, stop).await
             })
-        })())
+        }
+        Command::User(command) => prepare_user(command, wrong),
+        Command::Store(command) => prepare_store(command, wrong),
     }
 }
 
-fn serve(args: ServeArgs, wrong: &mut SettingsErrors) -> Option<Job> {
-    let listen = wrong.check("--listen (DOORSTEP_LISTEN)", address(&args.listen));
-    let session = wrong.check(
-        "--session-ttl (DOORSTEP_SESSION_TTL)",
-        session(&args.session_ttl),
-    );
-    let rate = wrong.check(
-        "--rate-limit (DOORSTEP_RATE_LIMIT)",
-        number(&args.rate_limit, 1..=1_000_000),
-    );
-    let requests = wrong.check(
-        "--max-concurrent-requests (DOORSTEP_MAX_CONCURRENT_REQUESTS)",
-        number(&args.max_concurrent_requests, 1..=100_000),
-    );
-    let proxy = wrong.check(
-        "--trusted-proxy (DOORSTEP_TRUSTED_PROXY)",
-        proxy(args.trusted_proxy.as_deref()),
-    );
-    let shutdown_timeout = wrong.check("--shutdown-timeout", duration(&args.shutdown_timeout));
-    let answer_within = wrong.check(
-        "--order-timeout (DOORSTEP_ORDER_TIMEOUT)",
-        answer_within(&args.order_timeout),
-    );
-    let broker = args.broker.check(wrong);
-    let health = args.health.check(wrong);
-    Some(Job::Serve(Box::new(ServeSettings {
-        listen: listen?,
+fn serve_settings(args: ServeArgs, wrong: &mut SettingsErrors) -> Option<ServeSettings> {
+    Some(ServeSettings {
+        listen: args.listen,
         folder: args.store.folder,
-        broker: broker?,
-        session: session?,
-        rate: rate?,
-        requests: requests?,
-        proxy: proxy?,
-        answer_within: answer_within?,
-        shutdown_timeout: shutdown_timeout?,
-        health: health?,
-    })))
-}
-
-fn proxy(text: Option<&str>) -> Result<Option<IpAddr>, String> {
-    let read = |text: &str| match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.to_canonical()),
-        Err(_) => Err(format!("{text:?} is not an IP address, such as 10.0.0.2")),
-    };
-    text.map(read).transpose()
-}
-
-/// The bounds on the lifetime of a session.
-fn session(text: &str) -> Result<Duration, String> {
-    let session = duration(text)?;
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 60 * 60);
-    if bounds.contains(&session) {
-        Ok(session)
-    } else {
-        Err(format!("{text:?} is not from 1s to 720h"))
-    }
-}
-
-/// Long enough for two replies, and short enough for a request to end by itself.
-fn answer_within(text: &str) -> Result<Duration, String> {
-    let within = duration(text)?;
-    if (Duration::from_millis(100)..=Duration::from_secs(20)).contains(&within) {
-        Ok(within)
-    } else {
-        Err(format!("{text:?} is not from 100ms to 20s"))
-    }
-}
-
-fn named_user(
-    args: UserArgs,
-    wrong: &mut SettingsErrors,
-    job: impl FnOnce(PathBuf, UserName) -> UserJob,
-) -> Option<Job> {
-    let name = wrong.check("NAME", args.name.parse())?;
-    Some(Job::User(job(args.store.folder, name)))
-}
-
-fn user_status(args: UserArgs, wrong: &mut SettingsErrors, status: UserStatus) -> Option<Job> {
-    named_user(args, wrong, |folder, name| UserJob::SetStatus {
-        folder,
-        name,
-        status,
+        broker: args.broker.check(wrong)?,
+        session: args.session_ttl,
+        rate: args.rate_limit,
+        requests: args.max_concurrent_requests,
+        proxy: args.trusted_proxy,
+        answer_within: args.order_timeout,
+        shutdown_timeout: args.shutdown_timeout,
+        health: args.health.settings(),
     })
 }
 
-fn store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Job> {
+fn prepare_user(command: User, wrong: &mut SettingsErrors) -> Option<Work> {
+    let set_status = |UserArgs { name, store }, status| {
+        uninterrupted(async move { user::set_status(&store.folder, name, status).await })
+    };
+    match command {
+        User::Add(args) => {
+            let standing = wrong.check("--restaurant", args.role.at(args.restaurant))?;
+            uninterrupted(async move { user::add(&args.store.folder, args.name, standing).await })
+        }
+        User::List(args) => {
+            uninterrupted(async move { user::list(&args.store.folder, args.json).await })
+        }
+        User::Revoke(UserArgs { name, store }) => {
+            uninterrupted(async move { user::revoke(&store.folder, name).await })
+        }
+        User::Password(UserArgs { name, store }) => {
+            uninterrupted(async move { user::set_password(&store.folder, name).await })
+        }
+        User::Disable(args) => set_status(args, UserStatus::Disabled),
+        User::Enable(args) => set_status(args, UserStatus::Active),
+        User::Delete(args) => set_status(args, UserStatus::Deleted),
+    }
+}
+
+fn prepare_store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Work> {
     let (store, job) = match command {
         StoreCommand::Backup(args) => (args.store, Some(args.copy.job())),
         StoreCommand::Restore(args) => (args.store, Some(args.copy.job())),
         StoreCommand::Restored(args) => (args.store, args.copy.check(wrong)),
         StoreCommand::Accept(args) => (args.store, args.copy.check(None, wrong)),
     };
-    Some(Job::Store(store.folder, job?))
+    let job = job?;
+    uninterrupted(async move { store::run(&store.folder, job).await })
 }
 
-fn user_add(args: UserAddArgs, wrong: &mut SettingsErrors) -> Option<Job> {
-    let name = wrong.check("NAME", args.name.parse());
-    // clap accepts only names of the list.
-    let role = match args.role.as_str() {
-        "customer" => RoleName::Customer,
-        "courier" => RoleName::Courier,
-        "restaurant" => RoleName::Restaurant,
-        _ => RoleName::Operator,
-    };
-    let restaurant = args.restaurant.as_deref().map(restaurant);
-    let standing = match restaurant.transpose() {
-        Ok(restaurant) => role.at(restaurant).map_err(str::to_owned),
-        Err(error) => Err(error),
-    };
-    let standing = wrong.check("--restaurant", standing);
-    Some(Job::User(UserJob::Add {
-        folder: args.store.folder,
-        name: name?,
-        standing: standing?,
-    }))
-}
-
-fn restaurant(text: &str) -> Result<RestaurantId, String> {
-    check_text(text).map_err(|e| e.to_string())?;
-    RestaurantId::new(text).map_err(|e| e.to_string())
+/// Lets a command end by itself: a first signal has no effect, a second one ends it at once.
+fn uninterrupted(
+    command: impl Future<Output = Result<(), CliError>> + Send + 'static,
+) -> Option<Work> {
+    work(async {
+        let _stop = ShutdownSignal::listen(ended_at_once)?;
+        command.await
+    })
 }
 
 #[cfg(test)]
@@ -199,12 +96,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::checkout::longest_order;
-
-    fn check(words: &[&str]) -> Result<Settings, CliError> {
-        let words = ["gateway"].iter().chain(words);
-        Settings::check(Cli::try_parse_from(words).unwrap())
-    }
+    use crate::{checkout::longest_order, cli::Cli};
 
     #[test]
     fn the_commands_are_well_formed() {
@@ -213,9 +105,11 @@ mod tests {
 
     #[test]
     fn default_shutdown_timeout_covers_an_order() {
-        let Job::Serve(settings) = check(&["serve"]).unwrap().job else {
+        let cli = Cli::try_parse_from(["gateway", "serve"]).unwrap();
+        let Command::Serve(args) = cli.command else {
             panic!("something else is served");
         };
+        let settings = serve_settings(*args, &mut SettingsErrors::of_arguments()).unwrap();
         assert!(settings.shutdown_timeout > longest_order(settings.answer_within));
     }
 }

@@ -3,11 +3,17 @@
 //! Values that need validation are strings here. `settings` checks them all, so that all invalid ones are reported at
 //! once.
 
-use std::path::PathBuf;
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use doorstep_cli::args::{BrokerArgs, StoreArgs, TelemetryArgs};
+use doorstep_cli::{
+    args::{BrokerArgs, StoreArgs, TelemetryArgs},
+    checked,
+    parse::{duration_arg, number_arg},
+};
+use doorstep_contracts::Label;
+use jiff::tz::Offset;
 
 use crate::exit_codes::EXIT_CODES;
 
@@ -92,7 +98,7 @@ pub(crate) struct ImportArgs {
 
     /// Name of the data set, which names the events' source instead of the rows and keeps it apart from all other
     /// imports. Rows already imported must stay as they are; new rows are appended, in whole invoices.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = checked(dataset, "x"))]
     pub(crate) dataset: Option<String>,
 
     /// Names of columns in this file, as KEY=NAME. Retail has the keys invoice, sku, description, quantity, date,
@@ -102,13 +108,13 @@ pub(crate) struct ImportArgs {
 
     /// Delimiter of columns: comma, semicolon, tab, pipe, or any other character of one byte [default: the one of these
     /// four that the header uses].
-    #[arg(long, value_name = "SIGN")]
-    pub(crate) delimiter: Option<String>,
+    #[arg(long, value_name = "SIGN", value_parser = checked(delimiter, "comma"))]
+    pub(crate) delimiter: Option<u8>,
 
     /// Percentage of rejected rows above which the file counts as one of another kind and nothing is published: exit
     /// code 65.
-    #[arg(long, value_name = "PERCENT", default_value = "50")]
-    pub(crate) max_refused: String,
+    #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = checked(percent, "50"))]
+    pub(crate) max_refused: f64,
 
     /// Path of the list of rejected rows, as JSON lines [default: NAME.refused.jsonl in the current folder]. Every run
     /// overwrites it.
@@ -142,8 +148,8 @@ pub(crate) struct RetailArgs {
     pub(crate) dates: Option<String>,
 
     /// Country of rows that name none.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) country: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = checked(Label::new, "x"))]
+    pub(crate) country: Option<Label>,
 }
 
 #[derive(Debug, Args)]
@@ -158,9 +164,8 @@ pub(crate) struct PickupsArgs {
         env = "DOORSTEP_YEAR",
         value_name = "YEAR",
         default_value = "2022",
-        allow_hyphen_values = true
-    )]
-    pub(crate) year: String,
+        allow_hyphen_values = true, value_parser = number_arg(YEARS))]
+    pub(crate) year: i16,
 
     /// Offset of the file's clock from UTC. The cities of the LaDe data are eight hours ahead.
     #[arg(
@@ -168,9 +173,8 @@ pub(crate) struct PickupsArgs {
         env = "DOORSTEP_UTC_OFFSET",
         value_name = "+HH:MM",
         default_value = "+08:00",
-        allow_hyphen_values = true
-    )]
-    pub(crate) utc_offset: String,
+        allow_hyphen_values = true, value_parser = checked(utc_offset, "+00:00"))]
+    pub(crate) utc_offset: Offset,
 }
 
 #[derive(Debug, Args)]
@@ -185,16 +189,16 @@ pub(crate) struct PublishArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Seed of the scenario: the same seed publishes the same events.
-    #[arg(long, value_name = "NUMBER", default_value = "1")]
-    pub(crate) seed: String,
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = number_arg(0..=u64::MAX))]
+    pub(crate) seed: u64,
 
     /// Minutes of the shop's time to play, from 1 to 1440.
-    #[arg(long, value_name = "MINUTES", default_value = "5")]
-    pub(crate) minutes: String,
+    #[arg(long, value_name = "MINUTES", default_value = "5", value_parser = number_arg(1..=1440_u32))]
+    pub(crate) minutes: u32,
 
     /// Factor by which the shop's time is faster than real time, from 1 to 10000.
-    #[arg(long, value_name = "TIMES", default_value = "20")]
-    pub(crate) speed: String,
+    #[arg(long, value_name = "TIMES", default_value = "20", value_parser = number_arg(1..=10_000_u32))]
+    pub(crate) speed: u32,
 
     /// Path of the JSON report of the published events.
     #[arg(long, value_name = "FILE")]
@@ -217,9 +221,65 @@ pub(crate) struct SinkArgs {
         long,
         env = "DOORSTEP_PUBLISH_TIMEOUT",
         value_name = "TIME",
-        default_value = "5m"
-    )]
-    pub(crate) publish_timeout: String,
+        default_value = "5m", value_parser = duration_arg())]
+    pub(crate) publish_timeout: Duration,
+}
+
+/// The years that a calendar of real deliveries can have.
+const YEARS: RangeInclusive<i16> = 1900..=2200;
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text {
+        "comma" => Ok(b','),
+        "semicolon" => Ok(b';'),
+        "tab" | r"\t" => Ok(b'\t'),
+        "pipe" => Ok(b'|'),
+        _ => match text.as_bytes() {
+            [b'"' | b'\r' | b'\n'] | [] => Err(format!("{text:?} cannot separate columns")),
+            [sign] if sign.is_ascii() => Ok(*sign),
+            _ => Err(format!(
+                "{text:?} is neither comma, semicolon, tab, pipe nor one character of one byte"
+            )),
+        },
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.trim_end_matches('%').parse().ok();
+    percent
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| format!("{text:?} is not a number from 0 to 100"))
+}
+
+/// Reads `+08:00`.
+fn utc_offset(text: &str) -> Result<Offset, String> {
+    let read = || {
+        let (sign, rest) = match text.strip_prefix('-') {
+            Some(rest) => (-1, rest),
+            None => (1, text.strip_prefix('+')?),
+        };
+        let (hours, minutes) = rest.split_once(':')?;
+        let number = |s: &str, most: i32| {
+            let is_two_digits = s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
+            s.parse::<i32>()
+                .ok()
+                .filter(|n| is_two_digits && *n <= most)
+        };
+        // The extreme time zones are 14 hours ahead and 12 behind.
+        let seconds = number(hours, 14)? * 3600 + number(minutes, 59)? * 60;
+        Offset::from_seconds(sign * seconds).ok()
+    };
+    read().ok_or_else(|| format!("{text:?} is not an offset such as +08:00 or -05:30"))
+}
+
+fn dataset(name: &str) -> Result<String, String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > 100 || !name.bytes().all(is_plain) {
+        return Err(format!(
+            "{name:?} is not made of letters, digits, dot, dash and underscore, at most 100 of them"
+        ));
+    }
+    Ok(name.to_owned())
 }
 
 #[cfg(test)]
@@ -244,5 +304,17 @@ mod tests {
         let program = Cli::command();
         assert_section("settings.md", "producer", &settings(&program));
         assert_section("cli-producer.md", "commands", &command_line(program));
+    }
+
+    #[test]
+    fn offsets_are_hours_and_minutes_with_a_sign() {
+        let seconds = |text: &str| utc_offset(text).map(Offset::seconds);
+        assert_eq!(seconds("+08:00"), Ok(8 * 3600));
+        assert_eq!(seconds("-05:30"), Ok(-(5 * 3600 + 30 * 60)));
+        for bad in [
+            "", "8", "+8:00", "08:00", "+08", "+15:00", "+08:60", "+-8:00",
+        ] {
+            assert!(utc_offset(bad).is_err(), "{bad}");
+        }
     }
 }

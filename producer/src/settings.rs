@@ -1,140 +1,107 @@
-//! Conversion of arguments to valid settings. All invalid arguments are reported at once.
+//! From typed arguments to work that can begin: all that is left to check is checked, and all errors are reported at once.
 
-use std::{
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use doorstep_cli::{
-    CliError, SettingsErrors,
-    args::TelemetrySettings,
-    parse::{duration, number},
+    SettingsErrors, ShutdownSignal,
+    start::{Work, work},
 };
-use doorstep_contracts::Label;
-use jiff::tz::Offset;
 
 use crate::{
-    cli::{Cli, Command, Import, ImportArgs, SinkArgs},
-    demo::DemoSettings,
+    cli::{Command, Import, ImportArgs, PickupsArgs, RetailArgs, SinkArgs},
+    demo::{self, DemoSettings},
     import::{
-        Calendar, Dates, Decimal, Format, ImportSettings, Layout, Pickups, Reading, Retail,
+        self, Calendar, Dates, Decimal, Format, ImportSettings, Layout, Pickups, Reading, Retail,
         RowMapper, default_refused_path,
     },
     output::Target,
+    publish,
     publish_pipeline::BrokerTarget,
+    stop::ended_at_once,
 };
 
-#[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) telemetry: TelemetrySettings,
-    pub(crate) job: Job,
-}
-
-/// The command to run.
-#[derive(Debug)]
-pub(crate) enum Job {
-    Retail(ImportSettings, Reading, Target),
-    Pickups(ImportSettings, Calendar, Target),
-    Publish(Option<PathBuf>, Target),
-    Demo(Box<DemoSettings>),
-}
-
-/// The years that a calendar of real deliveries can have.
-const YEARS: RangeInclusive<i16> = 1900..=2200;
-
-impl Settings {
-    /// Checks the arguments.
-    ///
-    /// # Errors
-    /// Lists every invalid argument, with its flag and the expected form.
-    pub(crate) fn check(cli: Cli) -> Result<Self, CliError> {
-        let mut wrong = SettingsErrors::default();
-        let telemetry = cli.telemetry.check(&mut wrong);
-        let job = match cli.command {
-            Command::Import(Import::Retail(args)) => {
-                let output = output(&args.import, &mut wrong);
-                let import = import::<Retail>(args.import, &mut wrong);
-                let country = args.country.as_deref().map(Label::new).transpose();
-                let country = wrong.check("--country", country.map_err(|e| e.to_string()));
-                let format = Format {
-                    decimal: match args.decimal.as_str() {
-                        "comma" => Decimal::Comma,
-                        _ => Decimal::Point,
-                    },
-                    dates: match args.dates.as_deref() {
-                        Some("us") => Dates::MonthFirst,
-                        Some(_) => Dates::DayFirst,
-                        None => Dates::Unknown,
-                    },
-                };
-                (|| {
-                    let country = country?;
-                    Some(Job::Retail(import?, Reading { format, country }, output?))
-                })()
-            }
-            Command::Import(Import::Pickups(args)) => {
-                let year = wrong.check("--year (DOORSTEP_YEAR)", year(&args.year));
-                let offset = wrong.check(
-                    "--utc-offset (DOORSTEP_UTC_OFFSET)",
-                    utc_offset(&args.utc_offset),
-                );
-                let calendar = year
-                    .zip(offset)
-                    .map(|(year, offset)| Calendar { year, offset });
-                let output = output(&args.import, &mut wrong);
-                let import = import::<Pickups>(args.import, &mut wrong);
-                (|| Some(Job::Pickups(import?, calendar?, output?)))()
-            }
-            Command::Publish(args) => {
-                let output = broker(&args.sink, &mut wrong);
-                output.map(|output| Job::Publish(args.file, output))
-            }
-            Command::Demo(args) => {
-                let seed = wrong.check("--seed", number(&args.seed, 0..=u64::MAX));
-                let minutes = wrong.check("--minutes", number(&args.minutes, 1..=1440));
-                let speed = wrong.check("--speed", number(&args.speed, 1..=10_000));
-                let sink = sink(&args.sink, &mut wrong);
-                (|| {
-                    Some(Job::Demo(Box::new(DemoSettings {
-                        seed: seed?,
-                        minutes: minutes?,
-                        speed: speed?,
-                        report: args.report,
-                        broker: sink?.settings,
-                    })))
-                })()
-            }
-        };
-        wrong.into_result((|| {
-            Some(Self {
-                telemetry: telemetry?,
-                job: job?,
-            })
-        })())
+/// Checks a command and returns its work.
+pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Work> {
+    let stop = || ShutdownSignal::listen(ended_at_once);
+    match command {
+        Command::Import(Import::Retail(args)) => {
+            let (settings, reading, output) = retail(args, wrong)?;
+            work(async move { import::run(Retail::new(reading), settings, output, stop()?).await })
+        }
+        Command::Import(Import::Pickups(args)) => {
+            let (settings, calendar, output) = pickups(args, wrong)?;
+            work(
+                async move { import::run(Pickups::new(calendar), settings, output, stop()?).await },
+            )
+        }
+        Command::Publish(args) => {
+            let output = broker(&args.sink, wrong)?;
+            work(async move { publish::run(args.file, output, stop()?).await })
+        }
+        Command::Demo(args) => {
+            let settings = DemoSettings {
+                seed: args.seed,
+                minutes: args.minutes,
+                speed: args.speed,
+                report: args.report,
+                broker: args.sink.broker.check(wrong)?,
+            };
+            work(async move { demo::run(settings, stop()?).await })
+        }
     }
 }
 
-fn import<M: RowMapper>(args: ImportArgs, wrong: &mut SettingsErrors) -> Option<ImportSettings> {
-    let dataset = match args.dataset {
-        Some(name) => wrong.check("--dataset", dataset(name)).map(Some),
-        None => Some(None),
+fn retail(
+    args: RetailArgs,
+    wrong: &mut SettingsErrors,
+) -> Option<(ImportSettings, Reading, Target)> {
+    let output = output(&args.import, wrong);
+    let import = import_settings::<Retail>(args.import, wrong);
+    let format = Format {
+        decimal: match args.decimal.as_str() {
+            "comma" => Decimal::Comma,
+            _ => Decimal::Point,
+        },
+        dates: match args.dates.as_deref() {
+            Some("us") => Dates::MonthFirst,
+            Some(_) => Dates::DayFirst,
+            None => Dates::Unknown,
+        },
     };
+    let country = args.country;
+    Some((import?, Reading { format, country }, output?))
+}
+
+fn pickups(
+    args: PickupsArgs,
+    wrong: &mut SettingsErrors,
+) -> Option<(ImportSettings, Calendar, Target)> {
+    let calendar = Calendar {
+        year: args.year,
+        offset: args.utc_offset,
+    };
+    let output = output(&args.import, wrong);
+    let import = import_settings::<Pickups>(args.import, wrong);
+    Some((import?, calendar, output?))
+}
+
+fn import_settings<M: RowMapper>(
+    args: ImportArgs,
+    wrong: &mut SettingsErrors,
+) -> Option<ImportSettings> {
     let refused = args
         .refused
         .unwrap_or_else(|| default_refused_path(&args.file));
     let refused = wrong.check("--refused", another_file(refused, &args.file));
     let names = args.columns.iter().map(|text| column::<M>(text)).collect();
     let names = wrong.check("--columns", names);
-    let delimiter = args.delimiter.as_deref().map(delimiter).transpose();
-    let delimiter = wrong.check("--delimiter", delimiter);
-    let max_refused_percent = wrong.check("--max-refused", percent(&args.max_refused));
     Some(ImportSettings {
         layout: Layout {
-            delimiter: delimiter?,
+            delimiter: args.delimiter,
             names: names?,
         },
-        dataset: dataset?,
-        max_refused_percent: max_refused_percent?,
+        dataset: args.dataset,
+        max_refused_percent: args.max_refused,
         refused: refused?,
         // Events on standard output may never be published.
         history: (!args.to_stdout).then_some(args.store.folder),
@@ -155,29 +122,6 @@ fn column<M: RowMapper>(text: &str) -> Result<(usize, String), String> {
     Ok((place, name.to_owned()))
 }
 
-fn delimiter(text: &str) -> Result<u8, String> {
-    match text {
-        "comma" => Ok(b','),
-        "semicolon" => Ok(b';'),
-        "tab" | r"\t" => Ok(b'\t'),
-        "pipe" => Ok(b'|'),
-        _ => match text.as_bytes() {
-            [b'"' | b'\r' | b'\n'] | [] => Err(format!("{text:?} cannot separate columns")),
-            [sign] if sign.is_ascii() => Ok(*sign),
-            _ => Err(format!(
-                "{text:?} is neither comma, semicolon, tab, pipe nor one character of one byte"
-            )),
-        },
-    }
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    let percent = text.trim_end_matches('%').parse().ok();
-    percent
-        .filter(|percent| (0.0..=100.0).contains(percent))
-        .ok_or_else(|| format!("{text:?} is not a number from 0 to 100"))
-}
-
 fn output(args: &ImportArgs, wrong: &mut SettingsErrors) -> Option<Target> {
     // Without a broker its settings are not checked.
     if args.to_stdout {
@@ -192,60 +136,10 @@ fn broker(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<Target> {
 }
 
 fn sink(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<BrokerTarget> {
-    // Checked one by one, so that one invalid value does not hide another.
-    let settings = args.broker.check(wrong);
-    let give_up_after = wrong.check(
-        "--publish-timeout (DOORSTEP_PUBLISH_TIMEOUT)",
-        duration(&args.publish_timeout),
-    );
     Some(BrokerTarget {
-        settings: settings?,
-        give_up_after: give_up_after?,
+        settings: args.broker.check(wrong)?,
+        give_up_after: args.publish_timeout,
     })
-}
-
-fn year(text: &str) -> Result<i16, String> {
-    text.parse()
-        .ok()
-        .filter(|year| YEARS.contains(year))
-        .ok_or_else(|| {
-            format!(
-                "{text:?} is not a year from {} to {}",
-                YEARS.start(),
-                YEARS.end()
-            )
-        })
-}
-
-/// Reads `+08:00`.
-fn utc_offset(text: &str) -> Result<Offset, String> {
-    let read = || {
-        let (sign, rest) = match text.strip_prefix('-') {
-            Some(rest) => (-1, rest),
-            None => (1, text.strip_prefix('+')?),
-        };
-        let (hours, minutes) = rest.split_once(':')?;
-        let number = |s: &str, most: i32| {
-            let is_two_digits = s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
-            s.parse::<i32>()
-                .ok()
-                .filter(|n| is_two_digits && *n <= most)
-        };
-        // The extreme time zones are 14 hours ahead and 12 behind.
-        let seconds = number(hours, 14)? * 3600 + number(minutes, 59)? * 60;
-        Offset::from_seconds(sign * seconds).ok()
-    };
-    read().ok_or_else(|| format!("{text:?} is not an offset such as +08:00 or -05:30"))
-}
-
-fn dataset(name: String) -> Result<String, String> {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if name.is_empty() || name.len() > 100 || !name.bytes().all(is_plain) {
-        return Err(format!(
-            "{name:?} is not made of letters, digits, dot, dash and underscore, at most 100 of them"
-        ));
-    }
-    Ok(name)
 }
 
 /// Rejects a list that would overwrite its own input.
@@ -272,10 +166,17 @@ mod tests {
     use doorstep_cli::ExitReason;
 
     use super::*;
+    use crate::cli::Cli;
 
-    fn check(words: &[&str]) -> Result<Settings, CliError> {
-        let words = ["producer"].iter().chain(words);
-        Settings::check(Cli::try_parse_from(words).unwrap())
+    fn typed(words: &[&str]) -> Cli {
+        Cli::try_parse_from(["producer"].iter().chain(words)).unwrap()
+    }
+
+    fn typed_retail(words: &[&str]) -> (ImportSettings, Reading, Target) {
+        let Command::Import(Import::Retail(args)) = typed(words).command else {
+            panic!("not an import of sales");
+        };
+        retail(args, &mut SettingsErrors::of_arguments()).unwrap()
     }
 
     #[test]
@@ -285,7 +186,7 @@ mod tests {
 
     #[test]
     fn all_wrong_settings_are_told_at_once() {
-        let failure = check(&[
+        let cli = typed(&[
             "--log",
             "a=b=c",
             "import",
@@ -305,8 +206,11 @@ mod tests {
             "a/b",
             "--refused",
             "x.csv",
-        ])
-        .unwrap_err();
+        ]);
+        let mut wrong = SettingsErrors::of_arguments();
+        let telemetry = cli.telemetry.check(&mut wrong);
+        let ready = telemetry.zip(prepare(cli.command, &mut wrong));
+        let failure = wrong.into_result(ready.map(drop)).unwrap_err();
         assert_eq!(failure.reason, ExitReason::Settings);
         let said = failure.to_string();
         for name in [
@@ -325,20 +229,8 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_hours_and_minutes_with_a_sign() {
-        let seconds = |text: &str| utc_offset(text).map(Offset::seconds);
-        assert_eq!(seconds("+08:00"), Ok(8 * 3600));
-        assert_eq!(seconds("-05:30"), Ok(-(5 * 3600 + 30 * 60)));
-        for bad in [
-            "", "8", "+8:00", "08:00", "+08", "+15:00", "+08:60", "+-8:00",
-        ] {
-            assert!(utc_offset(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn dry_import_needs_no_broker() {
-        let settings = check(&[
+        let settings = typed_retail(&[
             "import",
             "retail",
             "x.csv",
@@ -347,8 +239,8 @@ mod tests {
             "?",
         ]);
         assert!(matches!(
-            settings.unwrap().job,
-            Job::Retail(
+            settings,
+            (
                 ImportSettings {
                     dataset: None,
                     history: None,
@@ -365,9 +257,7 @@ mod tests {
         let words = "import retail x.csv --columns invoice=Order --columns price=Price --delimiter tab --decimal comma --dates us \
                      --country Italy --max-refused 2.5 --data-dir stores";
         let words: Vec<&str> = words.split_whitespace().collect();
-        let Job::Retail(import, reading, _) = check(&words).unwrap().job else {
-            panic!("not an import of sales");
-        };
+        let (import, reading, _) = typed_retail(&words);
         let names = [(0, "Order".to_owned()), (5, "Price".to_owned())];
         assert_eq!(import.layout.names, names);
         assert_eq!(import.layout.delimiter, Some(b'\t'));
@@ -376,12 +266,7 @@ mod tests {
         assert_eq!(reading.country.unwrap().as_str(), "Italy");
         let of = |decimal, dates| Format { decimal, dates };
         assert_eq!(reading.format, of(Decimal::Comma, Dates::MonthFirst));
-        let Job::Retail(_, reading, _) = check(&["import", "retail", "x.csv", "--dates", "eu"])
-            .unwrap()
-            .job
-        else {
-            panic!("not an import of sales");
-        };
+        let (_, reading, _) = typed_retail(&["import", "retail", "x.csv", "--dates", "eu"]);
         assert_eq!(reading.format, of(Decimal::Point, Dates::DayFirst));
     }
 }

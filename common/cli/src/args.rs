@@ -1,6 +1,6 @@
 //! Arguments that several programs take, and the settings made from them.
 
-use std::{env, ffi::OsString, fmt, path::PathBuf};
+use std::{env, ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use doorstep_messaging::{BrokerSettings, ClientFiles, Namespace, TlsSettings, UserId, trace};
@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::{
     SettingsErrors,
     health::HealthSettings,
-    parse::{address, idle_window, password},
+    parse::{address, from_str, idle_window, password},
     variables,
 };
 
@@ -53,9 +53,10 @@ pub struct BrokerArgs {
         long,
         env = "DOORSTEP_USER_ID",
         value_name = "NAME",
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        value_parser = from_str::<UserId>("-")
     )]
-    pub user_id: Option<String>,
+    pub user_id: Option<UserId>,
 
     /// The part of the broker that is Doorstep's.
     #[command(flatten)]
@@ -65,8 +66,6 @@ pub struct BrokerArgs {
 impl BrokerArgs {
     /// Validates them.
     pub fn check(&self, wrong: &mut SettingsErrors) -> Option<BrokerSettings> {
-        // Validated separately, so that a wrong address does not hide a wrong namespace.
-        let namespace = self.namespace.check(wrong);
         let settings = wrong.check(
             "--amqp-url (DOORSTEP_AMQP_URL)",
             BrokerSettings::new(&self.amqp_url, "doorstep"),
@@ -96,13 +95,9 @@ impl BrokerArgs {
             );
             wrong.check("--amqp-url (DOORSTEP_AMQP_URL)", missing);
         }
-        let user_id = match &self.user_id {
-            None => Some(UserId::default()),
-            Some(text) => wrong.check("--user-id (DOORSTEP_USER_ID)", text.parse()),
-        };
         Some(BrokerSettings {
-            namespace: namespace?,
-            user_id: user_id?,
+            namespace: self.namespace.namespace.clone(),
+            user_id: self.user_id.clone().unwrap_or_default(),
             tls,
             ..settings
         })
@@ -212,15 +207,10 @@ pub struct NamespaceArg {
         long,
         env = "DOORSTEP_NAMESPACE",
         value_name = "NAME",
-        default_value = "doorstep"
+        default_value = "doorstep",
+        value_parser = from_str::<Namespace>("doorstep")
     )]
-    pub namespace: String,
-}
-
-impl NamespaceArg {
-    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<Namespace> {
-        wrong.check("--namespace (DOORSTEP_NAMESPACE)", self.namespace.parse())
-    }
+    pub namespace: Namespace,
 }
 
 /// The folder of the stores.
@@ -243,32 +233,29 @@ pub struct StoreArgs {
 pub struct EndpointArgs {
     /// Serve /livez, /readyz and /metrics on this address [default: nowhere]. There is no password: let only those
     /// reach it who may know.
-    #[arg(long, env = "DOORSTEP_HEALTH_ADDR", value_name = "IP:PORT")]
-    pub health_addr: Option<String>,
+    #[arg(long, env = "DOORSTEP_HEALTH_ADDR", value_name = "IP:PORT", value_parser = address())]
+    pub health_addr: Option<SocketAddr>,
 
     /// The time limit of one step of a role, such as a batch, after which /livez reports it as stuck.
     #[arg(
         long,
         env = "DOORSTEP_LIVENESS_TIMEOUT",
         value_name = "TIME",
-        default_value = "2m"
+        default_value = "2m",
+        value_parser = idle_window()
     )]
-    pub liveness_timeout: String,
+    pub liveness_timeout: Duration,
 }
 
 impl EndpointArgs {
-    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<Option<HealthSettings>> {
-        let place = self.health_addr.as_deref().map(address).transpose();
-        let place = wrong.check("--health-addr (DOORSTEP_HEALTH_ADDR)", place);
-        let stuck_after = wrong.check(
-            "--liveness-timeout (DOORSTEP_LIVENESS_TIMEOUT)",
-            idle_window(&self.liveness_timeout),
-        );
-        let stuck_after = stuck_after?;
-        Some(place?.map(|address| HealthSettings {
+    /// Returns the settings of the endpoint, if there is one.
+    #[must_use]
+    pub fn settings(&self) -> Option<HealthSettings> {
+        let stuck_after = self.liveness_timeout;
+        self.health_addr.map(|address| HealthSettings {
             address,
             stuck_after,
-        }))
+        })
     }
 }
 
@@ -303,9 +290,10 @@ pub struct TelemetryOptions {
         global = true,
         env = "DOORSTEP_LOG_FORMAT",
         value_name = "FORMAT",
-        default_value = "text"
+        default_value = "text",
+        value_parser = from_str::<LogFormat>("text")
     )]
-    pub log_format: String,
+    pub log_format: LogFormat,
 
     /// Export spans to the OpenTelemetry collector at this address, by OTLP over HTTP or HTTPS;
     /// OTEL_EXPORTER_OTLP_ENDPOINT is read, too.
@@ -323,10 +311,6 @@ impl TelemetryOptions {
     pub fn check(&self, tls: &TlsArgs, wrong: &mut SettingsErrors) -> Option<TelemetrySettings> {
         let filter = self.log.as_deref().unwrap_or("info");
         let filter = wrong.check("--log (DOORSTEP_LOG)", log::filter(filter));
-        let format = wrong.check(
-            "--log-format (DOORSTEP_LOG_FORMAT)",
-            self.log_format.parse::<LogFormat>(),
-        );
         let ours = self.otlp_endpoint.clone();
         let ours = ours.map(|text| ("--otlp-endpoint (DOORSTEP_OTLP_ENDPOINT)", text));
         // The variable that every program with OpenTelemetry reads.
@@ -344,7 +328,7 @@ impl TelemetryOptions {
         Some(TelemetrySettings {
             log: LogSettings {
                 filter: filter?,
-                format: format?,
+                format: self.log_format,
             },
             collector: collector?,
         })

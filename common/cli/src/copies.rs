@@ -152,17 +152,9 @@ impl RestoredArgs {
 impl AcceptArgs {
     /// Validates operator and reason. `source` is the source whose store was restored, unless it is the role's own
     /// store.
-    pub fn check(self, source: Option<&str>, wrong: &mut SettingsErrors) -> Option<CopyJob> {
-        let by = self.who.by(Some(&self.reason), wrong);
-        // A store is optional here, but an existing one has to be readable.
-        let source = match source {
-            Some(text) => {
-                let source = Source::new(text).map_err(|e| e.to_string());
-                Some(wrong.check("--source", source)?)
-            }
-            None => None,
-        };
-        Some(CopyJob::Accept { source, by: by? })
+    pub fn check(self, source: Option<Source>, wrong: &mut SettingsErrors) -> Option<CopyJob> {
+        let by = self.who.by(Some(&self.reason), wrong)?;
+        Some(CopyJob::Accept { source, by })
     }
 }
 

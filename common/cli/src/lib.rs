@@ -38,4 +38,4 @@ pub use operator::OperatorArgs;
 pub use repeats::Repeats;
 pub use shutdown::ShutdownSignal;
 pub use topology::topology;
-pub use validation::SettingsErrors;
+pub use validation::{SettingsErrors, checked};

@@ -6,22 +6,27 @@ use clap::Args;
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{Attribution, Operator};
 
-use crate::SettingsErrors;
+use crate::{SettingsErrors, checked};
 
 /// The operator to record.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Record")]
 pub struct OperatorArgs {
     /// Your name, for the record [default: user@host].
-    #[arg(long, env = "DOORSTEP_OPERATOR", value_name = "NAME")]
-    operator: Option<String>,
+    #[arg(long, env = "DOORSTEP_OPERATOR", value_name = "NAME", value_parser = checked(Operator::new, "x"))]
+    operator: Option<Operator>,
 }
 
 impl OperatorArgs {
     /// Validates the name and, if there is one, the reason.
     pub fn by(self, reason: Option<&str>, wrong: &mut SettingsErrors) -> Option<Attribution> {
-        let name = self.operator.unwrap_or_else(user_at_host);
-        let operator = wrong.check("--operator (DOORSTEP_OPERATOR)", Operator::new(&name));
+        let mut known = || {
+            wrong.check(
+                "--operator (DOORSTEP_OPERATOR)",
+                Operator::new(&user_at_host()),
+            )
+        };
+        let operator = self.operator.or_else(&mut known);
         let now = Timestamp::now();
         let known = operator.map(|operator| Attribution::new(operator, now));
         let Some(reason) = reason else {

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
+use clap::builder::TypedValueParser;
 use jiff::SignedDuration;
+
+use crate::checked;
 
 /// The maximum size of a password file in bytes.
 const MAX_PASSWORD_FILE: u64 = 4096;
@@ -42,27 +45,64 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a time such as 500ms, 10s or 5m"))
 }
 
-/// Parses a duration that is long enough for idle checks.
-///
-/// # Errors
-/// It is not a duration, or below 100 ms.
-pub fn idle_window(text: &str) -> Result<Duration, String> {
-    let window = duration(text)?;
-    if window < Duration::from_millis(100) {
-        return Err(format!(
-            "{text:?} is too short to tell, give at least 100ms"
-        ));
-    }
-    Ok(window)
+/// Returns a parser of whole numbers within bounds.
+pub fn number_arg<N>(bounds: RangeInclusive<N>) -> impl TypedValueParser<Value = N>
+where
+    N: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    let sample = bounds.start().to_string();
+    checked(move |text: &str| number(text, bounds.clone()), sample)
 }
 
-/// Parses an address to listen on or to call, such as `127.0.0.1:9100`.
-///
-/// # Errors
-/// It is not an address.
-pub fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:9100"))
+/// Returns a parser of durations.
+pub fn duration_arg() -> impl TypedValueParser<Value = Duration> {
+    checked(duration, "10s")
+}
+
+/// Returns a parser of durations within bounds.
+pub fn duration_within(
+    bounds: RangeInclusive<Duration>,
+) -> impl TypedValueParser<Value = Duration> {
+    let shown =
+        |bound: &Duration| format!("{:#}", SignedDuration::try_from(*bound).unwrap_or_default());
+    let (start, end) = (shown(bounds.start()), shown(bounds.end()));
+    let sample = start.clone();
+    let within = move |text: &str| {
+        let value = duration(text)?;
+        if bounds.contains(&value) {
+            return Ok(value);
+        }
+        Err(format!("{text:?} is not from {start} to {end}"))
+    };
+    checked(within, sample)
+}
+
+/// Returns a parser of durations that are long enough for idle checks: 100 ms.
+pub fn idle_window() -> impl TypedValueParser<Value = Duration> {
+    let long_enough = |text: &str| match duration(text)? {
+        window if window < Duration::from_millis(100) => Err(format!(
+            "{text:?} is too short to tell, give at least 100ms"
+        )),
+        window => Ok(window),
+    };
+    checked(long_enough, "1s")
+}
+
+/// Returns a parser of values with [`FromStr`].
+pub fn from_str<T>(sample: &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Display> + Clone + Send + Sync + 'static,
+{
+    checked(T::from_str, sample)
+}
+
+/// Returns a parser of addresses to listen on or to call, such as `127.0.0.1:9100`.
+pub fn address() -> impl TypedValueParser<Value = SocketAddr> {
+    let address = |text: &str| {
+        text.parse()
+            .map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:9100"))
+    };
+    checked(address, "127.0.0.1:9100")
 }
 
 /// Reads a password from a file: all of its text but the end of the last line.
@@ -96,7 +136,12 @@ pub fn password(path: &Path) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
+    use clap::Command;
+
     use super::*;
+    use crate::SettingsErrors;
 
     #[test]
     fn numbers_are_digits_within_their_range() {
@@ -113,8 +158,12 @@ mod tests {
         for bad in ["", "5", "-1s", "soon"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        let idle_window = |text: &str| {
+            let window = idle_window().parse_ref(&Command::new("x"), None, OsStr::new(text));
+            SettingsErrors::of_arguments().into_result(window.ok())
+        };
         assert!(idle_window("99ms").is_err());
-        assert_eq!(idle_window("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(idle_window("100ms").unwrap(), Duration::from_millis(100));
     }
 
     #[test]

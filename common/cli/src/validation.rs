@@ -1,6 +1,12 @@
 //! Errors in the settings, collected so that all are reported at once.
 
-use std::fmt::Display;
+use std::{cell::RefCell, ffi::OsStr, fmt::Display};
+
+use clap::{
+    Arg, Command, Error,
+    builder::TypedValueParser,
+    error::{ErrorKind, Result as ClapResult},
+};
 
 use crate::{CliError, ExitReason};
 
@@ -8,7 +14,19 @@ use crate::{CliError, ExitReason};
 #[derive(Debug, Default)]
 pub struct SettingsErrors(Vec<String>);
 
+thread_local! {
+    /// Errors of [`checked`] arguments. A parser of clap's can only return a value or end the parsing.
+    static OF_ARGUMENTS: RefCell<SettingsErrors> = RefCell::default();
+}
+
 impl SettingsErrors {
+    /// Takes the errors that parsers of [`checked`] arguments have found on this thread. Call once after the parsing, and drop the
+    /// arguments if there are errors: a wrong one has another value.
+    #[must_use]
+    pub fn of_arguments() -> Self {
+        OF_ARGUMENTS.take()
+    }
+
     /// Returns the value, or records its error under the name of flag and variable, each error once.
     pub fn check<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         result
@@ -36,5 +54,54 @@ impl SettingsErrors {
                 Err(CliError::new(ExitReason::Settings, text))
             }
         }
+    }
+}
+
+/// Returns a parser that lets clap go on after an error, with the value of a valid `sample`, so that all errors are reported at once:
+/// see [`SettingsErrors::of_arguments`].
+pub fn checked<T: Clone + Send + Sync + 'static, E: Display>(
+    parse: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
+    sample: impl Into<String>,
+) -> impl TypedValueParser<Value = T> {
+    Checked {
+        parse,
+        sample: sample.into(),
+    }
+}
+
+#[derive(Clone)]
+struct Checked<P> {
+    parse: P,
+    sample: String,
+}
+
+impl<P, T, E> TypedValueParser for Checked<P>
+where
+    P: Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
+    T: Clone + Send + Sync + 'static,
+    E: Display,
+{
+    type Value = T;
+
+    fn parse_ref(&self, _: &Command, arg: Option<&Arg>, text: &OsStr) -> ClapResult<T> {
+        let name = arg.map(name).unwrap_or_default();
+        let value = (self.parse)(&text.to_string_lossy());
+        let value = OF_ARGUMENTS.with_borrow_mut(|errors| errors.check(&name, value));
+        value
+            .map_or_else(|| (self.parse)(&self.sample), Ok)
+            .map_err(|error| Error::raw(ErrorKind::ValueValidation, error))
+    }
+}
+
+/// Returns the name of an argument as errors show it: `--flag (VARIABLE)`.
+fn name(arg: &Arg) -> String {
+    let flag = match (arg.get_long(), arg.get_value_names()) {
+        (Some(long), _) => format!("--{long}"),
+        (None, Some([name, ..])) => name.to_string(),
+        (None, _) => arg.get_id().as_str().to_uppercase(),
+    };
+    match arg.get_env() {
+        Some(variable) => format!("{flag} ({})", variable.to_string_lossy()),
+        None => flag,
     }
 }

@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{
+    ArgGroup, Args, Subcommand,
+    builder::{StringValueParser, TypedValueParser},
+};
 
-use doorstep_cli::{OperatorArgs, SettingsErrors, args::StoreArgs};
+use doorstep_cli::{OperatorArgs, SettingsErrors, args::StoreArgs, parse::number_arg};
 use doorstep_runtime::operate::Attribution;
+use doorstep_store::DeadLetterId;
 
 use super::role_names;
+use crate::{roles::RoleEntry, stores::StoreLocation};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
@@ -108,11 +113,18 @@ Examples:
   consumers dead-letters skip orders --fingerprint 9c0e51b7d8463f2a --dry-run
   consumers dead-letters skip orders --fingerprint 9c0e51b7d8463f2a --reason 'made twice, see the ticket'";
 
+/// The maximum rate of replays per second.
+const MAX_RATE: u32 = 100_000;
+
+fn dead_letter_id() -> impl TypedValueParser<Value = DeadLetterId> {
+    StringValueParser::new().map(DeadLetterId)
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// The role [default: all].
     #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: Option<String>,
+    pub(crate) role: Option<RoleEntry>,
 
     /// List the kinds of dead letters, with number, reason and fingerprint, instead of each dead letter, oldest first.
     #[arg(long)]
@@ -127,9 +139,8 @@ pub(crate) struct ListArgs {
         long,
         value_name = "NUMBER",
         default_value = "100",
-        conflicts_with = "json"
-    )]
-    pub(crate) limit: String,
+        conflicts_with = "json", value_parser = number_arg(1..=usize::MAX))]
+    pub(crate) limit: usize,
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -138,10 +149,11 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// The dead letter, as `dead-letters list` names it.
-    pub(crate) id: String,
+    #[arg(value_parser = dead_letter_id())]
+    pub(crate) id: DeadLetterId,
 
     /// Print one JSON object on one line.
     #[arg(long)]
@@ -152,10 +164,11 @@ pub(crate) struct ShowArgs {
 #[command(group = ArgGroup::new("chosen").required(true).args(["id", "fingerprint"]))]
 pub(crate) struct EditArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// The dead letter, as `dead-letters list` names it.
-    pub(crate) id: Option<String>,
+    #[arg(value_parser = dead_letter_id())]
+    pub(crate) id: Option<DeadLetterId>,
 
     /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows; each is checked by itself.
     #[arg(long, value_name = "FINGERPRINT", requires = "patch")]
@@ -181,11 +194,11 @@ pub(crate) struct EditArgs {
 #[command(group = ArgGroup::new("chosen").required(true).args(["ids", "fingerprint", "all"]))]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// The dead letters, as `dead-letters list` names them.
-    #[arg(value_name = "ID")]
-    pub(crate) ids: Vec<String>,
+    #[arg(value_name = "ID", value_parser = dead_letter_id())]
+    pub(crate) ids: Vec<DeadLetterId>,
 
     /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
     #[arg(long, value_name = "FINGERPRINT")]
@@ -196,8 +209,8 @@ pub(crate) struct ReplayArgs {
     pub(crate) all: bool,
 
     /// The maximum of replays per second.
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) rate: Option<String>,
+    #[arg(long, value_name = "NUMBER", value_parser = number_arg(1..=MAX_RATE))]
+    pub(crate) rate: Option<u32>,
 
     /// Do not wait for the outcomes of the replays.
     #[arg(long)]
@@ -215,11 +228,11 @@ pub(crate) struct ReplayArgs {
 #[command(group = ArgGroup::new("chosen").required(true).args(["ids", "fingerprint"]))]
 pub(crate) struct SkipArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// The dead letters, as `dead-letters list` names them.
-    #[arg(value_name = "ID")]
-    pub(crate) ids: Vec<String>,
+    #[arg(value_name = "ID", value_parser = dead_letter_id())]
+    pub(crate) ids: Vec<DeadLetterId>,
 
     /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
     #[arg(long, value_name = "FINGERPRINT")]
@@ -240,7 +253,7 @@ pub(crate) struct SkipArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// Only those of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
     #[arg(long, value_name = "FINGERPRINT")]
@@ -250,7 +263,7 @@ pub(crate) struct ExportArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// The file with the lines, or `-` for standard input.
     pub(crate) file: PathBuf,
@@ -266,7 +279,7 @@ pub(crate) struct ImportArgs {
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// Print one JSON object a line, for all records, instead of a table.
     #[arg(long)]
@@ -277,20 +290,8 @@ pub(crate) struct AuditArgs {
         long,
         value_name = "NUMBER",
         default_value = "100",
-        conflicts_with = "json"
-    )]
-    pub(crate) limit: String,
-}
-
-/// A role and its store.
-#[derive(Debug, Args)]
-pub(crate) struct PlaceArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
+        conflicts_with = "json", value_parser = number_arg(1..=usize::MAX))]
+    pub(crate) limit: usize,
 }
 
 /// The optional reason recorded with a change.

@@ -1,7 +1,6 @@
 //! The arguments: commands, options, and the text of `--help`.
 //!
-//! Values that may be invalid are taken as text here and validated together in `settings`, so that all errors are
-//! reported at once.
+//! Values are parsed here, and their errors are collected with those of `settings`, so that all are reported at once.
 
 pub(crate) mod dead_letters;
 pub(crate) mod sources;
@@ -9,20 +8,29 @@ pub(crate) mod store;
 pub(crate) mod streams;
 pub(crate) mod topology;
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, StringValueParser, TypedValueParser},
+};
 use doorstep_cli::{
     args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
     management::ManagementArgs,
+    parse::{address, duration_arg, duration_within, idle_window, number_arg},
 };
+use doorstep_event::BrokerUser;
 use doorstep_runtime::Limits;
 
 use self::{
     dead_letters::DeadLettersCommand, sources::Sources, store::StoreCommand,
     streams::StreamsCommand, topology::TopologyCommand,
 };
-use crate::{exit_codes::EXIT_CODES, roles};
+use crate::{
+    exit_codes::EXIT_CODES,
+    roles::{self, RoleEntry},
+    stores::StoreLocation,
+};
 
 /// Doorstep's consumers: the roles that apply events, each once and in order, and the commands of their operators.
 #[derive(Debug, Parser)]
@@ -128,11 +136,21 @@ Examples:
   consumers export inventory | head
   consumers export orders --output orders.jsonl";
 
+/// The maximum prefetch of a quorum queue.
+const MAX_PREFETCH: u16 = 2_000;
+/// The maximum of events in a commit: larger batches only take memory.
+const MAX_BATCH: usize = 100_000;
+/// With a maximum of one, healthy events would be rejected together with the poison message. Each further attempt may
+/// cost a process.
+const CRASHES: RangeInclusive<u32> = 2..=100;
+/// Long enough for alerts to see a copy, and short enough for the broker, which counts milliseconds in 32 bits.
+const COPY_TTL: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(49 * 24);
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The roles to run [default: all].
     #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) roles: Vec<String>,
+    pub(crate) roles: Vec<RoleEntry>,
 
     /// Stop once, for this whole time, no message was ready or unacked in the queues of these roles, their outboxes
     /// were empty and no deferred event could become due by itself: with exit code 0, or 2 and a list if anything is
@@ -142,12 +160,12 @@ pub(crate) struct RunArgs {
     /// quiet for at least four heartbeats (40 s): by then the broker has closed the connection of a frozen or
     /// disconnected process and redelivered its messages to this one. A live process that takes longer than that for
     /// one batch is not waited for.
-    #[arg(long, value_name = "TIME")]
-    pub(crate) exit_when_idle: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = idle_window())]
+    pub(crate) exit_when_idle: Option<Duration>,
 
     /// The time in which a stopping role has to finish and ack its batch and to publish its outbox.
-    #[arg(long, value_name = "TIME", default_value = "10s")]
-    pub(crate) shutdown_timeout: String,
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration_arg())]
+    pub(crate) shutdown_timeout: Duration,
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
@@ -161,18 +179,16 @@ pub(crate) struct RunArgs {
         long,
         env = "DOORSTEP_RPC_CALLERS",
         value_name = "USERS",
-        value_delimiter = ','
-    )]
-    pub(crate) rpc_callers: Option<Vec<String>>,
+        value_delimiter = ',', value_parser = StringValueParser::new().map(BrokerUser::new))]
+    pub(crate) rpc_callers: Option<Vec<BrokerUser>>,
 
     /// The maximum of unacked deliveries per consumer, from 1 to 2000.
     #[arg(
         long,
         env = "DOORSTEP_PREFETCH",
         value_name = "NUMBER",
-        default_value = "2000"
-    )]
-    pub(crate) prefetch: String,
+        default_value = "2000", value_parser = number_arg(1..=MAX_PREFETCH))]
+    pub(crate) prefetch: u16,
 
     /// The time that a delivery may stay unacked, as while the store is unavailable, before its role suspends consuming
     /// and returns it to the queue. Keep it well below the broker's consumer_timeout, which is 30 minutes unless
@@ -181,18 +197,16 @@ pub(crate) struct RunArgs {
         long,
         env = "DOORSTEP_ACK_TIMEOUT",
         value_name = "TIME",
-        default_value = "5m"
-    )]
-    pub(crate) ack_timeout: String,
+        default_value = "5m", value_parser = idle_window())]
+    pub(crate) ack_timeout: Duration,
 
     /// The maximum of events per commit, from 1 to 100000.
     #[arg(
         long,
         env = "DOORSTEP_BATCH_SIZE",
         value_name = "NUMBER",
-        default_value_t = Limits::default().batch_size.to_string()
-    )]
-    pub(crate) batch_size: String,
+        default_value_t = Limits::default().batch_size, value_parser = number_arg(1..=MAX_BATCH))]
+    pub(crate) batch_size: usize,
 
     /// The number of process crashes during an event's attempts after which it becomes a dead letter, from 2 to 100.
     ///
@@ -202,9 +216,8 @@ pub(crate) struct RunArgs {
         long,
         env = "DOORSTEP_MAX_CRASHES",
         value_name = "NUMBER",
-        default_value = "3"
-    )]
-    pub(crate) max_crashes: String,
+        default_value = "3", value_parser = number_arg(CRASHES))]
+    pub(crate) max_crashes: u32,
 
     /// The maximum of deferred events of a role, from 1000 on, of 1 KiB each on average: at this bound it takes no
     /// further deliveries. If a missing event is itself in the queue, behind events that would have to be deferred, a
@@ -213,9 +226,8 @@ pub(crate) struct RunArgs {
         long,
         env = "DOORSTEP_MAX_DEFERRED",
         value_name = "NUMBER",
-        default_value_t = Limits::default().deferred.rows.to_string()
-    )]
-    pub(crate) max_deferred: String,
+        default_value_t = Limits::default().deferred.rows, value_parser = number_arg(1_000_u64..=1_000_000_000))]
+    pub(crate) max_deferred: u64,
 
     /// The time that the copy of a dead letter stays in its queue for the management UI and alerts, from 1m to 1176h. The dead letter itself stays
     /// in the role's store until it is resolved.
@@ -223,9 +235,8 @@ pub(crate) struct RunArgs {
         long,
         env = "DOORSTEP_DEAD_LETTER_COPY_TTL",
         value_name = "TIME",
-        default_value = "24h"
-    )]
-    pub(crate) dead_letter_copy_ttl: String,
+        default_value = "24h", value_parser = duration_within(COPY_TTL))]
+    pub(crate) dead_letter_copy_ttl: Duration,
 
     /// Consume even if the broker does not let this user record which store owns a role's queues. Then another store,
     /// such as one in another folder, can take the role's events.
@@ -254,16 +265,15 @@ pub(crate) struct HealthArgs {
         long,
         env = "DOORSTEP_HEALTH_ADDR",
         value_name = "IP:PORT",
-        default_value = "127.0.0.1:9100"
-    )]
-    pub(crate) health_addr: String,
+        default_value = "127.0.0.1:9100", value_parser = address())]
+    pub(crate) health_addr: SocketAddr,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// The roles to show [default: all].
     #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) roles: Vec<String>,
+    pub(crate) roles: Vec<RoleEntry>,
 
     /// Print one JSON object instead of a table.
     #[arg(long)]
@@ -278,9 +288,8 @@ pub(crate) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: StoreLocation,
 
     /// The entity's key, such as `stock/85123A`.
     pub(crate) key: String,
@@ -288,27 +297,21 @@ pub(crate) struct ShowArgs {
     /// Print one line as in an export, key included.
     #[arg(long)]
     pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) place: StoreLocation,
 
     /// The file to write instead of standard output. It appears under its name once it is complete.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
 }
 
-fn role_names() -> PossibleValuesParser {
+pub(crate) fn role_names() -> impl TypedValueParser<Value = RoleEntry> {
     PossibleValuesParser::new(roles::ALL.iter().map(|role| role.name))
+        .try_map(|name| roles::find(&name).ok_or("is not a role"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The arguments of `consumers sources`.
 
 use clap::{Args, Subcommand};
+use doorstep_cli::parse::from_str;
+use doorstep_event::Source;
 
-use super::dead_letters::{PlaceArgs, RecordArgs};
+use super::dead_letters::RecordArgs;
+use crate::stores::StoreLocation;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sources {
@@ -30,7 +33,7 @@ pub(crate) enum Sources {
 #[derive(Debug, Args)]
 pub(crate) struct SourcesListArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// Print one JSON object a line instead of a table.
     #[arg(long)]
@@ -40,10 +43,11 @@ pub(crate) struct SourcesListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SourcesTransferArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// The source, as `sources list` shows it.
-    pub(crate) source: String,
+    #[arg(value_parser = from_str::<Source>("shop/1"))]
+    pub(crate) source: Source,
 
     /// The broker user that becomes its owner.
     #[arg(long, value_name = "USER")]

@@ -1,9 +1,10 @@
 //! The arguments of `consumers store`.
 
 use clap::{Args, Subcommand};
-use doorstep_cli::{OperatorArgs, args::BrokerArgs, copies};
+use doorstep_cli::{OperatorArgs, args::BrokerArgs, copies, parse::from_str};
+use doorstep_event::Source;
 
-use super::dead_letters::PlaceArgs;
+use crate::stores::StoreLocation;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
@@ -47,7 +48,7 @@ pub(crate) enum StoreCommand {
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     #[command(flatten)]
     pub(crate) copy: copies::BackupArgs,
@@ -56,7 +57,7 @@ pub(crate) struct BackupArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     #[command(flatten)]
     pub(crate) copy: copies::RestoreArgs,
@@ -65,7 +66,7 @@ pub(crate) struct RestoreArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RestoredArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     #[command(flatten)]
     pub(crate) copy: copies::RestoredArgs,
@@ -74,11 +75,11 @@ pub(crate) struct RestoredArgs {
 #[derive(Debug, Args)]
 pub(crate) struct AcceptArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// A source whose store was restored, rather than the role's own store.
-    #[arg(long, value_name = "SOURCE")]
-    pub(crate) source: Option<String>,
+    #[arg(long, value_name = "SOURCE", value_parser = from_str::<Source>("shop/1"))]
+    pub(crate) source: Option<Source>,
 
     #[command(flatten)]
     pub(crate) accept: copies::AcceptArgs,
@@ -91,7 +92,7 @@ Example:
 #[derive(Debug, Args)]
 pub(crate) struct TakeOverArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// The reason, for the record.
     #[arg(long, value_name = "TEXT")]

@@ -1,9 +1,10 @@
 //! The arguments of `consumers streams`.
 
 use clap::{Args, Subcommand};
-use doorstep_cli::OperatorArgs;
+use doorstep_cli::{OperatorArgs, checked, parse::from_str};
+use doorstep_event::{Sequence, Source, StreamKey, Subject};
 
-use super::dead_letters::PlaceArgs;
+use crate::{commands::streams::GapRange, stores::StoreLocation};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StreamsCommand {
@@ -20,18 +21,19 @@ pub(crate) enum StreamsCommand {
 #[derive(Debug, Args)]
 pub(crate) struct SkipGapArgs {
     #[command(flatten)]
-    pub(crate) place: PlaceArgs,
+    pub(crate) place: StoreLocation,
 
     /// The subject whose events are missing.
-    pub(crate) subject: String,
+    #[arg(value_parser = from_str::<Subject>("order/1"))]
+    pub(crate) subject: Subject,
 
     /// The missing sequences, as `status` names them.
-    #[arg(value_name = "FROM..TO")]
-    pub(crate) range: String,
+    #[arg(value_name = "FROM..TO", value_parser = checked(range, "1"))]
+    pub(crate) range: (u64, u64),
 
     /// The source whose events are missing.
-    #[arg(long, value_name = "SOURCE")]
-    pub(crate) source: String,
+    #[arg(long, value_name = "SOURCE", value_parser = from_str::<Source>("shop/1"))]
+    pub(crate) source: Source,
 
     /// Only show the outcome, and change nothing; needs no reason.
     #[arg(long)]
@@ -43,4 +45,39 @@ pub(crate) struct SkipGapArgs {
 
     #[command(flatten)]
     pub(crate) who: OperatorArgs,
+}
+
+impl SkipGapArgs {
+    /// Returns the missing events.
+    pub(crate) fn gap(&self) -> GapRange {
+        let (from, to) = self.range;
+        let stream = StreamKey {
+            source: self.source.clone(),
+            subject: self.subject.clone(),
+        };
+        GapRange { stream, from, to }
+    }
+}
+
+/// Parses `3..5`, both ends included, or `3` for a single one.
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    let read = |text: &str| text.parse::<Sequence>().ok().map(Sequence::get);
+    match (read(from), read(to)) {
+        (Some(from), Some(to)) if from <= to => Ok((from, to)),
+        _ => Err(format!("{text:?} is not a range of sequences such as 3..5")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_have_both_ends() {
+        for bad in ["5..3", "0..1", "a..b", "3..", "..5", "3-5", ""] {
+            assert!(range(bad).is_err(), "{bad}");
+        }
+        assert_eq!(range("7"), Ok((7, 7)));
+    }
 }

@@ -8,6 +8,7 @@ use doorstep_cli::{
 };
 
 use super::role_names;
+use crate::roles::RoleEntry;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopologyCommand {
@@ -90,7 +91,7 @@ pub(crate) struct TopologyShowArgs {
 pub(crate) struct TopologyVerifyArgs {
     /// The roles whose queues to verify [default: all].
     #[arg(value_name = "ROLE", value_parser = role_names())]
-    pub(crate) roles: Vec<String>,
+    pub(crate) roles: Vec<RoleEntry>,
 
     /// Print one JSON object instead of a list.
     #[arg(long)]

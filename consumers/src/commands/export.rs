@@ -9,7 +9,7 @@ use std::{
 use doorstep_cli::{CliError, ExitReason, output::cannot_write};
 use doorstep_store::{EntityRow, Store};
 
-use crate::{settings::StoreLocation, stores};
+use crate::stores::{self, StoreLocation};
 
 /// The number of entities read at a time, so that the store is not blocked for longer.
 const PAGE: usize = 1_000;

@@ -7,7 +7,7 @@ use doorstep_telemetry::health::{HealthCheck, HealthStatus, Liveness, Readiness,
 use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
-use crate::{format::sanitize, settings::OutputFormat};
+use crate::{format::sanitize, output_format::OutputFormat};
 
 /// The time limit of the response.
 const LIMIT: Duration = Duration::from_secs(5);

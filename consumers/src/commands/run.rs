@@ -2,16 +2,21 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use doorstep_cli::{CliError, ExitReason, ShutdownSignal, health};
+use doorstep_cli::{
+    CliError, ExitReason, ShutdownSignal,
+    health::{self, HealthSettings},
+    management::Management,
+};
 use doorstep_event::Timestamp;
 use doorstep_messaging::{
     BrokerSettings, ConnectErrorKind, Finding, Inspector, Topology, check_version, verify,
 };
 use doorstep_runtime::{
-    HandlerLock,
+    HandlerLock, Limits,
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
 };
 use doorstep_store::{SqliteStore, Store};
@@ -24,7 +29,6 @@ use super::attention::{self, FullRole};
 use crate::{
     idle::{IdleWatch, Intake, RoleSample, Sample},
     roles::{self, RoleEntry, RoleStore},
-    settings::RunJob,
     stop::ended_at_once,
     stores,
 };
@@ -37,6 +41,26 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// The minimum of idle checks per window, so that short activity is not missed between two of them.
 const POLLS_PER_WINDOW: u32 = 5;
+
+/// The settings of `run`.
+#[derive(Debug)]
+pub(crate) struct RunJob {
+    pub(crate) roles: Vec<RoleEntry>,
+    /// The folder with their stores.
+    pub(crate) folder: PathBuf,
+    pub(crate) broker: BrokerSettings,
+    /// The broker's management API, if it is configured.
+    pub(crate) management: Option<Management>,
+    pub(crate) limits: Limits,
+    /// The time in which a stopping role has to end.
+    pub(crate) shutdown_timeout: Duration,
+    /// True if the owner of the queues has to be recorded at the broker.
+    pub(crate) requires_owner_record: bool,
+    /// The idle time after which the program stops by itself.
+    pub(crate) exit_when_idle: Option<Duration>,
+    /// The health endpoint, if there is one.
+    pub(crate) health: Option<HealthSettings>,
+}
 
 /// A role that was started, with its store.
 struct RunningProcess {

@@ -7,8 +7,8 @@ use doorstep_store::{EntityKey, ReadSet, Store};
 use super::export::write_line;
 use crate::{
     format::indented,
-    settings::{OutputFormat, StoreLocation},
-    stores,
+    output_format::OutputFormat,
+    stores::{self, StoreLocation},
 };
 
 /// Shows the state of the entity with this key.

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::dead_letters::failed;
 use crate::{
     format::{sanitize, time},
-    settings::{OutputFormat, StoreLocation},
-    stores,
+    output_format::OutputFormat,
+    stores::{self, StoreLocation},
 };
 
 /// The number of sources that are read at a time.

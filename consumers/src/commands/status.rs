@@ -19,8 +19,8 @@ use serde::Serialize;
 use super::attention;
 use crate::{
     format::age,
+    output_format::OutputFormat,
     roles::{RoleEntry, answers},
-    settings::OutputFormat,
     stores,
 };
 

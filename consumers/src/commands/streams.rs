@@ -1,14 +1,21 @@
 //! `consumers streams skip-gap`: one transaction on the role's store, whether the role runs or not.
 
 use doorstep_cli::{CliError, output::print};
-use doorstep_event::Timestamp;
+use doorstep_event::{StreamKey, Timestamp};
 use doorstep_runtime::operate::{self, Attribution};
 
-use super::dead_letters::{WHEN, failed};
-use crate::{
-    settings::{GapRange, StoreLocation, dead_letters::Mode},
-    stores,
-};
+use super::dead_letters::{Mode, WHEN, failed};
+use crate::stores::{self, StoreLocation};
+
+/// A range of missing events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GapRange {
+    pub(crate) stream: StreamKey,
+    /// The first missing sequence.
+    pub(crate) from: u64,
+    /// The last missing sequence.
+    pub(crate) to: u64,
+}
 
 /// Skips missing events.
 ///

@@ -72,9 +72,15 @@ roles! {
     "payments" => payments::Payments,
 }
 
-/// Returns the roles with these names, or all if there are none; in the order of the list, each once.
-pub(crate) fn chosen(names: &[String]) -> Vec<RoleEntry> {
-    let is_chosen = |role: &&RoleEntry| names.is_empty() || names.iter().any(|n| n == role.name);
+/// Returns the role with this name.
+pub(crate) fn find(name: &str) -> Option<RoleEntry> {
+    ALL.iter().find(|role| role.name == name).copied()
+}
+
+/// Returns these roles, or all if there are none; in the order of the list, each once.
+pub(crate) fn chosen(roles: &[RoleEntry]) -> Vec<RoleEntry> {
+    let is_chosen =
+        |role: &&RoleEntry| roles.is_empty() || roles.iter().any(|r| r.name == role.name);
     ALL.iter().filter(is_chosen).copied().collect()
 }
 
@@ -136,7 +142,7 @@ mod tests {
             names(chosen(&[])),
             ["orders", "inventory", "tracking", "restaurant", "payments"]
         );
-        let twice = ["tracking", "orders", "tracking"].map(str::to_owned);
+        let twice = ["tracking", "orders", "tracking"].map(|name| find(name).unwrap());
         assert_eq!(names(chosen(&twice)), ["orders", "tracking"]);
     }
 

@@ -3,7 +3,7 @@
 use std::{
     env::{self, VarError},
     io::{self, BufRead, IsTerminal},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use doorstep_cli::{
@@ -27,124 +27,94 @@ use crate::{
 /// The variable that may hold a password, instead of standard input.
 const VARIABLE: &str = "DOORSTEP_USER_PASSWORD";
 
-/// A command on the gateway's users.
-#[derive(Debug)]
-pub(crate) enum UserJob {
-    Add {
-        /// The folder of the gateway's store.
-        folder: PathBuf,
-        name: UserName,
-        standing: UserRole,
-    },
-    /// End all sessions of one user.
-    Revoke {
-        /// The folder of the gateway's store.
-        folder: PathBuf,
-        name: UserName,
-    },
-    List {
-        /// The folder of the gateway's store.
-        folder: PathBuf,
-        /// True for JSON, one object a line.
-        json: bool,
-    },
-    /// Enable, disable or delete a user.
-    SetStatus {
-        /// The folder of the gateway's store.
-        folder: PathBuf,
-        name: UserName,
-        status: UserStatus,
-    },
-    SetPassword {
-        /// The folder of the gateway's store.
-        folder: PathBuf,
-        name: UserName,
-    },
-}
-
 /// The number of users that one read returns.
 const PAGE: usize = 500;
 
-/// Runs the command.
+/// Adds a user.
 ///
 /// # Errors
-/// The user exists already, does not exist, or is the last operator; the password cannot be read or used; the store
-/// cannot be used.
-pub(crate) async fn run(job: UserJob) -> Result<(), CliError> {
-    match job {
-        UserJob::Add {
-            folder,
-            name,
-            standing,
-        } => {
-            let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
-            let add = AddUser {
-                name: name.clone(),
-                standing,
-                hash,
-            };
-            let books = GatewayStore::alone(open(&folder)?);
-            books.execute(&add).await.map_err(failed)?;
-            print(|out| writeln!(out, "{name} may log in"))
+/// There is such a user already, the password cannot be read or used, or the store cannot be used.
+pub(crate) async fn add(folder: &Path, name: UserName, standing: UserRole) -> Result<(), CliError> {
+    let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
+    let add = AddUser {
+        name: name.clone(),
+        standing,
+        hash,
+    };
+    let books = GatewayStore::alone(open(folder)?);
+    books.execute(&add).await.map_err(failed)?;
+    print(|out| writeln!(out, "{name} may log in"))
+}
+
+/// Ends all sessions of a user.
+///
+/// # Errors
+/// There is no such user, or the store cannot be used.
+pub(crate) async fn revoke(folder: &Path, name: UserName) -> Result<(), CliError> {
+    let books = GatewayStore::alone(open(folder)?);
+    let revoke = RevokeTokens { name: name.clone() };
+    books.execute(&revoke).await.map_err(failed)?;
+    print(|out| writeln!(out, "all sessions of {name} have ended; {SOON}"))
+}
+
+/// Enables, disables or deletes a user.
+///
+/// # Errors
+/// There is no such user, or it is the last operator; or the store cannot be used.
+pub(crate) async fn set_status(
+    folder: &Path,
+    name: UserName,
+    status: UserStatus,
+) -> Result<(), CliError> {
+    let books = GatewayStore::alone(open(folder)?);
+    let other_operator = books.other_operator(&name).await.map_err(failed)?;
+    let set = SetUserStatus {
+        name: name.clone(),
+        status,
+        other_operator,
+    };
+    books.execute(&set).await.map_err(failed)?;
+    print(|out| match status {
+        UserStatus::Active => writeln!(out, "{name} may log in"),
+        UserStatus::Disabled => {
+            writeln!(
+                out,
+                "{name} may not log in, and all sessions have ended; {SOON}"
+            )
         }
-        UserJob::Revoke { folder, name } => {
-            let books = GatewayStore::alone(open(&folder)?);
-            let revoke = RevokeTokens { name: name.clone() };
-            books.execute(&revoke).await.map_err(failed)?;
-            print(|out| writeln!(out, "all sessions of {name} have ended; {SOON}"))
-        }
-        UserJob::List { folder, json } => list(&folder, json).await,
-        UserJob::SetStatus {
-            folder,
-            name,
-            status,
-        } => {
-            let books = GatewayStore::alone(open(&folder)?);
-            let other_operator = books.other_operator(&name).await.map_err(failed)?;
-            let set = SetUserStatus {
-                name: name.clone(),
-                status,
-                other_operator,
-            };
-            books.execute(&set).await.map_err(failed)?;
-            print(|out| match status {
-                UserStatus::Active => writeln!(out, "{name} may log in"),
-                UserStatus::Disabled => {
-                    writeln!(
-                        out,
-                        "{name} may not log in, and all sessions have ended; {SOON}"
-                    )
-                }
-                UserStatus::Deleted => writeln!(
-                    out,
-                    "{name} is deleted, and all sessions have ended; the name stays with the orders; {SOON}"
-                ),
-            })
-        }
-        UserJob::SetPassword { folder, name } => {
-            let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
-            let set = SetPassword {
-                name: name.clone(),
-                hash,
-                replaces: None,
-            };
-            let books = GatewayStore::alone(open(&folder)?);
-            books.execute(&set).await.map_err(failed)?;
-            print(|out| {
-                writeln!(
-                    out,
-                    "{name} has a new password, and all sessions have ended; {SOON}"
-                )
-            })
-        }
-    }
+        UserStatus::Deleted => writeln!(
+            out,
+            "{name} is deleted, and all sessions have ended; the name stays with the orders; {SOON}"
+        ),
+    })
+}
+
+/// Sets another password.
+///
+/// # Errors
+/// There is no such user, the password cannot be read or used, or the store cannot be used.
+pub(crate) async fn set_password(folder: &Path, name: UserName) -> Result<(), CliError> {
+    let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
+    let set = SetPassword {
+        name: name.clone(),
+        hash,
+        replaces: None,
+    };
+    let books = GatewayStore::alone(open(folder)?);
+    books.execute(&set).await.map_err(failed)?;
+    print(|out| {
+        writeln!(
+            out,
+            "{name} has a new password, and all sessions have ended; {SOON}"
+        )
+    })
 }
 
 /// A hint at the delay until a running gateway notices the change.
 const SOON: &str = "a running gateway notices within 5 s";
 
 /// Prints all users by name. Creates no store if there is none.
-async fn list(folder: &Path, json: bool) -> Result<(), CliError> {
+pub(crate) async fn list(folder: &Path, json: bool) -> Result<(), CliError> {
     let store = SqliteStore::open_read_only(folder, domain::NAME, &Options::default())
         .map_err(|e| CliError::new(ExitReason::Missing, e.to_string()))?;
     let mut after: Option<UserName> = None;

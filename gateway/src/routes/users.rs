@@ -131,6 +131,14 @@ pub(crate) struct PasswordChange {
 }
 
 impl RoleName {
+    /// All roles.
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Customer,
+        Self::Courier,
+        Self::Restaurant,
+        Self::Operator,
+    ];
+
     /// Returns the stored role for this role, at this restaurant if one is named.
     ///
     /// # Errors

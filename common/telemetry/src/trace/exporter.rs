@@ -41,8 +41,8 @@ impl HttpClient for Collector {
         };
         let was_failing = self.is_failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
-            Some(reason) if !was_failing => {
-                tracing::warn!(reason, "dropping spans: the collector does not accept them")
+            Some(error) if !was_failing => {
+                tracing::warn!(error, "dropping spans: the collector does not accept them");
             }
             None if was_failing => {
                 tracing::info!(collector = %self.url, "collector accepts spans again");

@@ -10,8 +10,8 @@ use doorstep_table::{Column, Table};
 use super::audit_view::{RecordView, action};
 use crate::{
     format::{sanitize, time},
-    settings::{OutputFormat, StoreLocation},
-    stores,
+    output_format::OutputFormat,
+    stores::{self, StoreLocation},
 };
 
 /// The number of records read at a time: each may carry data twice.

@@ -1,11 +1,14 @@
 //! `consumers dead-letters edit`: new data for one dead letter or for all of a kind, stored only if the role would accept it.
 
+use std::path::Path;
+
 use doorstep_cli::{CliError, ExitReason, Repeats, output::print};
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{self, Attribution, Edit, OperateError};
 use doorstep_store::{DeadLetter, DeadLetterId};
 
 use super::{
+    Mode, Selection,
     diff::diff,
     dry_run::{Checked, NOT_RUN, check},
     editor::Draft,
@@ -17,11 +20,7 @@ use crate::{
     format::sanitize,
     progress::Progress,
     roles::{RoleEntry, RoleStore},
-    settings::{
-        StoreLocation,
-        dead_letters::{EditSource, Mode, Selection},
-    },
-    stores,
+    stores::{self, StoreLocation},
 };
 
 /// Edits dead letters.
@@ -32,7 +31,7 @@ use crate::{
 pub(crate) async fn edit(
     place: &StoreLocation,
     chosen: &Selection,
-    change: &EditSource,
+    patch: Option<&Path>,
     by: &Attribution,
     mode: Mode,
 ) -> Result<(), CliError> {
@@ -47,8 +46,8 @@ pub(crate) async fn edit(
         mode,
         how: Edit::Edit,
     };
-    match (chosen, change) {
-        (Selection::Ids(ids), EditSource::Patch(path)) => {
+    match (chosen, patch) {
+        (Selection::Ids(ids), Some(path)) => {
             let patch = Patch::read(path)?;
             for id in ids {
                 let dead = one(&desk.store, desk.role.name, id).await?;
@@ -57,16 +56,16 @@ pub(crate) async fn edit(
             }
             Ok(())
         }
-        (Selection::Ids(ids), EditSource::Editor) => {
+        (Selection::Ids(ids), None) => {
             for id in ids {
                 desk.edit_in_editor(id).await?;
             }
             Ok(())
         }
-        (Selection::Group(_) | Selection::All, EditSource::Patch(path)) => {
+        (Selection::Group(_) | Selection::All, Some(path)) => {
             desk.group(chosen, &Patch::read(path)?).await
         }
-        (Selection::Group(_) | Selection::All, EditSource::Editor) => Err(CliError::new(
+        (Selection::Group(_) | Selection::All, None) => Err(CliError::new(
             ExitReason::Settings,
             "use --patch for a whole kind, the editor edits one dead letter",
         )),

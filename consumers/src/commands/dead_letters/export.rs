@@ -5,15 +5,13 @@ use doorstep_store::{DeadLetter, Store};
 use serde::Serialize;
 
 use super::{
+    Selection,
     audit_view::RecordView,
     selection::Pages,
     show::edits,
     view::{DeadLetterDetail, Original},
 };
-use crate::{
-    settings::{StoreLocation, dead_letters::Selection},
-    stores,
-};
+use crate::stores::{self, StoreLocation};
 
 /// One line of the export.
 #[derive(Debug, Serialize)]

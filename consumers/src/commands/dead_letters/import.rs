@@ -14,14 +14,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    Mode,
     edit::{EditError, EditSession, EditSummary, Edited},
     patch,
     selection::one,
 };
 use crate::{
     format::sanitize,
-    settings::{StoreLocation, dead_letters::Mode},
-    stores,
+    stores::{self, StoreLocation},
 };
 
 /// The maximum length of a line: several times the maximum of an event's data, with all other fields.

@@ -16,8 +16,8 @@ use super::view::DeadLetterView;
 use crate::{
     commands::attention,
     format::{sanitize, time},
+    output_format::OutputFormat,
     roles::{RoleEntry, RoleStore},
-    settings::{OutputFormat, dead_letters::ListMode},
     stores,
 };
 
@@ -31,14 +31,15 @@ const PAGE: usize = 500;
 pub(crate) async fn list(
     roles: &[RoleEntry],
     folder: &Path,
-    listing: ListMode,
+    by_kind: bool,
     limit: usize,
     form: OutputFormat,
 ) -> Result<(), CliError> {
     stores::require_any(roles, folder)?;
-    match listing {
-        ListMode::Kinds => kinds(roles, folder, limit, form).await,
-        ListMode::Each => each(roles, folder, limit, form).await,
+    if by_kind {
+        kinds(roles, folder, limit, form).await
+    } else {
+        each(roles, folder, limit, form).await
     }
 }
 

@@ -18,49 +18,45 @@ mod view;
 
 pub(super) use skip::{WHEN, failed};
 
-use crate::settings::dead_letters::DeadLettersJob;
-use doorstep_cli::CliError;
+use doorstep_store::DeadLetterId;
 
-/// Runs the command.
-///
-/// # Errors
-/// The reason why it was not done, or not all of it.
-pub(crate) async fn work(job: DeadLettersJob) -> Result<(), CliError> {
-    match job {
-        DeadLettersJob::List {
-            roles,
-            folder,
-            listing,
-            limit,
-            form,
-        } => list::list(&roles, &folder, listing, limit, form).await,
-        DeadLettersJob::Show { place, id, form } => show::show(&place, id, form).await,
-        DeadLettersJob::Edit {
-            place,
-            chosen,
-            change,
-            by,
-            mode,
-        } => edit::edit(&place, &chosen, &change, &by, mode).await,
-        DeadLettersJob::Replay {
-            place,
-            replay,
-            by,
-            mode,
-        } => replay::replay(&place, &replay, &by, mode).await,
-        DeadLettersJob::Skip {
-            place,
-            chosen,
-            by,
-            mode,
-        } => skip::skip(&place, &chosen, &by, mode).await,
-        DeadLettersJob::Export { place, chosen } => export::export(&place, &chosen).await,
-        DeadLettersJob::Import {
-            place,
-            file,
-            by,
-            mode,
-        } => import::import(&place, &file, &by, mode).await,
-        DeadLettersJob::Audit { place, limit, form } => audit::audit(&place, limit, form).await,
+pub(crate) use audit::audit;
+pub(crate) use edit::edit;
+pub(crate) use export::export;
+pub(crate) use import::import;
+pub(crate) use list::list;
+pub(crate) use replay::replay;
+pub(crate) use show::show;
+pub(crate) use skip::skip;
+
+/// A selection of dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Selection {
+    Ids(Vec<DeadLetterId>),
+    /// Those with this fingerprint.
+    Group(String),
+    All,
+}
+
+/// The selection and the pace of replays.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Replay {
+    pub(crate) chosen: Selection,
+    /// The maximum of replays per second.
+    pub(crate) rate: Option<u32>,
+    /// True to wait as long as outcomes keep coming.
+    pub(crate) waits: bool,
+}
+
+/// The choice between a change and a dry run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Write,
+    DryRun,
+}
+
+impl Mode {
+    pub(crate) fn of(dry_run: bool) -> Self {
+        if dry_run { Self::DryRun } else { Self::Write }
     }
 }

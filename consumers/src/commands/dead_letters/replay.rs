@@ -19,6 +19,7 @@ use doorstep_table::{Column, Table};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
+    Mode, Replay, Selection,
     dry_run::{Checked, NOT_RUN, check},
     selection::{label, one, open_ids},
     skip::{WHEN, failed},
@@ -26,12 +27,8 @@ use super::{
 use crate::{
     format::{sanitize, time},
     progress::Progress,
-    settings::{
-        StoreLocation,
-        dead_letters::{Mode, Replay, Selection, WaitMode},
-    },
     stop::ended_at_once,
-    stores,
+    stores::{self, StoreLocation},
 };
 
 /// The interval at which the outcomes of replays are polled.
@@ -125,7 +122,7 @@ pub(crate) async fn replay(
         end(&store, run, asked.len(), by).await?;
     }
     outcomes.untried = asked.len() as u64;
-    if replay.wait == WaitMode::ForTheRole {
+    if replay.waits {
         watch(&store, asked, &mut outcomes, &mut stop).await?;
     }
     print_outcomes(role, &outcomes)?;

@@ -7,7 +7,8 @@ use doorstep_event::Timestamp;
 use doorstep_runtime::operate;
 use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
 
-use crate::{settings::dead_letters::Selection, stores};
+use super::Selection;
+use crate::stores;
 
 /// The number of dead letters read at a time.
 const PAGE: usize = 500;

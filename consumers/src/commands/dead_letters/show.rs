@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     format::{indented, sanitize, time},
-    settings::{OutputFormat, StoreLocation},
-    stores,
+    output_format::OutputFormat,
+    stores::{self, StoreLocation},
 };
 
 /// The maximum of sequences listed for the events behind a dead letter; their number is always exact.

@@ -6,17 +6,14 @@ use doorstep_runtime::operate::{self, Attribution, OperateError};
 use doorstep_store::DeadLetterStatus;
 
 use super::{
+    Mode, Selection,
     selection::{one, open_ids},
     show::held_behind,
 };
 use crate::{
     format::sanitize,
     progress::Progress,
-    settings::{
-        StoreLocation,
-        dead_letters::{Mode, Selection},
-    },
-    stores,
+    stores::{self, StoreLocation},
 };
 
 /// Skips dead letters. Reports each named one, and the number of a whole kind.

@@ -2,28 +2,28 @@
 
 mod take_over;
 
-use doorstep_cli::{CliError, copies::StorePlace};
+use doorstep_cli::{
+    CliError,
+    copies::{CopyJob, StorePlace},
+};
 
-use crate::settings::{StoreJob, StoreLocation};
+pub(crate) use take_over::take_over;
 
-/// Runs the command.
+use crate::stores::StoreLocation;
+
+/// Runs a command on copies of a store.
 ///
 /// # Errors
 /// As each of the commands.
-pub(crate) async fn work(job: StoreJob) -> Result<(), CliError> {
-    match job {
-        StoreJob::Copy { place, job } => {
-            let StoreLocation { role, folder } = place;
-            let place = StorePlace {
-                folder: &folder,
-                role: role.name,
-                command: "consumers store",
-                named: &format!(" {}", role.name),
-                created_by: &format!("consumers run {}", role.name),
-                told_by: "`consumers health`",
-            };
-            place.work(job).await
-        }
-        StoreJob::TakeOver { place, broker, by } => take_over::take_over(&place, &broker, by).await,
-    }
+pub(crate) async fn copy(place: &StoreLocation, job: CopyJob) -> Result<(), CliError> {
+    let role = place.role.name;
+    let place = StorePlace {
+        folder: &place.store.folder,
+        role,
+        command: "consumers store",
+        named: &format!(" {role}"),
+        created_by: &format!("consumers run {role}"),
+        told_by: "`consumers health`",
+    };
+    place.work(job).await
 }

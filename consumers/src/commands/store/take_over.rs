@@ -8,7 +8,7 @@ use doorstep_messaging::{
 use doorstep_runtime::operate::{Attribution, record_take_over};
 use doorstep_store::{Store, begin_epoch};
 
-use crate::{settings::StoreLocation, stores};
+use crate::stores::{self, StoreLocation};
 
 /// Records at the broker that the role's queues belong to this store, and in the store by whom.
 ///

@@ -9,8 +9,8 @@ use doorstep_cli::management::{
 use doorstep_messaging::{Finding, TopicPermissions, Topology, TopologyOwner};
 use serde::Serialize;
 
+use super::VerifyJob;
 use super::permissions::{Asked, users};
-use crate::settings::VerifyJob;
 
 /// The maximum of users named in a line.
 const MAX_NAMED: usize = 10;

@@ -10,4 +10,4 @@ mod verify;
 pub(crate) use definitions::definitions;
 pub(crate) use permissions::{Asked, permissions};
 pub(crate) use show::show;
-pub(crate) use verify::verify;
+pub(crate) use verify::{VerifyJob, verify};

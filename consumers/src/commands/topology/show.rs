@@ -7,7 +7,7 @@ use doorstep_cli::{
 use doorstep_messaging::{Argument, Namespace, Topology};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 
-use crate::{roles, settings::OutputFormat};
+use crate::{output_format::OutputFormat, roles};
 
 /// Shows the topology of all roles in this namespace.
 ///
