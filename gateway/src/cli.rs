@@ -224,7 +224,7 @@ pub(crate) struct ServeArgs {
         default_value = "8s", value_parser = duration_within(ANSWER))]
     pub(crate) order_timeout: Duration,
 
-    /// Time that a stop leaves requests in flight to finish: an order needs 5 s beside --order-timeout.
+    /// Time for requests in flight to finish after a stop: an order needs 5 s beside --order-timeout.
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration_arg())]
     pub(crate) shutdown_timeout: Duration,
 

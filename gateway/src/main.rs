@@ -35,7 +35,8 @@ use doorstep_cli::start;
 
 use crate::cli::Cli;
 
-/// Default log filter: without the reports of `doorstep_messaging` and lapin on the connection, which is logged as an outage.
+/// Default log filter. It leaves out the reports of `doorstep_messaging` and lapin on the connection, which the gateway
+/// logs as an outage.
 const DEFAULT_FILTER: &str = "warn,doorstep_messaging=error,lapin=off";
 
 fn main() -> ExitCode {

@@ -42,10 +42,10 @@ pub(crate) enum Command {
     #[command(after_help = PUBLISH_HELP)]
     Publish(PublishArgs),
 
-    /// Play some minutes of sales and deliveries, with duplicates, disorder and a few bad messages thrown in.
+    /// Publish some minutes of sales and deliveries, with duplicates, disorder and a few invalid messages.
     ///
-    /// The same seed plays the same. What was sent is counted, and written to a file where one is given; what became of it is told by
-    /// `consumers status` and `consumers dead-letters list`. `cargo xtask demo` does all of it.
+    /// The same seed publishes the same events. They are counted, and written to a report if one is given; `consumers
+    /// status` and `consumers dead-letters list` show their results. `cargo xtask demo` does all of it.
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
 }

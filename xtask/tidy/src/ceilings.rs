@@ -26,8 +26,8 @@ const fn ceiling(measure: &'static str, ceiling: f64, goal: f64, unit: &'static 
 }
 
 pub(crate) const CEILINGS: [Ceiling; 9] = [
-    ceiling("openings", 5.2, 4.0, "% of comment blocks"),
-    ceiling("nameless", 2.3, 1.0, "per 1,000 words"),
+    ceiling("openings", 4.0, 4.0, "% of comment blocks"),
+    ceiling("nameless", 1.0, 1.0, "per 1,000 words"),
     ceiling("short-comments", 8.0, 8.0, "% of comment blocks"),
     ceiling("long-functions", 0.0, 0.0, "functions"),
     ceiling("long-test-functions", 8.0, 0.0, "functions"),
