@@ -7,16 +7,13 @@ pub(crate) use doorstep_cli::copies::{store_failed as failed, store_reason as re
 use doorstep_cli::{CliError, ExitReason, args::StoreArgs, copies::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
-use crate::{
-    cli::role_names,
-    roles::{RoleEntry, RoleStore},
-};
+use crate::roles::{self, RoleEntry, RoleStore};
 
 /// A role and the folder with its store.
 #[derive(Debug, Args)]
 pub(crate) struct StoreLocation {
     /// The role.
-    #[arg(value_name = "ROLE", value_parser = role_names())]
+    #[arg(value_name = "ROLE", value_parser = roles::parser())]
     pub(crate) role: RoleEntry,
 
     #[command(flatten)]

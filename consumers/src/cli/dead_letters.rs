@@ -11,8 +11,10 @@ use doorstep_cli::{OperatorArgs, SettingsErrors, args::StoreArgs, parse::number_
 use doorstep_runtime::operate::Attribution;
 use doorstep_store::DeadLetterId;
 
-use super::role_names;
-use crate::{roles::RoleEntry, stores::StoreLocation};
+use crate::{
+    roles::{self, RoleEntry},
+    stores::StoreLocation,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeadLettersCommand {
@@ -123,7 +125,7 @@ fn dead_letter_id() -> impl TypedValueParser<Value = DeadLetterId> {
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// The role [default: all].
-    #[arg(value_name = "ROLE", value_parser = role_names())]
+    #[arg(value_name = "ROLE", value_parser = roles::parser())]
     pub(crate) role: Option<RoleEntry>,
 
     /// List the kinds of dead letters, with number, reason and fingerprint, instead of each dead letter, oldest first.

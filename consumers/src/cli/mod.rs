@@ -12,7 +12,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::{
     Args, Parser, Subcommand,
-    builder::{PossibleValuesParser, StringValueParser, TypedValueParser},
+    builder::{StringValueParser, TypedValueParser},
 };
 use doorstep_cli::{
     args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
@@ -149,7 +149,7 @@ const COPY_TTL: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::fr
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The roles to run [default: all].
-    #[arg(value_name = "ROLE", value_parser = role_names())]
+    #[arg(value_name = "ROLE", value_parser = roles::parser())]
     pub(crate) roles: Vec<RoleEntry>,
 
     /// Stop once, for this whole time, no message was ready or unacked in the queues of these roles, their outboxes
@@ -272,7 +272,7 @@ pub(crate) struct HealthArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// The roles to show [default: all].
-    #[arg(value_name = "ROLE", value_parser = role_names())]
+    #[arg(value_name = "ROLE", value_parser = roles::parser())]
     pub(crate) roles: Vec<RoleEntry>,
 
     /// Print one JSON object instead of a table.
@@ -307,11 +307,6 @@ pub(crate) struct ExportArgs {
     /// The file to write instead of standard output. It appears under its name once it is complete.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-}
-
-pub(crate) fn role_names() -> impl TypedValueParser<Value = RoleEntry> {
-    PossibleValuesParser::new(roles::ALL.iter().map(|role| role.name))
-        .try_map(|name| roles::find(&name).ok_or("is not a role"))
 }
 
 #[cfg(test)]

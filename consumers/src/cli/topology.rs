@@ -7,8 +7,7 @@ use doorstep_cli::{
     management::ManagementArgs,
 };
 
-use super::role_names;
-use crate::roles::RoleEntry;
+use crate::roles::{self, RoleEntry};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopologyCommand {
@@ -90,7 +89,7 @@ pub(crate) struct TopologyShowArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TopologyVerifyArgs {
     /// The roles whose queues to verify [default: all].
-    #[arg(value_name = "ROLE", value_parser = role_names())]
+    #[arg(value_name = "ROLE", value_parser = roles::parser())]
     pub(crate) roles: Vec<RoleEntry>,
 
     /// Print one JSON object instead of a list.

@@ -10,6 +10,7 @@ mod tracking;
 
 use std::{future::Future, pin::Pin};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use doorstep_contracts::{InvoiceNo, ROLES, registry};
 use doorstep_event::{ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
@@ -72,8 +73,14 @@ roles! {
     "payments" => payments::Payments,
 }
 
+/// Returns a parser of role names.
+pub(crate) fn parser() -> impl TypedValueParser<Value = RoleEntry> {
+    PossibleValuesParser::new(ALL.iter().map(|role| role.name))
+        .try_map(|name| find(&name).ok_or("is not a role"))
+}
+
 /// Returns the role with this name.
-pub(crate) fn find(name: &str) -> Option<RoleEntry> {
+fn find(name: &str) -> Option<RoleEntry> {
     ALL.iter().find(|role| role.name == name).copied()
 }
 

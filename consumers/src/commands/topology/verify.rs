@@ -4,26 +4,16 @@ use std::fmt::Write;
 
 use doorstep_cli::{
     CliError, ExitReason,
-    management::Management,
     output::{print, print_json},
 };
-use doorstep_messaging::{BrokerSettings, Finding, RoleOwner, Topology, Verified, verify as look};
+use doorstep_messaging::{Finding, RoleOwner, Topology, Verified, verify as look};
 use serde::Serialize;
 
-use super::managed::{self, Managed, NotCompared};
-use crate::{output_format::OutputFormat, roles, roles::RoleEntry};
-
-/// The settings of `topology verify`.
-#[derive(Debug)]
-pub(crate) struct VerifyJob {
-    pub(crate) roles: Vec<RoleEntry>,
-    pub(crate) broker: BrokerSettings,
-    /// The broker's management API, if it is configured.
-    pub(crate) management: Option<Management>,
-    /// The common prefix of the users' names.
-    pub(crate) prefix: String,
-    pub(crate) form: OutputFormat,
-}
+use super::{
+    VerifyJob,
+    managed::{self, Managed, NotCompared},
+};
+use crate::{output_format::OutputFormat, roles};
 
 /// Lists all differences that concern these roles.
 ///
