@@ -147,7 +147,7 @@ pub(crate) enum StoreCommand {
 
 /// The lifetime that a login may have.
 const SESSION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
-/// Long enough for two answers, and short enough for a request to end by itself.
+/// The bounds of the order timeout: long enough for two replies, and short enough for a request to end by itself.
 const ANSWER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(20);
 
 fn proxy(text: &str) -> Result<IpAddr, String> {

@@ -31,13 +31,13 @@ const PAGES: &[&str] = &[
 /// The pages for people: README.md, ARCHITECTURE.md, CHANGELOG.md and the book in docs/.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Docs {
-    /// Check that links lead to files and headings, that docs/SUMMARY.md lists every page, and that shown code is what is compiled.
+    /// Check that links lead to files and headings, that docs/SUMMARY.md lists every page, and that shown code is compiled.
     ///
     /// Exit code 1 and a list if not.
     ///
     /// Example: cargo xtask docs check
     Check,
-    /// Write what is generated: code that pages show, and the reference pages.
+    /// Write the generated parts: code that pages show, and the reference pages.
     ///
     /// Example: cargo xtask docs write
     Write,

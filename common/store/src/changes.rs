@@ -272,7 +272,7 @@ pub struct NewStreamless {
 /// The bounds of dead letters that belong to no stream. Any user who may publish can create any number of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamlessBounds {
-    /// The maximum rows and bytes of one kind. The first of a kind is kept whatever its size.
+    /// The maximum rows and bytes of one kind. The first of a kind is kept at any size.
     pub kind: TableUsage,
     /// The maximum rows and bytes of all kinds together.
     pub all: TableUsage,

@@ -348,7 +348,7 @@ mod tests {
             stage(&books, &sound).await,
             OrderState::Abandoned { .. }
         ));
-        // Those that fail are told, each once.
+        // Failing orders are logged, each once.
         let told: HashSet<String> = unknown.into_iter().collect();
         assert_eq!(failing.0, told);
         abandon(&books, &mut failing).await.unwrap();

@@ -341,7 +341,7 @@ mod tests {
             "{ended:?}"
         );
         assert_eq!(attempts, 1);
-        // Long beside the first pause, so that there is a second attempt also on a machine that lets nobody on for a moment.
+        // Much longer than the first backoff, so that even a stalled machine makes a second attempt.
         let (ended, attempts) = tried(Duration::from_secs(2), usize::MAX, away).await;
         assert!(ended.is_err());
         assert!((2..=11).contains(&attempts), "{attempts}");

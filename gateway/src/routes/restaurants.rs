@@ -168,7 +168,7 @@ fn check_prices(menu: &[Dish]) -> Result<(), Problem> {
 ///
 /// For the restaurant's own users and operators.
 #[utoipa::path(put, operation_id = "configure_restaurant", path = "/v1/restaurants/{restaurant}", tag = "restaurants", security(("token" = [])), request_body = NewRestaurant,
-    params(("restaurant" = String, Path, description = "Which one.",
+    params(("restaurant" = String, Path, description = "The id of the restaurant.",
         min_length = 1, max_length = 50, pattern = "^[^\\u0000-\\u001f\\u007f]+$")),
     responses(
     (status = 204, description = "The restaurant's settings are stored."),
@@ -209,7 +209,7 @@ pub(super) async fn configure(
 ///
 /// For every user with a session.
 #[utoipa::path(get, operation_id = "show_restaurant", path = "/v1/restaurants/{restaurant}", tag = "restaurants", security(("token" = [])),
-    params(("restaurant" = String, Path, description = "Which one.")),
+    params(("restaurant" = String, Path, description = "The id of the restaurant.")),
     responses(
     (status = 200, description = "The restaurant.", body = RestaurantBody),
     (status = 404, description = "The restaurant does not exist."),

@@ -1,4 +1,4 @@
-//! Reserves the rows that a batch touches: from the cache, or by adding them to what is read.
+//! Reserves the rows that a batch touches: from the cache, or by adding them to the read set.
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! Processes batches, commands and due events, and acks what is committed.
+//! Processes batches, commands and due events, and acks committed deliveries.
 
 use std::time::Instant;
 

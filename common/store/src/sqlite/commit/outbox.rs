@@ -77,7 +77,7 @@ impl Writer<'_> {
 
     /// Deletes published rows. A missing row was published by another relay.
     pub(super) fn mark_published(&mut self, ids: &[OutboxId]) -> Result<(), SqliteError> {
-        // A relay mostly publishes rows that were written together: a run of numbers takes two statements, whatever its
+        // A relay mostly publishes rows that were written together: a run of numbers takes two statements at any
         // length.
         for run in ids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
