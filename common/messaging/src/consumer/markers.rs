@@ -9,8 +9,7 @@ use tokio::time::sleep;
 
 use super::jitter::jittered;
 use crate::{
-    connection::{Connection, status::StatusReporter},
-    settings::BrokerSettings,
+    connection::supervisor::Context,
     topology::{
         declare::{MarkerState, check_marker},
         names::QueueName,
@@ -19,12 +18,8 @@ use crate::{
 
 /// Checks the markers of these queues soon after consuming began, and then periodically while the connection lasts. Reports a missing
 /// marker and creates it again. Never ends. Cancel-safe.
-pub(super) async fn watch_markers(
-    connection: &Connection,
-    mut marked: Vec<QueueName>,
-    settings: &BrokerSettings,
-    report: &StatusReporter,
-) -> Infallible {
+pub(super) async fn watch_markers(context: &Context<'_>, mut marked: Vec<QueueName>) -> Infallible {
+    let (settings, report) = (context.settings, context.report);
     let limit = settings.connect_timeout;
     let mut delay = (settings.heartbeat / 2).min(settings.rebind_interval);
     loop {
@@ -32,7 +27,7 @@ pub(super) async fn watch_markers(
         let mut still_marked = Vec::new();
         for queue in marked {
             let missing = || report.possible_loss(&queue);
-            match check_marker(connection, &queue, limit, missing).await {
+            match check_marker(context.connection, &queue, limit, missing).await {
                 // Without the permission, further checks are useless.
                 Ok(MarkerState::Forbidden(reason)) => report.marker_missing(&queue, &reason),
                 // Another task notices a lost connection.

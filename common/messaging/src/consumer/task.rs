@@ -65,12 +65,8 @@ impl Supervised for ConsumerTask {
     type Resources = OpenConsumer;
 
     async fn open(&self, context: &Context<'_>) -> Result<OpenConsumer, ConnectError> {
-        let Context {
-            connection,
-            settings,
-            report,
-            ..
-        } = *context;
+        let (connection, report) = (context.connection, context.report);
+        let settings = context.settings;
         let limit = settings.connect_timeout;
         let mut consumed = Vec::new();
         let mut marked = Vec::new();
@@ -122,16 +118,11 @@ impl Supervised for ConsumerTask {
         open: &mut OpenConsumer,
         stop: &mut StopReceiver,
     ) -> Exit {
-        let Context {
-            connection,
-            settings,
-            topology,
-            report,
-        } = *context;
+        let (connection, settings) = (context.connection, context.settings);
         let counters = self.channels.counters();
         let probe = || keepalive(&open.keepalive, settings, &counters.delivered);
         let queues = self.queues.iter().map(|subscription| &subscription.queue);
-        let own = bindings_of(topology, queues);
+        let own = bindings_of(context.topology, queues);
         let marked = std::mem::take(&mut open.marked);
         let work = async {
             tokio::select! {
@@ -140,7 +131,7 @@ impl Supervised for ConsumerTask {
                     Exit::Suspended(unacked_for)
                 }
                 never = rebind_loop(connection, &own, settings) => match never {},
-                never = watch_markers(connection, marked, settings, report) => match never {},
+                never = watch_markers(context, marked) => match never {},
                 Some(ended) = open.pumps.join_next() => Exit::Lost(match ended {
                     Ok(end) => self.record_end(end),
                     Err(error) => format!("a pump failed: {error}"),

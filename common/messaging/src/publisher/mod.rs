@@ -81,8 +81,7 @@ impl Publisher {
         let outcomes = self.publish_all(vec![message]).await;
         outcomes
             .first()
-            .copied()
-            .unwrap_or(PublishOutcome::Disconnected)
+            .map_or(PublishOutcome::Disconnected, |o| *o)
     }
 
     /// Publishes messages in this order and waits for their outcomes, one each in the same order. Much cheaper per message than

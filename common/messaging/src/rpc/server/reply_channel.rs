@@ -30,14 +30,8 @@ pub(super) struct ReplyChannel {
     replies: Locked<VecDeque<(u64, Writing)>>,
     /// Polling of written replies.
     pub(super) polling: Polling,
-    is_shut: AtomicBool,
+    is_shut_down: AtomicBool,
     pub(super) cancels: Cancellations,
-}
-
-impl std::fmt::Debug for ReplyChannel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReplyChannel").finish_non_exhaustive()
-    }
 }
 
 impl ReplyChannel {
@@ -46,7 +40,7 @@ impl ReplyChannel {
             channel,
             replies: Locked::default(),
             polling: Polling::default(),
-            is_shut: AtomicBool::new(false),
+            is_shut_down: AtomicBool::new(false),
             cancels: Cancellations::default(),
         }
     }
@@ -57,12 +51,12 @@ impl ReplyChannel {
 
     /// Returns whether replies are no longer possible.
     pub(super) fn is_closed(&self) -> bool {
-        self.is_shut.load(Ordering::Acquire) || !self.channel.status().connected()
+        self.is_shut_down.load(Ordering::Acquire) || !self.channel.status().connected()
     }
 
     /// Prevents further replies. Requests without a reply are redelivered.
     pub(super) fn close(&self) {
-        self.is_shut.store(true, Ordering::Release);
+        self.is_shut_down.store(true, Ordering::Release);
         self.replies.lock().clear();
         self.cancels.cancel_all();
     }

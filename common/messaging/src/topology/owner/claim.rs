@@ -121,14 +121,12 @@ impl OwnerClaim {
     ) -> Result<Claimed, ConnectError> {
         let _turn = self.0.turn.lock().await;
         let mut records = Records::new(connection, namespace, &self.0.role, limit);
-        let claimed = self.try_claim(&mut records).await;
+        let claimed = match self.try_claim(&mut records).await {
+            Ok(Claimed::Forbidden(reason)) if self.0.is_required => Err(records.forbidden(&reason)),
+            claimed => claimed,
+        };
         records.probe.close().await;
-        match claimed? {
-            Claimed::Forbidden(reason) if self.0.is_required => {
-                Err(forbidden(connection, namespace, &self.0.role, &reason))
-            }
-            claimed => Ok(claimed),
-        }
+        claimed
     }
 
     async fn try_claim(&self, records: &mut Records<'_>) -> Result<Claimed, ConnectError> {
@@ -168,12 +166,12 @@ impl OwnerClaim {
                 return Ok(claimed);
             }
             match records.declare(&record.text(role)).await? {
-                RecordOutcome::Yes => {
+                Some(Claimed::Recorded) => {
                     tracing::debug!(role, store = %record.store, epoch = %record.epoch, "queue owner recorded");
                     return Ok(Claimed::Recorded);
                 }
-                RecordOutcome::Differs => {}
-                RecordOutcome::No(claimed) => return Ok(claimed),
+                Some(claimed) => return Ok(claimed),
+                None => {}
             }
         }
         Err(records.contested())
@@ -197,10 +195,7 @@ impl OwnerClaim {
         }
         let own = std::iter::once(record.clone()).chain(policy.earlier().await);
         for candidate in own.take(MAX_TRIES as usize) {
-            if matches!(
-                records.declare(&candidate.text(role)).await?,
-                RecordOutcome::Yes
-            ) {
+            if records.declare(&candidate.text(role)).await? == Some(Claimed::Recorded) {
                 return Ok(candidate.into());
             }
         }
@@ -266,9 +261,9 @@ async fn replace(
             return Err(forbidden(records, claimed));
         }
         match records.declare(&record.text(records.role)).await? {
-            RecordOutcome::Yes => return Ok(present),
-            RecordOutcome::Differs => {}
-            RecordOutcome::No(claimed) => return Err(forbidden(records, claimed)),
+            Some(Claimed::Recorded) => return Ok(present),
+            Some(claimed) => return Err(forbidden(records, claimed)),
+            None => {}
         }
     }
     Err(records.contested())
@@ -297,13 +292,6 @@ pub(crate) enum Found {
     Record(PresentOwner),
     /// The user may not read the record; the text is the broker's.
     Forbidden(String),
-}
-
-enum RecordOutcome {
-    Yes,
-    Differs,
-    /// The user may not declare it, or the broker does not respond.
-    No(Claimed),
 }
 
 /// Reads and writes a role's owner record.
@@ -365,15 +353,14 @@ impl<'a> Records<'a> {
         Ok(record.map_or(Found::NoRecord, Found::Record))
     }
 
-    async fn declare(&mut self, text: &str) -> Result<RecordOutcome, ConnectError> {
+    /// Declares a record. Returns `None` if there is another one.
+    async fn declare(&mut self, text: &str) -> Result<Option<Claimed>, ConnectError> {
         Ok(match self.try_declare(long_string(text)).await? {
-            ProbeResult::Accepted(()) => RecordOutcome::Yes,
-            ProbeResult::Rejected(reply::PRECONDITION_FAILED, _) => RecordOutcome::Differs,
-            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
-                RecordOutcome::No(Claimed::Forbidden(text))
-            }
+            ProbeResult::Accepted(()) => Some(Claimed::Recorded),
+            ProbeResult::Rejected(reply::PRECONDITION_FAILED, _) => None,
+            ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => Some(Claimed::Forbidden(text)),
             ProbeResult::Rejected(code, text) => return Err(self.other(code, &text)),
-            ProbeResult::TimedOut => RecordOutcome::No(Claimed::Silent(self.silence().to_string())),
+            ProbeResult::TimedOut => Some(Claimed::Silent(self.silence().to_string())),
         })
     }
 
@@ -444,6 +431,22 @@ impl<'a> Records<'a> {
         )
     }
 
+    fn forbidden(&self, reason: &str) -> ConnectError {
+        let Self {
+            exchange, queue, ..
+        } = self;
+        let address = self.probe.connection().address();
+        let user = address.user();
+        ConnectError::new(
+            ConnectErrorKind::Denied(Denial::Permission),
+            format!(
+                "exchange {exchange} on {address} must record which store owns queue {queue}, but user {user:?} cannot declare it \
+                 ({reason}): grant the permissions that `consumers topology permissions` prints, or start with --without-owner-record; then nothing keeps \
+                 another store from taking the queue's events"
+            ),
+        )
+    }
+
     fn unreadable(&self) -> ConnectError {
         let Self {
             role,
@@ -489,23 +492,3 @@ impl<'a> Records<'a> {
 }
 
 const ALTERNATE: &str = "alternate-exchange";
-
-fn forbidden(
-    connection: &Connection,
-    namespace: &Namespace,
-    role: &str,
-    reason: &str,
-) -> ConnectError {
-    let queue = namespace.role_queue(role, 0);
-    let exchange = namespace.owner_exchange(role);
-    let address = connection.address();
-    let user = address.user();
-    ConnectError::new(
-        ConnectErrorKind::Denied(Denial::Permission),
-        format!(
-            "exchange {exchange} on {address} must record which store owns queue {queue}, but user {user:?} cannot declare it \
-             ({reason}): grant the permissions that `consumers topology permissions` prints, or start with --without-owner-record; then nothing keeps \
-             another store from taking the queue's events"
-        ),
-    )
-}
