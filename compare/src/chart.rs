@@ -54,7 +54,8 @@ const FATES: [Fate; 5] = [
 
 type Fate = (&'static str, RGBColor, fn(&Figures) -> u64);
 
-/// Counts the items that were done although the user got an error, late or not; late ones first.
+/// Returns the number of late items that also count as done with an error. Without the exact number, all late items
+/// count first.
 fn late_unsure(figures: &Figures) -> u64 {
     figures.unsure.min(figures.late)
 }

@@ -1,7 +1,6 @@
 //! Command line: commands, options, and the text of `--help`.
 //!
-//! Values that need validation are strings here. `settings` checks them all, so that all invalid ones are reported at
-//! once.
+//! Values are parsed here, and their errors are collected with those of `settings`, so that all are reported at once.
 
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! From typed arguments to work that can begin: all that is left to check is checked, and all errors are reported at once.
+//! Conversion of typed arguments to the work of a command. It makes the remaining checks, and reports all errors at once.
 
 use std::path::{Path, PathBuf};
 
