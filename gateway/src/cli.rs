@@ -269,7 +269,7 @@ pub(crate) struct UserListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UserArgs {
-    /// The user's name.
+    /// Name of the user.
     #[arg(value_parser = from_str::<UserName>("ada"))]
     pub(crate) name: UserName,
 

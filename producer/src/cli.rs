@@ -250,7 +250,7 @@ fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("{text:?} is not a number from 0 to 100"))
 }
 
-/// Reads `+08:00`.
+/// Reads an offset such as `+08:00`.
 fn utc_offset(text: &str) -> Result<Offset, String> {
     let read = || {
         let (sign, rest) = match text.strip_prefix('-') {
