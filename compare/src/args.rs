@@ -16,7 +16,7 @@ use crate::{
     consumer_process::WORK_COMMAND,
     ended_at_once,
     scenario::LoadProfile,
-    settings::{CompareSettings, Form},
+    settings::{CompareSettings, OutputFormat},
     worker::{self, WorkSettings},
 };
 
@@ -38,7 +38,7 @@ Exit codes:
 
 /// The limit of the share of their capacity that slow consumers are offered: above it, random pauses alone let queues
 /// grow.
-const MOST_OF_CAPACITY: f64 = 0.6;
+const MAX_SHARE_OF_CAPACITY: f64 = 0.6;
 /// The bounds on the time of slow work: less is no different from fast work, and with more too little is done to be
 /// counted.
 const DELAYS: RangeInclusive<Duration> = Duration::from_millis(4)..=Duration::from_secs(1);
@@ -165,7 +165,11 @@ impl CompareArgs {
         Some(CompareSettings {
             seed: self.seed,
             pace: pace?,
-            form: if self.json { Form::Json } else { Form::Text },
+            form: if self.json {
+                OutputFormat::Json
+            } else {
+                OutputFormat::Text
+            },
             svg: self.svg,
             broker: broker?,
             variables: self.broker.variables(),
@@ -193,10 +197,10 @@ fn picture(text: &str) -> Result<PathBuf, String> {
 
 /// Rejects a load above the capacity of slow consumers, which only the overloaded scenario offers.
 fn within_capacity(pace: LoadProfile) -> Result<LoadProfile, String> {
-    if pace.share_of_capacity() <= MOST_OF_CAPACITY {
+    if pace.share_of_capacity() <= MAX_SHARE_OF_CAPACITY {
         return Ok(pace);
     }
-    let most = (MOST_OF_CAPACITY / pace.delay.as_secs_f64()).floor();
+    let most = (MAX_SHARE_OF_CAPACITY / pace.delay.as_secs_f64()).floor();
     Err(format!(
         "slow consumers that take {:?} for a checkout cannot keep up with {} per second: at most {most}, or a shorter --delay",
         pace.delay, pace.rate
@@ -241,7 +245,7 @@ mod tests {
     fn without_options_slow_consumers_keep_up() {
         let settings = check(&[]).unwrap();
         assert!(settings.pace.share_of_capacity() <= 0.5);
-        assert_eq!(settings.form, Form::Text);
+        assert_eq!(settings.form, OutputFormat::Text);
         assert!(!format!("{settings:?}").contains("guest:guest"));
     }
 

@@ -108,7 +108,7 @@ fn waits(area: &Area<'_>, cells: &[Sample]) -> Drawn {
         .disable_y_axis()
         .x_labels(5)
         .x_label_formatter(&|millis| tick(*millis))
-        .label_style(words(12))
+        .label_style(text_style(12))
         .axis_style(MUTED)
         .bold_line_style(MUTED)
         .light_line_style(TRANSPARENT)
@@ -133,7 +133,7 @@ fn waits(area: &Area<'_>, cells: &[Sample]) -> Drawn {
         chart
             .plotting_area()
             .draw(&Circle::new((from, row + 0.5), 5, FOREGROUND.filled()))?;
-        let told = format!("{} · {}", time(spread.p50_ms), time(spread.p99_ms));
+        let times = format!("{} · {}", time(spread.p50_ms), time(spread.p99_ms));
         // The label is beside the bar, on the side with room.
         let is_far = to > 300.0;
         let (at, side, gap) = match is_far {
@@ -141,8 +141,8 @@ fn waits(area: &Area<'_>, cells: &[Sample]) -> Drawn {
             false => (to, HPos::Left, 10),
         };
         let (x, y) = chart.backend_coord(&(at, row + 0.5));
-        let style = words(12).pos(Pos::new(side, VPos::Center));
-        area.draw(&Text::new(told, (x + gap, y), style))?;
+        let style = text_style(12).pos(Pos::new(side, VPos::Center));
+        area.draw(&Text::new(times, (x + gap, y), style))?;
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ fn fates(area: &Area<'_>, cells: &[Sample]) -> Drawn {
         .disable_y_axis()
         .x_labels(5)
         .x_label_formatter(&|share| format!("{share:.0} %"))
-        .label_style(words(12))
+        .label_style(text_style(12))
         .axis_style(MUTED)
         .bold_line_style(MUTED)
         .light_line_style(TRANSPARENT)
@@ -197,7 +197,7 @@ fn legend(area: &Area<'_>, cells: &[Sample]) -> Drawn {
             [(x, y - 5), (x + 10, y + 5)],
             colour.filled(),
         ))?;
-        let style = words(11).pos(Pos::new(HPos::Left, VPos::Center));
+        let style = text_style(11).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw(&Text::new(what, (x + 14, y), style))?;
         x += 22 + 6 * what.len() as i32;
     }
@@ -210,7 +210,7 @@ fn title(area: &Area<'_>, x: i32, what: &str, more: &str) -> Drawn {
         .style(FontStyle::Bold)
         .color(&FOREGROUND);
     area.draw(&Text::new(what.to_owned(), (x, 14), bold))?;
-    area.draw(&Text::new(more.to_owned(), (x, 38), words(12)))?;
+    area.draw(&Text::new(more.to_owned(), (x, 38), text_style(12)))?;
     Ok(())
 }
 
@@ -219,7 +219,11 @@ fn name(area: &Area<'_>, cells: &[Sample], index: usize, y: i32) -> Drawn {
     let cell = &cells[index];
     let right = Pos::new(HPos::Right, VPos::Center);
     let x = NAMES as i32 - 10;
-    area.draw(&Text::new(cell.way.words(), (x, y), words(13).pos(right)))?;
+    area.draw(&Text::new(
+        cell.way.label(),
+        (x, y),
+        text_style(13).pos(right),
+    ))?;
     let is_first = index == 0 || cells[index - 1].scenario != cell.scenario;
     if is_first {
         let bold = (FONT, 13)
@@ -227,12 +231,12 @@ fn name(area: &Area<'_>, cells: &[Sample], index: usize, y: i32) -> Drawn {
             .style(FontStyle::Bold)
             .color(&FOREGROUND);
         let left = bold.pos(Pos::new(HPos::Left, VPos::Center));
-        area.draw(&Text::new(cell.scenario.words(), (12, y), left))?;
+        area.draw(&Text::new(cell.scenario.label(), (12, y), left))?;
     }
     Ok(())
 }
 
-fn words(size: u32) -> TextStyle<'static> {
+fn text_style(size: u32) -> TextStyle<'static> {
     (FONT, size).into_font().color(&FOREGROUND)
 }
 
@@ -337,7 +341,7 @@ mod tests {
         draw(&mut svg, &cells).unwrap();
         let svg = with_style(&svg);
         for scenario in Scenario::ALL {
-            assert!(svg.contains(scenario.words()), "{svg}");
+            assert!(svg.contains(scenario.label()), "{svg}");
         }
         for (fate, ..) in FATES {
             assert!(svg.contains(fate), "{fate}");

@@ -16,7 +16,7 @@ use crate::{
     report::Report,
     run::Run,
     scenario::{Mode, Scenario},
-    settings::{CompareSettings, Form},
+    settings::{CompareSettings, OutputFormat},
     stats::Sample,
     table,
 };
@@ -39,16 +39,16 @@ pub(crate) async fn run(
         .iter()
         .map(|(_, items)| items.len() * Mode::ALL.len())
         .sum();
-    let told = Progress::new(users as u64);
-    told.note(&format!(
+    let progress = Progress::new(users as u64);
+    progress.note(&format!(
         "on the broker, all names used begin with {}.{run}.",
         settings.broker.namespace
     ));
-    let measured = measure(&settings, &run, &loads, &told, &mut stop).await;
-    told.finish();
+    let measured = measure(&settings, &run, &loads, &progress, &mut stop).await;
+    progress.finish();
     // Empty by now, or reported.
     let _ = fs::remove_dir(std::env::temp_dir().join(format!("doorstep-{run}")));
-    let report = Report::of(&settings, measured?);
+    let report = Report::new(&settings, measured?);
     // Written before anything is printed, whose reader may be gone.
     if let Some(path) = &settings.svg {
         let svg = chart::svg(&report)?;
@@ -56,11 +56,11 @@ pub(crate) async fn run(
             .map_err(|e| cannot_write(&format!("the chart {}", path.display()), &e))?;
     }
     match settings.form {
-        Form::Text => {
+        OutputFormat::Text => {
             let text = table::text(&report, terminal_width());
             print(|out| out.write_all(text.as_bytes()))?;
         }
-        Form::Json => {
+        OutputFormat::Json => {
             let json = report.json()?;
             print(|out| writeln!(out, "{json}"))?;
         }
@@ -72,7 +72,7 @@ async fn measure(
     settings: &CompareSettings,
     run: &str,
     loads: &[(Scenario, Arc<[WorkItem]>)],
-    told: &Progress,
+    progress: &Progress,
     stop: &mut ShutdownSignal,
 ) -> Result<Vec<Sample>, CliError> {
     let total = loads.len() * Mode::ALL.len();
@@ -80,16 +80,16 @@ async fn measure(
     for (scenario, items) in loads {
         for way in Mode::ALL {
             let number = cells.len() + 1;
-            told.step(format!(
+            progress.step(format!(
                 "{number} of {total}: consumers {}, {}, {} users in {:?}",
-                scenario.words(),
-                way.words(),
+                scenario.label(),
+                way.label(),
                 items.len(),
                 settings.pace.lasts,
             ));
             let stage = Run::new(settings, run, number, *scenario, way)?;
-            cells.push(stage.measure(items, told, stop).await?);
-            told.part(items.len());
+            cells.push(stage.measure(items, progress, stop).await?);
+            progress.part(items.len());
         }
     }
     Ok(cells)

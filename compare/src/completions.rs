@@ -12,13 +12,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     items::Operation,
-    stats::{Completion, Deeds, Done, Response},
+    stats::{Completion, Completions, Done, Response},
 };
 
 /// The number of entities that one read returns.
 const PAGE: usize = 1000;
 /// The interval of polls while work is outstanding.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// The time without progress after which items with an error count as not done. A consumer begins nothing after its
 /// deadline, and a batch takes less than this.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
@@ -62,38 +62,42 @@ impl StoreReader {
         patience: Duration,
     ) -> Result<Done, CliError> {
         let began = Instant::now();
-        let mut looks = interval(LOOK_EVERY);
+        let mut looks = interval(POLL_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut count, mut since) = (0, Instant::now());
         loop {
             looks.tick().await;
-            let deeds = self.completions().await?;
-            if deeds.len() != count {
-                (count, since) = (deeds.len(), Instant::now());
+            let completions = self.completions().await?;
+            if completions.len() != count {
+                (count, since) = (completions.len(), Instant::now());
             }
-            let owed = heard
+            let is_pending = heard
                 .iter()
                 .filter(|heard| heard.end.is_ok())
-                .any(|heard| !deeds.contains_key(heard.subject.as_str()));
+                .any(|heard| !completions.contains_key(heard.subject.as_str()));
             let is_all = count == heard.len();
-            let quiet = if owed { STALL_TIMEOUT } else { SETTLE_TIME };
+            let quiet = if is_pending {
+                STALL_TIMEOUT
+            } else {
+                SETTLE_TIME
+            };
             if is_all || since.elapsed() >= quiet {
                 return Ok(Done {
-                    deeds,
+                    completions,
                     drained: true,
                 });
             }
             if began.elapsed() >= patience {
                 return Ok(Done {
-                    deeds,
+                    completions,
                     drained: false,
                 });
             }
         }
     }
 
-    async fn completions(&self) -> Result<Deeds, CliError> {
-        let mut deeds = Deeds::new();
+    async fn completions(&self) -> Result<Completions, CliError> {
+        let mut completions = Completions::new();
         for store in &self.0 {
             let mut after: Option<EntityKey> = None;
             loop {
@@ -106,15 +110,15 @@ impl StoreReader {
                         let key = &row.key;
                         CliError::new(ExitReason::Internal, format!("cannot decode {key}: {e}"))
                     })?;
-                    let deed = Completion {
+                    let completion = Completion {
                         applied_at: entry.applied_at,
                         times: entry.times,
                     };
-                    deeds.insert(row.key.as_str().to_owned(), deed);
+                    completions.insert(row.key.as_str().to_owned(), completion);
                 }
             }
         }
-        Ok(deeds)
+        Ok(completions)
     }
 }
 

@@ -38,7 +38,7 @@ impl Operation {
     }
 
     /// The name of the operation in tables.
-    pub(crate) fn words(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Checkout => "checkouts",
             Self::Update => "updates",

@@ -35,7 +35,7 @@ pub(crate) async fn generate_load(
     counter: &Transport,
     source: &Source,
     items: Arc<[WorkItem]>,
-    told: &Progress,
+    progress: &Progress,
 ) -> Result<Vec<Response>, CliError> {
     let start = Start::now();
     let mut users = JoinSet::new();
@@ -47,11 +47,11 @@ pub(crate) async fn generate_load(
         while let Some(done) = users.try_join_next() {
             heard.push(joined(done)?);
         }
-        told.users(heard.len());
+        progress.users(heard.len());
     }
     while let Some(done) = users.join_next().await {
         heard.push(joined(done)?);
-        told.users(heard.len());
+        progress.users(heard.len());
     }
     Ok(heard)
 }

@@ -31,7 +31,7 @@ struct Offered {
 }
 
 impl Report {
-    pub(crate) fn of(settings: &CompareSettings, cells: Vec<Sample>) -> Self {
+    pub(crate) fn new(settings: &CompareSettings, cells: Vec<Sample>) -> Self {
         let loads = Scenario::ALL.map(|scenario| {
             let LoadPlan {
                 checkouts_a_second, ..
@@ -48,7 +48,7 @@ impl Report {
             delay_ms: settings.pace.delay.as_secs_f64() * 1000.0,
             deadline_ms: crate::load::DEADLINE.as_secs_f64() * 1000.0,
             loads: loads.into(),
-            verdict: Verdict::of(&cells),
+            verdict: Verdict::from_samples(&cells),
             cells,
         }
     }

@@ -25,7 +25,7 @@ use crate::{
 /// The timeout of closing a connection.
 const GRACE: Duration = Duration::from_secs(2);
 /// The time that the consumers may take beyond the expected time of their work.
-const PATIENCE: Duration = Duration::from_secs(20);
+const DRAIN_MARGIN: Duration = Duration::from_secs(20);
 
 /// One mode in one scenario.
 pub(crate) struct Run<'a> {
@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
     pub(crate) async fn measure(
         &self,
         items: &Arc<[WorkItem]>,
-        told: &Progress,
+        progress: &Progress,
         stop: &mut ShutdownSignal,
     ) -> Result<Sample, CliError> {
         fs::create_dir_all(&self.folder).map_err(|e| {
@@ -104,12 +104,16 @@ impl<'a> Run<'a> {
             Some(Ok(())) | None => true,
         };
         let played = match ready {
-            Some(Ok(())) => stop.or_cancelled(self.execute(&users, items, told)).await,
+            Some(Ok(())) => {
+                stop.or_cancelled(self.execute(&users, items, progress))
+                    .await
+            }
             Some(Err(error)) => Some(Err(CliError::new(ExitReason::Broker, error.to_string()))),
             None => None,
         };
         if played.is_none() {
-            told.note("stopping, and deleting all declared queues; a second signal ends at once");
+            progress
+                .note("stopping, and deleting all declared queues; a second signal ends at once");
         }
         users.close().await;
         if was_let_in {
@@ -123,7 +127,7 @@ impl<'a> Run<'a> {
         &self,
         users: &LoadClients,
         items: &Arc<[WorkItem]>,
-        told: &Progress,
+        progress: &Progress,
     ) -> Result<Sample, CliError> {
         let crew = ConsumerProcess {
             broker: &self.broker,
@@ -143,29 +147,34 @@ impl<'a> Run<'a> {
             &users.counter(self.way),
             &self.source,
             Arc::clone(items),
-            told,
+            progress,
         )
         .await?;
         if working.is_none() {
             working = Some(crew.start().await?);
         }
         let answered = heard.iter().filter(|heard| heard.end.is_ok()).count();
-        told.step(format!(
+        progress.step(format!(
             "{}, {}: {answered} of {} successful; waiting until all is done",
-            self.scenario.words(),
-            self.way.words(),
+            self.scenario.label(),
+            self.way.label(),
             heard.len(),
         ));
         let done = books.done(&heard, self.patience()).await?;
         if let Some(working) = working {
             working.kill().await?;
         }
-        Ok(Sample::of(self.scenario, self.way, &heard, &done))
+        Ok(Sample::from_responses(
+            self.scenario,
+            self.way,
+            &heard,
+            &done,
+        ))
     }
 
     /// Returns the time that the consumers may take after the load.
     fn patience(&self) -> Duration {
-        self.settings.pace.lasts.mul_f64(OVERLOAD) + PATIENCE
+        self.settings.pace.lasts.mul_f64(OVERLOAD) + DRAIN_MARGIN
     }
 
     /// Deletes all exchanges and queues of the run.

@@ -26,7 +26,7 @@ impl Scenario {
     pub(crate) const ALL: [Self; 4] = [Self::Healthy, Self::Slow, Self::Overloaded, Self::Down];
 
     /// The name of the scenario in tables.
-    pub(crate) fn words(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Healthy => "well",
             Self::Slow => "slow",
@@ -51,7 +51,7 @@ impl Mode {
     pub(crate) const ALL: [Self; 2] = [Self::Sync, Self::Async];
 
     /// The name of the mode in tables.
-    pub(crate) fn words(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Sync => "sync",
             Self::Async => "async",
@@ -99,7 +99,7 @@ impl OperationFailure {
     }
 
     /// Describes the failure, to follow a number.
-    pub(crate) fn words(self) -> &'static str {
+    pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::NoResponder => "without a consumer",

@@ -13,7 +13,7 @@ pub(crate) struct CompareSettings {
     /// The same seed offers the same items.
     pub(crate) seed: u64,
     pub(crate) pace: LoadProfile,
-    pub(crate) form: Form,
+    pub(crate) form: OutputFormat,
     /// The path of the chart.
     pub(crate) svg: Option<PathBuf>,
     /// The broker; the comparison's own namespaces begin with this one.
@@ -23,7 +23,7 @@ pub(crate) struct CompareSettings {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum OutputFormat {
     /// Tables and a verdict, for people.
     Text,
     /// All figures in JSON, for programs.

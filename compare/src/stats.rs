@@ -36,12 +36,12 @@ pub(crate) struct Completion {
 }
 
 /// All completions, by the subject of their item.
-pub(crate) type Deeds = HashMap<String, Completion>;
+pub(crate) type Completions = HashMap<String, Completion>;
 
 /// The completions in the roles' stores at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
-    pub(crate) deeds: Deeds,
+    pub(crate) completions: Completions,
     /// True if the consumers finished their work before the timeout.
     pub(crate) drained: bool,
 }
@@ -61,13 +61,21 @@ pub(crate) struct Sample {
 
 impl Sample {
     /// Computes the figures of one mode in one scenario.
-    pub(crate) fn of(scenario: Scenario, way: Mode, heard: &[Response], done: &Done) -> Self {
-        let Done { deeds, drained } = done;
+    pub(crate) fn from_responses(
+        scenario: Scenario,
+        way: Mode,
+        heard: &[Response],
+        done: &Done,
+    ) -> Self {
+        let Done {
+            completions,
+            drained,
+        } = done;
         let of = |want: Option<Operation>| {
             let wanted = heard
                 .iter()
                 .filter(|heard| want.is_none_or(|want| heard.want == want));
-            Figures::of(wanted, deeds)
+            Figures::from_responses(wanted, completions)
         };
         Self {
             scenario,
@@ -119,7 +127,10 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    fn of<'a>(heard: impl Iterator<Item = &'a Response>, deeds: &Deeds) -> Self {
+    fn from_responses<'a>(
+        heard: impl Iterator<Item = &'a Response>,
+        completions: &Completions,
+    ) -> Self {
         let mut figures = Self::default();
         let (mut waits, mut good_waits, mut delays) = (Vec::new(), Vec::new(), Vec::new());
         let mut first: Option<Timestamp> = None;
@@ -130,8 +141,8 @@ impl Figures {
             let answered_at = heard.wanted_at.saturating_add(heard.waited).ok();
             first = Some(first.map_or(heard.wanted_at, |first| first.min(heard.wanted_at)));
             last = last.max(answered_at);
-            let deed = deeds.get(heard.subject.as_str());
-            match (heard.end, deed) {
+            let completion = completions.get(heard.subject.as_str());
+            match (heard.end, completion) {
                 (Ok(()), Some(_)) => {}
                 (Ok(()), None) => figures.lost += 1,
                 (Err(_), Some(_)) => figures.unsure += 1,
@@ -144,11 +155,11 @@ impl Figures {
                 }
                 Err(trouble) => *figures.failed.entry(trouble).or_default() += 1,
             }
-            if let Some(deed) = deed {
-                let delay = deed.applied_at.duration_since(heard.wanted_at);
+            if let Some(completion) = completion {
+                let delay = completion.applied_at.duration_since(heard.wanted_at);
                 let delay = Duration::try_from(delay).unwrap_or_default();
                 figures.applied += 1;
-                figures.twice += u64::from(deed.times > 1);
+                figures.twice += u64::from(completion.times > 1);
                 figures.late += u64::from(delay > LATE);
                 delays.push(delay);
             }
@@ -157,9 +168,9 @@ impl Figures {
             let seconds = last.duration_since(first).as_secs_f64();
             figures.answered_a_second = figures.answered as f64 / seconds.max(0.001);
         }
-        figures.response = Percentiles::of(waits);
-        figures.good_response = Percentiles::of(good_waits);
-        figures.done_after = Percentiles::of(delays);
+        figures.response = Percentiles::from_times(waits);
+        figures.good_response = Percentiles::from_times(good_waits);
+        figures.done_after = Percentiles::from_times(delays);
         figures
     }
 
@@ -179,7 +190,7 @@ pub(crate) struct Percentiles {
 
 impl Percentiles {
     /// Computes the percentiles, `None` without any times.
-    fn of(mut times: Vec<Duration>) -> Option<Self> {
+    fn from_times(mut times: Vec<Duration>) -> Option<Self> {
         times.sort_unstable();
         Some(Self {
             p50_ms: millis(percentile(&times, 50)?),
@@ -234,7 +245,7 @@ mod tests {
         assert_eq!(percentile(&times, 99), Some(ms(198)));
         assert_eq!(percentile(&[ms(7)], 99), Some(ms(7)));
         assert_eq!(percentile(&[], 50), None);
-        assert_eq!(Percentiles::of(Vec::new()), None);
+        assert_eq!(Percentiles::from_times(Vec::new()), None);
     }
 
     #[test]
@@ -246,16 +257,16 @@ mod tests {
             heard("not-done", 300, 1700, Err(OperationFailure::NoResponder)),
             heard("late", 500, 20, Ok(())),
         ];
-        let deeds = Deeds::from([
+        let completions = Completions::from([
             done("well", 8, 1),
             done("unsure", 2900, 1),
             done("late", 1501, 2),
         ]);
         let done = Done {
-            deeds,
+            completions,
             drained: true,
         };
-        let cell = Sample::of(Scenario::Down, Mode::Sync, &heard, &done);
+        let cell = Sample::from_responses(Scenario::Down, Mode::Sync, &heard, &done);
         let figures = &cell.all;
         assert_eq!((figures.offered, figures.answered), (5, 3));
         assert_eq!((figures.applied, figures.lost), (3, 1));

@@ -34,7 +34,7 @@ pub(crate) fn text(report: &Report, width: Option<usize>) -> String {
         "",
     );
     for cell in report.cells.iter().filter(|cell| !cell.drained) {
-        let (scenario, way) = (cell.scenario.words(), cell.way.words());
+        let (scenario, way) = (cell.scenario.label(), cell.way.label());
         text += &wrapped(
             &format!("{scenario}, {way}: the consumers had not finished at the timeout"),
             "  ",
@@ -63,11 +63,11 @@ fn heard(cells: &[Sample]) -> Table {
         Column::number("max").optional(),
     ]);
     for (cell, want, figures, first) in rows(cells) {
-        let spread = Times::of(figures.response);
+        let spread = Times::from_percentiles(figures.response);
         table.add_row([
             first,
-            want.words().to_owned(),
-            cell.way.words().to_owned(),
+            want.label().to_owned(),
+            cell.way.label().to_owned(),
             figures.offered.to_string(),
             figures.answered.to_string(),
             format!("{:.0}", figures.answered_a_second),
@@ -94,11 +94,11 @@ fn done(cells: &[Sample]) -> Table {
         Column::number("later than 1 s").optional(),
     ]);
     for (cell, want, figures, first) in rows(cells) {
-        let spread = Times::of(figures.done_after);
+        let spread = Times::from_percentiles(figures.done_after);
         table.add_row([
             first,
-            want.words().to_owned(),
-            cell.way.words().to_owned(),
+            want.label().to_owned(),
+            cell.way.label().to_owned(),
             figures.applied.to_string(),
             figures.not_done.to_string(),
             figures.unsure.to_string(),
@@ -121,7 +121,7 @@ fn rows(cells: &[Sample]) -> Vec<(&Sample, Operation, &Figures, String)> {
         for want in Operation::ALL {
             for cell in cells.iter().filter(|cell| cell.scenario == scenario) {
                 let is_first = before.replace(scenario) != Some(scenario);
-                let first = if is_first { scenario.words() } else { "" };
+                let first = if is_first { scenario.label() } else { "" };
                 rows.push((cell, want, cell.figures(want), first.to_owned()));
             }
         }
@@ -132,14 +132,15 @@ fn rows(cells: &[Sample]) -> Vec<(&Sample, Operation, &Figures, String)> {
 /// Returns the errors that users got.
 fn failures(cells: &[Sample]) -> Vec<String> {
     let of = |cell: &Sample| {
-        let told: Vec<String> = cell
+        let failures: Vec<String> = cell
             .all
             .failed
             .iter()
-            .map(|(trouble, count)| format!("{count} {}", trouble.words()))
+            .map(|(trouble, count)| format!("{count} {}", trouble.describe()))
             .collect();
-        let (scenario, way) = (cell.scenario.words(), cell.way.words());
-        (!told.is_empty()).then(|| format!("failed: {scenario}, {way}: {}", told.join(", ")))
+        let (scenario, way) = (cell.scenario.label(), cell.way.label());
+        (!failures.is_empty())
+            .then(|| format!("failed: {scenario}, {way}: {}", failures.join(", ")))
     };
     cells.iter().filter_map(of).collect()
 }
@@ -155,7 +156,7 @@ fn findings(verdict: &Verdict, width: Option<usize>) -> String {
         let line = format!(
             "{way} {} - {}: {}",
             finding.claim,
-            finding.shown.words(),
+            finding.shown.label(),
             finding.because
         );
         text += &wrapped(&line, width, "  ");
@@ -171,12 +172,12 @@ struct Times {
 }
 
 impl Times {
-    fn of(spread: Option<Percentiles>) -> Self {
-        let told = |of: fn(Percentiles) -> f64| spread.map_or("-".to_owned(), |s| time(of(s)));
+    fn from_percentiles(spread: Option<Percentiles>) -> Self {
+        let shown = |of: fn(Percentiles) -> f64| spread.map_or("-".to_owned(), |s| time(of(s)));
         Self {
-            p50: told(|s| s.p50_ms),
-            p99: told(|s| s.p99_ms),
-            max: told(|s| s.max_ms),
+            p50: shown(|s| s.p50_ms),
+            p99: shown(|s| s.p99_ms),
+            max: shown(|s| s.max_ms),
         }
     }
 }

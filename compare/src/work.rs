@@ -25,7 +25,7 @@ pub(crate) trait Workload: Send + Sync + 'static {
     type Command: RequestContract<Reply = Done> + Send + Sync;
 
     /// Returns the event that is equivalent to a command.
-    fn told(command: &Self::Command) -> (Subject, &Self::Fact);
+    fn event_for(command: &Self::Command) -> (Subject, &Self::Fact);
 }
 
 /// The reply to either command.
@@ -80,7 +80,7 @@ impl Workload for Checkouts {
     type Fact = OrderPlaced;
     type Command = PlaceOrder;
 
-    fn told(command: &PlaceOrder) -> (Subject, &OrderPlaced) {
+    fn event_for(command: &PlaceOrder) -> (Subject, &OrderPlaced) {
         (command.order.order_subject(), &command.placed)
     }
 }
@@ -97,7 +97,7 @@ impl Workload for Positions {
     type Fact = DeliveryPositionRecorded;
     type Command = RecordPosition;
 
-    fn told(command: &RecordPosition) -> (Subject, &DeliveryPositionRecorded) {
+    fn event_for(command: &RecordPosition) -> (Subject, &DeliveryPositionRecorded) {
         (command.delivery.subject(), &command.fix)
     }
 }
@@ -185,7 +185,7 @@ impl<T: Workload> Role for WorkloadRole<T> {
     }
 
     fn command_keys(&self, _request: &Request, command: &T::Command) -> Vec<EntityKey> {
-        vec![EntityKey::from(&T::told(command).0)]
+        vec![EntityKey::from(&T::event_for(command).0)]
     }
 
     fn execute(
@@ -195,8 +195,8 @@ impl<T: Workload> Role for WorkloadRole<T> {
         command: &T::Command,
         _now: Timestamp,
     ) -> Result<CommandOutcome, Rejection> {
-        let applied_at = self.work(states, T::told(command).1);
-        CommandOutcome::of::<T::Command>(&Done { applied_at }, Effects::none())
+        let applied_at = self.work(states, T::event_for(command).1);
+        CommandOutcome::new::<T::Command>(&Done { applied_at }, Effects::none())
     }
 }
 
@@ -229,15 +229,17 @@ mod tests {
         let keys = worker.keys(&event, &fix);
         assert_eq!(keys, worker.command_keys(&request, &command));
         let states = || States::new(vec![(keys[0].clone(), None)]);
-        let (mut told, mut asked) = (states(), states());
-        worker.handle(&mut told, &event, &fix, now).unwrap();
-        worker.execute(&mut asked, &request, &command, now).unwrap();
-        for states in [&mut told, &mut asked] {
+        let (mut by_event, mut by_command) = (states(), states());
+        worker.handle(&mut by_event, &event, &fix, now).unwrap();
+        worker
+            .execute(&mut by_command, &request, &command, now)
+            .unwrap();
+        for states in [&mut by_event, &mut by_command] {
             let effect = states.get(&keys[0]).unwrap();
             assert_eq!((effect.times, &effect.fact), (1, &fix));
         }
         // A second execution would show.
-        worker.handle(&mut told, &event, &fix, now).unwrap();
-        assert_eq!(told.get(&keys[0]).unwrap().times, 2);
+        worker.handle(&mut by_event, &event, &fix, now).unwrap();
+        assert_eq!(by_event.get(&keys[0]).unwrap().times, 2);
     }
 }

@@ -10,11 +10,11 @@ pub(crate) struct RoleSample {
     pub(crate) takes: Intake,
     /// Set if another process consumed from the role's queues when this one joined. Its unacked deliveries cannot be
     /// seen from here.
-    pub(crate) beside_others: bool,
+    pub(crate) shares_queue: bool,
     /// Deliveries to the role that are unacked.
     pub(crate) unsettled: usize,
     /// Rows in the outbox.
-    pub(crate) owed: u64,
+    pub(crate) outbox_rows: u64,
     /// Deferred events that become due by themselves, and scheduled ones that are due.
     pub(crate) held_due: u64,
     /// The store's count of commits: an increase means a write, perhaps by another process.
@@ -40,7 +40,7 @@ impl RoleSample {
             Intake::Full(_) => true,
             Intake::NotNow => false,
         };
-        deliveries && self.owed == 0 && self.held_due == 0
+        deliveries && self.outbox_rows == 0 && self.held_due == 0
     }
 }
 
@@ -98,7 +98,7 @@ impl IdleWatch {
             self.quiet = None;
             return false;
         };
-        let window = if roles.iter().any(|role| role.beside_others) {
+        let window = if roles.iter().any(|role| role.shares_queue) {
             self.window_beside_others
         } else {
             self.window
@@ -130,9 +130,9 @@ mod tests {
         RoleSample {
             ready: Some(0),
             takes: Intake::Yes,
-            beside_others: false,
+            shares_queue: false,
             unsettled: 0,
-            owed: 0,
+            outbox_rows: 0,
             held_due: 0,
             commits: 7,
         }
@@ -147,10 +147,10 @@ mod tests {
 
         /// Adds a sample that starts after this many seconds and takes a tenth of one.
         fn see(&mut self, seconds: f64, roles: &[RoleSample]) -> bool {
-            self.look(seconds, Some(roles.to_vec()))
+            self.sample_at(seconds, Some(roles.to_vec()))
         }
 
-        fn look(&mut self, seconds: f64, roles: Option<Vec<RoleSample>>) -> bool {
+        fn sample_at(&mut self, seconds: f64, roles: Option<Vec<RoleSample>>) -> bool {
             let began = self.0 + Duration::from_secs_f64(seconds);
             let ended = began + Duration::from_millis(100);
             self.1.observe(&Sample {
@@ -192,7 +192,10 @@ mod tests {
                 unsettled: 1,
                 ..quiet()
             },
-            RoleSample { owed: 1, ..quiet() },
+            RoleSample {
+                outbox_rows: 1,
+                ..quiet()
+            },
             RoleSample {
                 held_due: 1,
                 ..quiet()
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn other_processes_extend_the_idle_window() {
         let beside = RoleSample {
-            beside_others: true,
+            shares_queue: true,
             ..quiet()
         };
         let mut clock = Clock::start();
@@ -231,7 +234,7 @@ mod tests {
         };
         for busy in [
             RoleSample {
-                owed: 1,
+                outbox_rows: 1,
                 ..full.clone()
             },
             RoleSample {
@@ -265,7 +268,7 @@ mod tests {
     fn unreadable_store_is_not_idle() {
         let mut clock = Clock::start();
         assert!(!clock.see(0.0, &[quiet()]));
-        assert!(!clock.look(3.5, None));
+        assert!(!clock.sample_at(3.5, None));
         assert!(!clock.see(4.0, &[quiet()]));
     }
 }

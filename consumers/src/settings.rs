@@ -19,7 +19,7 @@ use crate::{
         export, health,
         run::{self, RunJob},
         show, sources, status, store, streams,
-        topology::{self, Asked, VerifyJob},
+        topology::{self, PermissionsQuery, VerifyJob},
     },
     output_format::OutputFormat,
     roles,
@@ -54,7 +54,7 @@ pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Wo
         Command::Streams(StreamsCommand::SkipGap(args)) => {
             let gap = args.gap();
             let by = args.who.by(args.reason.as_deref(), wrong)?;
-            let mode = Mode::of(args.dry_run);
+            let mode = Mode::from_flag(args.dry_run);
             work(async move { streams::skip_gap(&args.place, &gap, &by, mode).await })
         }
         Command::Store(command) => prepare_store(command, wrong),
@@ -114,7 +114,7 @@ fn prepare_dead_letters(command: DeadLettersCommand, wrong: &mut SettingsErrors)
             let chosen = args
                 .fingerprint
                 .map_or(Selection::Ids(ids), Selection::Group);
-            let mode = Mode::of(args.dry_run);
+            let mode = Mode::from_flag(args.dry_run);
             work(async move {
                 dead_letters::edit(&args.place, &chosen, args.patch.as_deref(), &by, mode).await
             })
@@ -130,14 +130,14 @@ fn prepare_dead_letters(command: DeadLettersCommand, wrong: &mut SettingsErrors)
                 rate: args.rate,
                 waits: !args.no_wait,
             };
-            let mode = Mode::of(args.dry_run);
+            let mode = Mode::from_flag(args.dry_run);
             work(async move { dead_letters::replay(&args.place, &replay, &by, mode).await })
         }
         Dead::Skip(args) => {
             let by = args.who.by(args.reason.as_deref(), wrong)?;
             let ids = Selection::Ids(args.ids);
             let chosen = args.fingerprint.map_or(ids, Selection::Group);
-            let mode = Mode::of(args.dry_run);
+            let mode = Mode::from_flag(args.dry_run);
             work(async move { dead_letters::skip(&args.place, &chosen, &by, mode).await })
         }
         Dead::Export(args) => {
@@ -146,7 +146,7 @@ fn prepare_dead_letters(command: DeadLettersCommand, wrong: &mut SettingsErrors)
         }
         Dead::Import(args) => {
             let by = args.record.by(wrong)?;
-            let mode = Mode::of(args.dry_run);
+            let mode = Mode::from_flag(args.dry_run);
             work(async move { dead_letters::import(&args.place, &args.file, &by, mode).await })
         }
         Dead::Audit(args) => {
@@ -203,7 +203,7 @@ fn prepare_topology(command: TopologyCommand, wrong: &mut SettingsErrors) -> Opt
             if !args.definitions {
                 return work(async move { topology::show(&namespace, form(args.json)) });
             }
-            let users_of = args.users.then(|| Asked {
+            let users_of = args.users.then(|| PermissionsQuery {
                 namespace: namespace.clone(),
                 vhost: args.vhost.clone(),
                 prefix: args.user.unwrap_or_else(|| namespace.to_string()),
@@ -226,7 +226,7 @@ fn prepare_topology(command: TopologyCommand, wrong: &mut SettingsErrors) -> Opt
         }
         TopologyCommand::Permissions(args) => {
             let namespace = args.namespace.namespace;
-            let asked = Asked {
+            let asked = PermissionsQuery {
                 prefix: args.user.unwrap_or_else(|| namespace.to_string()),
                 namespace,
                 vhost: args.vhost,
@@ -278,17 +278,17 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example_in_its_help() {
-        fn look(command: &clap::Command, names: &str) {
+        fn check_help(command: &clap::Command, names: &str) {
             let leaf = command.get_subcommands().next().is_none();
             let after = command.get_after_help().map(ToString::to_string);
             if leaf {
                 assert!(after.is_some_and(|text| text.contains(names)), "{names}");
             }
             for sub in command.get_subcommands() {
-                look(sub, &format!("{names} {}", sub.get_name()));
+                check_help(sub, &format!("{names} {}", sub.get_name()));
             }
         }
-        look(&Cli::command(), "consumers");
+        check_help(&Cli::command(), "consumers");
     }
 
     #[test]

@@ -20,15 +20,15 @@ const BAD: &str = r#"{"delta":"-1","reason":"sale","reference":"order/1"}"#;
 const MENDS: &str = r#"sed -i 's/"-1"/-1/'"#;
 
 /// A folder with a store in which streams are blocked by dead letters `a-1`, `b-1` and so on.
-struct Desk(PathBuf);
+struct Fixture(PathBuf);
 
-impl Desk {
+impl Fixture {
     async fn new(name: &str, letters: &[&str]) -> Self {
-        Self::of(name, letters, "breaks its contract").await
+        Self::with_reason(name, letters, "breaks its contract").await
     }
 
     /// The same, dead for this reason.
-    async fn of(name: &str, letters: &[&str], reason: &str) -> Self {
+    async fn with_reason(name: &str, letters: &[&str], reason: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("workbench-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
@@ -89,7 +89,7 @@ impl Desk {
     }
 
     #[track_caller]
-    fn told(&self, words: &[&str], editor: &str, code: i32) -> (String, String) {
+    fn run(&self, words: &[&str], editor: &str, code: i32) -> (String, String) {
         let Output {
             status,
             stdout,
@@ -110,12 +110,12 @@ impl Desk {
     }
 
     fn shown(&self, id: &str) -> Value {
-        let (out, _) = self.told(&["dead-letters", "show", "inventory", id, "--json"], "", 0);
+        let (out, _) = self.run(&["dead-letters", "show", "inventory", id, "--json"], "", 0);
         serde_json::from_str(&out).unwrap()
     }
 }
 
-impl Drop for Desk {
+impl Drop for Fixture {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -137,7 +137,7 @@ fn event(letter: &str) -> Event {
 
 #[tokio::test]
 async fn edited_data_is_shown_checked_and_stored() {
-    let desk = Desk::new("editor", &["a"]).await;
+    let fixture = Fixture::new("editor", &["a"]).await;
     let edit = [
         "dead-letters",
         "edit",
@@ -146,13 +146,13 @@ async fn edited_data_is_shown_checked_and_stored() {
         "--reason",
         "a slip",
     ];
-    let (same, _) = desk.told(&edit, "true", 0);
+    let (same, _) = fixture.run(&edit, "true", 0);
     assert!(same.contains("left as it is"), "{same}");
     let dry = [&edit[..], &["--dry-run"]].concat();
-    let (dry, _) = desk.told(&dry, MENDS, 0);
+    let (dry, _) = fixture.run(&dry, MENDS, 0);
     assert!(dry.contains("nothing was stored"), "{dry}");
-    assert_eq!(desk.shown("a-1")["data"]["delta"], "-1");
-    let (edited, _) = desk.told(&edit, MENDS, 0);
+    assert_eq!(fixture.shown("a-1")["data"]["delta"], "-1");
+    let (edited, _) = fixture.run(&edit, MENDS, 0);
     for line in [
         "-   \"delta\": \"-1\",",
         "+   \"delta\": -1,",
@@ -160,8 +160,8 @@ async fn edited_data_is_shown_checked_and_stored() {
     ] {
         assert!(edited.contains(line), "{edited}");
     }
-    assert_eq!(desk.drafts(), 0);
-    let shown = desk.shown("a-1");
+    assert_eq!(fixture.drafts(), 0);
+    let shown = fixture.shown("a-1");
     assert_eq!(shown["data"]["delta"], -1);
     assert_eq!(shown["original"]["data"]["delta"], "-1");
     assert_eq!(shown["edits"][0]["operator"], "ada");
@@ -171,22 +171,22 @@ async fn edited_data_is_shown_checked_and_stored() {
 
 #[tokio::test]
 async fn poison_candidates_are_not_dry_run() {
-    let desk = Desk::of("poison", &["a"], "poison").await;
+    let fixture = Fixture::with_reason("poison", &["a"], "poison").await;
     let untried = "its handler was not called here";
     let edit = ["dead-letters", "edit", "inventory", "a-1"];
     let dry = [&edit[..], &["--dry-run"]].concat();
-    let (dry, _) = desk.told(&dry, MENDS, 0);
+    let (dry, _) = fixture.run(&dry, MENDS, 0);
     assert!(dry.contains(untried) && !dry.contains("applied"), "{dry}");
     // Its contract is checked all the same.
-    let (_, error) = desk.told(&edit, r#"sed -i 's/"-1"/"-2"/'"#, 65);
+    let (_, error) = fixture.run(&edit, r#"sed -i 's/"-1"/"-2"/'"#, 65);
     assert!(error.contains("break its contract"), "{error}");
-    let (edited, _) = desk.told(&edit, MENDS, 0);
+    let (edited, _) = fixture.run(&edit, MENDS, 0);
     assert!(edited.contains("is edited and"), "{edited}");
     assert!(edited.contains(untried), "{edited}");
-    assert_eq!(desk.shown("a-1")["data"]["delta"], -1);
+    assert_eq!(fixture.shown("a-1")["data"]["delta"], -1);
 
-    let desk = Desk::of("poisons", &["a", "b"], "poison").await;
-    let patch = desk.0.join("patch.json");
+    let fixture = Fixture::with_reason("poisons", &["a", "b"], "poison").await;
+    let patch = fixture.0.join("patch.json");
     fs::write(&patch, r#"[{"op":"replace","path":"/delta","value":-1}]"#).unwrap();
     let patch = patch.to_str().unwrap();
     let group = [
@@ -198,7 +198,7 @@ async fn poison_candidates_are_not_dry_run() {
         "--patch",
         patch,
     ];
-    let (all, _) = desk.told(&group, "", 0);
+    let (all, _) = fixture.run(&group, "", 0);
     assert!(all.contains("2 edited, 0 left as they are"), "{all}");
     assert!(
         all.contains("2 of the first were not given to the handler"),
@@ -206,7 +206,7 @@ async fn poison_candidates_are_not_dry_run() {
     );
 
     let replay = ["dead-letters", "replay", "inventory", "--all", "--dry-run"];
-    let (dry, _) = desk.told(&replay, "", 0);
+    let (dry, _) = fixture.run(&replay, "", 0);
     let outcome: Vec<&str> = dry.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(outcome[..2], ["2", "a-1"], "{dry}");
     assert!(dry.contains(untried), "{dry}");
@@ -217,34 +217,34 @@ async fn poison_candidates_are_not_dry_run() {
 
 #[tokio::test]
 async fn rejected_edit_is_not_stored_and_draft_kept() {
-    let desk = Desk::new("refused", &["a"]).await;
+    let fixture = Fixture::new("refused", &["a"]).await;
     let edit = ["dead-letters", "edit", "inventory", "a-1"];
     for (editor, says) in [
         (r#"sed -i 's/"-1"/"-2"/'"#, "break its contract"),
         (r#"sed -i 's/"-1"/1/'"#, "a sale cannot add"),
         (r"sed -i 's/{/[/'", "not JSON"),
     ] {
-        let before = desk.drafts();
-        let (_, error) = desk.told(&edit, editor, 65);
+        let before = fixture.drafts();
+        let (_, error) = fixture.run(&edit, editor, 65);
         assert!(
             error.contains(says) && error.contains("nothing was stored"),
             "{error}"
         );
         assert!(error.contains("what was written is in"), "{error}");
-        assert_eq!(desk.drafts(), before + 1);
+        assert_eq!(fixture.drafts(), before + 1);
     }
-    let (_, error) = desk.told(&edit, "false", 1);
+    let (_, error) = fixture.run(&edit, "false", 1);
     assert!(error.contains("nothing was stored"), "{error}");
-    let (_, error) = desk.told(&edit, "", 64);
+    let (_, error) = fixture.run(&edit, "", 64);
     assert!(error.contains("set VISUAL or EDITOR"), "{error}");
-    assert_eq!(desk.shown("a-1")["data"]["delta"], "-1");
-    let (none, _) = desk.told(&["dead-letters", "audit", "inventory"], "", 0);
+    assert_eq!(fixture.shown("a-1")["data"]["delta"], "-1");
+    let (none, _) = fixture.run(&["dead-letters", "audit", "inventory"], "", 0);
     assert_eq!(none, "no operator has changed anything\n");
 }
 
 #[tokio::test]
 async fn replays_of_stopped_role_are_requested_once() {
-    let desk = Desk::new("replay", &["a", "b", "c"]).await;
+    let fixture = Fixture::new("replay", &["a", "b", "c"]).await;
     let all = [
         "dead-letters",
         "replay",
@@ -254,22 +254,22 @@ async fn replays_of_stopped_role_are_requested_once() {
         "--no-wait",
     ];
     let dry = [&all[..], &["--dry-run"]].concat();
-    let (dry, _) = desk.told(&dry, "", 0);
+    let (dry, _) = fixture.run(&dry, "", 0);
     assert!(
         dry.contains("3 would be replayed, 3 of them in vain"),
         "{dry}"
     );
-    let (asked, _) = desk.told(&all, "", 0);
+    let (asked, _) = fixture.run(&all, "", 0);
     assert!(asked.contains("3 will be replayed"), "{asked}");
-    let (none, _) = desk.told(&all, "", 0);
+    let (none, _) = fixture.run(&all, "", 0);
     assert!(none.starts_with("0 replayed, 0 already resolved"), "{none}");
-    let (_, late) = desk.told(
+    let (_, late) = fixture.run(
         &["dead-letters", "replay", "inventory", "b-1", "--no-wait"],
         "",
         3,
     );
     assert!(late.contains("already resolved"), "{late}");
-    let (records, _) = desk.told(&["dead-letters", "audit", "inventory", "--json"], "", 0);
+    let (records, _) = fixture.run(&["dead-letters", "audit", "inventory", "--json"], "", 0);
     let replays = records.matches("\"action\":\"replay\"").count();
     assert_eq!(replays, 3, "{records}");
 }
@@ -278,7 +278,7 @@ async fn replays_of_stopped_role_are_requested_once() {
 async fn an_interrupted_replay_goes_on_with_the_others() {
     let letters: Vec<String> = (0..40).map(|n| format!("l{n}")).collect();
     let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
-    let desk = Desk::new("interrupted", &letters).await;
+    let fixture = Fixture::new("interrupted", &letters).await;
     let slowly = [
         "dead-letters",
         "replay",
@@ -288,13 +288,13 @@ async fn an_interrupted_replay_goes_on_with_the_others() {
         "--rate",
         "5",
     ];
-    let mut command = desk.command(&slowly, "");
+    let mut command = fixture.command(&slowly, "");
     let mut running = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let store = SqliteStore::open_read_only(&desk.0, "inventory", &Options::default()).unwrap();
+    let store = SqliteStore::open_read_only(&fixture.0, "inventory", &Options::default()).unwrap();
     // The first of its records is that of its beginning.
     let mut looks = tokio::time::interval(Duration::from_millis(20));
     let begun = async {
@@ -321,9 +321,9 @@ async fn an_interrupted_replay_goes_on_with_the_others() {
     assert_eq!(ended.status.code(), Some(130), "{error}");
     assert!(error.contains("run it again"), "{error}");
     let all = ["dead-letters", "replay", "inventory", "--all", "--no-wait"];
-    let (_, resumed) = desk.told(&all, "", 0);
+    let (_, resumed) = fixture.run(&all, "", 0);
     assert!(resumed.contains("resuming the run"), "{resumed}");
-    let (records, _) = desk.told(&["dead-letters", "audit", "inventory", "--json"], "", 0);
+    let (records, _) = fixture.run(&["dead-letters", "audit", "inventory", "--json"], "", 0);
     assert_eq!(records.matches("\"action\":\"replay\"").count(), 40);
 }
 
@@ -331,28 +331,28 @@ async fn an_interrupted_replay_goes_on_with_the_others() {
 async fn thousands_are_summarised_and_dry_run_writes_nothing() {
     let letters: Vec<String> = (0..300).map(|n| format!("l{n}")).collect();
     let letters: Vec<&str> = letters.iter().map(String::as_str).collect();
-    let desk = Desk::new("thousands", &letters).await;
-    let patch = desk.0.join("patch.json");
+    let fixture = Fixture::new("thousands", &letters).await;
+    let patch = fixture.0.join("patch.json");
     fs::write(&patch, r#"[{"op":"replace","path":"/delta","value":5}]"#).unwrap();
     let patch = patch.to_str().unwrap();
     let kind = ["inventory", "--fingerprint", "77"];
     let edit = [&["dead-letters", "edit"], &kind[..], &["--patch", patch]].concat();
-    let (_, refused) = desk.told(&edit, "", 65);
+    let (_, refused) = fixture.run(&edit, "", 65);
     // Some of them, the number of the others, and the end.
     assert_eq!(refused.lines().count(), 3 + 1 + 1, "{refused}");
     assert!(refused.contains("297 more of this kind"), "{refused}");
 
     let dry = [&["dead-letters", "replay"], &kind[..], &["--dry-run"]].concat();
-    let (dry, _) = desk.told(&dry, "", 0);
+    let (dry, _) = fixture.run(&dry, "", 0);
     assert_eq!(dry.lines().count(), 3, "{dry}");
     let dry = [&["dead-letters", "skip"], &kind[..], &["--dry-run"]].concat();
-    let (dry, _) = desk.told(&dry, "", 0);
+    let (dry, _) = fixture.run(&dry, "", 0);
     assert!(dry.starts_with("300 would be skipped; nothing"), "{dry}");
     let dry = ["dead-letters", "skip", "inventory", "l3-1", "--dry-run"];
-    let (dry, _) = desk.told(&dry, "", 0);
+    let (dry, _) = fixture.run(&dry, "", 0);
     let goes_on = "stock/l3 from shop/1 would go on, 0 deferred behind it";
     assert!(dry.contains(goes_on), "{dry}");
-    let (none, _) = desk.told(&["dead-letters", "audit", "inventory"], "", 0);
+    let (none, _) = fixture.run(&["dead-letters", "audit", "inventory"], "", 0);
     assert_eq!(none, "no operator has changed anything\n");
 
     let skip = [
@@ -361,29 +361,29 @@ async fn thousands_are_summarised_and_dry_run_writes_nothing() {
         &["--reason", "made twice"],
     ]
     .concat();
-    let (skipped, _) = desk.told(&skip, "", 0);
+    let (skipped, _) = fixture.run(&skip, "", 0);
     assert_eq!(skipped.lines().count(), 1, "{skipped}");
     assert!(
         skipped.starts_with("300 are skipped, 0 were already resolved"),
         "{skipped}"
     );
-    let (records, _) = desk.told(&["dead-letters", "audit", "inventory", "--json"], "", 0);
+    let (records, _) = fixture.run(&["dead-letters", "audit", "inventory", "--json"], "", 0);
     assert_eq!(records.matches("\"action\":\"skip\"").count(), 300);
 }
 
 #[tokio::test]
 async fn dry_run_rejects_gap_that_is_none() {
-    let desk = Desk::new("gap", &["a"]).await;
+    let fixture = Fixture::new("gap", &["a"]).await;
     let words = "streams skip-gap inventory stock/b 1..2 --source shop/1 --dry-run";
     let words: Vec<&str> = words.split(' ').collect();
-    let (_, error) = desk.told(&words, "", 3);
+    let (_, error) = fixture.run(&words, "", 3);
     assert!(error.contains("does not miss 1..2"), "{error}");
 }
 
 #[tokio::test]
 async fn rejected_replay_names_its_present_id() {
     // Ids of one event differ in their last number alone.
-    let desk = Desk::new("anew", &["a"]).await;
+    let fixture = Fixture::new("anew", &["a"]).await;
     for (words, code) in [
         (&["dead-letters", "show", "inventory", "a-7"][..], 66),
         (&["dead-letters", "edit", "inventory", "a-7"], 66),
@@ -400,10 +400,10 @@ async fn rejected_replay_names_its_present_id() {
             3,
         ),
     ] {
-        let (_, error) = desk.told(words, "true", code);
+        let (_, error) = fixture.run(words, "true", code);
         assert!(error.contains("is a-1 now"), "{error}");
     }
     let words = ["dead-letters", "skip", "inventory", "b-7", "--reason", "x"];
-    let (_, error) = desk.told(&words, "", 3);
+    let (_, error) = fixture.run(&words, "", 3);
     assert!(!error.contains("now"), "{error}");
 }

@@ -11,7 +11,7 @@ use crate::{error_mapping, http::Problem};
 /// The timeout of a query.
 pub(crate) const QUERY_TIME: Duration = Duration::from_secs(4);
 /// The `Retry-After` when no role replies.
-const COME_AGAIN: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Calls roles in the name of this gateway. Clones share one connection.
 #[derive(Debug, Clone)]
@@ -73,8 +73,8 @@ impl From<CallError> for Problem {
         let detail = error.to_string();
         match error {
             CallError::Rejected(refused) => error_mapping::problem(refused),
-            CallError::NoResponder { .. } => Self::unavailable("no_responder", detail, COME_AGAIN),
-            CallError::TimedOut => Self::unavailable("timed_out", detail, COME_AGAIN),
+            CallError::NoResponder { .. } => Self::unavailable("no_responder", detail, RETRY_AFTER),
+            CallError::TimedOut => Self::unavailable("timed_out", detail, RETRY_AFTER),
             CallError::Overloaded { retry_after } => {
                 Self::unavailable("overloaded", detail, retry_after)
             }
@@ -84,7 +84,7 @@ impl From<CallError> for Problem {
                 Self::unavailable(
                     "broker_unavailable",
                     "the broker is unavailable",
-                    COME_AGAIN,
+                    RETRY_AFTER,
                 )
             }
             CallError::Malformed(reason) => {

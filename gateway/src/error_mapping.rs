@@ -8,7 +8,7 @@ use doorstep_event::Rejection;
 use crate::http::Problem;
 
 /// The `Retry-After` of a request for which a role is not ready.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Maps a rejection to a problem: its code stays, and decides the status.
 pub(crate) fn problem(refused: Rejection) -> Problem {
@@ -24,7 +24,7 @@ pub(crate) fn problem(refused: Rejection) -> Problem {
         "unknown_restaurant" | "unknown_order" | "unknown_delivery" | "unknown_user"
         | "unknown_payment" => StatusCode::NOT_FOUND,
         Rejection::NOT_YET | "overloaded" => {
-            return Problem::unavailable(code, detail, COME_AGAIN);
+            return Problem::unavailable(code, detail, RETRY_AFTER);
         }
         Rejection::FAILED | Rejection::CLOCK_SKEW | Rejection::FORBIDDEN => {
             tracing::error!(detail, "a role failed on a request");
@@ -54,6 +54,6 @@ pub(crate) fn abandoned(reason: &str) -> Problem {
         format!(
             "the order got no outcome in time ({reason}); nothing is charged; place it again with another Idempotency-Key"
         ),
-        COME_AGAIN,
+        RETRY_AFTER,
     )
 }

@@ -16,19 +16,19 @@ const MAX_FEEDS: usize = 512;
 /// The limit of feeds of one user.
 const MAX_FEEDS_PER_USER: usize = 8;
 /// The `Retry-After` when the feeds are at a limit.
-const COME_AGAIN: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct OrderFeeds {
     room: Arc<Semaphore>,
-    open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<OpenFeeds>>,
     stopping: watch::Receiver<bool>,
 }
 
 /// The open feeds, by order and by user.
 #[derive(Debug, Default)]
-struct Open {
-    bells: HashMap<InvoiceNo, Notifier>,
+struct OpenFeeds {
+    notifiers: HashMap<InvoiceNo, Notifier>,
     by_user: HashMap<UserName, usize>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct FeedPermit {
     order: InvoiceNo,
     user: UserName,
     rings: Arc<Notify>,
-    open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<OpenFeeds>>,
     stopping: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
@@ -77,15 +77,15 @@ impl OrderFeeds {
     /// The gateway or the user has too many feeds.
     pub(crate) fn enter(&self, order: &InvoiceNo, user: &UserName) -> Result<FeedPermit, Problem> {
         let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
-            Problem::unavailable("overloaded", "there are too many live feeds", COME_AGAIN)
+            Problem::unavailable("overloaded", "there are too many live feeds", RETRY_AFTER)
         })?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.by_user.get(user).copied().unwrap_or_default() >= MAX_FEEDS_PER_USER {
             let detail = "you have as many live feeds as a user may have, close one first";
-            return Err(Problem::too_many(detail, COME_AGAIN));
+            return Err(Problem::too_many(detail, RETRY_AFTER));
         }
         *open.by_user.entry(user.clone()).or_default() += 1;
-        let bell = open.bells.entry(order.clone()).or_default();
+        let bell = open.notifiers.entry(order.clone()).or_default();
         bell.feeds += 1;
         Ok(FeedPermit {
             order: order.clone(),
@@ -100,7 +100,7 @@ impl OrderFeeds {
     /// Wakes the feeds of this order.
     pub(crate) fn notify(&self, order: &InvoiceNo) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = open.bells.get(order) {
+        if let Some(bell) = open.notifiers.get(order) {
             bell.rings.notify_waiters();
         }
     }
@@ -123,10 +123,10 @@ impl FeedPermit {
 impl Drop for FeedPermit {
     fn drop(&mut self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = open.bells.get_mut(&self.order) {
+        if let Some(bell) = open.notifiers.get_mut(&self.order) {
             bell.feeds -= 1;
             if bell.feeds == 0 {
-                open.bells.remove(&self.order);
+                open.notifiers.remove(&self.order);
             }
         }
         if let Some(feeds) = open.by_user.get_mut(&self.user) {
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(seat.wait(long).await, FeedEvent::Stop);
         drop(seat);
         let open = feeds.open.lock().unwrap();
-        assert!(open.bells.is_empty() && open.by_user.is_empty());
+        assert!(open.notifiers.is_empty() && open.by_user.is_empty());
     }
 
     #[tokio::test]

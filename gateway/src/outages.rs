@@ -32,17 +32,17 @@ struct Outage {
 }
 
 /// Logs outages as they begin and end, forever.
-pub(super) async fn tell(app: Arc<AppState>) {
+pub(super) async fn log_outages(app: Arc<AppState>) {
     let mut timer = interval(EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut outages = BTreeMap::new();
     loop {
         timer.tick().await;
-        look(&mut outages, &troubles(&app), Instant::now());
+        observe(&mut outages, &troubles(&app), Instant::now());
     }
 }
 
-fn look(outages: &mut BTreeMap<&'static str, Outage>, seen: &[&'static str], now: Instant) {
+fn observe(outages: &mut BTreeMap<&'static str, Outage>, seen: &[&'static str], now: Instant) {
     outages.retain(|reason, outage| {
         let goes_on = seen.contains(reason);
         if !goes_on && outage.looks >= LOOKS {

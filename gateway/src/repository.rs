@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of users that one read returns.
 const PAGE: usize = 500;
 /// The `Retry-After` when the store is unavailable.
-const COME_AGAIN: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// A handle on the store. Clones share it.
 #[derive(Clone)]
@@ -154,7 +154,7 @@ impl GatewayStore {
         asked: &C,
     ) -> Result<C::Reply, GatewayStoreError> {
         let id = RequestId::new(Uuid::now_v7().simple().to_string()).map_err(Rejection::from)?;
-        self.ask(id, Timestamp::now(), Idempotency::OneShot, asked)
+        self.call(id, Timestamp::now(), Idempotency::OneShot, asked)
             .await
     }
 
@@ -171,10 +171,10 @@ impl GatewayStore {
         time: Timestamp,
         asked: &C,
     ) -> Result<C::Reply, GatewayStoreError> {
-        self.ask(id, time, Idempotency::Retryable, asked).await
+        self.call(id, time, Idempotency::Retryable, asked).await
     }
 
-    async fn ask<C: RequestContract>(
+    async fn call<C: RequestContract>(
         &self,
         id: RequestId,
         time: Timestamp,
@@ -267,7 +267,7 @@ impl From<GatewayStoreError> for Problem {
             GatewayStoreError::Unavailable(reason) => {
                 tracing::warn!(reason, "the gateway's store cannot be used");
                 let detail = "the gateway can store nothing now";
-                Self::unavailable("store_unavailable", detail, COME_AGAIN)
+                Self::unavailable("store_unavailable", detail, RETRY_AFTER)
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use doorstep_cli::{CliError, ExitReason, Repeats, ShutdownSignal};
+use doorstep_cli::{CliError, ExitReason, MessageLimiter, ShutdownSignal};
 use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES, json};
 use tokio::sync::oneshot;
@@ -76,7 +76,7 @@ pub(crate) async fn run(
             BufReader::with_capacity(BUFFER_BYTES, input),
             MAX_LINE_BYTES,
         );
-        let mut repeats = Repeats::default();
+        let mut repeats = MessageLimiter::default();
         let counts = check_all(&mut lines, &mut chunks, |number, reason| {
             if let Some(line) = repeats.add(format!("line {number}: {reason}")) {
                 eprintln!("{line}");

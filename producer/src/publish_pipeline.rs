@@ -135,7 +135,7 @@ impl EventSender {
             // Dropping any arm is safe: an unreceived batch stays in its channel, a batch in flight stays in its list.
             tokio::select! {
                 Some(done) = under_way.next(), if !under_way.is_empty() => {
-                    self.settle(done, &mut again, &mut tally, &mut channels_refused, progress);
+                    self.apply_outcomes(done, &mut again, &mut tally, &mut channels_refused, progress);
                 }
                 chunk = chunks.recv(), if is_open && has_room => match chunk {
                     Some(chunk) => under_way.push_back(self.publish(chunk)),
@@ -146,7 +146,7 @@ impl EventSender {
                     // Batches in flight get a limited time to arrive.
                     let _ = timeout(GRACE, async {
                         while let Some(done) = under_way.next().await {
-                            self.settle(done, &mut again, &mut tally, &mut channels_refused, progress);
+                            self.apply_outcomes(done, &mut again, &mut tally, &mut channels_refused, progress);
                         }
                     })
                     .await;
@@ -170,7 +170,7 @@ impl EventSender {
 
     /// Counts the confirmed events of a batch, reports those that the broker refuses for good, and keeps the rest for
     /// resending.
-    fn settle(
+    fn apply_outcomes(
         &self,
         (chunk, outcomes): (EventBatch, Vec<PublishOutcome>),
         again: &mut ResendQueue,

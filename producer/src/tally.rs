@@ -21,7 +21,7 @@ impl Counts {
         }
     }
 
-    fn of(&self, kind: &str) -> u64 {
+    fn count_of(&self, kind: &str) -> u64 {
         let found = self.0.iter().find(|(k, _)| k.as_str() == kind);
         found.map_or(0, |(_, count)| *count)
     }
@@ -50,8 +50,8 @@ impl EventCounts {
     }
 
     /// Returns the number of arrived events of one type.
-    pub(crate) fn of(&self, kind: &str) -> u64 {
-        self.arrived.of(kind)
+    pub(crate) fn count_of(&self, kind: &str) -> u64 {
+        self.arrived.count_of(kind)
     }
 
     /// Returns the number of arrived events of all types.
@@ -61,7 +61,7 @@ impl EventCounts {
 
     /// Returns the number of refused events of one type.
     pub(crate) fn refused_of(&self, kind: &str) -> u64 {
-        self.refused.of(kind)
+        self.refused.count_of(kind)
     }
 
     /// Returns the number of refused events of all types.

@@ -20,7 +20,7 @@ pub struct Client {
 }
 
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     headers: Vec<(String, String)>,
     pub text: String,
@@ -45,25 +45,25 @@ impl Client {
         }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
-        self.ask("GET", path, &[], None).await
+    pub async fn get(&self, path: &str) -> HttpResponse {
+        self.request("GET", path, &[], None).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.ask("POST", path, &[], Some(body)).await
+    pub async fn post(&self, path: &str, body: &Value) -> HttpResponse {
+        self.request("POST", path, &[], Some(body)).await
     }
 
     /// Sends a request with these headers and this body.
     ///
     /// # Panics
     /// If there is no response.
-    pub async fn ask(
+    pub async fn request(
         &self,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Answer {
+    ) -> HttpResponse {
         let mut all = headers.to_vec();
         if body.is_some() {
             all.push(("Content-Type", "application/json"));
@@ -80,7 +80,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
-    ) -> Option<Answer> {
+    ) -> Option<HttpResponse> {
         let body = body.to_string();
         let length = body.len().to_string();
         let mut all = vec![
@@ -96,7 +96,7 @@ impl Client {
             stream.write_all(body.as_bytes()).await.ok()?;
             let mut bytes = Vec::new();
             stream.read_to_end(&mut bytes).await.ok()?;
-            Answer::read(&String::from_utf8_lossy(&bytes))
+            HttpResponse::read(&String::from_utf8_lossy(&bytes))
         };
         let answer = timeout(ANSWER_LIMIT, conversation).await.ok()??;
         let promised = answer.header("content-length").unwrap_or("0");
@@ -126,7 +126,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> Answer {
+    ) -> HttpResponse {
         let length = body.len().to_string();
         let mut all = vec![("Content-Length", length.as_str()), ("Connection", "close")];
         all.extend_from_slice(headers);
@@ -147,7 +147,7 @@ impl Client {
             .await
             .unwrap_or_else(|_| panic!("{method} {path}: no answer within {ANSWER_LIMIT:?}"));
         let text = String::from_utf8_lossy(&bytes);
-        Answer::read(&text)
+        HttpResponse::read(&text)
             .unwrap_or_else(|| panic!("{method} {path}: {text:?} is no HTTP response"))
     }
 
@@ -171,7 +171,7 @@ impl Client {
     }
 }
 
-impl Answer {
+impl HttpResponse {
     fn read(text: &str) -> Option<Self> {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.split("\r\n");

@@ -40,7 +40,7 @@ mod test_env;
 mod wait;
 mod watchdog;
 
-pub use client::{Answer, Client};
+pub use client::{Client, HttpResponse};
 pub use faulty::{Fault, FaultyStore};
 pub use hours::never_closed;
 pub use management_view::ManagementView;

@@ -18,7 +18,7 @@ use crate::wait_for;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The interval between two polls of a queue that a message should reach.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A connection with one channel, in confirm mode.
 pub struct TestChannel {
@@ -43,7 +43,7 @@ impl Taken {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    fn of(message: BasicGetMessage) -> Self {
+    fn from_get(message: BasicGetMessage) -> Self {
         let delivery = message.delivery;
         let headers = delivery
             .properties
@@ -192,7 +192,7 @@ impl TestChannel {
             .basic_ack(tag, BasicAckOptions::default())
             .await
             .unwrap();
-        Some(Taken::of(message))
+        Some(Taken::from_get(message))
     }
 
     /// Takes this many messages from a queue as they arrive.
@@ -231,7 +231,7 @@ impl TestChannel {
             .await
             .unwrap();
         let mut times = 0;
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut look = tokio::time::interval(POLL_INTERVAL);
         let giving_back = async {
             loop {
                 // Both are cancel-safe: a delivery stays in the consumer until it is taken, and ticks repeat.

@@ -2,7 +2,7 @@
 
 use std::{env, time::Duration};
 
-use doorstep_broker::{Broker, Rights, TEST_AMQP_URL, TEST_MANAGEMENT_URL, User, Vhost};
+use doorstep_broker::{Broker, TEST_AMQP_URL, TEST_MANAGEMENT_URL, User, UserPermissions, Vhost};
 use doorstep_event::Event;
 use doorstep_messaging::{
     Backoff, BrokerSettings, Depth, Inspector, Message, Namespace, PublishOutcome, Publisher,
@@ -142,7 +142,7 @@ impl TestEnv {
     /// # Panics
     /// If the broker rejects it.
     #[must_use]
-    pub fn user(&self, hint: &str, rights: Rights<'_>) -> User {
+    pub fn user(&self, hint: &str, rights: UserPermissions<'_>) -> User {
         block_in_place(|| self.vhost.new_user(hint, rights)).unwrap()
     }
 

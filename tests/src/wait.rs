@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(5);
+const MAX_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Polls `look` until it returns true.
 ///
@@ -38,10 +38,10 @@ pub fn wait_for<T, E: Debug>(
     let what = what.into();
     async move {
         let end = Instant::now() + limit;
-        let mut pause = FIRST_PAUSE;
+        let mut pause = INITIAL_BACKOFF;
         loop {
             // A poll that hangs counts as unmet, so it has the limit, too; the last poll gets a moment more.
-            let left = end.saturating_duration_since(Instant::now()) + LONGEST_PAUSE;
+            let left = end.saturating_duration_since(Instant::now()) + MAX_BACKOFF;
             let seen = match tokio::time::timeout(left, look()).await {
                 Ok(Ok(value)) => return value,
                 Ok(Err(seen)) => format!("{seen:?}"),
@@ -52,7 +52,7 @@ pub fn wait_for<T, E: Debug>(
                 "{caller}: not within {limit:?}: {what}; seen last: {seen}"
             );
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_BACKOFF);
         }
     }
 }

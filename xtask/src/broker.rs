@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use doorstep_broker::{NodeOptions, UpNode};
 
-use crate::checkout::{say, seconds, tell};
+use crate::checkout::{print_progress, print_result, seconds};
 
 const NAME: &str = "up";
 const ABSENT: &str = "no broker is up; `cargo xtask broker up` starts one";
@@ -58,11 +58,11 @@ impl Command {
 fn up() -> Result<ExitCode> {
     let start = Instant::now();
     let before = UpNode::find(NAME)?.is_some_and(|node| node.is_running());
-    let node = UpNode::up(NodeOptions::named(NAME), say)?;
+    let node = UpNode::up(NodeOptions::named(NAME), print_progress)?;
     if before {
-        say("the broker was up already");
+        print_progress("the broker was up already");
     } else {
-        say(&format!("up in {}", seconds(start.elapsed())));
+        print_progress(&format!("up in {}", seconds(start.elapsed())));
     }
     show(&node);
     Ok(ExitCode::SUCCESS)
@@ -70,7 +70,7 @@ fn up() -> Result<ExitCode> {
 
 fn url() -> Result<ExitCode> {
     let node = running()?.context(ABSENT)?;
-    tell(&node.broker().amqp_url());
+    print_result(&node.broker().amqp_url());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -78,9 +78,9 @@ fn down() -> Result<ExitCode> {
     match UpNode::find(NAME)? {
         Some(node) => {
             node.down()?;
-            say("the broker is down, its data is deleted");
+            print_progress("the broker is down, its data is deleted");
         }
-        None => say("no broker was up"),
+        None => print_progress("no broker was up"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,13 +93,13 @@ fn status() -> Result<ExitCode> {
         }
         Some(node) => {
             let folder = node.folder().display();
-            tell(&format!(
+            print_result(&format!(
                 "the broker is not running; its data is in {folder}, and `cargo xtask broker up` starts it again"
             ));
             Ok(ExitCode::FAILURE)
         }
         None => {
-            tell(ABSENT);
+            print_result(ABSENT);
             Ok(ExitCode::FAILURE)
         }
     }
@@ -111,9 +111,9 @@ fn running() -> Result<Option<UpNode>> {
 
 fn show(node: &UpNode) {
     let management = node.management();
-    tell(&format!("amqp        {}", node.broker().amqp_url()));
-    tell(&format!("management  {}", management.url()));
-    tell(&format!("user        {}", management.user()));
-    tell(&format!("password    {}", management.password()));
-    tell(&format!("folder      {}", node.folder().display()));
+    print_result(&format!("amqp        {}", node.broker().amqp_url()));
+    print_result(&format!("management  {}", management.url()));
+    print_result(&format!("user        {}", management.user()));
+    print_result(&format!("password    {}", management.password()));
+    print_result(&format!("folder      {}", node.folder().display()));
 }

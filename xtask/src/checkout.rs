@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use doorstep_broker::{
-    Broker, Footprint, Found, Options, Way, find_or_start, start_image, target_folder,
+    Broker, BrokerOrigin, Footprint, Found, Options, find_or_start, start_image, target_folder,
 };
 
 /// Returns the folder of the root manifest.
@@ -41,7 +41,7 @@ pub(crate) fn cargo() -> Command {
 
 /// Runs a build with Cargo's own progress on the terminal.
 pub(crate) fn build(arguments: &[&str]) -> Result<()> {
-    say("building (minutes the first time, seconds after that)");
+    print_progress("building (minutes the first time, seconds after that)");
     let start = Instant::now();
     let status = cargo()
         .arg("build")
@@ -49,7 +49,7 @@ pub(crate) fn build(arguments: &[&str]) -> Result<()> {
         .status()
         .context("cannot run cargo")?;
     checked("cargo build", status)?;
-    say(&format!("built in {}", seconds(start.elapsed())));
+    print_progress(&format!("built in {}", seconds(start.elapsed())));
     Ok(())
 }
 
@@ -85,12 +85,12 @@ pub(crate) enum Profile {
 /// Finds or starts a broker for the command `name`, and reports which.
 pub(crate) fn find_broker(name: &str, footprint: Footprint) -> Result<Found> {
     let start = Instant::now();
-    let found = find_or_start(&Options::named(name, say).footprint(footprint))?;
+    let found = find_or_start(&Options::named(name, print_progress).footprint(footprint))?;
     match found.way() {
-        Way::Given => say(&format!("broker: {}", found.way())),
-        Way::Installed | Way::Compose | Way::Image => {
+        BrokerOrigin::Given => print_progress(&format!("broker: {}", found.way())),
+        BrokerOrigin::Installed | BrokerOrigin::Compose | BrokerOrigin::Image => {
             let took = seconds(start.elapsed());
-            say(&format!("broker: {}, up in {took}", found.way()));
+            print_progress(&format!("broker: {}, up in {took}", found.way()));
         }
     }
     Ok(found)
@@ -99,9 +99,9 @@ pub(crate) fn find_broker(name: &str, footprint: Footprint) -> Result<Found> {
 /// Starts a broker of this image for the command `name`.
 pub(crate) fn image_broker(image: &str, name: &str) -> Result<Found> {
     let start = Instant::now();
-    let found = start_image(image, &Options::named(name, say))?;
+    let found = start_image(image, &Options::named(name, print_progress))?;
     let took = seconds(start.elapsed());
-    say(&format!("broker: {} {image}, up in {took}", found.way()));
+    print_progress(&format!("broker: {} {image}, up in {took}", found.way()));
     Ok(found)
 }
 
@@ -128,12 +128,12 @@ pub(crate) fn checked(what: &str, status: ExitStatus) -> Result<()> {
 }
 
 /// Prints a line of progress on standard error: standard output is for results.
-pub(crate) fn say(line: &str) {
+pub(crate) fn print_progress(line: &str) {
     eprintln!("{line}");
 }
 
 /// Prints a line of a result on standard output. If a reader such as `head` closes it, that is no error.
-pub(crate) fn tell(line: &str) {
+pub(crate) fn print_result(line: &str) {
     let _ = writeln!(stdout(), "{line}");
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use doorstep_broker::{Broker, Footprint};
 
-use crate::checkout::{build_programs, checked, find_broker, own_vhost, say};
+use crate::checkout::{build_programs, checked, find_broker, own_vhost, print_progress};
 use crate::sandbox::Sandbox;
 use crate::summary::Summary;
 
@@ -40,17 +40,17 @@ impl Demo {
         let stage = Sandbox::new("demo", broker.clone())?;
 
         let roles = stage.start_roles()?;
-        say(&format!(
+        print_progress(&format!(
             "roles are running; their log is {}",
             stage.log().display()
         ));
         self.play(&stage)?;
-        say("waiting until all events are handled");
+        print_progress("waiting until all events are handled");
         // The only consumer of the queues knows all unacknowledged deliveries, and need not wait for heartbeats of
         // others.
         roles.stop()?;
         stage.wait_until_idle()?;
-        let summary = Summary::of(&stage)?;
+        let summary = Summary::read(&stage)?;
         println!("\n{summary}");
         show_management(&broker);
         if !summary.adds_up() {
@@ -62,7 +62,7 @@ impl Demo {
                 "look around with, for instance:\n{}",
                 stage.command_line("consumers dead-letters list")
             );
-            say("the demo keeps running for you to look around; Ctrl-C ends it");
+            print_progress("the demo keeps running for you to look around; Ctrl-C ends it");
             // Ctrl-C ends this process in its wait, and the guards end the rest.
             let status = roles.wait()?;
             bail!(

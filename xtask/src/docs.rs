@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use crate::checkout::{cargo, checked, root, say, tell};
+use crate::checkout::{cargo, checked, print_progress, print_result, root};
 
 const BOOK: &str = "docs";
 const SUMMARY: &str = "docs/SUMMARY.md";
@@ -51,9 +51,9 @@ impl Docs {
                 let pages = Pages::read(&root())?;
                 let findings = pages.findings();
                 for finding in &findings {
-                    tell(finding);
+                    print_result(finding);
                 }
-                say(&format!(
+                print_progress(&format!(
                     "{} pages, {} links, {} findings",
                     pages.pages.len(),
                     pages.links(),
@@ -78,7 +78,7 @@ fn write() -> Result<ExitCode> {
             .with_context(|| format!("cannot fill {}", path.display()))?;
         if shown != text {
             fs::write(&file, shown).with_context(|| format!("cannot write {}", path.display()))?;
-            tell(&format!("wrote {}", path.display()));
+            print_result(&format!("wrote {}", path.display()));
         }
     }
     // The tests that compare reference pages with the code write them, too.

@@ -66,19 +66,19 @@ impl Section {
 
     /// Returns all lines except those of passed tests.
     pub(crate) fn details(&self) -> impl Iterator<Item = &str> {
-        let of_others = self.told().filter(|(of_passed, _)| !of_passed);
+        let of_others = self.lines_by_origin().filter(|(of_passed, _)| !of_passed);
         let lines = of_others.map(|(_, line)| line);
         lines.filter(|line| !(line.starts_with("test ") && line.ends_with("... ok")))
     }
 
     /// Returns the measurements of passed tests.
     pub(crate) fn measured(&self) -> impl Iterator<Item = &str> {
-        let of_passed = self.told().filter(|(of_passed, _)| *of_passed);
+        let of_passed = self.lines_by_origin().filter(|(of_passed, _)| *of_passed);
         of_passed.filter_map(|(_, line)| line.strip_prefix(MEASURED))
     }
 
     /// Returns every line, with true for output of passed tests: that comes first, between two headings like this.
-    fn told(&self) -> impl Iterator<Item = (bool, &str)> {
+    fn lines_by_origin(&self) -> impl Iterator<Item = (bool, &str)> {
         let mut of_passed = false;
         self.lines.iter().map(move |line| {
             match line.as_str() {

@@ -50,7 +50,7 @@ impl Row {
 
 impl Summary {
     /// Reads the demo's counts and the stores' counts.
-    pub(crate) fn of(stage: &Sandbox) -> Result<Self> {
+    pub(crate) fn read(stage: &Sandbox) -> Result<Self> {
         let sent = fs::read(stage.report()).context("the demo has left no report")?;
         let sent: Value = serde_json::from_slice(&sent).context("the demo's report")?;
         let status: Value = serde_json::from_str(&stage.output(&["status", "--json"])?)

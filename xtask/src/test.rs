@@ -15,7 +15,9 @@ use doorstep_broker::{
     target_folder,
 };
 
-use crate::checkout::{cargo, checked, find_broker, image_broker, say, seconds, tell};
+use crate::checkout::{
+    cargo, checked, find_broker, image_broker, print_progress, print_result, seconds,
+};
 use crate::report::{Counts, Report, Section};
 
 /// A run without output for this long hangs.
@@ -51,7 +53,7 @@ pub(crate) struct Test {
 impl Test {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let start = Instant::now();
-        say("building the tests (minutes the first time, seconds after that)");
+        print_progress("building the tests (minutes the first time, seconds after that)");
         // The integration tests run the programs, which Cargo does not build for the tests of another package. Built as
         // members of the whole workspace, they share their dependencies with the tests.
         let mut programs = self.cargo("build");
@@ -65,22 +67,22 @@ impl Test {
             let built = build.status().context("cannot run cargo")?;
             checked("building the tests", built)?;
         }
-        say(&format!("built in {}", seconds(start.elapsed())));
+        print_progress(&format!("built in {}", seconds(start.elapsed())));
 
         let found = match &self.image {
             Some(image) => image_broker(image, "test")?,
             None => find_broker("test", Footprint::Small)?,
         };
         // Some tests need an installed RabbitMQ, even if the others use another broker.
-        if let Err(error) = install_if_possible(say) {
-            say(&format!(
+        if let Err(error) = install_if_possible(print_progress) {
+            print_progress(&format!(
                 "tests that restart a broker cannot run: {error:#}"
             ));
         }
         let tally = self.run_tests(found.broker())?;
         drop(found);
 
-        let Tally {
+        let TestCounts {
             passed,
             failed,
             ignored,
@@ -90,11 +92,11 @@ impl Test {
             ignored => format!(", {ignored} ignored"),
         };
         let took = seconds(start.elapsed());
-        tell(&format!(
+        print_result(&format!(
             "{passed} passed, {failed} failed{ignored} in {took}"
         ));
         if passed + failed == 0 {
-            say(&format!(
+            print_progress(&format!(
                 "no test name contains {}",
                 self.filter.join(" or ")
             ));
@@ -115,7 +117,7 @@ impl Test {
         cargo
     }
 
-    fn run_tests(&self, broker: &Broker) -> Result<Tally> {
+    fn run_tests(&self, broker: &Broker) -> Result<TestCounts> {
         let path = target_folder()?.join("doorstep-test.log");
         let mut log =
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -131,7 +133,7 @@ impl Test {
         cargo.args(["--", "--show-output"]).args(&self.filter);
         let (mut child, lines) = started(&cargo, broker)?;
         let mut report = Report::default();
-        let mut tally = Tally::default();
+        let mut tally = TestCounts::default();
         loop {
             match lines.recv_timeout(SILENCE_BOUND) {
                 Ok(line) => {
@@ -156,11 +158,11 @@ impl Test {
         report.end().iter().for_each(|section| tally.add(section));
         let status = child.wait().context("cannot wait for cargo")?;
         if !status.success() && tally.failed == 0 {
-            report.other.iter().for_each(|line| tell(line));
+            report.other.iter().for_each(|line| print_result(line));
             checked("cargo test", status)?;
         }
         if tally.failed > 0 {
-            tell(&format!("all of the output is in {}", path.display()));
+            print_result(&format!("all of the output is in {}", path.display()));
         }
         Ok(tally)
     }
@@ -203,13 +205,13 @@ fn started(cargo: &Command, broker: &Broker) -> Result<(Child, Receiver<String>)
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct TestCounts {
     passed: u64,
     failed: u64,
     ignored: u64,
 }
 
-impl Tally {
+impl TestCounts {
     fn add(&mut self, section: &Section) {
         // A crash has no result and counts as one failure.
         let crash = Counts {
@@ -221,15 +223,17 @@ impl Tally {
         self.failed += counts.failed;
         self.ignored += counts.ignored;
         if section.has_failed() {
-            tell(&format!("FAILED  {}", section.name));
+            print_result(&format!("FAILED  {}", section.name));
             let details: Vec<&str> = section.details().collect();
             let shown = &details[details.len().saturating_sub(SHOWN_LINES)..];
-            shown.iter().for_each(|line| tell(&format!("  {line}")));
+            shown
+                .iter()
+                .for_each(|line| print_result(&format!("  {line}")));
         } else if counts.passed > 0 {
             let (passed, name, time) = (counts.passed, &section.name, &counts.time);
-            tell(&format!("ok  {passed:>4}  {name}  {time}"));
+            print_result(&format!("ok  {passed:>4}  {name}  {time}"));
             let measured = section.measured();
-            measured.for_each(|what| tell(&format!("          {what}")));
+            measured.for_each(|what| print_result(&format!("          {what}")));
         }
     }
 }

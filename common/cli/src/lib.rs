@@ -4,7 +4,7 @@
 //! - [`args`]: shared arguments, each with its conversion to settings.
 //! - [`SettingsErrors`] and [`parse`]: validation of arguments, which reports all errors at once.
 //! - [`CliError`] and [`ExitReason`]: the failures of a program and their exit codes.
-//! - [`Repeats`]: messages of which many may be alike.
+//! - [`MessageLimiter`]: messages of which many may be alike.
 //! - [`OperatorArgs`]: the operator, for the record.
 //! - [`copies`]: copies of a store, made, restored and accepted.
 //! - [`completions`]: scripts for shells.
@@ -35,7 +35,7 @@ pub mod variables;
 
 pub use failure::{CliError, ExitReason};
 pub use operator::OperatorArgs;
-pub use repeats::Repeats;
+pub use repeats::MessageLimiter;
 pub use shutdown::ShutdownSignal;
 pub use topology::topology;
 pub use validation::{SettingsErrors, checked};

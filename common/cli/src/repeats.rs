@@ -12,7 +12,7 @@ const MAX_CAUSES: usize = 100;
 /// Shows the first messages of each cause and counts the others. Messages that differ only in ids, numbers and quoted
 /// values have one cause.
 #[derive(Debug, Default)]
-pub struct Repeats {
+pub struct MessageLimiter {
     causes: BTreeMap<String, Cause>,
     /// Messages of causes beyond the bound.
     beyond: u64,
@@ -24,7 +24,7 @@ struct Cause {
     last: String,
 }
 
-impl Repeats {
+impl MessageLimiter {
     /// Adds a message. Returns it if it is to be shown.
     pub fn add(&mut self, message: String) -> Option<String> {
         let cause = cause_of(&message);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn thousands_of_one_cause_are_summarised() {
-        let mut repeats = Repeats::default();
+        let mut repeats = MessageLimiter::default();
         let mut told = Vec::new();
         for line in 1..=4_925 {
             told.extend(repeats.add(format!(
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn distinct_causes_are_bounded() {
-        let mut repeats = Repeats::default();
+        let mut repeats = MessageLimiter::default();
         let told = (0..1_000).filter_map(|n| repeats.add("x".repeat(n)));
         assert_eq!(told.count(), MAX_CAUSES);
         assert_eq!(repeats.rest(), ["900 more of other kinds"]);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn single_suppressed_message_is_shown_at_the_end() {
-        let mut repeats = Repeats::default();
+        let mut repeats = MessageLimiter::default();
         for line in 1..=4 {
             repeats.add(format!("line {line}: empty"));
         }

@@ -23,9 +23,9 @@ const REFUSED_BATCH: usize = 8;
 /// The rows for which the broker has closed the channel, with the time of their next attempt. Each is published by
 /// itself, since it would take other rows down with its channel.
 #[derive(Debug, Default)]
-pub struct RefusedRows(BTreeMap<OutboxId, Timestamp>);
+pub struct RejectedRows(BTreeMap<OutboxId, Timestamp>);
 
-impl RefusedRows {
+impl RejectedRows {
     /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -71,7 +71,7 @@ pub enum RelayBatch {
     /// A single row, over a connection that is up and broke before. If the connection breaks again, the row is the
     /// cause, such as a message for which the broker closes the channel. Like a nacked row, it is then deferred longer,
     /// so that it delays no other row.
-    Suspect,
+    OneByOne,
 }
 
 impl RelayBatch {
@@ -79,7 +79,7 @@ impl RelayBatch {
     pub(crate) fn most(self) -> usize {
         match self {
             Self::Rows(rows) => rows,
-            Self::Suspect => 1,
+            Self::OneByOne => 1,
         }
     }
 }
@@ -121,7 +121,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
     store: &S,
     outlet: &O,
     share: RelayBatch,
-    refused: &mut RefusedRows,
+    refused: &mut RejectedRows,
     clock: impl Fn() -> Timestamp + Send,
 ) -> Result<RelayReport, StoreError> {
     let rows = store.outbox(clock(), share.most()).await?;
@@ -179,7 +179,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
                 | PublishOutcome::Unpublishable,
                 _,
             )
-            | (PublishOutcome::Disconnected, RelayBatch::Suspect) => MIN_BACKOFF
+            | (PublishOutcome::Disconnected, RelayBatch::OneByOne) => MIN_BACKOFF
                 .saturating_mul(1_u32.checked_shl(attempts).unwrap_or(u32::MAX))
                 .min(MAX_BACKOFF),
             _ => {

@@ -120,7 +120,7 @@ impl CommandOutcome {
     ///
     /// # Errors
     /// See [`reply`].
-    pub fn of<C: RequestContract>(answer: &C::Reply, effects: Effects) -> Result<Self, Rejection> {
+    pub fn new<C: RequestContract>(answer: &C::Reply, effects: Effects) -> Result<Self, Rejection> {
         Ok(Self {
             reply: reply::<C>(answer)?,
             effects,
@@ -188,7 +188,7 @@ impl Effects {
         subject: &Subject,
         fact: &C,
     ) -> Result<(), HandlerError> {
-        self.events.push(NewEvent::of(subject, fact)?);
+        self.events.push(NewEvent::from_contract(subject, fact)?);
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl Effects {
             let detail = format!("cannot schedule {}: it requires a sequence", C::TYPE);
             return Err(HandlerError::Reject(detail));
         }
-        let event = NewEvent::of(subject, fact)?;
+        let event = NewEvent::from_contract(subject, fact)?;
         self.scheduled.push(Scheduled { due, event });
         Ok(())
     }
@@ -289,7 +289,7 @@ impl NewEvent {
     /// # Errors
     /// [`HandlerError::Reject`] if the fact breaks its own contract: the event that led to it is rejected, rather than
     /// an event emitted that no consumer could decode.
-    pub fn of<C: Contract>(subject: &Subject, fact: &C) -> Result<Self, HandlerError> {
+    pub fn from_contract<C: Contract>(subject: &Subject, fact: &C) -> Result<Self, HandlerError> {
         let refused =
             |e: ContractError| HandlerError::Reject(format!("cannot emit {}: {e}", C::TYPE));
         fact.check().map_err(|e| refused(ContractError::Rule(e)))?;

@@ -70,22 +70,22 @@ pub fn describe() {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestInstruments {
     role: &'static str,
-    obeyed: Histogram,
-    answered: Histogram,
+    commands: Histogram,
+    queries: Histogram,
 }
 
 impl RequestInstruments {
-    pub(crate) fn of(role: &'static str) -> Self {
+    pub(crate) fn new(role: &'static str) -> Self {
         let of = |act| histogram!(REQUEST_DURATION, "rpc_system_name" => "doorstep", "rpc_method" => act, "role" => role);
         Self {
             role,
-            obeyed: of(word(RequestKind::Command)),
-            answered: of(word(RequestKind::Query)),
+            commands: of(kind_label(RequestKind::Command)),
+            queries: of(kind_label(RequestKind::Query)),
         }
     }
 }
 
-fn word(act: RequestKind) -> &'static str {
+fn kind_label(act: RequestKind) -> &'static str {
     match act {
         RequestKind::Command => "command",
         RequestKind::Query => "query",
@@ -102,19 +102,23 @@ pub(crate) struct RequestEnded<'a> {
 }
 
 impl RequestEnded<'_> {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         let meter = match self.act {
-            RequestKind::Command => &self.meters.obeyed,
-            RequestKind::Query => &self.meters.answered,
+            RequestKind::Command => &self.meters.commands,
+            RequestKind::Query => &self.meters.queries,
         };
         meter.record(self.took);
         let Err(refused) = self.answer else { return };
         let role = self.meters.role;
         if refused.code == Rejection::FAILED {
-            tracing::error!(role, act = word(self.act), "a request failed: {refused}");
+            tracing::error!(
+                role,
+                act = kind_label(self.act),
+                "a request failed: {refused}"
+            );
         }
         // The codes are part of the roles' contracts, so there are few.
-        counter!(REJECTED, "rpc_method" => word(self.act), "error_type" => refused.code.clone(), "role" => role)
+        counter!(REJECTED, "rpc_method" => kind_label(self.act), "error_type" => refused.code.clone(), "role" => role)
             .increment(1);
     }
 }
@@ -123,13 +127,13 @@ impl RequestEnded<'_> {
 #[derive(Debug, Clone)]
 pub(crate) struct BatchInstruments {
     processed: Histogram,
-    settled: Histogram,
+    acked: Histogram,
     sent: Histogram,
     events: Histogram,
 }
 
 impl BatchInstruments {
-    pub(crate) fn of(role: &'static str, queue: &QueueName, exchange: &str) -> Self {
+    pub(crate) fn new(role: &'static str, queue: &QueueName, exchange: &str) -> Self {
         let operation = |name, kind, destination: &str| {
             histogram!(OPERATION_DURATION, SYSTEM.0 => SYSTEM.1, "messaging_operation_name" => name,
                 "messaging_operation_type" => kind, "messaging_destination_name" => destination.to_owned(), "role" => role)
@@ -137,7 +141,7 @@ impl BatchInstruments {
         Self {
             processed: histogram!(PROCESS_DURATION, SYSTEM.0 => SYSTEM.1, "messaging_operation_name" => "process",
                 "messaging_destination_name" => queue.as_str().to_owned(), "role" => role),
-            settled: operation("ack", "settle", queue.as_str()),
+            acked: operation("ack", "settle", queue.as_str()),
             sent: operation("send", "send", exchange),
             events: histogram!(BATCH_EVENTS, "role" => role),
         }
@@ -145,7 +149,7 @@ impl BatchInstruments {
 }
 
 /// A batch was decided and committed.
-pub(crate) struct BatchWorked<'a> {
+pub(crate) struct BatchProcessed<'a> {
     pub(crate) role: &'static str,
     pub(crate) meters: &'a BatchInstruments,
     pub(crate) events: usize,
@@ -153,8 +157,8 @@ pub(crate) struct BatchWorked<'a> {
     pub(crate) took: Duration,
 }
 
-impl BatchWorked<'_> {
-    pub(crate) fn tell(self) {
+impl BatchProcessed<'_> {
+    pub(crate) fn emit(self) {
         // Commands have measurements of their own.
         if self.events > 0 {
             self.meters.processed.record(self.took);
@@ -167,17 +171,17 @@ impl BatchWorked<'_> {
 }
 
 /// A batch was acked, or its channel was gone.
-pub(crate) struct BatchSettled<'a> {
+pub(crate) struct BatchAcked<'a> {
     pub(crate) role: &'static str,
     pub(crate) meters: &'a BatchInstruments,
-    pub(crate) settled: AckOutcome,
+    pub(crate) outcome: AckOutcome,
     pub(crate) took: Duration,
 }
 
-impl BatchSettled<'_> {
-    pub(crate) fn tell(self) {
-        match self.settled {
-            AckOutcome::Acked => self.meters.settled.record(self.took),
+impl BatchAcked<'_> {
+    pub(crate) fn emit(self) {
+        match self.outcome {
+            AckOutcome::Acked => self.meters.acked.record(self.took),
             AckOutcome::ChannelGone => {
                 tracing::debug!(role = self.role, "an ack was discarded with its channel");
             }
@@ -192,7 +196,7 @@ pub(crate) struct OutboxSent<'a> {
 }
 
 impl OutboxSent<'_> {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         self.meters.sent.record(self.took);
     }
 }
@@ -231,7 +235,7 @@ impl Committed<'_> {
         histogram!(COMMIT_DURATION, "role" => role)
     }
 
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         self.commit.record(self.took);
         if let Some(first) = self.dead.first() {
             tracing::warn!(
@@ -263,7 +267,7 @@ pub(crate) struct StoreUnavailable<'a> {
 }
 
 impl StoreUnavailable<'_> {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         tracing::error!(
             role = self.role,
             "consuming paused until the store is available: {}",
@@ -280,7 +284,7 @@ pub(crate) struct StoreStillUnavailable<'a> {
 }
 
 impl StoreStillUnavailable<'_> {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         tracing::error!(
             role = self.role,
             "consuming still paused, for another reason: {}",
@@ -295,7 +299,7 @@ pub(crate) struct StoreRecovered {
 }
 
 impl StoreRecovered {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         tracing::warn!(
             role = self.role,
             "the store is available again, consuming resumed"
@@ -310,7 +314,7 @@ pub(crate) struct StoreFull {
 }
 
 impl StoreFull {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         tracing::error!(
             role = self.role,
             "the store's {} are at their bound: no deliveries are taken until there is room{}",
@@ -337,7 +341,7 @@ pub(crate) struct ClockJumped {
 }
 
 impl ClockJumped {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         tracing::warn!(
             role = self.role,
             seconds = self.by.as_secs(),
@@ -355,7 +359,7 @@ pub(crate) struct Degraded<'a> {
 }
 
 impl Degraded<'_> {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         tracing::warn!(role = self.role, "degraded: {}", self.reason);
     }
 }
@@ -368,7 +372,7 @@ pub(crate) struct OutboxStalled {
 }
 
 impl OutboxStalled {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         tracing::warn!(
             role = self.role,
             rows = self.rows,
@@ -384,7 +388,7 @@ pub(crate) struct OutboxRecovered {
 }
 
 impl OutboxRecovered {
-    pub(crate) fn tell(self) {
+    pub(crate) fn emit(self) {
         tracing::info!(role = self.role, "outbox publishing resumed");
     }
 }

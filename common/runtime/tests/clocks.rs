@@ -111,7 +111,7 @@ async fn rows_deferred_by_a_fast_clock_go_out() {
     let tells = event("shop", "account/a", 1, &Move::Tell);
     env.deliver(tells, now()).await;
     let rows = RelayBatch::Rows(10);
-    let mut known = relay::RefusedRows::default();
+    let mut known = relay::RejectedRows::default();
     let refused = relay::relay_once(
         &env.store,
         &Says(PublishOutcome::Rejected),

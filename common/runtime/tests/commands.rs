@@ -13,7 +13,7 @@ use doorstep_store::{
     CrashCountChange, DeadLetterFilter, EntityKey, MemoryStore, ReadSet as Load, Store, StoreUsage,
     WriteSet,
 };
-use ledger::{Ask, Bid, Ledger, Move, Standing, event, order, request};
+use ledger::{AccountStatus, Bid, Ledger, Move, QueryAccount, event, order, request};
 
 fn now() -> Timestamp {
     "2026-11-23T10:00:00Z".parse().unwrap()
@@ -57,7 +57,7 @@ impl TestEnv {
         decided.into_iter().map(Option::unwrap).collect()
     }
 
-    async fn obey_all(&mut self, commands: Vec<Request>) -> Vec<Result<Standing, String>> {
+    async fn obey_all(&mut self, commands: Vec<Request>) -> Vec<Result<AccountStatus, String>> {
         let commands = commands
             .into_iter()
             .map(|c| (c, DeliveryHistory::First))
@@ -66,7 +66,7 @@ impl TestEnv {
         decided.into_iter().map(answer).collect()
     }
 
-    async fn execute(&mut self, command: Request) -> Result<Standing, String> {
+    async fn execute(&mut self, command: Request) -> Result<AccountStatus, String> {
         self.obey_all(vec![command]).await.remove(0)
     }
 
@@ -92,32 +92,32 @@ impl TestEnv {
         self.store.summary(now()).await.unwrap().usage
     }
 
-    async fn query(&self, account: &str) -> Result<Standing, String> {
+    async fn query(&self, account: &str) -> Result<AccountStatus, String> {
         let account = account.to_owned();
-        let query = request("gateway/1", "q", now(), &Ask { account });
+        let query = request("gateway/1", "q", now(), &QueryAccount { account });
         let answer = self.engine.queries().answer(&query, now()).await.unwrap();
         read(answer)
     }
 }
 
 /// Returns the reply, or the code of the rejection.
-fn answer(decided: CommandResult) -> Result<Standing, String> {
+fn answer(decided: CommandResult) -> Result<AccountStatus, String> {
     match decided {
         CommandResult::Answer(answer) => read(answer),
         CommandResult::Expired => Err("expired".to_owned()),
     }
 }
 
-fn read(answer: doorstep_event::RequestResult) -> Result<Standing, String> {
+fn read(answer: doorstep_event::RequestResult) -> Result<AccountStatus, String> {
     let reply = answer.map_err(|refused| refused.code)?;
     Ok(serde_json::from_slice(&reply).unwrap())
 }
 
-fn standing(balance: i64, entries: usize) -> Result<Standing, String> {
-    Ok(Standing { balance, entries })
+fn standing(balance: i64, entries: usize) -> Result<AccountStatus, String> {
+    Ok(AccountStatus { balance, entries })
 }
 
-fn refused(code: &str) -> Result<Standing, String> {
+fn refused(code: &str) -> Result<AccountStatus, String> {
     Err(code.to_owned())
 }
 

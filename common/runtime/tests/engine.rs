@@ -310,7 +310,7 @@ async fn conflict_delivered_twice_is_one_dead_letter() {
     other.id = doorstep_event::EventId::new("other").unwrap();
     let worked = env.deliver(vec![first, other.clone(), other]).await;
     assert_eq!((worked.tally.dead_letters, worked.tally.duplicates), (1, 1));
-    assert_eq!(worked.owed, 1, "and there is one copy of it");
+    assert_eq!(worked.pending, 1, "and there is one copy of it");
     assert_eq!(env.dead().await.len(), 1);
 }
 

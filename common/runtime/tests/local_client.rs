@@ -25,7 +25,9 @@ use doorstep_store::{
     DeadLetterFilter, DeferReason, EntityKey, MemoryStore, NewDeferred, Store, TableUsage, WriteSet,
 };
 use futures_util::FutureExt;
-use ledger::{Account, Ask, Bid, Ledger, Move, Order, Standing, event, order, request};
+use ledger::{
+    Account, AccountStatus, Bid, Ledger, Move, Order, QueryAccount, event, order, request,
+};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -56,15 +58,26 @@ fn deposit(id: &str, amount: i64) -> doorstep_event::Request {
     order(id, Timestamp::now(), "account/a", Bid::Deposit(amount))
 }
 
-async fn execute(client: &LocalClient, order: doorstep_event::Request) -> Result<Standing, String> {
-    let answer = client.ask(order).await.map_err(|error| error.to_string())?;
+async fn execute(
+    client: &LocalClient,
+    order: doorstep_event::Request,
+) -> Result<AccountStatus, String> {
+    let answer = client
+        .call(order)
+        .await
+        .map_err(|error| error.to_string())?;
     let reply = answer.map_err(|refused| refused.code)?;
     Ok(serde_json::from_slice(&reply).unwrap())
 }
 
-async fn ask(client: &LocalClient) -> Result<Standing, String> {
+async fn account_status(client: &LocalClient) -> Result<AccountStatus, String> {
     let account = "account/a".to_owned();
-    let query = request("gateway/1", "q", Timestamp::now(), &Ask { account });
+    let query = request(
+        "gateway/1",
+        "q",
+        Timestamp::now(),
+        &QueryAccount { account },
+    );
     execute(client, query).await
 }
 
@@ -78,18 +91,18 @@ async fn role_without_a_queue_serves_without_a_broker() {
     let store = MemoryStore::new("ledger");
     let role = start(&store, Limits::default());
     let client = role.local_client();
-    let first = Standing {
+    let first = AccountStatus {
         balance: 5,
         entries: 1,
     };
     assert_eq!(execute(&client, deposit("1", 5)).await, Ok(first.clone()));
     assert_eq!(execute(&client, deposit("2", 6)).await.unwrap().balance, 11);
     assert_eq!(execute(&client, deposit("1", 5)).await, Ok(first));
-    assert_eq!(ask(&client).await.unwrap().balance, 11);
+    assert_eq!(account_status(&client).await.unwrap().balance, 11);
     let withdraw = order("3", Timestamp::now(), "account/a", Bid::Withdraw(99));
     assert_eq!(execute(&client, withdraw).await, Err("short".to_owned()));
     let mut spoiled = deposit("4", 1);
-    spoiled.kind = Ask::request_type();
+    spoiled.kind = QueryAccount::request_type();
     let refused = execute(&client, spoiled).await;
     assert_eq!(refused, Err(Rejection::BAD_REQUEST.to_owned()));
 
@@ -97,7 +110,7 @@ async fn role_without_a_queue_serves_without_a_broker() {
     let later = order("5", Timestamp::now(), "account/a", later);
     execute(&client, later).await.unwrap();
     let fired = async {
-        while ask(&client).await.unwrap().balance < 111 {
+        while account_status(&client).await.unwrap().balance < 111 {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -132,7 +145,7 @@ async fn overload_is_reported_and_expired_commands_never_start() {
     let (one, two, three) = tokio::join!(one, two, three);
     assert!(one.unwrap().is_ok() && two.unwrap().is_ok());
     assert_eq!(three, Err(LocalCallError::Overloaded { retry_after }));
-    let query = Ask {
+    let query = QueryAccount {
         account: "account/a".to_owned(),
     };
     let query = request("gateway/1", "q", Timestamp::now(), &query);
@@ -258,14 +271,14 @@ async fn full_table_rejects_commands_and_serves_queries() {
         matches!(shed, Err(LocalCallError::Overloaded { .. })),
         "{shed:?}"
     );
-    assert_eq!(ask(&client).await.unwrap().balance, 2);
+    assert_eq!(account_status(&client).await.unwrap().balance, 2);
     assert_eq!(role.status().phase, Phase::Full { table: "outbox" });
 
     // Rows published by others make room, and the status says so although nothing is processed.
     let now = Timestamp::now();
     // Includes rows that the role has deferred meanwhile, there being no broker.
-    let owed = store.outbox(Timestamp::MAX, 10).await.unwrap();
-    let published = owed.into_iter().map(|row| row.id).collect();
+    let pending = store.outbox(Timestamp::MAX, 10).await.unwrap();
+    let published = pending.into_iter().map(|row| row.id).collect();
     let changes = WriteSet {
         published,
         ..WriteSet::at(now)
@@ -293,7 +306,7 @@ struct Gate {
 impl Role for Gated {
     type Payload = Move;
     type Command = Order;
-    type Query = Ask;
+    type Query = QueryAccount;
     type State = Account;
 
     fn name(&self) -> &'static str {

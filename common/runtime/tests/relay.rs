@@ -9,7 +9,7 @@ use doorstep_event::{Sender, Timestamp};
 use doorstep_messaging::PublishOutcome;
 use doorstep_runtime::{
     Engine, InboundMessage, Limits,
-    relay::{self, OutboxSink, RefusedRows, RelayBatch, RelayReport},
+    relay::{self, OutboxSink, RejectedRows, RelayBatch, RelayReport},
 };
 use doorstep_store::{MemoryStore, OutboxKind, Store};
 use ledger::{Ledger, Move, event};
@@ -41,7 +41,7 @@ impl OutboxSink for Strict {
 async fn row_that_closed_a_channel_is_published_alone() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
-    let mut refused = RefusedRows::default();
+    let mut refused = RejectedRows::default();
     let mut tell = async |account: &str, seconds| {
         let incoming = InboundMessage::Event {
             event: event("shop", account, 1, &Move::Tell),

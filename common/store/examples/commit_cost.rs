@@ -98,7 +98,7 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
     let store = SqliteStore::open(folder, &role, &Options::default())?;
     for first in (0..streams).step_by(10_000) {
         let all: Vec<usize> = (first..streams.min(first + 10_000)).collect();
-        let loaded = store.load(ask(&all)).await?;
+        let loaded = store.load(read_set(&all)).await?;
         commit(&store, changes(&all, &loaded)?).await?;
     }
     if with == With::OneHeld {
@@ -117,7 +117,7 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
                 (next..next + BATCH).map(|n| n % streams).collect()
             }
         };
-        let asked = ask(&batch);
+        let asked = read_set(&batch);
         let before = (Instant::now(), cpu(&role)?);
         let loaded = store.load(asked).await?;
         times[0].push(before.0.elapsed());
@@ -199,7 +199,7 @@ fn held(stream: StreamKey, sequence: u64) -> Result<NewDeferred> {
     })
 }
 
-fn ask(numbers: &[usize]) -> ReadSet {
+fn read_set(numbers: &[usize]) -> ReadSet {
     let streams: Vec<StreamKey> = numbers.iter().filter_map(|n| stream(*n).ok()).collect();
     ReadSet {
         entities: streams

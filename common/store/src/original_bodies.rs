@@ -17,13 +17,13 @@ impl OriginalBodies {
     }
 
     /// Returns the body that a dead letter takes over if its predecessor was edited.
-    pub(crate) fn of(&self, id: &DeadLetterId) -> Option<&Bytes> {
+    pub(crate) fn get(&self, id: &DeadLetterId) -> Option<&Bytes> {
         self.0.get(id.event_digest())
     }
 
     /// Returns the dead letter with the body first received.
     pub(crate) fn restore(&self, row: DeadLetter) -> DeadLetter {
-        match self.of(&row.id) {
+        match self.get(&row.id) {
             Some(body) => DeadLetter {
                 body: body.clone(),
                 ..row

@@ -19,7 +19,7 @@ fn add(lengths: impl IntoIterator<Item = usize>) -> u64 {
 pub(crate) struct ByteBudget(Option<u64>);
 
 impl ByteBudget {
-    pub(crate) fn of(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         Self(Some(bytes))
     }
 

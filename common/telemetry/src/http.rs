@@ -117,7 +117,7 @@ impl HttpUrl {
     ///
     /// # Errors
     /// Fails if no valid HTTP response arrives in time.
-    pub fn ask(&self, limit: Duration) -> io::Result<(u16, String)> {
+    pub fn get(&self, limit: Duration) -> io::Result<(u16, String)> {
         let request = Request::get(self.to_string());
         self.exchange(request.body(Bytes::new()), limit)
     }
@@ -229,7 +229,7 @@ mod tests {
             assert!(socket.read(&mut request).unwrap() > 0);
             socket.write_all(response.as_bytes()).unwrap();
         });
-        let answer = url.ask(Duration::from_secs(30));
+        let answer = url.get(Duration::from_secs(30));
         server.join().unwrap();
         answer.ok()
     }

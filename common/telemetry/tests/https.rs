@@ -55,7 +55,7 @@ fn https_requires_a_trusted_server() {
         }
     });
     let url: HttpUrl = format!("https://localhost:{port}").parse().unwrap();
-    let error = url.ask(LIMIT).unwrap_err().to_string();
+    let error = url.get(LIMIT).unwrap_err().to_string();
     assert!(error.contains("DOORSTEP_TLS_CA_FILE"), "{error}");
 
     let folder = std::env::temp_dir().join(format!("doorstep-https-{}", std::process::id()));
@@ -66,7 +66,7 @@ fn https_requires_a_trusted_server() {
         ca_file: Some(ca_file),
         client: None,
     });
-    let response = trusting.ask(LIMIT).unwrap();
+    let response = trusting.get(LIMIT).unwrap();
     std::fs::remove_dir_all(folder).unwrap();
     assert_eq!(response, (200, "ok".to_owned()));
     server.join().unwrap();

@@ -92,7 +92,7 @@ impl TlsError {
         )
     }
 
-    pub(crate) fn of(error: &io::Error, has_client_certificate: bool) -> Option<Self> {
+    pub(crate) fn from_io(error: &io::Error, has_client_certificate: bool) -> Option<Self> {
         let error = error.get_ref()?.downcast_ref::<Error>()?;
         Some(match error {
             Error::InvalidCertificate(error) => certificate(error),

@@ -139,7 +139,7 @@ impl TlsSettings {
     /// handshake, so this applies to reads, too.
     #[must_use]
     pub fn explain(&self, error: &io::Error) -> Option<TlsError> {
-        TlsError::of(error, self.client.is_some())
+        TlsError::from_io(error, self.client.is_some())
     }
 }
 

@@ -2,15 +2,15 @@
 
 use super::{
     Shown,
+    both_modes::BothModes,
     findings::immediate,
-    seen::Seen,
-    words::{failed, is_all_done, max, p50, p99, percent, time},
+    format::{failed, is_all_done, max, p50, p99, percent, time},
 };
 use crate::stats::Figures;
 
 /// Returns the advice for these figures.
-pub(super) fn advice(seen: &Seen<'_>) -> String {
-    let (sync, told) = (seen.sync, seen.told);
+pub(super) fn advice(seen: &BothModes<'_>) -> String {
+    let (sync, asynchronous) = (seen.sync, seen.asynchronous);
     let quick = p99(sync.well.response).max(p99(sync.slow.response));
     let mut advice = match immediate(seen).shown {
         Shown::Yes => format!(
@@ -38,24 +38,24 @@ pub(super) fn advice(seen: &Seen<'_>) -> String {
             ),
         };
     }
-    let is_safe = told.all().into_iter().all(is_all_done);
+    let is_safe = asynchronous.all().into_iter().all(is_all_done);
     advice += &if is_safe {
         format!(
             " Publish (async) if the work only has to be done for certain: tracking updates, stock, notifications. All {} were done, through overload and outage, and 99 of 100 users waited {} at most; but plan for late results, here up to {}.",
-            told.sum(|f| f.offered),
-            time(told.worst_p99()),
-            time(max(told.overloaded.done_after).max(max(told.down.done_after))),
+            asynchronous.sum(|f| f.offered),
+            time(asynchronous.worst_p99()),
+            time(max(asynchronous.overloaded.done_after).max(max(asynchronous.down.done_after))),
         )
     } else {
         format!(
             " Async has not kept its promise here: of {} items {} were done, {} users got an error and {} were answered well for nothing. Look at the broker's alarms and queues before you rely on it.",
-            told.sum(|f| f.offered),
-            told.sum(|f| f.applied),
-            told.sum(Figures::failures),
-            told.sum(|f| f.lost),
+            asynchronous.sum(|f| f.offered),
+            asynchronous.sum(|f| f.applied),
+            asynchronous.sum(Figures::failures),
+            asynchronous.sum(|f| f.lost),
         )
     };
-    let (asked, published) = (p50(sync.well.response), p50(told.well.response));
+    let (asked, published) = (p50(sync.well.response), p50(asynchronous.well.response));
     if sync.well.failures() > 0 {
         return advice;
     }

@@ -2,8 +2,8 @@
 
 use super::{
     Finding, Shown,
-    seen::{Row, Seen},
-    words::{failed, is_all_done, max, p50, p99, time},
+    both_modes::{BothModes, Row},
+    format::{failed, is_all_done, max, p50, p99, time},
 };
 use crate::{
     scenario::Mode,
@@ -15,7 +15,7 @@ const AT_ONCE_MS: f64 = LATE.as_millis() as f64;
 /// The factor by which a response time has to grow to count as affected by the consumers.
 const GROWN: f64 = 2.0;
 
-pub(super) fn immediate(seen: &Seen<'_>) -> Finding {
+pub(super) fn immediate(seen: &BothModes<'_>) -> Finding {
     let well = seen.sync.well;
     Finding {
         way: Mode::Sync,
@@ -30,7 +30,7 @@ pub(super) fn immediate(seen: &Seen<'_>) -> Finding {
     }
 }
 
-pub(super) fn waits_with_its_servers(seen: &Seen<'_>) -> Finding {
+pub(super) fn waits_with_its_servers(seen: &BothModes<'_>) -> Finding {
     let Row {
         well,
         slow,
@@ -56,10 +56,10 @@ pub(super) fn waits_with_its_servers(seen: &Seen<'_>) -> Finding {
     }
 }
 
-pub(super) fn answers_at_once(seen: &Seen<'_>) -> Finding {
-    let told = seen.told;
-    let failures = told.sum(Figures::failures);
-    let worst = told.worst_p99();
+pub(super) fn answers_at_once(seen: &BothModes<'_>) -> Finding {
+    let asynchronous = seen.asynchronous;
+    let failures = asynchronous.sum(Figures::failures);
+    let worst = asynchronous.worst_p99();
     Finding {
         way: Mode::Async,
         claim: "the response is immediate, however the consumers are",
@@ -68,15 +68,15 @@ pub(super) fn answers_at_once(seen: &Seen<'_>) -> Finding {
             "99 of 100 users got a response within {} in the worst scenario; {} of {} failed",
             time(worst),
             failures,
-            told.sum(|f| f.offered),
+            asynchronous.sum(|f| f.offered),
         ),
     }
 }
 
-pub(super) fn nothing_lost(seen: &Seen<'_>) -> Finding {
-    let down = seen.told.down;
-    let lost = seen.told.sum(|f| f.lost);
-    let twice = seen.told.sum(|f| f.twice);
+pub(super) fn nothing_lost(seen: &BothModes<'_>) -> Finding {
+    let down = seen.asynchronous.down;
+    let lost = seen.asynchronous.sum(|f| f.lost);
+    let twice = seen.asynchronous.sum(|f| f.twice);
     Finding {
         way: Mode::Async,
         claim: "nothing is lost while a component is down",
@@ -88,36 +88,36 @@ pub(super) fn nothing_lost(seen: &Seen<'_>) -> Finding {
     }
 }
 
-pub(super) fn levelled(seen: &Seen<'_>) -> Finding {
-    let (told, sync) = (seen.told.overloaded, seen.sync.overloaded);
+pub(super) fn levelled(seen: &BothModes<'_>) -> Finding {
+    let (asynchronous, sync) = (seen.asynchronous.overloaded, seen.sync.overloaded);
     let by_sync = sync.failures() > 0 || p50(sync.response) >= AT_ONCE_MS;
     Finding {
         way: Mode::Async,
         claim: "a peak of load is levelled",
-        shown: Shown::if_so(is_all_done(told) && by_sync),
+        shown: Shown::if_so(is_all_done(asynchronous) && by_sync),
         because: format!(
             "overloaded, {}, and {} of {} were done, the last {} after it was wanted; sync: {}",
-            failed(told),
-            told.applied,
-            told.offered,
-            time(max(told.done_after)),
+            failed(asynchronous),
+            asynchronous.applied,
+            asynchronous.offered,
+            time(max(asynchronous.done_after)),
             failed(sync),
         ),
     }
 }
 
-pub(super) fn delayed(seen: &Seen<'_>) -> Finding {
-    let told = seen.told;
-    let longest = max(told.overloaded.done_after).max(max(told.down.done_after));
+pub(super) fn delayed(seen: &BothModes<'_>) -> Finding {
+    let asynchronous = seen.asynchronous;
+    let longest = max(asynchronous.overloaded.done_after).max(max(asynchronous.down.done_after));
     Finding {
         way: Mode::Async,
         claim: "the result is known late",
         shown: Shown::if_so(longest >= AT_ONCE_MS),
         because: format!(
             "half of the items were done {} after they were wanted with healthy consumers, {} with overloaded ones and {} with those that were down",
-            time(p50(told.well.done_after)),
-            time(p50(told.overloaded.done_after)),
-            time(p50(told.down.done_after)),
+            time(p50(asynchronous.well.done_after)),
+            time(p50(asynchronous.overloaded.done_after)),
+            time(p50(asynchronous.down.done_after)),
         ),
     }
 }

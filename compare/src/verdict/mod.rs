@@ -1,18 +1,18 @@
 //! The verdict: whether the figures show each common claim about the two modes, and which mode to choose. Pure.
 
 mod advice;
+mod both_modes;
 mod findings;
-mod seen;
+mod format;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use serde::Serialize;
 
 use crate::{scenario::Mode, stats::Sample};
-use seen::Seen;
+use both_modes::BothModes;
 
-pub(crate) use words::time;
+pub(crate) use format::time;
 
 /// The verdict on a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -47,7 +47,7 @@ impl Shown {
     }
 
     /// The name of the result for people.
-    pub(crate) fn words(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Yes => "shown",
             Self::No => "NOT SHOWN",
@@ -58,8 +58,8 @@ impl Shown {
 
 impl Verdict {
     /// Computes the verdict, `None` unless every scenario was measured in both modes.
-    pub(crate) fn of(cells: &[Sample]) -> Option<Self> {
-        let seen = Seen::of(cells)?;
+    pub(crate) fn from_samples(cells: &[Sample]) -> Option<Self> {
+        let seen = BothModes::from_samples(cells)?;
         let findings = vec![
             findings::immediate(&seen),
             findings::waits_with_its_servers(&seen),

@@ -57,23 +57,23 @@ fn usual() -> Vec<Sample> {
     let sync = |scenario, response, failures| {
         cell(scenario, Mode::Sync, figures(response, response, failures))
     };
-    let told =
+    let asynchronous =
         |scenario, done_after| cell(scenario, Mode::Async, figures((4.0, 20.0), done_after, 0));
     vec![
         sync(Healthy, (3.0, 12.0), 0),
         sync(Slow, (25.0, 80.0), 0),
         sync(Overloaded, (1900.0, 2000.0), 600),
         sync(Down, (2000.0, 2001.0), OFFERED),
-        told(Healthy, (6.0, 30.0)),
-        told(Slow, (26.0, 90.0)),
-        told(Overloaded, (8000.0, 16_000.0)),
-        told(Down, (5000.0, 9000.0)),
+        asynchronous(Healthy, (6.0, 30.0)),
+        asynchronous(Slow, (26.0, 90.0)),
+        asynchronous(Overloaded, (8000.0, 16_000.0)),
+        asynchronous(Down, (5000.0, 9000.0)),
     ]
 }
 
 #[track_caller]
 fn shown(cells: &[Sample], claim: &str) -> Shown {
-    let verdict = Verdict::of(cells).unwrap();
+    let verdict = Verdict::from_samples(cells).unwrap();
     let finding = verdict.findings.iter().find(|f| f.claim.contains(claim));
     finding
         .unwrap_or_else(|| panic!("{claim} is no claim"))
@@ -91,7 +91,7 @@ fn with(scenario: Scenario, way: Mode, change: impl FnOnce(&mut Figures)) -> Vec
 
 #[test]
 fn usual_figures_support_every_claim() {
-    let verdict = Verdict::of(&usual()).unwrap();
+    let verdict = Verdict::from_samples(&usual()).unwrap();
     for finding in &verdict.findings {
         let wanted = match finding.claim {
             "it is simpler" => Shown::NotMeasured,
@@ -111,7 +111,7 @@ fn usual_figures_support_every_claim() {
 
 #[test]
 fn without_all_cells_there_is_no_verdict() {
-    assert_eq!(Verdict::of(&usual()[1..]), None);
+    assert_eq!(Verdict::from_samples(&usual()[1..]), None);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn what_is_answered_and_not_done_is_told() {
         figures.lost = 3;
     });
     assert_eq!(shown(&cells, "nothing is lost"), Shown::No);
-    let advice = Verdict::of(&cells).unwrap().advice;
+    let advice = Verdict::from_samples(&cells).unwrap().advice;
     assert!(advice.contains("not kept its promise"), "{advice}");
     assert!(
         advice.contains("3 were answered well for nothing"),
@@ -140,7 +140,7 @@ fn a_slow_answer_is_not_called_immediate() {
         f.response = spread(90.0, 1400.0);
     });
     assert_eq!(shown(&cells, "it is the result"), Shown::No);
-    let advice = Verdict::of(&cells).unwrap().advice;
+    let advice = Verdict::from_samples(&cells).unwrap().advice;
     assert!(advice.contains("has not shown"), "{advice}");
     let cells = with(Scenario::Slow, Mode::Async, |f| {
         f.response = spread(90.0, 1400.0);
@@ -171,15 +171,15 @@ fn unaffected_sync_run_leaves_claim_unshown() {
 #[test]
 fn errors_that_were_wrong_are_told() {
     let cells = with(Scenario::Overloaded, Mode::Sync, |f| f.unsure = 7);
-    let advice = Verdict::of(&cells).unwrap().advice;
+    let advice = Verdict::from_samples(&cells).unwrap().advice;
     assert!(advice.contains("7 of those errors"), "{advice}");
 }
 
 #[test]
 fn times_are_told_by_three_digits_or_fewer() {
-    let told = [0.04, 3.1, 9.96, 120.4, 1234.0, 250_000.0].map(time);
+    let texts = [0.04, 3.1, 9.96, 120.4, 1234.0, 250_000.0].map(time);
     assert_eq!(
-        told,
+        texts,
         ["0.0 ms", "3.1 ms", "10 ms", "120 ms", "1.2 s", "250 s"]
     );
 }

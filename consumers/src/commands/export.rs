@@ -27,7 +27,7 @@ pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Re
             ended => ended.map_err(|stopped| stopped.into_failure("standard output")),
         };
     };
-    let target = Target::of(&path);
+    let target = Target::for_path(&path);
     let wrong = |e: &io::Error| {
         let failure = cannot_write(&path.display().to_string(), e);
         CliError::new(ExitReason::Io, failure.to_string())
@@ -52,7 +52,7 @@ enum Target {
 }
 
 impl Target {
-    fn of(path: &Path) -> Self {
+    fn for_path(path: &Path) -> Self {
         // The target of a symbolic link is written, and the link stays.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if path.exists() && !path.is_file() {

@@ -317,7 +317,7 @@ async fn all_idle(crew: &[RunningProcess], job: &RunJob) -> Vec<FullRole> {
 }
 
 fn is_beside_others(seen: Option<&[RoleSample]>) -> bool {
-    seen.is_some_and(|roles| roles.iter().any(|role| role.beside_others))
+    seen.is_some_and(|roles| roles.iter().any(|role| role.shares_queue))
 }
 
 /// Returns the roles that were sampled as full.
@@ -353,7 +353,7 @@ async fn sample(
             None => None,
         };
         let status = member.running.status();
-        let link = Consuming::of(&member.running);
+        let link = Consuming::sample(&member.running);
         let summary = member.store.summary(Timestamp::now()).await.ok()?;
         looks.push(RoleSample {
             ready,
@@ -362,9 +362,9 @@ async fn sample(
                 Phase::Consuming if link.is_connected => Intake::Yes,
                 _ => Intake::NotNow,
             },
-            beside_others: link.beside_others,
+            shares_queue: link.shares_queue,
             unsettled: status.unsettled,
-            owed: summary.usage.outbox.rows,
+            outbox_rows: summary.usage.outbox.rows,
             // Scheduled events count only once they are due.
             held_due: summary.held_due + summary.scheduled_due,
             commits: summary.commits,
@@ -376,11 +376,11 @@ async fn sample(
 /// The status of the connections by which a role consumes.
 struct Consuming {
     is_connected: bool,
-    beside_others: bool,
+    shares_queue: bool,
 }
 
 impl Consuming {
-    fn of(running: &RunningRole) -> Self {
+    fn sample(running: &RunningRole) -> Self {
         let vitals = running.liveness();
         let links = vitals
             .links()
@@ -388,12 +388,12 @@ impl Consuming {
         let states = links.into_iter().flatten().flatten();
         let mut consuming = Self {
             is_connected: links.is_some(),
-            beside_others: false,
+            shares_queue: false,
         };
         for link in states {
             let link = link.borrow();
             consuming.is_connected &= link.is_connected();
-            consuming.beside_others |= link.shares_queue;
+            consuming.shares_queue |= link.shares_queue;
         }
         consuming
     }

@@ -102,7 +102,7 @@ pub(crate) async fn status(
     let inspector = Inspector::connect(broker, &name).await;
     let mut reports = Vec::new();
     for role in roles {
-        let mut report = RoleReport::of(role.name);
+        let mut report = RoleReport::empty(role.name);
         if let Err(e) = report.look_at_store(folder).await {
             report.notes.push(e.to_string());
             failure.get_or_insert(e);
@@ -144,7 +144,7 @@ pub(crate) async fn status(
 
 impl RoleReport {
     /// Creates an empty report.
-    fn of(role: &'static str) -> Self {
+    fn empty(role: &'static str) -> Self {
         Self {
             role,
             queue: None,
@@ -196,7 +196,7 @@ impl RoleReport {
             .extend(attention::of_overflow(&streamless, folder, self.role));
         self.streamless = Some(streamless);
         self.gaps = store.gaps(now, now, GAPS_LISTED).await.map_err(failed)?;
-        self.missing = self.gaps.iter().map(GapReport::of).collect();
+        self.missing = self.gaps.iter().map(GapReport::from_gap).collect();
         Ok(())
     }
 
@@ -277,7 +277,7 @@ impl QueueReport {
 }
 
 impl GapReport {
-    fn of(gap: &SequenceGap) -> Self {
+    fn from_gap(gap: &SequenceGap) -> Self {
         Self {
             subject: gap.stream.subject.to_string(),
             source: gap.stream.source.to_string(),
@@ -413,12 +413,12 @@ mod tests {
             quarantine: Some(quarantine),
             requests: Some(requests),
             store: Some(store),
-            ..RoleReport::of("orders")
+            ..RoleReport::empty("orders")
         };
         with.lag = with.lag();
         let without = RoleReport {
             notes: vec!["no store in ./doorstep-data yet".to_owned()],
-            ..RoleReport::of("tracking")
+            ..RoleReport::empty("tracking")
         };
         Report {
             namespace: "doorstep".to_owned(),
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn unreadable_queue_is_unknown_rather_than_empty() {
-        let mut role = RoleReport::of("orders");
+        let mut role = RoleReport::empty("orders");
         let name = QueueName::new("doorstep.orders.0");
         let error = InspectError::Unreadable(name.clone());
         role.queue = role.report_of(name, Err(error));

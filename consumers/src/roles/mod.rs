@@ -31,13 +31,13 @@ pub(crate) struct RoleEntry {
     /// Starts it on a store.
     pub(crate) start: fn(RoleStore, RunSettings) -> RunningRole,
     /// Dry-runs the replay of a dead letter with this event in place of its own. Writes nothing.
-    pub(crate) rehearse: fn(RoleStore, DeadLetter, Event) -> Rehearsing,
+    pub(crate) dry_run: fn(RoleStore, DeadLetter, Event) -> DryRunFuture,
 }
 
 /// A dry run in progress.
-pub(crate) type Rehearsing = Pin<Box<dyn Future<Output = Result<DryRun, StoreError>> + Send>>;
+pub(crate) type DryRunFuture = Pin<Box<dyn Future<Output = Result<DryRun, StoreError>> + Send>>;
 
-async fn rehearse<R: Role>(
+async fn dry_run<R: Role>(
     role: R,
     store: RoleStore,
     dead: DeadLetter,
@@ -54,7 +54,7 @@ macro_rules! roles {
             $(RoleEntry {
                 name: $name,
                 start: |store, settings| runner::start($role, store, settings),
-                rehearse: |store, dead, event| Box::pin(rehearse($role, store, dead, event)),
+                dry_run: |store, dead, event| Box::pin(dry_run($role, store, dead, event)),
             }),+
         ];
 

@@ -316,8 +316,8 @@ impl Order {
         if self.status != before {
             return Err(format!(
                 "is {}, and cannot become {}",
-                word(self.status),
-                word(status)
+                label(self.status),
+                label(status)
             ));
         }
         if let Outcome::Confirmed(fact) = outcome {
@@ -386,7 +386,7 @@ fn count(lines: &[OrderLine]) -> u64 {
     lines.len() as u64
 }
 
-fn word(status: OrderStatus) -> &'static str {
+fn label(status: OrderStatus) -> &'static str {
     match status {
         OrderStatus::Placed => "placed",
         OrderStatus::Confirmed => "confirmed",

@@ -149,22 +149,22 @@ impl<R: Role> RoleHarness<R> {
 
     /// Executes a command.
     #[track_caller]
-    pub(crate) fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Rejection> {
+    pub(crate) fn execute<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Rejection> {
         let request = self.request(asked);
         let command = self.role.read_command(&request)?;
         let keys = self.role.command_keys(&request, &command);
         assert!(!keys.is_empty());
         let mut states = self.load(&keys);
-        let obeyed = self
+        let executed = self
             .role
             .execute(&mut states, &request, &command, self.now)?;
-        self.commit(&keys, &states, obeyed.effects);
-        Ok(serde_json::from_slice(&obeyed.reply).unwrap())
+        self.commit(&keys, &states, executed.effects);
+        Ok(serde_json::from_slice(&executed.reply).unwrap())
     }
 
     /// Serves a query.
     #[track_caller]
-    pub(crate) fn ask<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, Rejection> {
+    pub(crate) fn query<C: RequestContract>(&self, asked: &C) -> Result<C::Reply, Rejection> {
         let request = self.request(asked);
         let query = self.role.read_query(&request)?;
         let keys = self.role.query_keys(&request, &query);
@@ -194,25 +194,25 @@ impl<R: Role> RoleHarness<R> {
         while let Some(next) = (0..self.scheduled.len()).min_by_key(|i| self.scheduled[*i].due()) {
             let next = self.scheduled.remove(next);
             self.now = self.now.max(next.due());
-            self.hand_over(&next);
+            self.fire(&next);
         }
     }
 
     /// Runs the scheduled events that are due by now.
     #[track_caller]
-    pub(crate) fn let_come_due(&mut self) {
+    pub(crate) fn run_due_timers(&mut self) {
         while let Some(next) = (0..self.scheduled.len())
             .filter(|i| self.scheduled[*i].due() <= self.now)
             .min_by_key(|i| self.scheduled[*i].due())
         {
             let next = self.scheduled.remove(next);
-            self.hand_over(&next);
+            self.fire(&next);
         }
     }
 
     /// Gives a scheduled event to the handler. It must never wait or be rejected: no operator would notice.
     #[track_caller]
-    pub(crate) fn hand_over(&mut self, scheduled: &Scheduled) {
+    pub(crate) fn fire(&mut self, scheduled: &Scheduled) {
         self.give(&unnumbered(scheduled.event(), None, scheduled.due()))
             .unwrap();
     }

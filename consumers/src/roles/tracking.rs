@@ -395,10 +395,10 @@ mod tests {
     fn query_returns_the_state_of_a_delivery() {
         let mut bench = RoleHarness::new(Tracking);
         let order = || doorstep_contracts::DeliveryId::new("3781637").unwrap();
-        let refused = bench.ask(&ReadDelivery { order: order() }).unwrap_err();
+        let refused = bench.query(&ReadDelivery { order: order() }).unwrap_err();
         assert_eq!(refused.code, "unknown_delivery");
         bench.give(&event(KEY, 1, &assigned_to("317"))).unwrap();
-        let view = bench.ask(&ReadDelivery { order: order() }).unwrap();
+        let view = bench.query(&ReadDelivery { order: order() }).unwrap();
         assert_eq!(
             (view.status, view.courier.as_str(), view.fixes),
             (DeliveryStatus::Assigned, "317", 0)

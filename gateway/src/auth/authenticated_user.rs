@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The `Retry-After` of a user whose requests in flight are at the limit.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A user with a valid session who is within the rate limit and the limit of requests in flight. The request counts
 /// until this value is dropped.
@@ -122,10 +122,9 @@ impl FromRequestParts<Arc<AppState>> for AuthenticatedUser {
         app.user_rate
             .acquire(ticket.name.clone(), Instant::now())
             .map_err(|after| Problem::too_many("you send too many requests", after))?;
-        let share = app
-            .user_places
-            .take(ticket.name.clone())
-            .ok_or_else(|| Problem::too_many("you have too many requests under way", COME_AGAIN))?;
+        let share = app.user_places.take(ticket.name.clone()).ok_or_else(|| {
+            Problem::too_many("you have too many requests under way", RETRY_AFTER)
+        })?;
         Ok(Self {
             name: ticket.name,
             standing: user.standing,

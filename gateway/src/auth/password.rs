@@ -20,7 +20,7 @@ pub(crate) const MAX_CHARS: usize = 1024;
 /// The limit of requests that wait for a hash; the gateway rejects the next one.
 const MAX_WAITING: usize = 64;
 /// The `Retry-After` when too many requests wait.
-const COME_AGAIN: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// A password in plain text. It is never printed.
 #[derive(Clone, Deserialize)]
@@ -117,7 +117,7 @@ impl PasswordPool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let busy =
-            || Problem::unavailable("overloaded", "too many logins are in progress", COME_AGAIN);
+            || Problem::unavailable("overloaded", "too many logins are in progress", RETRY_AFTER);
         let place = Arc::clone(places).try_acquire_owned().map_err(|_| busy())?;
         let turn = Arc::clone(&self.turns)
             .acquire_owned()

@@ -11,7 +11,7 @@ use doorstep_contracts::CustomerId;
 use crate::http::Problem;
 
 /// The `Retry-After` of a second request with such a key.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 type Key = (CustomerId, String);
 
@@ -48,7 +48,7 @@ impl InFlightKeys {
             return Err(Problem::unavailable(
                 "overloaded",
                 "too many orders are in checkout",
-                COME_AGAIN,
+                RETRY_AFTER,
             ));
         }
         let key = (customer.clone(), key.to_owned());
@@ -75,7 +75,7 @@ pub(crate) fn in_progress() -> Problem {
         "in_progress",
         "a request with this Idempotency-Key is in flight",
     )
-    .retry_after(COME_AGAIN)
+    .retry_after(RETRY_AFTER)
 }
 
 #[cfg(test)]

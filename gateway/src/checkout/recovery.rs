@@ -108,7 +108,7 @@ struct Unfinished {
 struct Failing(HashSet<String>);
 
 impl Failing {
-    fn tell(&mut self, failed: &[(String, String)]) {
+    fn log_new(&mut self, failed: &[(String, String)]) {
         self.0
             .retain(|told| failed.iter().any(|(order, _)| order == told));
         for (order, reason) in failed {
@@ -164,7 +164,7 @@ async fn abandon(
     if count > 0 {
         tracing::info!(count, "abandoned unfinished orders");
     }
-    failing.tell(&failed);
+    failing.log_new(&failed);
     Ok(found)
 }
 

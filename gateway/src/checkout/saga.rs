@@ -125,7 +125,9 @@ impl CheckoutSaga {
             }
             Err(e) => return Err(e.into()),
         }
-        let outcome = self.ask(&number, &wanted, &quote, until).await;
+        let outcome = self
+            .authorize_and_confirm(&number, &wanted, &quote, until)
+            .await;
         let end = EndOrder {
             order: number.clone(),
             outcome,
@@ -137,7 +139,7 @@ impl CheckoutSaga {
     }
 
     /// Calls payment, then the restaurant.
-    async fn ask(
+    async fn authorize_and_confirm(
         &self,
         number: &InvoiceNo,
         wanted: &OrderRequest,

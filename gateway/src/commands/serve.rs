@@ -133,7 +133,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
     let aside = [
         tokio::spawn(abandon_expired(books, roles.clone(), left)),
         tokio::spawn(refusals.clone().tell_repeated()),
-        tokio::spawn(outages::tell(app)),
+        tokio::spawn(outages::log_outages(app)),
     ];
     let mut status = gateway.watch();
     let stopped = async {

@@ -156,7 +156,7 @@ pub(crate) async fn list(folder: &Path, json: bool) -> Result<(), CliError> {
 fn cells(name: &UserName, user: &User) -> [String; 5] {
     [
         name.to_string(),
-        RoleName::of(&user.standing).as_str().to_owned(),
+        RoleName::from_role(&user.standing).as_str().to_owned(),
         user.status.as_str().to_owned(),
         user.added_at.strftime("%Y-%m-%d").to_string(),
         match &user.standing {

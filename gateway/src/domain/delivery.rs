@@ -10,7 +10,7 @@ use doorstep_store::EntityKey;
 
 use super::{
     Entity,
-    entities::{Delivery, Fix, OrderNames, Step},
+    entities::{Delivery, GpsFix, OrderNames, Step},
     order, refused,
     requests::{Ack, AdvanceDelivery, AssignCourier, RecordPositions},
 };
@@ -31,7 +31,7 @@ pub(super) fn assign(
     let key = order.delivery_key();
     if let Some(delivery) = states.get(&key).and_then(Entity::delivery) {
         if &delivery.courier == courier {
-            return CommandOutcome::of::<AssignCourier>(&Ack {}, Effects::none());
+            return CommandOutcome::new::<AssignCourier>(&Ack {}, Effects::none());
         }
         return Err(refused("assigned", "another courier has it already"));
     }
@@ -52,7 +52,7 @@ pub(super) fn assign(
         step: None,
     };
     states.put(&key, Entity::Delivery(delivery));
-    CommandOutcome::of::<AssignCourier>(&Ack {}, effects)
+    CommandOutcome::new::<AssignCourier>(&Ack {}, effects)
 }
 
 pub(super) fn step_keys(asked: &AdvanceDelivery) -> Vec<EntityKey> {
@@ -75,7 +75,7 @@ pub(super) fn step(
     order::is_confirmed(states, order)?;
     let mut effects = Effects::none();
     if delivery.step >= Some(*step) {
-        return CommandOutcome::of::<AdvanceDelivery>(&Ack {}, effects);
+        return CommandOutcome::new::<AdvanceDelivery>(&Ack {}, effects);
     }
     let subject = order.delivery_subject();
     match step {
@@ -87,11 +87,11 @@ pub(super) fn step(
     }
     delivery.step = Some(*step);
     states.put(&key, Entity::Delivery(delivery));
-    CommandOutcome::of::<AdvanceDelivery>(&Ack {}, effects)
+    CommandOutcome::new::<AdvanceDelivery>(&Ack {}, effects)
 }
 
 pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
-    let of = |fix: &Fix| [fix.order.delivery_key(), fix.order.order_key()];
+    let of = |fix: &GpsFix| [fix.order.delivery_key(), fix.order.order_key()];
     let mut keys: Vec<EntityKey> = asked.fixes.iter().flat_map(of).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -113,7 +113,7 @@ pub(super) fn positions(
         };
         effects.publish(&fix.order.delivery_subject(), &recorded)?;
     }
-    CommandOutcome::of::<RecordPositions>(&Ack {}, effects)
+    CommandOutcome::new::<RecordPositions>(&Ack {}, effects)
 }
 
 /// Returns the delivery if it is this courier's. Another courier's delivery is rejected as if it did not exist.

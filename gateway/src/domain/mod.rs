@@ -25,7 +25,7 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use entities::{
-    Delivery, Fix, IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState,
+    Delivery, GpsFix, IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState,
     Step, User, UserName, UserRole, UserStatus, part_keys,
 };
 pub(crate) use order::label;

@@ -90,7 +90,7 @@ pub(super) fn begin(
         stage: OrderState::Open,
     };
     states.put(&order.order_key(), Entity::Order(begun.into()));
-    CommandOutcome::of::<BeginOrder>(&Ack {}, effects)
+    CommandOutcome::new::<BeginOrder>(&Ack {}, effects)
 }
 
 pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
@@ -105,11 +105,11 @@ pub(super) fn end(
     let number = &asked.order;
     let order = known(states, number)?;
     if order.stage != OrderState::Open {
-        return CommandOutcome::of::<EndOrder>(&order.stage, Effects::none());
+        return CommandOutcome::new::<EndOrder>(&order.stage, Effects::none());
     }
     let effects = effects_of_end(number, &order, &asked.outcome)?;
     let stage = close(states, number, order, &asked.outcome);
-    CommandOutcome::of::<EndOrder>(&stage, effects)
+    CommandOutcome::new::<EndOrder>(&stage, effects)
 }
 
 /// Leaves the open orders to an operator.
@@ -125,7 +125,7 @@ pub(super) fn leave(
         open.left.append(&mut open.orders);
         states.put(&part, Entity::Open(open));
     }
-    CommandOutcome::of::<LeaveOpen>(&Ack {}, Effects::none())
+    CommandOutcome::new::<LeaveOpen>(&Ack {}, Effects::none())
 }
 
 pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
@@ -140,10 +140,10 @@ pub(super) fn adopt(
     let number = &asked.order;
     let order = known(states, number)?;
     if !open_part(states, number).left.contains_key(number.as_str()) {
-        return CommandOutcome::of::<AdoptOutcome>(&order.stage, Effects::none());
+        return CommandOutcome::new::<AdoptOutcome>(&order.stage, Effects::none());
     }
     let stage = close(states, number, order, &asked.outcome);
-    CommandOutcome::of::<AdoptOutcome>(&stage, Effects::none())
+    CommandOutcome::new::<AdoptOutcome>(&stage, Effects::none())
 }
 
 /// Returns the events of an outcome.
@@ -232,7 +232,7 @@ pub(super) fn cancel(
     let promised_at = match &order.stage {
         OrderState::Confirmed { promised_at } => *promised_at,
         stage @ OrderState::Cancelled { .. } => {
-            return CommandOutcome::of::<CancelOrder>(stage, Effects::none());
+            return CommandOutcome::new::<CancelOrder>(stage, Effects::none());
         }
         OrderState::Open
             if asked.by == CancelledBy::Operator
@@ -243,14 +243,14 @@ pub(super) fn cancel(
             };
             let effects = effects_of_end(number, &order, &outcome)?;
             let stage = close(states, number, order, &outcome);
-            return CommandOutcome::of::<CancelOrder>(&stage, effects);
+            return CommandOutcome::new::<CancelOrder>(&stage, effects);
         }
         other => {
             return Err(refused(
                 "not_confirmed",
                 format!(
                     "only a confirmed order can be cancelled, and this one {}",
-                    other.words()
+                    other.describe()
                 ),
             ));
         }
@@ -282,7 +282,7 @@ pub(super) fn cancel(
     };
     let stage = order.stage.clone();
     states.put(&number.order_key(), Entity::Order(order.into()));
-    CommandOutcome::of::<CancelOrder>(&stage, effects)
+    CommandOutcome::new::<CancelOrder>(&stage, effects)
 }
 
 fn adjusted(delta: i64, reason: StockReason, order: &Subject) -> StockAdjusted {
@@ -314,7 +314,7 @@ pub(super) fn is_confirmed(
             "not_confirmed",
             format!(
                 "only a confirmed order can be delivered, and {number} {}",
-                other.words()
+                other.describe()
             ),
         )),
     }

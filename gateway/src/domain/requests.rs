@@ -7,7 +7,7 @@ use doorstep_contracts::{
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::entities::{Fix, OrderDecision, OrderState, Step, UserName, UserRole, UserStatus};
+use super::entities::{GpsFix, OrderDecision, OrderState, Step, UserName, UserRole, UserStatus};
 
 /// Adds a user who may log in.
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ pub(crate) struct AdvanceDelivery {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RecordPositions {
     pub(crate) courier: CourierId,
-    pub(crate) fixes: Vec<Fix>,
+    pub(crate) fixes: Vec<GpsFix>,
 }
 
 /// A reply without content.

@@ -11,34 +11,34 @@ use super::{order::label, *};
 
 /// A store of the least kind.
 #[derive(Default)]
-struct World {
+struct TestDomain {
     states: BTreeMap<EntityKey, Entity>,
     events: Vec<NewEvent>,
 }
 
-impl World {
-    fn obey<C: RequestContract>(&mut self, asked: &C) -> Result<C::Reply, Rejection> {
+impl TestDomain {
+    fn execute<C: RequestContract>(&mut self, command: &C) -> Result<C::Reply, Rejection> {
         let id = RequestId::new("1").unwrap();
         let source = Source::new("gateway/test").unwrap();
-        let request = Request::from_contract(&source, id, now(), now(), asked).unwrap();
+        let request = Request::from_contract(&source, id, now(), now(), command).unwrap();
         let command = GatewayRole.read_command(&request).unwrap();
         let keys = GatewayRole.command_keys(&request, &command);
         let before = keys
             .iter()
             .map(|key| (key.clone(), self.states.get(key).cloned()));
         let mut states = States::new(before.collect());
-        let obeyed = GatewayRole.execute(&mut states, &request, &command, now())?;
+        let executed = GatewayRole.execute(&mut states, &request, &command, now())?;
         for key in keys {
             if let Some(state) = states.get(&key) {
                 self.states.insert(key, state.clone());
             }
         }
-        self.events.extend(obeyed.effects.events);
-        Ok(serde_json::from_slice(&obeyed.reply).unwrap())
+        self.events.extend(executed.effects.events);
+        Ok(serde_json::from_slice(&executed.reply).unwrap())
     }
 
     /// What was told about a subject, in order.
-    fn told(&self, subject: &str) -> Vec<&str> {
+    fn emitted(&self, subject: &str) -> Vec<&str> {
         let about = self
             .events
             .iter()
@@ -163,7 +163,7 @@ fn positions(courier: &str, orders: &[&str]) -> RecordPositions {
         courier: courier.parse::<UserName>().unwrap().courier(),
         fixes: orders
             .iter()
-            .map(|order| Fix {
+            .map(|order| GpsFix {
                 order: number(order),
                 position: Position::new(9.19, 45.46).unwrap(),
                 recorded_at: now(),
@@ -179,15 +179,15 @@ fn code<T: std::fmt::Debug>(result: Result<T, Rejection>) -> String {
 
 #[test]
 fn a_confirmed_order_has_sold_what_it_reserved() {
-    let mut world = World::default();
-    world.obey(&begin("1", "k")).unwrap();
+    let mut world = TestDomain::default();
+    world.execute(&begin("1", "k")).unwrap();
     assert_eq!(world.stock("order/1"), (6, 0));
     assert_eq!(world.open(), ["1"]);
-    let stage = world.obey(&end("1", confirmed())).unwrap();
+    let stage = world.execute(&end("1", confirmed())).unwrap();
     assert_eq!(stage, OrderState::Confirmed { promised_at: now() });
     assert_eq!(world.stock("order/1"), (0, 6));
     assert_eq!(
-        world.told("order/1"),
+        world.emitted("order/1"),
         ["order.placed.v1", "order.confirmed.v1"]
     );
     assert!(world.open().is_empty());
@@ -195,12 +195,12 @@ fn a_confirmed_order_has_sold_what_it_reserved() {
 
 #[test]
 fn restored_open_orders_end_by_role_or_operator() {
-    let mut world = World::default();
+    let mut world = TestDomain::default();
     for (order, key) in [("1", "k"), ("2", "l")] {
-        world.obey(&begin(order, key)).unwrap();
+        world.execute(&begin(order, key)).unwrap();
     }
     for _ in 0..2 {
-        world.obey(&LeaveOpen {}).unwrap();
+        world.execute(&LeaveOpen {}).unwrap();
         assert!(world.open().is_empty());
     }
     // The lost store may have published its end.
@@ -209,51 +209,51 @@ fn restored_open_orders_end_by_role_or_operator() {
         outcome: confirmed(),
     };
     for _ in 0..2 {
-        let stage = world.obey(&adopted).unwrap();
+        let stage = world.execute(&adopted).unwrap();
         assert_eq!(stage, OrderState::Confirmed { promised_at: now() });
     }
-    assert_eq!(world.told("order/1"), ["order.placed.v1"]);
+    assert_eq!(world.emitted("order/1"), ["order.placed.v1"]);
     assert_eq!(world.stock("order/1"), (6, 0));
-    world.obey(&cancel("1")).unwrap();
+    world.execute(&cancel("1")).unwrap();
     assert_eq!(world.stock("order/1"), (6, -6), "what was sold comes back");
 
     // Only an operator can say that it never ended.
-    assert_eq!(code(world.obey(&cancel("2"))), "not_confirmed");
+    assert_eq!(code(world.execute(&cancel("2"))), "not_confirmed");
     let by_operator = CancelOrder {
         by: CancelledBy::Operator,
         ..cancel("2")
     };
-    let stage = world.obey(&by_operator).unwrap();
+    let stage = world.execute(&by_operator).unwrap();
     assert!(matches!(stage, OrderState::Abandoned { .. }), "{stage:?}");
     assert_eq!(
-        world.told("order/2"),
+        world.emitted("order/2"),
         ["order.placed.v1", "order.abandoned.v1"]
     );
     assert_eq!(world.stock("order/2"), (0, 0));
     // An order that is open as usual is not the operator's to end.
-    world.obey(&begin("3", "m")).unwrap();
+    world.execute(&begin("3", "m")).unwrap();
     let by_operator = CancelOrder {
         by: CancelledBy::Operator,
         ..cancel("3")
     };
-    assert_eq!(code(world.obey(&by_operator)), "not_confirmed");
+    assert_eq!(code(world.execute(&by_operator)), "not_confirmed");
 }
 
 #[test]
 fn rejected_and_abandoned_orders_release_reservations() {
-    let mut world = World::default();
-    world.obey(&begin("1", "k")).unwrap();
-    world.obey(&begin("2", "l")).unwrap();
-    world.obey(&end("1", declined())).unwrap();
-    world.obey(&end("2", abandoned())).unwrap();
+    let mut world = TestDomain::default();
+    world.execute(&begin("1", "k")).unwrap();
+    world.execute(&begin("2", "l")).unwrap();
+    world.execute(&end("1", declined())).unwrap();
+    world.execute(&end("2", abandoned())).unwrap();
     assert_eq!(world.stock("order/1"), (0, 0));
     assert_eq!(world.stock("order/2"), (0, 0));
     assert_eq!(
-        world.told("order/1"),
+        world.emitted("order/1"),
         ["order.placed.v1", "order.refused.v1"]
     );
     assert_eq!(
-        world.told("order/2"),
+        world.emitted("order/2"),
         ["order.placed.v1", "order.abandoned.v1"]
     );
     assert!(world.open().is_empty());
@@ -261,13 +261,13 @@ fn rejected_and_abandoned_orders_release_reservations() {
 
 #[test]
 fn ended_orders_keep_no_lines() {
-    let mut world = World::default();
+    let mut world = TestDomain::default();
     let outcomes = [confirmed(), declined(), abandoned(), confirmed()];
     for (order, outcome) in ["1", "2", "3", "4"].into_iter().zip(outcomes) {
-        world.obey(&begin(order, order)).unwrap();
-        world.obey(&end(order, outcome)).unwrap();
+        world.execute(&begin(order, order)).unwrap();
+        world.execute(&end(order, outcome)).unwrap();
     }
-    world.obey(&cancel("4")).unwrap();
+    world.execute(&cancel("4")).unwrap();
     let lines = |order: &str| {
         let entry = &world.states[&number(order).order_key()];
         entry.order().unwrap().lines.len()
@@ -277,63 +277,66 @@ fn ended_orders_keep_no_lines() {
 
 #[test]
 fn first_outcome_stays_and_key_is_unique() {
-    let mut world = World::default();
-    world.obey(&begin("1", "k")).unwrap();
-    assert_eq!(code(world.obey(&begin("2", "k"))), "idempotency_key_in_use");
-    world.obey(&end("1", abandoned())).unwrap();
-    let stage = world.obey(&end("1", confirmed())).unwrap();
+    let mut world = TestDomain::default();
+    world.execute(&begin("1", "k")).unwrap();
+    assert_eq!(
+        code(world.execute(&begin("2", "k"))),
+        "idempotency_key_in_use"
+    );
+    world.execute(&end("1", abandoned())).unwrap();
+    let stage = world.execute(&end("1", confirmed())).unwrap();
     assert!(matches!(stage, OrderState::Abandoned { .. }), "{stage:?}");
     assert_eq!(
-        world.told("order/1"),
+        world.emitted("order/1"),
         ["order.placed.v1", "order.abandoned.v1"]
     );
-    assert_eq!(code(world.obey(&end("2", confirmed()))), "unknown_order");
+    assert_eq!(code(world.execute(&end("2", confirmed()))), "unknown_order");
 }
 
 #[test]
 fn only_confirmed_orders_are_cancelled_once() {
-    let mut world = World::default();
-    assert_eq!(code(world.obey(&cancel("1"))), "unknown_order");
-    world.obey(&begin("1", "k")).unwrap();
-    assert_eq!(code(world.obey(&cancel("1"))), "not_confirmed");
-    world.obey(&end("1", confirmed())).unwrap();
-    world.obey(&cancel("1")).unwrap();
-    world.obey(&cancel("1")).unwrap();
+    let mut world = TestDomain::default();
+    assert_eq!(code(world.execute(&cancel("1"))), "unknown_order");
+    world.execute(&begin("1", "k")).unwrap();
+    assert_eq!(code(world.execute(&cancel("1"))), "not_confirmed");
+    world.execute(&end("1", confirmed())).unwrap();
+    world.execute(&cancel("1")).unwrap();
+    world.execute(&cancel("1")).unwrap();
     assert_eq!(world.stock("order/1"), (0, 0));
-    assert_eq!(world.told("order/1").last(), Some(&"order.cancelled.v1"));
-    assert_eq!(world.told("order/1").len(), 3);
+    assert_eq!(world.emitted("order/1").last(), Some(&"order.cancelled.v1"));
+    assert_eq!(world.emitted("order/1").len(), 3);
 
-    world.obey(&begin("2", "l")).unwrap();
-    world.obey(&end("2", confirmed())).unwrap();
-    world.obey(&assign("2", "bea")).unwrap();
-    world.obey(&step("2", "bea", Step::PickedUp)).unwrap();
-    assert_eq!(code(world.obey(&cancel("2"))), "picked_up");
+    world.execute(&begin("2", "l")).unwrap();
+    world.execute(&end("2", confirmed())).unwrap();
+    world.execute(&assign("2", "bea")).unwrap();
+    world.execute(&step("2", "bea", Step::PickedUp)).unwrap();
+    assert_eq!(code(world.execute(&cancel("2"))), "picked_up");
 }
 
 #[test]
 fn a_delivery_is_its_couriers_alone() {
-    let mut world = World::default();
-    world.obey(&begin("1", "k")).unwrap();
-    assert_eq!(code(world.obey(&assign("1", "bea"))), "not_confirmed");
-    assert_eq!(code(world.obey(&assign("9", "bea"))), "unknown_order");
-    world.obey(&end("1", confirmed())).unwrap();
-    world.obey(&assign("1", "bea")).unwrap();
-    world.obey(&assign("1", "bea")).unwrap();
-    assert_eq!(code(world.obey(&assign("1", "carl"))), "assigned");
+    let mut world = TestDomain::default();
+    world.execute(&begin("1", "k")).unwrap();
+    assert_eq!(code(world.execute(&assign("1", "bea"))), "not_confirmed");
+    assert_eq!(code(world.execute(&assign("9", "bea"))), "unknown_order");
+    world.execute(&end("1", confirmed())).unwrap();
+    world.execute(&assign("1", "bea")).unwrap();
+    world.execute(&assign("1", "bea")).unwrap();
+    assert_eq!(code(world.execute(&assign("1", "carl"))), "assigned");
     let delivered = step("1", "bea", Step::Delivered);
-    assert_eq!(code(world.obey(&delivered)), "not_picked_up");
+    assert_eq!(code(world.execute(&delivered)), "not_picked_up");
     let other = step("1", "carl", Step::PickedUp);
-    assert_eq!(code(world.obey(&other)), "unknown_delivery");
+    assert_eq!(code(world.execute(&other)), "unknown_delivery");
     // Positions are all or nothing: one foreign order rejects the batch.
     let mixed = positions("bea", &["1", "9"]);
-    assert_eq!(code(world.obey(&mixed)), "unknown_delivery");
-    assert_eq!(world.told("delivery/1"), ["delivery.assigned.v1"]);
-    world.obey(&positions("bea", &["1", "1"])).unwrap();
-    world.obey(&step("1", "bea", Step::PickedUp)).unwrap();
-    world.obey(&step("1", "bea", Step::PickedUp)).unwrap();
-    world.obey(&delivered).unwrap();
+    assert_eq!(code(world.execute(&mixed)), "unknown_delivery");
+    assert_eq!(world.emitted("delivery/1"), ["delivery.assigned.v1"]);
+    world.execute(&positions("bea", &["1", "1"])).unwrap();
+    world.execute(&step("1", "bea", Step::PickedUp)).unwrap();
+    world.execute(&step("1", "bea", Step::PickedUp)).unwrap();
+    world.execute(&delivered).unwrap();
     assert_eq!(
-        world.told("delivery/1"),
+        world.emitted("delivery/1"),
         [
             "delivery.assigned.v1",
             "delivery.position_recorded.v1",
@@ -346,38 +349,38 @@ fn a_delivery_is_its_couriers_alone() {
 
 #[test]
 fn cancelled_orders_are_not_delivered() {
-    let mut world = World::default();
-    world.obey(&begin("1", "k")).unwrap();
-    world.obey(&begin("2", "l")).unwrap();
+    let mut world = TestDomain::default();
+    world.execute(&begin("1", "k")).unwrap();
+    world.execute(&begin("2", "l")).unwrap();
     for order in ["1", "2"] {
-        world.obey(&end(order, confirmed())).unwrap();
-        world.obey(&assign(order, "bea")).unwrap();
+        world.execute(&end(order, confirmed())).unwrap();
+        world.execute(&assign(order, "bea")).unwrap();
     }
-    world.obey(&cancel("1")).unwrap();
-    assert_eq!(code(world.obey(&assign("1", "bea"))), "not_confirmed");
+    world.execute(&cancel("1")).unwrap();
+    assert_eq!(code(world.execute(&assign("1", "bea"))), "not_confirmed");
     let pick_up = step("1", "bea", Step::PickedUp);
-    assert_eq!(code(world.obey(&pick_up)), "not_confirmed");
+    assert_eq!(code(world.execute(&pick_up)), "not_confirmed");
     let mixed = positions("bea", &["2", "1"]);
-    assert_eq!(code(world.obey(&mixed)), "not_confirmed");
+    assert_eq!(code(world.execute(&mixed)), "not_confirmed");
     // Another courier learns nothing of it.
     let other = step("1", "carl", Step::PickedUp);
-    assert_eq!(code(world.obey(&other)), "unknown_delivery");
-    assert_eq!(world.told("delivery/1"), ["delivery.assigned.v1"]);
-    assert_eq!(world.told("delivery/2"), ["delivery.assigned.v1"]);
+    assert_eq!(code(world.execute(&other)), "unknown_delivery");
+    assert_eq!(world.emitted("delivery/1"), ["delivery.assigned.v1"]);
+    assert_eq!(world.emitted("delivery/2"), ["delivery.assigned.v1"]);
 }
 
 #[test]
 fn users_are_added_once_and_revocation_counts() {
-    let mut world = World::default();
+    let mut world = TestDomain::default();
     let add = AddUser {
         name: "ada".parse().unwrap(),
         standing: UserRole::Customer,
         hash: "hash".to_owned(),
     };
-    world.obey(&add).unwrap();
-    assert_eq!(code(world.obey(&add)), "user_exists");
+    world.execute(&add).unwrap();
+    assert_eq!(code(world.execute(&add)), "user_exists");
     world
-        .obey(&RevokeTokens {
+        .execute(&RevokeTokens {
             name: add.name.clone(),
         })
         .unwrap();
@@ -386,7 +389,7 @@ fn users_are_added_once_and_revocation_counts() {
     let unknown = RevokeTokens {
         name: "bob".parse().unwrap(),
     };
-    assert_eq!(code(world.obey(&unknown)), "unknown_user");
+    assert_eq!(code(world.execute(&unknown)), "unknown_user");
 }
 
 #[derive(Debug, Clone)]
@@ -429,7 +432,7 @@ fn set(name: &str, status: UserStatus, other_operator: Option<&str>) -> SetUserS
     }
 }
 
-impl World {
+impl TestDomain {
     fn user(&self, name: &str) -> &User {
         let key = name.parse::<UserName>().unwrap().entity();
         self.states[&key].user().unwrap()
@@ -443,15 +446,19 @@ fn refused_as<T: std::fmt::Debug>(answer: Result<T, Rejection>, code: &str) {
 
 #[test]
 fn disabled_user_has_no_session_until_enabled() {
-    let mut world = World::default();
-    world.obey(&add("ada", UserRole::Customer)).unwrap();
+    let mut world = TestDomain::default();
+    world.execute(&add("ada", UserRole::Customer)).unwrap();
     let before = world.user("ada").clone();
     for _ in 0..2 {
-        world.obey(&set("ada", UserStatus::Disabled, None)).unwrap();
+        world
+            .execute(&set("ada", UserStatus::Disabled, None))
+            .unwrap();
     }
     assert_eq!(world.user("ada").status, UserStatus::Disabled);
     assert_eq!(world.user("ada").generation, before.generation + 1);
-    world.obey(&set("ada", UserStatus::Active, None)).unwrap();
+    world
+        .execute(&set("ada", UserStatus::Active, None))
+        .unwrap();
     let after = world.user("ada");
     assert_eq!(
         (after.status, &after.hash),
@@ -460,26 +467,31 @@ fn disabled_user_has_no_session_until_enabled() {
     // No earlier token is valid any more.
     assert_eq!(after.generation, before.generation + 1);
     refused_as(
-        world.obey(&set("bob", UserStatus::Disabled, None)),
+        world.execute(&set("bob", UserStatus::Disabled, None)),
         "unknown_user",
     );
 }
 
 #[test]
 fn deleted_names_stay_taken_without_password() {
-    let mut world = World::default();
-    world.obey(&add("ada", UserRole::Customer)).unwrap();
+    let mut world = TestDomain::default();
+    world.execute(&add("ada", UserRole::Customer)).unwrap();
     for _ in 0..2 {
-        world.obey(&set("ada", UserStatus::Deleted, None)).unwrap();
+        world
+            .execute(&set("ada", UserStatus::Deleted, None))
+            .unwrap();
     }
     let kept = serde_json::to_string(&Entity::User(world.user("ada").clone())).unwrap();
     assert!(!kept.contains("hash of ada"), "{kept}");
-    refused_as(world.obey(&add("ada", UserRole::Customer)), "name_retired");
     refused_as(
-        world.obey(&set("ada", UserStatus::Active, None)),
+        world.execute(&add("ada", UserRole::Customer)),
+        "name_retired",
+    );
+    refused_as(
+        world.execute(&set("ada", UserStatus::Active, None)),
         "user_deleted",
     );
-    refused_as(world.obey(&password("ada", None)), "user_deleted");
+    refused_as(world.execute(&password("ada", None)), "user_deleted");
 }
 
 fn password(name: &str, replaces: Option<&str>) -> SetPassword {
@@ -492,99 +504,103 @@ fn password(name: &str, replaces: Option<&str>) -> SetPassword {
 
 #[test]
 fn new_password_ends_sessions_and_replaces_old() {
-    let mut world = World::default();
-    world.obey(&add("ada", UserRole::Customer)).unwrap();
-    world.obey(&password("ada", Some("hash of ada"))).unwrap();
+    let mut world = TestDomain::default();
+    world.execute(&add("ada", UserRole::Customer)).unwrap();
+    world
+        .execute(&password("ada", Some("hash of ada")))
+        .unwrap();
     assert_eq!(world.user("ada").generation, 2);
     refused_as(
-        world.obey(&password("ada", Some("hash of ada"))),
+        world.execute(&password("ada", Some("hash of ada"))),
         "password_changed",
     );
-    world.obey(&password("ada", None)).unwrap();
+    world.execute(&password("ada", None)).unwrap();
     assert_eq!(world.user("ada").generation, 3);
 }
 
 #[test]
 fn last_operator_cannot_be_removed() {
-    let mut world = World::default();
+    let mut world = TestDomain::default();
     for (name, standing) in [
         ("root", UserRole::Operator),
         ("ben", UserRole::Operator),
         ("ada", UserRole::Customer),
     ] {
-        world.obey(&add(name, standing)).unwrap();
+        world.execute(&add(name, standing)).unwrap();
     }
     for other in [None, Some("root"), Some("ada"), Some("nobody")] {
-        let asked = set("root", UserStatus::Deleted, other);
-        refused_as(world.obey(&asked), "last_operator");
+        let command = set("root", UserStatus::Deleted, other);
+        refused_as(world.execute(&command), "last_operator");
     }
     world
-        .obey(&set("ben", UserStatus::Disabled, Some("root")))
+        .execute(&set("ben", UserStatus::Disabled, Some("root")))
         .unwrap();
     // At the same moment: each of them assumes that the other one stays.
-    let asked = set("root", UserStatus::Disabled, Some("ben"));
-    refused_as(world.obey(&asked), "last_operator");
+    let command = set("root", UserStatus::Disabled, Some("ben"));
+    refused_as(world.execute(&command), "last_operator");
     // A disabled operator is not the last one.
-    world.obey(&set("ben", UserStatus::Deleted, None)).unwrap();
+    world
+        .execute(&set("ben", UserStatus::Deleted, None))
+        .unwrap();
     assert!(world.user("root").is_active_operator());
 }
 
 proptest! {
     #[test]
     fn every_begun_order_ends_once_with_its_compensations(done in prop::collection::vec(any_do(), 0..40)) {
-        let mut world = World::default();
+        let mut world = TestDomain::default();
         for one in done {
             // A rejected command changes nothing, which the checks below confirm.
             match one {
                 Do::Begin(order, key) => {
-                    let _ = world.obey(&begin(&order.to_string(), &key.to_string()));
+                    let _ = world.execute(&begin(&order.to_string(), &key.to_string()));
                 }
                 Do::End(order, outcome) => {
                     let outcome = [confirmed(), declined(), abandoned()][usize::from(outcome)].clone();
-                    let _ = world.obey(&end(&order.to_string(), outcome));
+                    let _ = world.execute(&end(&order.to_string(), outcome));
                 }
                 Do::Cancel(order) => {
-                    let _ = world.obey(&cancel(&order.to_string()));
+                    let _ = world.execute(&cancel(&order.to_string()));
                 }
                 Do::Assign(order) => {
-                    let obeyed = world.obey(&assign(&order.to_string(), "bea"));
-                    prop_assert!(obeyed.is_err() || world.is_confirmed(order));
+                    let executed = world.execute(&assign(&order.to_string(), "bea"));
+                    prop_assert!(executed.is_err() || world.is_confirmed(order));
                 }
                 Do::PickUp(order) | Do::Deliver(order) => {
                     let taken = match one {
                         Do::PickUp(_) => Step::PickedUp,
                         _ => Step::Delivered,
                     };
-                    let obeyed = world.obey(&step(&order.to_string(), "bea", taken));
-                    prop_assert!(obeyed.is_err() || world.is_confirmed(order));
+                    let executed = world.execute(&step(&order.to_string(), "bea", taken));
+                    prop_assert!(executed.is_err() || world.is_confirmed(order));
                 }
                 Do::Fix(order) => {
-                    let obeyed = world.obey(&positions("bea", &[&order.to_string()]));
-                    prop_assert!(obeyed.is_err() || world.is_confirmed(order));
+                    let executed = world.execute(&positions("bea", &[&order.to_string()]));
+                    prop_assert!(executed.is_err() || world.is_confirmed(order));
                 }
             }
         }
         // Recovery at a start of the gateway.
         for order in world.open() {
-            world.obey(&end(&order, abandoned())).unwrap();
+            world.execute(&end(&order, abandoned())).unwrap();
         }
         prop_assert!(world.open().is_empty());
         for order in 0..4 {
             let subject = format!("order/{order}");
-            let told = world.told(&subject);
+            let emitted = world.emitted(&subject);
             let (reserved, sold) = world.stock(&subject);
-            prop_assert_eq!(reserved, 0, "{} {:?}", subject, told);
-            let expected = match told.as_slice() {
+            prop_assert_eq!(reserved, 0, "{} {:?}", subject, emitted);
+            let expected = match emitted.as_slice() {
                 [] | ["order.placed.v1", "order.refused.v1" | "order.abandoned.v1"]
                 | ["order.placed.v1", "order.confirmed.v1", "order.cancelled.v1"] => 0,
                 ["order.placed.v1", "order.confirmed.v1"] => 6,
                 other => return Err(TestCaseError::fail(format!("{subject}: {other:?}"))),
             };
-            prop_assert_eq!(sold, expected, "{} {:?}", subject, told);
-            let delivery = world.told(&format!("delivery/{order}"));
-            let is_cancelled = told.contains(&"order.cancelled.v1");
+            prop_assert_eq!(sold, expected, "{} {:?}", subject, emitted);
+            let delivery = world.emitted(&format!("delivery/{order}"));
+            let is_cancelled = emitted.contains(&"order.cancelled.v1");
             let is_picked_up = delivery.contains(&"delivery.picked_up.v1");
-            prop_assert!(!(is_cancelled && is_picked_up), "{} {:?} {:?}", subject, told, delivery);
+            prop_assert!(!(is_cancelled && is_picked_up), "{} {:?} {:?}", subject, emitted, delivery);
         }
     }
 }

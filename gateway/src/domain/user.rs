@@ -44,7 +44,7 @@ pub(super) fn add(
         status: UserStatus::Active,
     };
     states.put(&key, Entity::User(user));
-    CommandOutcome::of::<AddUser>(&Ack {}, Effects::none())
+    CommandOutcome::new::<AddUser>(&Ack {}, Effects::none())
 }
 
 /// Raises the generation of the user's tokens.
@@ -55,7 +55,7 @@ pub(super) fn revoke(
     let mut user = known(states, &asked.name)?;
     user.generation += 1;
     states.put(&asked.name.entity(), Entity::User(user));
-    CommandOutcome::of::<RevokeTokens>(&Ack {}, Effects::none())
+    CommandOutcome::new::<RevokeTokens>(&Ack {}, Effects::none())
 }
 
 pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
@@ -76,7 +76,7 @@ pub(super) fn set_status(
     let SetUserStatus { name, status, .. } = asked;
     let mut user = known(states, name)?;
     if user.status == *status {
-        return CommandOutcome::of::<SetUserStatus>(&Ack {}, Effects::none());
+        return CommandOutcome::new::<SetUserStatus>(&Ack {}, Effects::none());
     }
     not_deleted(&user, name)?;
     if !status.is_active() {
@@ -93,7 +93,7 @@ pub(super) fn set_status(
     }
     user.status = *status;
     states.put(&name.entity(), Entity::User(user));
-    CommandOutcome::of::<SetUserStatus>(&Ack {}, Effects::none())
+    CommandOutcome::new::<SetUserStatus>(&Ack {}, Effects::none())
 }
 
 /// Returns true if the operator named as the one who stays is another user and may log in. The same commit reads it, so
@@ -124,7 +124,7 @@ pub(super) fn set_password(
     user.hash = asked.hash.clone();
     user.generation += 1;
     states.put(&name.entity(), Entity::User(user));
-    CommandOutcome::of::<SetPassword>(&Ack {}, Effects::none())
+    CommandOutcome::new::<SetPassword>(&Ack {}, Effects::none())
 }
 
 fn known(states: &mut States<Entity>, name: &UserName) -> Result<User, Rejection> {

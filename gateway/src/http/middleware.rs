@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     origin::Origin,
     problem::{Code, Problem},
-    refusal_log::{self, AskedAs, Refusal, RefusalLog},
+    refusal_log::{self, AskedAs, RefusalLog, RejectedRequest},
     server::ConnectInfo,
 };
 use crate::limits::{ConcurrencyLimit, PROBE_PATHS};
@@ -33,7 +33,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The timeout of a request; a live feed has begun by then.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// The `Retry-After` when no permit is free.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The limit of a request id from a client, in bytes.
 const MAX_ID: usize = 100;
 
@@ -77,13 +77,13 @@ pub(crate) async fn handle(
         .get::<MatchedPath>()
         .map_or("none", MatchedPath::as_str)
         .to_owned();
-    let origin = Origin::of(entrance.proxy, peer.ip(), request.headers());
+    let origin = Origin::from_headers(entrance.proxy, peer.ip(), request.headers());
     let asked_as = AskedAs::default();
     request.extensions_mut().insert(origin);
     request.extensions_mut().insert(asked_as.clone());
     let span = tracing::info_span!("request", id = %id.to_str().unwrap_or_default());
     let began = Instant::now();
-    let mut response = answer(entrance.places.of(&route), request, next)
+    let mut response = answer(entrance.places.for_route(&route), request, next)
         .instrument(span.clone())
         .await;
     span.in_scope(|| {
@@ -91,13 +91,13 @@ pub(crate) async fn handle(
         // A failed probe is a report and not a rejection.
         if refusal_log::is_logged(response.status()) && !PROBE_PATHS.contains(&route.as_str()) {
             let code = response.extensions().get::<Code>();
-            let refusal = Refusal {
+            let refusal = RejectedRequest {
                 code: code.map_or("none".into(), |Code(code)| code.clone()),
                 name: asked_as.get().cloned(),
                 address: origin.0.to_canonical(),
                 route: route.clone(),
             };
-            entrance.refusals.tell(response.status(), refusal);
+            entrance.refusals.record(response.status(), refusal);
         }
     });
     let headers = response.headers_mut();
@@ -112,7 +112,7 @@ pub(crate) async fn handle(
 
 async fn answer(places: &Semaphore, request: Request, next: Next) -> Response {
     let Ok(_place) = places.try_acquire() else {
-        return Problem::unavailable("overloaded", "too many requests are in flight", COME_AGAIN)
+        return Problem::unavailable("overloaded", "too many requests are in flight", RETRY_AFTER)
             .into_response();
     };
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -123,7 +123,7 @@ async fn answer(places: &Semaphore, request: Request, next: Next) -> Response {
         Err(_) => Problem::unavailable(
             "timed_out",
             format!("there was no response within {} s", REQUEST_TIME.as_secs()),
-            COME_AGAIN,
+            RETRY_AFTER,
         )
         .into_response(),
     }

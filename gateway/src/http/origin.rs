@@ -22,7 +22,7 @@ impl Origin {
     ///
     /// Anything that is no address counts as the proxy's own, so clients that a proxy does not name share the limits of
     /// one address.
-    pub(crate) fn of(proxy: Option<IpAddr>, peer: IpAddr, headers: &HeaderMap) -> Self {
+    pub(crate) fn from_headers(proxy: Option<IpAddr>, peer: IpAddr, headers: &HeaderMap) -> Self {
         if proxy != Some(peer.to_canonical()) {
             return Self(peer);
         }
@@ -56,7 +56,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let headers = HeaderMap::from_iter(said);
-        Origin::of(Some(PROXY), peer.parse().unwrap(), &headers)
+        Origin::from_headers(Some(PROXY), peer.parse().unwrap(), &headers)
             .0
             .to_string()
     }

@@ -50,7 +50,7 @@ impl AskedAs {
 
 /// A rejected request, as it is logged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Refusal {
+pub(crate) struct RejectedRequest {
     /// The code of the problem.
     pub(crate) code: Cow<'static, str>,
     /// The user, if known; for a login, the given name.
@@ -67,19 +67,19 @@ pub(crate) struct RefusalLog(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    told: Mutex<Told>,
+    state: Mutex<LogState>,
     lines: RateLimiter<()>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
-    kinds: HashMap<Refusal, Repeats>,
+struct LogState {
+    kinds: HashMap<RejectedRequest, Repetition>,
     /// Rejections that were not logged because of a limit.
-    untold: u64,
+    suppressed: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Repeats {
+struct Repetition {
     since: Instant,
     /// Repetitions since the last line.
     count: u64,
@@ -116,13 +116,13 @@ pub(crate) fn is_logged(status: StatusCode) -> bool {
 impl RefusalLog {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
-            told: Mutex::default(),
+            state: Mutex::default(),
             lines: RateLimiter::new(LINES, LINES_AT_ONCE),
         }))
     }
 
     /// Counts a rejection, and logs it unless an equal one was logged a moment ago.
-    pub(crate) fn tell(&self, status: StatusCode, refusal: Refusal) {
+    pub(crate) fn record(&self, status: StatusCode, refusal: RejectedRequest) {
         // Codes come from the gateway and the roles' contracts, so there are few.
         counter!(REFUSED, "status" => status.as_u16().to_string(), "code" => refusal.code.clone())
             .increment(1);
@@ -152,24 +152,24 @@ impl RefusalLog {
     }
 
     /// Returns true if this is to be logged now; otherwise counts it for later.
-    fn is_news(&self, refusal: &Refusal, now: Instant) -> bool {
+    fn is_news(&self, refusal: &RejectedRequest, now: Instant) -> bool {
         let mut told = self.lock();
         if let Some(repeats) = told.kinds.get_mut(refusal) {
             repeats.count += 1;
             return false;
         }
         if told.kinds.len() >= MAX_KINDS || self.0.lines.acquire((), now).is_err() {
-            told.untold += 1;
+            told.suppressed += 1;
             return false;
         }
         let since = now;
         told.kinds
-            .insert(refusal.clone(), Repeats { since, count: 0 });
+            .insert(refusal.clone(), Repetition { since, count: 0 });
         true
     }
 
     /// Returns the counts to log now, and the number of rejections that were not told apart.
-    fn take_repeated(&self, now: Instant) -> (Vec<(Refusal, u64)>, u64) {
+    fn take_repeated(&self, now: Instant) -> (Vec<(RejectedRequest, u64)>, u64) {
         let mut told = self.lock();
         let told = &mut *told;
         let mut repeated = Vec::new();
@@ -181,26 +181,26 @@ impl RefusalLog {
                 return false;
             }
             if self.0.lines.acquire((), now).is_err() {
-                told.untold += repeats.count;
+                told.suppressed += repeats.count;
                 return false;
             }
             repeated.push((refusal.clone(), repeats.count));
-            *repeats = Repeats {
+            *repeats = Repetition {
                 since: now,
                 count: 0,
             };
             true
         });
-        (repeated, std::mem::take(&mut told.untold))
+        (repeated, std::mem::take(&mut told.suppressed))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn log(refusal: &Refusal, count: u64) {
-    let Refusal {
+fn log(refusal: &RejectedRequest, count: u64) {
+    let RejectedRequest {
         code,
         name,
         address,
@@ -214,8 +214,8 @@ fn log(refusal: &Refusal, count: u64) {
 mod tests {
     use super::*;
 
-    fn refusal(n: u32) -> Refusal {
-        Refusal {
+    fn refusal(n: u32) -> RejectedRequest {
+        RejectedRequest {
             code: "unauthorized".into(),
             name: Some("ada".parse().unwrap()),
             address: std::net::Ipv4Addr::from_bits(n).into(),

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
-use super::refusal_log::{Refusal, RefusalLog};
+use super::refusal_log::{RefusalLog, RejectedRequest};
 use crate::limits::{ConnectionLimits, KeyedSemaphore};
 
 /// The timeout of a request's head. A kept-alive connection waits for its next head as long.
@@ -60,9 +60,9 @@ pub(crate) async fn serve(
         };
         let Ok(share) = bounds.acquire(&shares, peer) else {
             // Its requests are not read, so that it costs no more than this.
-            refusals.tell(
+            refusals.record(
                 StatusCode::TOO_MANY_REQUESTS,
-                Refusal {
+                RejectedRequest {
                     code: "too_many_connections".into(),
                     name: None,
                     address: peer.ip().to_canonical(),

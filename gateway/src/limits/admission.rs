@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::{http::Problem, issue::Issue};
 
 /// The `Retry-After` when the store is nearly full: the broker has to return, or the outbox to drain, first.
-const COME_AGAIN: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// The requests that the store can take now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl AdmissionControl {
             Admission::NoPositions => Err(Problem::unavailable(
                 "store_nearly_full",
                 "the store is nearly full, and the remaining space is for orders",
-                COME_AGAIN,
+                RETRY_AFTER,
             )),
         }
     }
@@ -90,10 +90,10 @@ mod tests {
 
     use super::*;
 
-    fn keeper(phase: Phase, owed: u64) -> AdmissionControl {
+    fn keeper(phase: Phase, filled_percent: u64) -> AdmissionControl {
         let limits = Limits::default();
         let outbox = TableUsage {
-            rows: limits.outbox.rows * owed / 100,
+            rows: limits.outbox.rows * filled_percent / 100,
             bytes: 0,
         };
         let status = RoleStatus {

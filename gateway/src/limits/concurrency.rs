@@ -30,7 +30,7 @@ impl ConcurrencyLimit {
         }
     }
 
-    pub(crate) fn of(&self, route: &str) -> &Semaphore {
+    pub(crate) fn for_route(&self, route: &str) -> &Semaphore {
         if PROBE_PATHS.contains(&route) {
             &self.watched
         } else {

@@ -31,7 +31,7 @@ const WRONG_AT_ONCE: f64 = 20.0;
 /// The divisor of the limit of logins: a quarter of all permits.
 const SHARE: usize = 4;
 /// The `Retry-After` when no permit is free.
-const COME_AGAIN: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct LoginThrottle {
@@ -90,7 +90,7 @@ impl LoginThrottle {
             .acquire(network(address), now)
             .map_err(|after| Problem::too_many("too many login attempts", after))?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Problem::unavailable("overloaded", "too many logins are in progress", COME_AGAIN)
+            Problem::unavailable("overloaded", "too many logins are in progress", RETRY_AFTER)
         })?;
         Ok(LoginAttempt {
             address,

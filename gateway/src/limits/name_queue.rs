@@ -19,7 +19,7 @@ const BURST: u32 = 200;
 /// The longest wait for a slot, which limits the queue of a name to 300 networks that guess without pause.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// The `Retry-After` when the queue is longer: a slot may be free then.
-const COME_AGAIN: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The time for which a slot is kept for a network that does not return.
 const HOLD: Duration = Duration::from_secs(60);
 /// The limit of kept slots. Beyond it no network waits until some are used or have expired.
@@ -70,7 +70,7 @@ impl NameQueues {
             return Ok(());
         }
         if wait > MAX_WAIT || !queues.has_room(now) {
-            return Err(COME_AGAIN);
+            return Err(RETRY_AFTER);
         }
         queues.ends.insert(name.clone(), end);
         queues.slots.insert(waiting, now + wait);
@@ -202,6 +202,6 @@ mod tests {
         // The name that is being guessed stays.
         assert!(kept.ends.contains_key(&ada));
         drop(kept);
-        assert_eq!(queues.take(&ada, network(5000), now), Err(COME_AGAIN));
+        assert_eq!(queues.take(&ada, network(5000), now), Err(RETRY_AFTER));
     }
 }

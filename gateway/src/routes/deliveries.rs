@@ -24,7 +24,7 @@ use crate::{
     app::AppState,
     auth::AuthenticatedUser,
     domain::{
-        AdvanceDelivery, AssignCourier, Entity, Fix, OrderNames, RecordPositions, Step, User,
+        AdvanceDelivery, AssignCourier, Entity, GpsFix, OrderNames, RecordPositions, Step, User,
         UserName, UserRole,
     },
     http::{PathParam, Problem, Unread, known},
@@ -210,7 +210,7 @@ pub(super) async fn pick_up(
     (status = 404, description = "This courier has no such delivery."),
     (status = 409, description = "`not_picked_up`: not yet; or `not_confirmed`: the order was cancelled."),
 ))]
-pub(super) async fn hand_over(
+pub(super) async fn deliver(
     State(app): State<Arc<AppState>>,
     caller: AuthenticatedUser,
     PathParam(order): PathParam<InvoiceNo>,
@@ -331,7 +331,7 @@ pub(super) async fn record(
     ))
 }
 
-fn fix(new: NewPosition, latest: Timestamp) -> Result<Fix, Problem> {
+fn fix(new: NewPosition, latest: Timestamp) -> Result<GpsFix, Problem> {
     let wrong = |code, detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail);
     let position = Position::new(new.longitude, new.latitude)
         .map_err(|e| wrong("outside_the_world", e.to_string()))?;
@@ -341,7 +341,7 @@ fn fix(new: NewPosition, latest: Timestamp) -> Result<Fix, Problem> {
             format!("{} is in the future", new.recorded_at),
         ));
     }
-    Ok(Fix {
+    Ok(GpsFix {
         order: new.order,
         position,
         recorded_at: new.recorded_at,

@@ -147,18 +147,18 @@ impl Feed {
                 Err(_) => continue,
             }
             // A role that does not reply now may reply to the next poll: the feed continues with its present events.
-            if self.look().await.is_ok() && !self.ready.is_empty() {
+            if self.poll_order().await.is_ok() && !self.ready.is_empty() {
                 self.looks = 0;
             }
         }
     }
 
-    async fn look(&mut self) -> Result<(), Problem> {
+    async fn poll_order(&mut self) -> Result<(), Problem> {
         if let Some(view) = orders::view(&self.app, &self.order).await? {
             for entry in view.history {
                 if entry.number > self.last {
                     self.last = entry.number;
-                    self.say("order", Some(entry.number), &HistoryBody::from(entry));
+                    self.push("order", Some(entry.number), &HistoryBody::from(entry));
                 }
             }
         }
@@ -167,13 +167,13 @@ impl Feed {
             let text = serde_json::to_string(&body).ok();
             if text != self.delivery {
                 self.delivery = text;
-                self.say("delivery", None, &body);
+                self.push("delivery", None, &body);
             }
         }
         Ok(())
     }
 
-    fn say(&mut self, name: &str, id: Option<u64>, body: &impl serde::Serialize) {
+    fn push(&mut self, name: &str, id: Option<u64>, body: &impl serde::Serialize) {
         // These bodies always have a form in JSON.
         let data = serde_json::to_string(body).unwrap_or_default();
         let mut event = Event::default().event(name).data(data);

@@ -130,7 +130,7 @@ fn broker_trouble<'a>(links: impl Iterator<Item = &'a ConnectionStatus>) -> Opti
 fn readiness(keeping: Admission, broker: Option<Issue>, orders: Option<Issue>) -> Readiness {
     let others = broker.into_iter().chain(orders);
     let others = others.map(|trouble| (HealthStatus::Degraded, trouble));
-    let mut readiness = Readiness::of(Vec::new());
+    let mut readiness = Readiness::from_roles(Vec::new());
     for (standing, reason) in keeping.trouble().into_iter().chain(others) {
         readiness.status = readiness.status.max(standing);
         readiness.reasons.push(reason.into());

@@ -42,7 +42,7 @@ fn documented() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(feed::feed))
         .routes(routes!(deliveries::assign))
         .routes(routes!(deliveries::pick_up))
-        .routes(routes!(deliveries::hand_over))
+        .routes(routes!(deliveries::deliver))
         .routes(routes!(deliveries::show))
         .routes(routes!(deliveries::record))
         .routes(routes!(restaurants::configure, restaurants::show))

@@ -277,7 +277,7 @@ fn check(order: &NewOrder) -> Result<(), Problem> {
             "an order has 1 to {most} lines, and this one {lines}"
         )));
     }
-    let most = QuoteOrder::MOST_PIECES;
+    let most = QuoteOrder::MAX_QUANTITY;
     match order
         .lines
         .iter()

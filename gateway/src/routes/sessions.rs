@@ -101,7 +101,7 @@ pub(super) async fn log_in(
     let session = Session {
         token,
         expires_at: ticket.expires,
-        role: RoleName::of(&user.standing),
+        role: RoleName::from_role(&user.standing),
     };
     Ok(json(StatusCode::CREATED, &session))
 }

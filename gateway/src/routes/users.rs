@@ -158,7 +158,7 @@ impl RoleName {
     }
 
     /// Returns the role without its restaurant.
-    pub(crate) fn of(standing: &UserRole) -> Self {
+    pub(crate) fn from_role(standing: &UserRole) -> Self {
         match standing {
             UserRole::Customer => Self::Customer,
             UserRole::Courier => Self::Courier,
@@ -182,7 +182,7 @@ impl UserBody {
     pub(crate) fn new(name: UserName, user: User) -> Self {
         Self {
             name,
-            role: RoleName::of(&user.standing),
+            role: RoleName::from_role(&user.standing),
             restaurant: match user.standing {
                 UserRole::Restaurant { restaurant } => Some(restaurant),
                 UserRole::Customer | UserRole::Courier | UserRole::Operator => None,

@@ -141,7 +141,7 @@ pub(crate) async fn run<M: RowMapper>(
     let (tally, voice) = tally?;
     let (refused, of_rows) = reading.await.map_err(broken)??;
 
-    let imported = tally.of(M::ROW_EVENT);
+    let imported = tally.count_of(M::ROW_EVENT);
     let Rows {
         refused: listed,
         kept,

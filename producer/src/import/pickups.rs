@@ -61,11 +61,11 @@ mod column {
     pub(super) const AOI_ID: usize = 9;
     pub(super) const AOI_TYPE: usize = 10;
     pub(super) const PICKUP_TIME: usize = 11;
-    pub(super) const PICKUP_GPS: Fix = Fix(12, 13, 14);
-    pub(super) const ACCEPT_GPS: Fix = Fix(15, 16, 17);
+    pub(super) const PICKUP_GPS: GpsColumns = GpsColumns(12, 13, 14);
+    pub(super) const ACCEPT_GPS: GpsColumns = GpsColumns(15, 16, 17);
 
     /// A fix: its time, longitude and latitude.
-    pub(super) struct Fix(pub(super) usize, pub(super) usize, pub(super) usize);
+    pub(super) struct GpsColumns(pub(super) usize, pub(super) usize, pub(super) usize);
 }
 
 const fn named(name: &'static str) -> Column {
@@ -193,11 +193,11 @@ fn delivery(
         subject: id.subject(),
         events: Vec::with_capacity(2 + fixes.len()),
     };
-    stream.tell(accepted_at, &assigned)?;
+    stream.emit(accepted_at, &assigned)?;
     for fix in &fixes {
-        stream.tell(fix.recorded_at, fix)?;
+        stream.emit(fix.recorded_at, fix)?;
     }
-    stream.tell(picked_up.picked_up_at, &picked_up)?;
+    stream.emit(picked_up.picked_up_at, &picked_up)?;
     Ok(stream.events)
 }
 
@@ -209,7 +209,7 @@ struct Stream<'a> {
 }
 
 impl Stream<'_> {
-    fn tell<C: Contract>(&mut self, time: Timestamp, fact: &C) -> Result<(), String> {
+    fn emit<C: Contract>(&mut self, time: Timestamp, fact: &C) -> Result<(), String> {
         let number = self.events.len() as u64 + 1;
         let sequence = Sequence::new(number).unwrap_or(Sequence::FIRST);
         let event = Event::from_contract(self.source, &self.subject, sequence, time, fact);
@@ -254,10 +254,10 @@ impl Fields<'_, '_> {
     /// Returns a fix, if there is one: all three of its fields or none.
     fn fix(
         &self,
-        fix: &column::Fix,
+        fix: &column::GpsColumns,
         near: Timestamp,
     ) -> Result<Option<DeliveryPositionRecorded>, String> {
-        let column::Fix(time, lng, lat) = *fix;
+        let column::GpsColumns(time, lng, lat) = *fix;
         let texts = [self.text(time)?, self.text(lng)?, self.text(lat)?];
         if texts.iter().all(|text| text.is_empty()) {
             return Ok(None);

@@ -68,7 +68,7 @@ pub(crate) enum Part<M> {
 
 /// The state of a unit while the file is read.
 #[derive(Default)]
-struct Seen {
+struct UnitState {
     rows: u64,
     digests: Vec<RowDigest>,
     run: Option<usize>,
@@ -140,7 +140,7 @@ struct Reading<'a, M> {
     input: &'a Input,
     terms: &'a Terms<'a>,
     history: Option<&'a History>,
-    units: HashMap<Box<[u8]>, Seen>,
+    units: HashMap<Box<[u8]>, UnitState>,
     rows_of: Vec<Rows>,
     has_new: bool,
     refusals: Refusals,
@@ -217,7 +217,7 @@ impl<M: RowMapper> Reading<'_, M> {
 fn divide<M: RowMapper>(
     mapping: &M,
     input: &Input,
-    units: HashMap<Box<[u8]>, Seen>,
+    units: HashMap<Box<[u8]>, UnitState>,
     mut rows_of: Vec<Rows>,
     history: Option<&mut History>,
     terms: &Terms<'_>,

@@ -73,7 +73,7 @@ impl Made {
 }
 
 /// An import of a file, with a history if a folder is given.
-struct Job<'a> {
+struct TestImport<'a> {
     name: &'a str,
     content: &'a [u8],
     layout: Layout,
@@ -82,7 +82,7 @@ struct Job<'a> {
     max_refused_percent: f64,
 }
 
-impl<'a> Job<'a> {
+impl<'a> TestImport<'a> {
     fn new(name: &'a str, content: &'a [u8]) -> Self {
         Self {
             name,
@@ -138,9 +138,9 @@ fn import_as<M: RowMapper>(
     content: &[u8],
     dataset: Option<&str>,
 ) -> Result<Made, CliError> {
-    let job = Job {
+    let job = TestImport {
         dataset,
-        ..Job::new(name, content)
+        ..TestImport::new(name, content)
     };
     job.run(mapping)
 }
@@ -270,9 +270,9 @@ fn day(first: u32, invoices: u32) -> String {
 }
 
 fn remembered(history: &Folder, content: &str) -> Result<Made, CliError> {
-    let job = Job {
+    let job = TestImport {
         history: Some(history),
-        ..Job::new("x.csv", content.as_bytes())
+        ..TestImport::new("x.csv", content.as_bytes())
     };
     job.run(Retail::default())
 }
@@ -375,10 +375,10 @@ fn contradicting_file_is_rejected_with_row() {
 fn a_data_set_grows_at_its_end_alone() {
     let history = Folder::new();
     let import = |content: &str| {
-        let job = Job {
+        let job = TestImport {
             history: Some(&history),
             dataset: Some("shop"),
-            ..Job::new("x.csv", content.as_bytes())
+            ..TestImport::new("x.csv", content.as_bytes())
         };
         job.run(Retail::default())
     };
@@ -471,9 +471,9 @@ fn another_shops_export_needs_only_options() {
             country: Some(doorstep_contracts::Label::new("Italien").unwrap()),
         })
     };
-    let job = || Job {
+    let job = || TestImport {
         layout: layout.clone(),
-        ..Job::new("x.csv", content.as_bytes())
+        ..TestImport::new("x.csv", content.as_bytes())
     };
     let failure = job()
         .run(mapping(Decimal::Comma, Dates::MonthFirst))
@@ -516,9 +516,9 @@ fn file_with_too_many_rejects_is_not_begun() {
     .map(String::as_str)
     .concat();
     let import = |max_refused_percent| {
-        let job = Job {
+        let job = TestImport {
             max_refused_percent,
-            ..Job::new("x.csv", content.as_bytes())
+            ..TestImport::new("x.csv", content.as_bytes())
         };
         job.run(Retail::default())
     };

@@ -56,33 +56,33 @@ fi
 
 /// The means to install packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rights {
+pub(crate) enum Privilege {
     Root,
     /// `sudo` permits it without a password.
     Sudo,
 }
 
 /// Returns `None` if this is no Debian, or installing packages needs a password.
-pub(crate) fn rights() -> Option<Rights> {
+pub(crate) fn rights() -> Option<Privilege> {
     if !Path::new("/etc/debian_version").exists() || !Path::new("/usr/bin/apt-get").exists() {
         return None;
     }
     let user = command::run(Command::new("id").arg("-u"), QUESTION_BOUND).ok()?;
     if user.stdout.trim() == "0" {
-        return Some(Rights::Root);
+        return Some(Privilege::Root);
     }
     command::succeeds(Command::new("sudo").args(["-n", "true"]), QUESTION_BOUND)
-        .then_some(Rights::Sudo)
+        .then_some(Privilege::Sudo)
 }
 
 /// Installs `rabbitmq-server`; takes about a minute. The full output is kept in the target folder.
 ///
 /// # Errors
 /// If the package cannot be installed, with the end of apt-get's output.
-pub(crate) fn install(rights: Rights) -> Result<()> {
+pub(crate) fn install(rights: Privilege) -> Result<()> {
     let mut install = match rights {
-        Rights::Root => Command::new("sh"),
-        Rights::Sudo => {
+        Privilege::Root => Command::new("sh"),
+        Privilege::Sudo => {
             let mut sudo = Command::new("sudo");
             sudo.args(["-n", "sh"]);
             sudo

@@ -49,7 +49,7 @@ impl Options {
 
 /// The origin of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum BrokerOrigin {
     /// Named by `DOORSTEP_AMQP_URL`: neither disturbed nor cleaned up.
     Given,
     /// A private node of the RabbitMQ installed here.
@@ -60,7 +60,7 @@ pub enum Way {
     Image,
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for BrokerOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Given => "the broker that DOORSTEP_AMQP_URL names",
@@ -94,12 +94,12 @@ impl Found {
 
     /// Returns its origin.
     #[must_use]
-    pub fn way(&self) -> Way {
+    pub fn way(&self) -> BrokerOrigin {
         match self.source {
-            Source::Given => Way::Given,
-            Source::Installed { .. } => Way::Installed,
-            Source::Compose { .. } => Way::Compose,
-            Source::Image { .. } => Way::Image,
+            Source::Given => BrokerOrigin::Given,
+            Source::Installed { .. } => BrokerOrigin::Installed,
+            Source::Compose { .. } => BrokerOrigin::Compose,
+            Source::Image { .. } => BrokerOrigin::Image,
         }
     }
 

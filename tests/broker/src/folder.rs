@@ -52,7 +52,7 @@ impl Nodes {
                 continue;
             }
             // Locked by a living owner, or being deleted by one: left alone.
-            let Ok(Some(owned)) = OwnedFolder::of(folder) else {
+            let Ok(Some(owned)) = OwnedFolder::lock_existing(folder) else {
                 continue;
             };
             if let Some(state) = state {
@@ -82,7 +82,7 @@ impl Nodes {
         let path = self.root.join(name);
         private_folder(&path)?;
         // A child process that another thread is starting has a copy of every lock between fork and exec.
-        match wait::until(FORK_BOUND, || OwnedFolder::of(path.clone()))? {
+        match wait::until(FORK_BOUND, || OwnedFolder::lock_existing(path.clone()))? {
             Some(owned) => Ok(owned),
             None => bail!("the node {name} is being used by another process"),
         }
@@ -106,7 +106,7 @@ impl Nodes {
 
 impl OwnedFolder {
     /// Takes the lock of an existing folder; `None` if another process has it.
-    fn of(path: PathBuf) -> Result<Option<Self>> {
+    fn lock_existing(path: PathBuf) -> Result<Option<Self>> {
         let lock = File::create(path.join("owner.lock"))
             .with_context(|| format!("cannot write into {}", path.display()))?;
         Ok(try_lock(&lock)?.then_some(Self { path, _lock: lock }))

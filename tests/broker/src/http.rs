@@ -23,12 +23,12 @@ pub(crate) struct Request<'a> {
     pub(crate) body: &'a str,
 }
 
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-pub(crate) fn send(request: &Request<'_>) -> Result<Answer> {
+pub(crate) fn send(request: &Request<'_>) -> Result<ApiResponse> {
     let mut stream = connect(request.host, request.port)?;
     let login = base64(format!("{}:{}", request.user, request.password).as_bytes());
     let head = format!(
@@ -75,7 +75,7 @@ pub(crate) fn connect(host: &str, port: u16) -> Result<TcpStream> {
     }
 }
 
-fn parsed(bytes: &[u8]) -> Result<Answer> {
+fn parsed(bytes: &[u8]) -> Result<ApiResponse> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text
         .split_once("\r\n\r\n")
@@ -85,7 +85,7 @@ fn parsed(bytes: &[u8]) -> Result<Answer> {
         .nth(1)
         .and_then(|word| word.parse().ok())
         .context("the answer has no HTTP status")?;
-    Ok(Answer {
+    Ok(ApiResponse {
         status,
         body: body.to_owned(),
     })

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 
 use crate::address::{host_and_port, login_and_place, percent_encoded};
-use crate::http::{self, Answer, Request};
+use crate::http::{self, ApiResponse, Request};
 
 /// A login to the management API of one broker. Every request has a connection of its own and a timeout.
 #[derive(Clone, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Management {
         self.checked(method, path, answer)
     }
 
-    fn checked(&self, method: &str, path: &str, answer: Answer) -> Result<String> {
+    fn checked(&self, method: &str, path: &str, answer: ApiResponse) -> Result<String> {
         match answer.status {
             200..=299 => Ok(answer.body),
             401 => bail!(
@@ -189,7 +189,7 @@ impl Management {
         }
     }
 
-    fn send(&self, method: &str, path: &str, body: &str) -> Result<Answer> {
+    fn send(&self, method: &str, path: &str, body: &str) -> Result<ApiResponse> {
         let request = Request {
             method,
             host: &self.host,

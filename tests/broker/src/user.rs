@@ -18,7 +18,7 @@ pub struct User {
 
 /// A user's permissions as patterns of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rights<'a> {
+pub struct UserPermissions<'a> {
     /// Permits to declare and delete.
     pub configure: &'a str,
     /// Permits to publish and bind to.
@@ -34,7 +34,7 @@ impl Vhost {
     ///
     /// # Errors
     /// As [`Management::get`]; only an administrator can create users.
-    pub fn new_user(&self, hint: &str, rights: Rights<'_>) -> Result<User> {
+    pub fn new_user(&self, hint: &str, rights: UserPermissions<'_>) -> Result<User> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{hint}-{}-{count}", std::process::id());
@@ -69,7 +69,7 @@ impl User {
     ///
     /// # Errors
     /// As [`Management::get`].
-    pub fn may(&self, vhost: &Vhost, rights: Rights<'_>) -> Result<()> {
+    pub fn may(&self, vhost: &Vhost, rights: UserPermissions<'_>) -> Result<()> {
         let path = format!(
             "/api/permissions/{}/{}",
             percent_encoded(vhost.name()),

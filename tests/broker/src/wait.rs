@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(5);
+const MAX_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Polls `probe` until it returns a value or `bound` has passed, which returns `None`. The intervals grow, so that a
 /// fast result is seen at once and a slow one costs little.
@@ -18,7 +18,7 @@ pub fn until<T>(
     mut probe: impl FnMut() -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let end = Instant::now() + bound;
-    let mut pause = FIRST_PAUSE;
+    let mut pause = INITIAL_BACKOFF;
     loop {
         if let Some(value) = probe()? {
             return Ok(Some(value));
@@ -28,6 +28,6 @@ pub fn until<T>(
             return Ok(None);
         }
         sleep(pause.min(left));
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_BACKOFF);
     }
 }

@@ -50,7 +50,7 @@ impl Flows {
         to_client: Flow::Passing,
     };
 
-    fn of(&self, direction: Direction) -> Flow {
+    fn in_direction(&self, direction: Direction) -> Flow {
         match direction {
             Direction::ToBroker => self.to_broker,
             Direction::ToClient => self.to_client,
@@ -224,7 +224,7 @@ async fn forward(mut client: TcpStream, shared: Arc<Shared>, cuts: u64) -> io::R
     let mut this_cut = local.subscribe();
     let (from_client, to_client) = client.split();
     let (from_broker, to_broker) = broker.split();
-    let way = |direction| Way {
+    let way = |direction| Forwarder {
         direction,
         shared: &shared,
         switch: shared.switch.subscribe(),
@@ -249,7 +249,7 @@ async fn forward(mut client: TcpStream, shared: Arc<Shared>, cuts: u64) -> io::R
 }
 
 /// One direction of one connection.
-struct Way<'a> {
+struct Forwarder<'a> {
     direction: Direction,
     shared: &'a Shared,
     switch: watch::Receiver<Switch>,
@@ -257,7 +257,7 @@ struct Way<'a> {
     here: watch::Receiver<Local>,
 }
 
-impl Way<'_> {
+impl Forwarder<'_> {
     async fn carry(mut self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
         let mut buffer = vec![0; 32 * 1024];
         let mut frames = Frames::default();
@@ -333,8 +333,12 @@ impl Way<'_> {
     async fn is_over(&mut self) -> bool {
         let direction = self.direction;
         loop {
-            let all = self.switch.borrow_and_update().flows.of(direction);
-            let this = self.here.borrow_and_update().flows.of(direction);
+            let all = self
+                .switch
+                .borrow_and_update()
+                .flows
+                .in_direction(direction);
+            let this = self.here.borrow_and_update().flows.in_direction(direction);
             if all == Flow::Ended || this == Flow::Ended {
                 return true;
             }

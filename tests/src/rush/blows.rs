@@ -13,7 +13,7 @@ use super::{
 /// The pause before each kill, in milliseconds; also before the first kill of each process, so that a small rush has
 /// all of them.
 const PAUSE: std::ops::Range<u64> = 300..2_500;
-const FIRST_PAUSE: std::ops::Range<u64> = 100..600;
+const INITIAL_PAUSE: std::ops::Range<u64> = 100..600;
 /// The downtime of a killed process, in milliseconds.
 const AWAY: std::ops::Range<u64> = 0..600;
 /// The processes to kill, in turn.
@@ -28,7 +28,7 @@ pub(super) async fn run(
     let mut kills = Kills::default();
     for turn in 0.. {
         let pause = if turn < VICTIMS.len() {
-            FIRST_PAUSE
+            INITIAL_PAUSE
         } else {
             PAUSE
         };

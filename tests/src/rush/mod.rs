@@ -6,12 +6,12 @@
 //! - `shop`: the processes and the accounts.
 //! - `play`: the customers.
 //! - `blows`: the kills.
-//! - `books`: the final states of the roles, and the rules that they must satisfy.
+//! - `reconcile`: the final states of the roles, and the rules that they must satisfy.
 
 mod blows;
-mod books;
 mod plan;
 mod play;
+mod reconcile;
 mod shop;
 
 use std::{
@@ -25,7 +25,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::{books::Books, plan::Plan, play::CustomerView, shop::Shop};
+use self::{plan::Plan, play::CustomerView, reconcile::Reconciliation, shop::Shop};
 use crate::wait_for;
 
 /// The size of a rush.
@@ -127,7 +127,7 @@ pub async fn rush(
     shop.start_missing().await;
     // The states agree soon; until then messages are still in flight.
     wait_for("the roles' states agree", SETTLING, async || {
-        Books::of(&shop).await.check(&views)
+        Reconciliation::read(&shop).await.check(&views)
     })
     .await;
     shop.stop().await;

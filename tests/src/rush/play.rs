@@ -7,10 +7,10 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{plan::Plan, shop::Shop};
-use crate::Answer;
+use crate::HttpResponse;
 
 /// The maximum number of attempts of a customer, and the pauses between them.
-const PATIENCE: usize = 600;
+const MAX_ATTEMPTS: usize = 600;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The final answer that a customer got.
@@ -149,7 +149,7 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
     view
 }
 
-fn receipt(answer: &Answer) -> Receipt {
+fn receipt(answer: &HttpResponse) -> Receipt {
     let body = answer.json();
     let text = |name: &str| {
         let value = body[name].as_str();
@@ -171,13 +171,13 @@ async fn insist(
     key: Option<&str>,
     plan: &Plan,
     again: &mut usize,
-) -> Answer {
+) -> HttpResponse {
     let headers: Vec<_> = key.iter().map(|key| ("Idempotency-Key", *key)).collect();
     let body = match key {
         Some(_) => plan.order.clone(),
         None => json!({"reason": "changed my mind"}),
     };
-    for _ in 0..PATIENCE {
+    for _ in 0..MAX_ATTEMPTS {
         let client = shop.customer(customer).await;
         let ask = || client.try_ask("POST", path, &headers, &body);
         let answer = if plan.is_impatient && key.is_some() {
@@ -199,18 +199,18 @@ async fn insist(
 }
 
 /// Returns the code of a problem document, empty if there is none.
-fn code(answer: &Answer) -> String {
+fn code(answer: &HttpResponse) -> String {
     let problem = serde_json::from_str::<Value>(&answer.text).unwrap_or_default();
     problem["code"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Returns true if the price was unavailable, which is requested before an order is begun.
-fn is_refused_before(answer: &Answer) -> bool {
+fn is_refused_before(answer: &HttpResponse) -> bool {
     matches!(code(answer).as_str(), "restaurant_closed" | "unknown_sku")
 }
 
 /// Returns true if a retry would not change the answer.
-fn is_for_good(answer: &Answer) -> bool {
+fn is_for_good(answer: &HttpResponse) -> bool {
     match (answer.status, code(answer).as_str()) {
         (503, code) => code == "order_abandoned",
         (409, code) => code != "in_progress",

@@ -3,10 +3,10 @@
 //!
 //! - `case`: the messages of other publishers.
 //! - `pace`: the progress of the valid events.
-//! - `books`: the final contents of the stores, compared with the expected ones.
+//! - `contents`: the final contents of the stores, compared with the expected ones.
 
-mod books;
 mod case;
+mod contents;
 mod pace;
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_broker::{Rights, User, Vhost};
+use doorstep_broker::{User, UserPermissions, Vhost};
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject, Timestamp};
 use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, Topology};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -25,8 +25,8 @@ use serde_json::Value;
 use tokio::task::block_in_place;
 
 use self::{
-    books::{Books, Expected},
     case::{Case, Others, sale},
+    contents::{Expected, StoreContents},
     pace::Pace,
 };
 use crate::{Client, Program, RawAmqp, RunningProgram, TempDir, random_moment, wait_for};
@@ -281,17 +281,17 @@ impl<'a> Soak<'a> {
             let wrong = format!("the inventory has applied {applied} of {wanted} valid events");
             self.differences.push(wrong);
         }
-        let books = Books::read(&self.scratch.join("stores"), &ROLES).await;
+        let contents = StoreContents::read(&self.scratch.join("stores"), &ROLES).await;
         let others = self.size.rounds * Case::ALL.len();
         let sold = std::mem::take(&mut self.sold);
         let expected = Expected { sold, cases };
-        self.differences.extend(books.differences(&expected));
+        self.differences.extend(contents.differences(&expected));
         Report {
             events: self.sent,
             others,
             kills: self.kills,
             applied,
-            dead_letters: books.reasons(),
+            dead_letters: contents.reasons(),
             roles,
             longest_stall_seconds: stall.as_secs_f64(),
             seconds: began.elapsed().as_secs_f64(),
@@ -332,7 +332,7 @@ async fn publisher(settings: &BrokerSettings, name: &str) -> Publisher {
 
 /// A user that may publish only the family of stock.
 fn stranger(vhost: &Vhost, exchange: &str) -> User {
-    let rights = Rights {
+    let rights = UserPermissions {
         configure: "",
         write: exchange,
         read: "",

@@ -16,7 +16,7 @@ use tokio::{task::JoinHandle, time::interval};
 use crate::wait_for;
 
 /// The interval between two polls of the store.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The timeout for the first start of a role.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
@@ -68,7 +68,7 @@ impl Pace {
     /// Waits until this many events are applied or the limit has passed. Returns their number.
     pub(super) async fn applied(&self, wanted: u64, limit: Duration) -> u64 {
         let end = Instant::now() + limit;
-        let mut looks = interval(LOOK_EVERY);
+        let mut looks = interval(POLL_INTERVAL);
         loop {
             looks.tick().await;
             let now = applied(&self.store).await.unwrap_or_default();
@@ -94,7 +94,7 @@ impl Shared {
 }
 
 async fn watch(store: SqliteStore, shared: Arc<Shared>) -> Duration {
-    let mut looks = interval(LOOK_EVERY);
+    let mut looks = interval(POLL_INTERVAL);
     let mut longest = Duration::ZERO;
     let mut last = 0;
     let mut progress = Instant::now();

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     SOON,
-    gateway::{Gateway, NOWHERE, PASSWORD, ROOT},
+    gateway::{Gateway, NO_BROKER, PASSWORD, ROOT},
 };
 
 /// The number of concurrent clients, and the number if a process may have only few files open.
@@ -38,7 +38,7 @@ async fn slow_strangers_block_neither_users_nor_monitoring() {
         "--trusted-proxy",
         "127.0.0.1",
     ];
-    let gateway = Gateway::start_with("slow", NOWHERE, &arguments).await;
+    let gateway = Gateway::start_with("slow", NO_BROKER, &arguments).await;
     let nobody = gateway.nobody();
     let root = gateway.log_in(ROOT).await;
     let mut users = vec![root.clone()];
@@ -130,7 +130,7 @@ async fn slow_strangers_block_neither_users_nor_monitoring() {
 async fn a_user_of_slow_bodies_blocks_no_others() {
     let gateway = Gateway::start_with(
         "trickle",
-        NOWHERE,
+        NO_BROKER,
         &["--max-concurrent-requests", &REQUESTS.to_string()],
     )
     .await;
@@ -198,7 +198,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limited_user_gets_retry_after() {
-    let gateway = Gateway::start_with("often", NOWHERE, &["--rate-limit", "1"]).await;
+    let gateway = Gateway::start_with("often", NO_BROKER, &["--rate-limit", "1"]).await;
     let nobody = gateway.nobody();
     let wrong = json!({"name": "root", "password": "incorrect horse"});
     wait_for("tries to log in are limited", SOON, async || {
@@ -236,14 +236,14 @@ async fn a_rate_limited_user_gets_retry_after() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_logins_are_limited_by_name_and_address() {
-    let gateway = Gateway::start_with("names", NOWHERE, &["--trusted-proxy", "127.0.0.1"]).await;
+    let gateway = Gateway::start_with("names", NO_BROKER, &["--trusted-proxy", "127.0.0.1"]).await;
     let nobody = gateway.nobody();
     let log_in = async |address: u8, name: &str, password: &str| {
         let from = format!("203.0.113.9, 198.51.100.{address}");
         let login = json!({"name": name, "password": password});
         let headers = [("X-Forwarded-For", from.as_str())];
         let path = "/v1/sessions";
-        nobody.ask("POST", path, &headers, Some(&login)).await
+        nobody.request("POST", path, &headers, Some(&login)).await
     };
     // The existence of the user makes no difference.
     for (address, name) in [(1, ROOT), (2, "eve")] {

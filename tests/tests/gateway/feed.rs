@@ -159,7 +159,7 @@ async fn a_reopened_feed_resumes() {
 
     let wrong = [("Last-Event-ID", "first")];
     let path = format!("/v1/orders/{number}/feed");
-    ada.ask("GET", &path, &wrong, None)
+    ada.request("GET", &path, &wrong, None)
         .await
         .is_problem(400, "malformed");
 
@@ -169,13 +169,13 @@ async fn a_reopened_feed_resumes() {
     let _ = disabled.next().await;
     let disable = json!({"disabled": true});
     let _ = root
-        .ask("PATCH", "/v1/users/ada", &[], Some(&disable))
+        .request("PATCH", "/v1/users/ada", &[], Some(&disable))
         .await
         .expect(200);
     disabled.ends().await;
     let mut watched = Feed::open(&root, &number, None).await;
     let _ = watched.next().await;
-    let out = root.ask("DELETE", "/v1/sessions", &[], None).await;
+    let out = root.request("DELETE", "/v1/sessions", &[], None).await;
     let _ = out.expect(204);
     watched.ends().await;
 

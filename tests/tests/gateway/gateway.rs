@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::SOON;
 
 /// An address without a listener.
-pub const NOWHERE: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
+pub const NO_BROKER: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
 /// The first operator of every gateway here.
 pub const ROOT: &str = "root";
 /// The password of all users.

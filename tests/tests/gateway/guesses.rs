@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use doorstep_tests::{Answer, Client, wait_for};
+use doorstep_tests::{Client, HttpResponse, wait_for};
 use serde_json::{Value, json};
 
 use crate::{
     SOON,
-    gateway::{Gateway, NOWHERE, PASSWORD, ROOT},
+    gateway::{Gateway, NO_BROKER, PASSWORD, ROOT},
 };
 
 /// The number of guessing addresses, and the pause of each between two guesses.
@@ -23,17 +23,18 @@ const BETWEEN: Duration = Duration::from_millis(500);
 const LONGEST: u64 = 90;
 const WRONG: &str = "incorrect horse";
 
-async fn log_in(nobody: &Client, from: &str, name: &str, password: &str) -> Answer {
+async fn log_in(nobody: &Client, from: &str, name: &str, password: &str) -> HttpResponse {
     let login = json!({"name": name, "password": password});
     let headers = [("X-Forwarded-For", from)];
     nobody
-        .ask("POST", "/v1/sessions", &headers, Some(&login))
+        .request("POST", "/v1/sessions", &headers, Some(&login))
         .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_addresses_do_not_lock_the_account() {
-    let gateway = Gateway::start_with("guesses", NOWHERE, &["--trusted-proxy", "127.0.0.1"]).await;
+    let gateway =
+        Gateway::start_with("guesses", NO_BROKER, &["--trusted-proxy", "127.0.0.1"]).await;
     let nobody = gateway.nobody().clone();
     let home = "203.0.113.1:40001";
     let _ = log_in(&nobody, home, ROOT, PASSWORD).await.expect(201);
@@ -116,7 +117,7 @@ async fn logs_name_the_address_and_no_secret() {
     let garbled = nobody.with_token("ada.1.2.3");
     let spoofed = [("X-Forwarded-For", "8.8.8.8\u{9b}31m, unknown")];
     garbled
-        .ask("GET", "/v1/users", &spoofed, None)
+        .request("GET", "/v1/users", &spoofed, None)
         .await
         .is_problem(401, "unauthorized");
     let restaurant: Value = json!({
@@ -124,12 +125,12 @@ async fn logs_name_the_address_and_no_secret() {
         "minutes_to_prepare": 1, "menu": [],
     });
     let configured = root
-        .ask("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
+        .request("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
         .await;
     configured.is_problem(503, "broker_unavailable");
     let password = json!({"password": "a third password", "old_password": PASSWORD});
     let changed = ada
-        .ask("PUT", "/v1/users/ada/password", &[], Some(&password))
+        .request("PUT", "/v1/users/ada/password", &[], Some(&password))
         .await;
     let _ = changed.expect(204);
     let session = nobody

@@ -1,7 +1,7 @@
 //! The gateway's own endpoints: the public ones where it listens, and those for operators on a separate address.
 
 use doorstep_broker::{NodeOptions, PrivateNode};
-use doorstep_tests::{Answer, Client, wait_for, wait_until};
+use doorstep_tests::{Client, HttpResponse, wait_for, wait_until};
 use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The value of a metric with all of these labels, in the text form of Prometheus.
-fn value(metrics: &Answer, name: &str, labels: &[&str]) -> Option<f64> {
+fn value(metrics: &HttpResponse, name: &str, labels: &[&str]) -> Option<f64> {
     let lines = metrics.text.lines();
     let mut those = lines.filter(|line| line.starts_with(&format!("{name}{{")));
     let line = those.find(|line| labels.iter().all(|label| line.contains(label)))?;
@@ -43,8 +43,8 @@ async fn metrics_cover_connections_outbox_and_rpc() {
     let gateway = r#"role="gateway""#;
     let answered = [gateway, r#"outcome="answered""#];
     assert!(value(&metrics, "doorstep_rpc_client_requests_total", &answered) >= Some(3.0));
-    let obeyed = value(&metrics, "doorstep_commands_executed_total", &[gateway]);
-    assert!(obeyed >= Some(2.0), "{obeyed:?}");
+    let executed = value(&metrics, "doorstep_commands_executed_total", &[gateway]);
+    assert!(executed >= Some(2.0), "{executed:?}");
     for link in [r#"connection="publish""#, r#"connection="rpc_client""#] {
         assert_eq!(
             value(&metrics, "doorstep_connection_up", &[gateway, link]),

@@ -156,7 +156,7 @@ async fn every_menu_item_can_be_ordered() {
     };
     let put = async |path: &str, menu: Value| {
         let path = format!("/v1/restaurants/{path}");
-        root.ask("PUT", &path, &[], Some(&menu)).await
+        root.request("PUT", &path, &[], Some(&menu)).await
     };
     let _ = put(&in_path, menu(&longest, "0.01")).await.expect(204);
     let order = json!({
@@ -264,7 +264,7 @@ async fn users_see_only_their_own_orders() {
         "name": "Da Gino", "time_zone": "UTC", "opening_hours": [], "capacity": 1,
         "minutes_to_prepare": 1, "menu": [],
     });
-    let elsewhere = luigi.ask("PUT", "/v1/restaurants/gino", &[], Some(&gino));
+    let elsewhere = luigi.request("PUT", "/v1/restaurants/gino", &[], Some(&gino));
     elsewhere.await.is_problem(403, "forbidden");
 }
 

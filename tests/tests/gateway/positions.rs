@@ -65,17 +65,19 @@ async fn an_invalid_position_rejects_its_batch() {
     let batch =
         json!({"positions": [fix(&number, 9.19, 45.46, &at(2)), fix(&number, 9.2, 45.47, &at(1))]});
     for _ in 0..3 {
-        let answer = bea.ask("POST", "/v1/positions", &key, Some(&batch)).await;
+        let answer = bea
+            .request("POST", "/v1/positions", &key, Some(&batch))
+            .await;
         assert_eq!(answer.expect(202)["accepted"], 2);
     }
     let other = json!({"positions": [fix(&number, 0.0, 0.0, &at(0))]});
-    bea.ask("POST", "/v1/positions", &key, Some(&other))
+    bea.request("POST", "/v1/positions", &key, Some(&other))
         .await
         .is_problem(422, "id_reused");
     // A batch this old could be a repetition: its key would have been pruned by now.
     let old = json!({"positions": [fix(&number, 9.19, 45.46, &at(1)), fix(&number, 9.2, 45.47, &at(25 * 60))]});
     let key = [("Idempotency-Key", "batch-2")];
-    bea.ask("POST", "/v1/positions", &key, Some(&old))
+    bea.request("POST", "/v1/positions", &key, Some(&old))
         .await
         .is_problem(422, "too_old");
 

@@ -3,11 +3,11 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::gateway::{Gateway, NOWHERE, PASSWORD, ROOT};
+use crate::gateway::{Gateway, NO_BROKER, PASSWORD, ROOT};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn login_and_logout_need_no_broker() {
-    let mut gateway = Gateway::start("sessions", NOWHERE).await;
+    let mut gateway = Gateway::start("sessions", NO_BROKER).await;
     let nobody = gateway.nobody().clone();
     let _ = nobody.get("/livez").await.expect(200);
 
@@ -25,8 +25,8 @@ async fn login_and_logout_need_no_broker() {
     root.post("/v1/users", &again)
         .await
         .is_problem(409, "user_exists");
-    let nowhere = json!({"name": "mario", "role": "restaurant", "password": PASSWORD});
-    root.post("/v1/users", &nowhere)
+    let without_restaurant = json!({"name": "mario", "role": "restaurant", "password": PASSWORD});
+    root.post("/v1/users", &without_restaurant)
         .await
         .is_problem(422, "invalid");
 
@@ -40,10 +40,10 @@ async fn login_and_logout_need_no_broker() {
 
     // A logout ends every session of the user, and of no other; also after a restart.
     let elsewhere = gateway.log_in("ada").await;
-    let out = ada.ask("DELETE", "/v1/sessions", &[], None).await;
+    let out = ada.request("DELETE", "/v1/sessions", &[], None).await;
     let _ = out.expect(204);
     for client in [&ada, &elsewhere] {
-        let answer = client.ask("DELETE", "/v1/sessions", &[], None).await;
+        let answer = client.request("DELETE", "/v1/sessions", &[], None).await;
         answer.is_problem(401, "unauthorized");
     }
     root.post("/v1/users", &again)
@@ -79,10 +79,10 @@ async fn login_and_logout_need_no_broker() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_get_problem_documents() {
-    let gateway = Gateway::start("improper", NOWHERE).await;
+    let gateway = Gateway::start("improper", NO_BROKER).await;
     let nobody = gateway.nobody();
     nobody.get("/nowhere").await.is_problem(404, "not_found");
-    let answer = nobody.ask("PUT", "/v1/sessions", &[], None).await;
+    let answer = nobody.request("PUT", "/v1/sessions", &[], None).await;
     answer.is_problem(405, "method_not_allowed");
     assert_eq!(answer.header("allow"), Some("POST,DELETE"));
 
@@ -127,11 +127,11 @@ async fn malformed_requests_get_problem_documents() {
 
     // A request id is generated, or taken from a valid header.
     let answer = nobody
-        .ask("GET", "/livez", &[("X-Request-Id", "mine-1")], None)
+        .request("GET", "/livez", &[("X-Request-Id", "mine-1")], None)
         .await;
     assert_eq!(answer.header("x-request-id"), Some("mine-1"));
     let answer = nobody
-        .ask("GET", "/livez", &[("X-Request-Id", "no id")], None)
+        .request("GET", "/livez", &[("X-Request-Id", "no id")], None)
         .await;
     assert_eq!(answer.header("x-request-id").unwrap().len(), 32);
 }

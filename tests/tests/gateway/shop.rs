@@ -12,7 +12,7 @@ use doorstep_messaging::{
     BrokerSettings, CallError, RoleQueues, RpcClient, RpcClientSettings, Topology,
 };
 use doorstep_tests::{
-    Answer, Client, Ended, Program, RunningProgram, TempDir, TestEnv, never_closed, wait_for,
+    Client, Ended, HttpResponse, Program, RunningProgram, TempDir, TestEnv, never_closed, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ impl Shop {
         });
         wait_for("the restaurant is open", SOON, async || {
             let answer = root
-                .ask("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
+                .request("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
                 .await;
             if answer.status == 204 {
                 Ok(())
@@ -279,9 +279,11 @@ pub fn dinner(method: &str) -> Value {
     })
 }
 
-pub async fn place(client: &Client, key: &str, order: &Value) -> Answer {
+pub async fn place(client: &Client, key: &str, order: &Value) -> HttpResponse {
     let key = [("Idempotency-Key", key)];
-    client.ask("POST", "/v1/orders", &key, Some(order)).await
+    client
+        .request("POST", "/v1/orders", &key, Some(order))
+        .await
 }
 
 /// Places an order that must be confirmed, and returns its number.

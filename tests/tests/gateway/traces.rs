@@ -35,7 +35,7 @@ async fn a_trace_spans_gateway_broker_and_role() {
     });
     let path = "/v1/restaurants/luigi";
     wait_for("the restaurant is configured", SOON, async || {
-        match root.ask("PUT", path, &[], Some(&restaurant)).await {
+        match root.request("PUT", path, &[], Some(&restaurant)).await {
             answer if answer.status == 204 => Ok(()),
             answer => Err(answer.text),
         }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     SOON,
-    gateway::{Gateway, NOWHERE, PASSWORD, ROOT},
+    gateway::{Gateway, NO_BROKER, PASSWORD, ROOT},
 };
 
 const ANOTHER: &str = "another horse battery staple";
@@ -21,15 +21,15 @@ async fn is_out(client: &Client) {
     answer.is_problem(401, "unauthorized");
 }
 
-async fn change(client: &Client, name: &str, disabled: bool) -> doorstep_tests::Answer {
+async fn change(client: &Client, name: &str, disabled: bool) -> doorstep_tests::HttpResponse {
     let path = format!("/v1/users/{name}");
     let body = json!({"disabled": disabled});
-    client.ask("PATCH", &path, &[], Some(&body)).await
+    client.request("PATCH", &path, &[], Some(&body)).await
 }
 
-async fn delete(client: &Client, name: &str) -> doorstep_tests::Answer {
+async fn delete(client: &Client, name: &str) -> doorstep_tests::HttpResponse {
     let path = format!("/v1/users/{name}");
-    client.ask("DELETE", &path, &[], None).await
+    client.request("DELETE", &path, &[], None).await
 }
 
 async fn names(root: &Client, query: &str) -> (Vec<Value>, Value) {
@@ -43,7 +43,7 @@ async fn names(root: &Client, query: &str) -> (Vec<Value>, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_list_disable_enable_and_delete_users() {
-    let gateway = Gateway::start("users", NOWHERE).await;
+    let gateway = Gateway::start("users", NO_BROKER).await;
     let ada = gateway.user("ada", "customer").await;
     let mario = gateway.user("mario", "restaurant").await;
     let root = gateway.log_in(ROOT).await;
@@ -144,12 +144,12 @@ async fn operators_list_disable_enable_and_delete_users() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_password_ends_all_sessions() {
-    let gateway = Gateway::start("passwords", NOWHERE).await;
+    let gateway = Gateway::start("passwords", NO_BROKER).await;
     let ada = gateway.user("ada", "customer").await;
     let root = gateway.log_in(ROOT).await;
     let set = async |client: &Client, name: &str, body: Value| {
         let path = format!("/v1/users/{name}/password");
-        client.ask("PUT", &path, &[], Some(&body)).await
+        client.request("PUT", &path, &[], Some(&body)).await
     };
     set(&ada, ROOT, json!({"password": ANOTHER}))
         .await
@@ -197,7 +197,7 @@ async fn a_new_password_ends_all_sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_manage_users_beside_a_running_gateway() {
-    let gateway = Gateway::start("user-commands", NOWHERE).await;
+    let gateway = Gateway::start("user-commands", NO_BROKER).await;
     let ada = gateway.user("ada", "customer").await;
     let run = async |words: &[&str]| -> Ended {
         let program = Program::gateway(&[&["user"], words].concat());
@@ -260,14 +260,14 @@ async fn commands_manage_users_beside_a_running_gateway() {
         );
     }
     // Without a store, listing creates none.
-    let nowhere = run(&["list", "--data-dir=elsewhere"]).await;
-    assert_eq!(nowhere.code, Some(66), "{}", nowhere.stderr);
+    let missing_store = run(&["list", "--data-dir=elsewhere"]).await;
+    assert_eq!(missing_store.code, Some(66), "{}", missing_store.stderr);
     assert!(!gateway.scratch.join("elsewhere").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn permissions_are_checked_before_the_body() {
-    let gateway = Gateway::start("roles-first", NOWHERE).await;
+    let gateway = Gateway::start("roles-first", NO_BROKER).await;
     let ada = gateway.user("ada", "customer").await;
     let bea = gateway.user("bea", "courier").await;
     let mario = gateway.user("mario", "restaurant").await;
@@ -314,7 +314,7 @@ async fn permissions_are_checked_before_the_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn confusable_names_are_rejected() {
-    let gateway = Gateway::start("names-seen", NOWHERE).await;
+    let gateway = Gateway::start("names-seen", NO_BROKER).await;
     let ada = gateway.user("ada", "customer").await;
     let root = gateway.log_in(ROOT).await;
     let restaurant = |name: &str, sku: &str, dish: &str| {
@@ -323,7 +323,7 @@ async fn confusable_names_are_rejected() {
             "menu": [{"sku": sku, "name": dish, "price": "1"}],
         })
     };
-    let put = async |path: &str, body: Value| root.ask("PUT", path, &[], Some(&body)).await;
+    let put = async |path: &str, body: Value| root.request("PUT", path, &[], Some(&body)).await;
     for bad in [
         "Da\u{200b}Luigi",
         "\u{202e}igiuL aD",
@@ -349,7 +349,7 @@ async fn confusable_names_are_rejected() {
             .is_problem(422, "invalid");
         let order = json!({"restaurant": "luigi", "method": "card/visa", "country": bad, "lines": [{"sku": "S", "quantity": 1}]});
         let key = [("Idempotency-Key", "k")];
-        ada.ask("POST", "/v1/orders", &key, Some(&order))
+        ada.request("POST", "/v1/orders", &key, Some(&order))
             .await
             .is_problem(422, "invalid");
     }
@@ -371,7 +371,7 @@ async fn confusable_names_are_rejected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_forbid_caching_and_sniffing() {
-    let gateway = Gateway::start("headers", NOWHERE).await;
+    let gateway = Gateway::start("headers", NO_BROKER).await;
     let root = gateway.log_in(ROOT).await;
     let login = json!({"name": ROOT, "password": PASSWORD});
     let nobody = gateway.nobody();
@@ -382,7 +382,7 @@ async fn answers_forbid_caching_and_sniffing() {
         nobody.get("/v1/users").await,
         nobody.get("/nowhere").await,
         nobody.get("/livez").await,
-        nobody.ask("PUT", "/v1/sessions", &[], None).await,
+        nobody.request("PUT", "/v1/sessions", &[], None).await,
     ] {
         assert_eq!(
             answer.header("cache-control"),

@@ -16,11 +16,11 @@ use lapin::{
 use crate::{
     SOON,
     roles::{dead_letters, entries_are, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
 /// An invalid message and the expected dead letter.
-struct Bad {
+struct InvalidMessage {
     headers: FieldTable,
     body: Vec<u8>,
     reason: &'static str,
@@ -31,11 +31,11 @@ struct Bad {
 
 const MIB: usize = 1024 * 1024;
 
-on_every_store! {
-    async fn each_invalid_message_is_one_dead_letter(shelf) {
+for_each_store! {
+    async fn each_invalid_message_is_one_dead_letter(storage) {
         let env = TestEnv::new("bad", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         role.consuming(SOON).await;
         let channel = env.channel().await;
         let bad = bad_messages();
@@ -77,15 +77,15 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn skipping_an_undecodable_message_unblocks_its_stream(shelf) {
+for_each_store! {
+    async fn skipping_an_undecodable_message_unblocks_its_stream(storage) {
         let env = TestEnv::new("bad", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         role.consuming(SOON).await;
         let channel = env.channel().await;
         let early = event("shop", "account/a", 3, &Move::Add(1));
-        let spoiled = Bad {
+        let spoiled = InvalidMessage {
             headers: attributes("shop", "account/a", "2", &[("cloudEvents:specversion", text("2.0"))]),
             body: b"{}".to_vec(),
             reason: "unreadable",
@@ -108,11 +108,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn headers_of_any_type_are_decoded(shelf) {
+for_each_store! {
+    async fn headers_of_any_type_are_decoded(storage) {
         let env = TestEnv::new("bad", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         role.consuming(SOON).await;
         let channel = env.channel().await;
         let body = serde_json::to_vec(&Move::Add(5)).unwrap();
@@ -140,7 +140,7 @@ on_every_store! {
     }
 }
 
-fn letter_of<'a>(dead: &'a [DeadLetter], bad: &Bad) -> &'a DeadLetter {
+fn letter_of<'a>(dead: &'a [DeadLetter], bad: &InvalidMessage) -> &'a DeadLetter {
     let mut same = dead.iter().filter(|letter| letter.body == bad.body);
     let letter = same
         .next()
@@ -159,13 +159,13 @@ fn letter_of<'a>(dead: &'a [DeadLetter], bad: &Bad) -> &'a DeadLetter {
     letter
 }
 
-on_every_store! {
-    async fn copies_expire_and_dead_letters_stay(shelf) {
+for_each_store! {
+    async fn copies_expire_and_dead_letters_stay(storage) {
         let env = TestEnv::new("expiring", &[LEDGER]).await;
-        let store = shelf.open();
+        let store = storage.open();
         let mut settings = env.run_settings();
         settings.limits.dead_letter_copy_ttl = Duration::from_secs(5);
-        let role = RoleProcess::start(Ledger, shelf.open(), settings);
+        let role = RoleProcess::start(Ledger, storage.open(), settings);
         role.consuming(SOON).await;
         let channel = env.channel().await;
         let bad = bad_messages().remove(0);
@@ -184,7 +184,7 @@ on_every_store! {
 }
 
 /// Checks that a copy agrees with the dead letter.
-fn shows(copy: &Taken, letter: &DeadLetter, bad: &Bad) {
+fn shows(copy: &Taken, letter: &DeadLetter, bad: &InvalidMessage) {
     assert_eq!(copy.header("doorstep-role"), "ledger");
     assert_eq!(copy.header("doorstep-reason"), letter.reason);
     assert!(copy.header("doorstep-detail").contains(bad.detail));
@@ -210,7 +210,7 @@ fn shows(copy: &Taken, letter: &DeadLetter, bad: &Bad) {
     }
 }
 
-async fn send(env: &TestEnv, channel: &TestChannel, bad: &Bad) {
+async fn send(env: &TestEnv, channel: &TestChannel, bad: &InvalidMessage) {
     let properties = BasicProperties::default().with_headers(bad.headers.clone());
     let exchange = env.namespace().events_exchange();
     channel
@@ -218,7 +218,7 @@ async fn send(env: &TestEnv, channel: &TestChannel, bad: &Bad) {
         .await;
 }
 
-fn bad_messages() -> Vec<Bad> {
+fn bad_messages() -> Vec<InvalidMessage> {
     // Each on an account of its own if it has one, and each with a body of its own, by which it is found.
     let place =
         |subject: &str, other: &[(&str, AMQPValue)]| attributes("shop", subject, "1", other);
@@ -237,21 +237,21 @@ fn bad_messages() -> Vec<Bad> {
         body.extend(b"{}");
         body
     };
-    let unreadable = |headers, body: &str, detail| Bad {
+    let unreadable = |headers, body: &str, detail| InvalidMessage {
         headers,
         body: json(body),
         reason: "unreadable",
         detail,
         has_place: false,
     };
-    let spoiled = |headers, body: Vec<u8>, detail| Bad {
+    let spoiled = |headers, body: Vec<u8>, detail| InvalidMessage {
         headers,
         body,
         reason: "unreadable",
         detail,
         has_place: true,
     };
-    let broken = |headers, body: Vec<u8>, detail| Bad {
+    let broken = |headers, body: Vec<u8>, detail| InvalidMessage {
         headers,
         body,
         reason: "breaks its contract",

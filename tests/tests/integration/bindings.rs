@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorstep_broker::{Rights, percent_encoded};
+use doorstep_broker::{UserPermissions, percent_encoded};
 use doorstep_event::Event;
 use doorstep_messaging::BrokerSettings;
 use doorstep_runtime::runner::RunSettings;
@@ -203,7 +203,7 @@ async fn without_permission_to_bind_a_role_keeps_consuming() {
     let env = TestEnv::new("may-not-bind", &[LEDGER]).await;
     let user = env.user(
         "reader",
-        Rights {
+        UserPermissions {
             configure: ".*",
             write: ".*",
             read: r"^doorstep\.ledger\..*$",

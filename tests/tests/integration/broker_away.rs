@@ -14,28 +14,28 @@ use tokio::task::{block_in_place, spawn_blocking};
 use crate::{
     SOON,
     roles::{dead, summary},
-    shelf::{InMemory, InSqlite, Shelf, on_every_store},
+    stores::{InMemory, InSqlite, TestStorage, for_each_store},
 };
 
 /// A broker takes long to start on a busy machine.
 const LONG: Duration = Duration::from_secs(240);
 
 /// A role under load on a disturbed broker.
-struct Load<K: Shelf> {
+struct Load<K: TestStorage> {
     env: TestEnv,
-    shelf: K,
+    storage: K,
     role: RoleProcess,
 }
 
 const EVENTS: u64 = 1_500;
 
-impl<K: Shelf> Load<K> {
+impl<K: TestStorage> Load<K> {
     async fn on(node: &PrivateNode) -> Self {
         let env = TestEnv::on(&node.broker(), "load", &[LEDGER]).await;
-        let shelf = K::new("ledger");
-        let role = env.start(Ledger, shelf.open());
+        let storage = K::new("ledger");
+        let role = env.start(Ledger, storage.open());
         role.consuming(LONG).await;
-        Self { env, shelf, role }
+        Self { env, storage, role }
     }
 
     async fn publish(&self) {
@@ -48,7 +48,7 @@ impl<K: Shelf> Load<K> {
     }
 
     async fn has_applied(&self, count: u64) {
-        let store = self.shelf.open();
+        let store = self.storage.open();
         wait_until(format!("{count} events are applied"), LONG, async || {
             summary(&store).await.tally.applied >= count
         })
@@ -61,7 +61,7 @@ impl<K: Shelf> Load<K> {
         // Events confirmed or acknowledged too late arrive twice.
         self.env.all_is_acked(&self.role, "ledger", SOON).await;
         self.role.stop().await.unwrap();
-        let store = self.shelf.open();
+        let store = self.storage.open();
         let all: Vec<_> = (1..=EVENTS).map(|n| format!("shop {n}")).collect();
         assert!(entries(&store, "account/a").await == all);
         assert!(dead(&store).await.is_empty());
@@ -108,8 +108,8 @@ async fn role_and_publisher_recover_from_a_killed_broker() {
     block_in_place(|| drop(node));
 }
 
-on_every_store! {
-    async fn a_role_heals_whatever_happens_to_its_wire(shelf) {
+for_each_store! {
+    async fn a_role_heals_whatever_happens_to_its_wire(storage) {
         let env = TestEnv::new("wire", &[LEDGER]).await;
         let proxy = env.proxy().await;
         let mut settings = env.run_settings();
@@ -118,8 +118,8 @@ on_every_store! {
         settings.broker.heartbeat = Duration::from_secs(1);
         settings.broker.ack_write_timeout = Duration::from_secs(2);
         settings.broker.confirm_timeout = Duration::from_secs(2);
-        let store = shelf.open();
-        let role = RoleProcess::start(Ledger, shelf.open(), settings);
+        let store = storage.open();
+        let role = RoleProcess::start(Ledger, storage.open(), settings);
         role.consuming(SOON).await;
         let disturbances: [&dyn Fn(); 6] = [
             &|| proxy.cut(),

@@ -12,7 +12,7 @@ use doorstep_messaging::{CallError, RpcClient};
 use doorstep_store::{SqliteStore, sqlite::Options};
 use doorstep_tests::{
     LEDGER_WITH_RPC, Program, RunningProgram, TempDir, TestEnv, Watchdog,
-    ledger::{Bid, Order, Standing, accounts, order},
+    ledger::{AccountStatus, Bid, Order, accounts, order},
     wait_for,
 };
 use tokio::task::{JoinSet, block_in_place, spawn_blocking};
@@ -42,7 +42,7 @@ const FIRST: &str = "account/first";
 /// A completed call.
 struct Ended {
     n: usize,
-    answer: Result<Standing, CallError>,
+    answer: Result<AccountStatus, CallError>,
     /// The deadline, and the time of completion.
     deadline: Instant,
     at: Instant,
@@ -250,13 +250,13 @@ fn each_once(applied: &HashMap<String, Vec<String>>) -> usize {
 }
 
 /// Checks that the reply contains the position of its command in the account.
-fn is_applied(applied: &HashMap<String, Vec<String>>, n: usize, reply: &Standing) {
+fn is_applied(applied: &HashMap<String, Vec<String>>, n: usize, reply: &AccountStatus) {
     let entries = &applied[&account(n)];
     assert_eq!(entries[reply.entries - 1], format!("gateway/1 call-{n}"));
     assert_eq!(reply.balance, DEPOSIT * reply.entries as i64);
 }
 
-fn word(answer: &Result<Standing, CallError>) -> &'static str {
+fn label(answer: &Result<AccountStatus, CallError>) -> &'static str {
     match answer {
         Ok(_) => "answered",
         Err(CallError::Rejected(_)) => "refused",
@@ -297,7 +297,7 @@ async fn calls_are_executed_once_through_kills() {
     let mut sums = BTreeMap::new();
     let mut latest = (Duration::ZERO, Duration::ZERO);
     for ended in &service.ended {
-        *sums.entry(word(&ended.answer)).or_insert(0_usize) += 1;
+        *sums.entry(label(&ended.answer)).or_insert(0_usize) += 1;
         // Time in which the runtime itself was starved does not count.
         let awake = watchdog.awake(ended.deadline, ended.at);
         let late = ended.at.saturating_duration_since(ended.deadline);

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use doorstep_broker::{Rights, User};
+use doorstep_broker::{User, UserPermissions};
 use doorstep_contracts::{
     CancelledBy, CustomerId, InvoiceNo, Label, Money, OrderCancelled, OrderConfirmed, OrderRefused,
     PaymentMethod, RefusedBy, RestaurantId,
@@ -30,7 +30,7 @@ use crate::{
     roles::summary,
 };
 
-const EVERYTHING: Rights<'static> = Rights {
+const EVERYTHING: UserPermissions<'static> = UserPermissions {
     configure: ".*",
     write: ".*",
     read: ".*",
@@ -60,7 +60,7 @@ impl Shop {
     }
 
     /// Calls with one id, and retries while no server is there.
-    async fn ask<C: RequestContract>(&self, id: &str, asked: &C) -> Result<C::Reply, CallError> {
+    async fn call<C: RequestContract>(&self, id: &str, asked: &C) -> Result<C::Reply, CallError> {
         let now = Timestamp::now();
         let request = Request::from_contract(
             &Source::new("test/1").unwrap(),
@@ -80,7 +80,7 @@ impl Shop {
         is: impl Fn(&C::Reply) -> bool,
     ) -> C::Reply {
         wait_for(what.to_owned(), SOON, async || {
-            match self.ask("a query", asked).await {
+            match self.call("a query", asked).await {
                 Ok(reply) if is(&reply) => Ok(reply),
                 Ok(reply) => Err(serde_json::to_string(&reply).unwrap()),
                 Err(error) => Err(error.to_string()),
@@ -110,7 +110,7 @@ impl Shop {
         all
     }
 
-    async fn tell(&self, events: &[Event]) {
+    async fn publish(&self, events: &[Event]) {
         self.office.env.publish(events).await;
     }
 }
@@ -154,9 +154,9 @@ fn is_payment(status: PaymentStatus) -> impl Fn(&PaymentView) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_authorization_holds_money_once() {
     let (shop, roles) = Shop::open("authorize", &["payments"]).await;
-    let first = shop.ask("a", &authorize("1", None)).await.unwrap();
+    let first = shop.call("a", &authorize("1", None)).await.unwrap();
     let asked = authorize("1", None);
-    let again = (0..20).map(|_| shop.ask("a", &asked));
+    let again = (0..20).map(|_| shop.call("a", &asked));
     for reply in futures_util::future::join_all(again).await {
         assert_eq!(reply.unwrap(), first);
     }
@@ -170,7 +170,7 @@ async fn a_repeated_authorization_holds_money_once() {
         let (shop, answered, one_more) = (&shop, &answered, &one_more);
         async move {
             for id in [format!("{n}"), format!("{n}"), format!("{n} anew")] {
-                shop.ask(&id, asked).await.unwrap();
+                shop.call(&id, asked).await.unwrap();
                 answered.fetch_add(1, Ordering::Relaxed);
                 one_more.notify_one();
             }
@@ -187,8 +187,8 @@ async fn a_repeated_authorization_holds_money_once() {
     };
     let (_, _roles) = tokio::join!(futures_util::future::join_all(asking), restarting);
     // The next process knows the replies of the killed one.
-    assert_eq!(shop.ask("a", &authorize("1", None)).await.unwrap(), first);
-    let other = shop.ask("a", &authorize("9", None)).await.unwrap_err();
+    assert_eq!(shop.call("a", &authorize("1", None)).await.unwrap(), first);
+    let other = shop.call("a", &authorize("9", None)).await.unwrap_err();
     assert!(
         matches!(&other, CallError::Rejected(r) if r.code == "id_reused"),
         "{other}"
@@ -201,8 +201,8 @@ async fn a_repeated_authorization_holds_money_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_uncaptured_hold_expires() {
     let (shop, _roles) = Shop::open("lapse", &["payments", "orders"]).await;
-    shop.tell(&[placed("1", 1)]).await;
-    shop.ask("a", &authorize("1", Some(1))).await.unwrap();
+    shop.publish(&[placed("1", 1)]).await;
+    shop.call("a", &authorize("1", Some(1))).await.unwrap();
     let payment = ReadPayment { order: order("1") };
     shop.shows("it has lapsed", &payment, is_payment(PaymentStatus::Voided))
         .await;
@@ -229,8 +229,8 @@ async fn a_rejected_order_is_charged_nothing() {
         by: RefusedBy::Restaurant,
         reason: Label::new("at_capacity").unwrap(),
     };
-    shop.ask("a", &authorize("1", None)).await.unwrap();
-    shop.tell(
+    shop.call("a", &authorize("1", None)).await.unwrap();
+    shop.publish(
         &["1", "2"]
             .map(|no| [placed(no, 1), about(no, 2, &refused)])
             .concat(),
@@ -245,14 +245,14 @@ async fn a_rejected_order_is_charged_nothing() {
         )
         .await;
     }
-    let late = shop.ask("b", &authorize("2", None)).await.unwrap_err();
+    let late = shop.call("b", &authorize("2", None)).await.unwrap_err();
     assert!(
         matches!(&late, CallError::Rejected(r) if r.code == "order_closed"),
         "{late}"
     );
     // A confirmed order is captured, and refunded if it is cancelled.
-    shop.ask("c", &authorize("3", None)).await.unwrap();
-    shop.tell(&[placed("3", 1), about("3", 2, &confirmed())])
+    shop.call("c", &authorize("3", None)).await.unwrap();
+    shop.publish(&[placed("3", 1), about("3", 2, &confirmed())])
         .await;
     let payment = ReadPayment { order: order("3") };
     shop.shows(
@@ -262,7 +262,7 @@ async fn a_rejected_order_is_charged_nothing() {
     )
     .await;
     assert_eq!(shop.accounts().await["sales"].0, "2.51");
-    shop.tell(&[about("3", 3, &cancelled())]).await;
+    shop.publish(&[about("3", 3, &cancelled())]).await;
     shop.shows(
         "it is refunded",
         &payment,
@@ -292,21 +292,21 @@ async fn a_cancelled_order_frees_its_capacity() {
     let mut kitchen: ConfigureRestaurant = serde_json::from_str(golden).unwrap();
     kitchen.opening_hours = serde_json::from_value(never_closed()).unwrap();
     kitchen.capacity = 10;
-    shop.ask("open", &kitchen).await.unwrap();
+    shop.call("open", &kitchen).await.unwrap();
     let confirm = |no: &str| ConfirmOrder {
         order: order(no),
         restaurant: kitchen.restaurant.clone(),
         pieces: 6,
     };
-    let promise = shop.ask("1", &confirm("1")).await.unwrap();
+    let promise = shop.call("1", &confirm("1")).await.unwrap();
     assert!(promise.promised_at > Timestamp::now());
-    assert_eq!(shop.ask("1", &confirm("1")).await.unwrap(), promise);
-    let full = shop.ask("2", &confirm("2")).await.unwrap_err();
+    assert_eq!(shop.call("1", &confirm("1")).await.unwrap(), promise);
+    let full = shop.call("2", &confirm("2")).await.unwrap_err();
     assert!(
         matches!(&full, CallError::Rejected(r) if r.code == "at_capacity"),
         "{full}"
     );
-    shop.tell(&[
+    shop.publish(&[
         placed("1", 1),
         about("1", 2, &confirmed()),
         about("1", 3, &cancelled()),
@@ -318,7 +318,7 @@ async fn a_cancelled_order_frees_its_capacity() {
     shop.shows("there is room", &menu, |menu: &Menu| menu.taken == 0)
         .await;
     // A rejection is not stored, so the same request may be repeated.
-    shop.ask("2", &confirm("2")).await.unwrap();
+    shop.call("2", &confirm("2")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -341,15 +341,15 @@ async fn sequences_reused_after_a_restore_are_dead_letters() {
         })
         .await;
     };
-    shop.tell(&["1", "2", "3"].map(|no| placed(no, 1))).await;
-    let _ = shop.ask("a", &authorize("1", None)).await.unwrap();
+    shop.publish(&["1", "2", "3"].map(|no| placed(no, 1))).await;
+    let _ = shop.call("a", &authorize("1", None)).await.unwrap();
     has_applied(4).await;
     let file = office.scratch.join("payments.backup");
     let file = file.to_str().unwrap();
     office
         .output(&["store", "backup", "payments", "--to", file])
         .await;
-    let _ = shop.ask("b", &authorize("2", None)).await.unwrap();
+    let _ = shop.call("b", &authorize("2", None)).await.unwrap();
     has_applied(5).await;
     roles.terminate();
     assert_eq!(roles.ended(SOON).await.code, Some(0));
@@ -363,8 +363,8 @@ async fn sequences_reused_after_a_restore_are_dead_letters() {
         .variable("DOORSTEP_LOG_FORMAT", "json")
         .start(&office.scratch);
     // It does not know the second payment and reuses its sequence. The third has a stream of its own.
-    let _ = shop.ask("c", &authorize("2", None)).await.unwrap();
-    let _ = shop.ask("d", &authorize("3", None)).await.unwrap();
+    let _ = shop.call("c", &authorize("2", None)).await.unwrap();
+    let _ = shop.call("d", &authorize("3", None)).await.unwrap();
     has_applied(6).await;
     let dead = wait_for("there is a dead letter", SOON, async || {
         let dead = office.dead("orders").await;
@@ -423,8 +423,8 @@ async fn a_forged_cancellation_refunds_nothing() {
     let (shop, _roles) = Shop::open("refund", &["payments", "orders"]).await;
     let office = &shop.office;
     let thief = office.env.user("thief", EVERYTHING);
-    shop.ask("a", &authorize("1", None)).await.unwrap();
-    shop.tell(&[placed("1", 1), about("1", 2, &confirmed())])
+    shop.call("a", &authorize("1", None)).await.unwrap();
+    shop.publish(&[placed("1", 1), about("1", 2, &confirmed())])
         .await;
     let payment = ReadPayment { order: order("1") };
     let captured = is_payment(PaymentStatus::Captured);
@@ -444,12 +444,12 @@ async fn a_forged_cancellation_refunds_nothing() {
     for role in ["orders", "payments"] {
         foreign(office, role, 2).await;
     }
-    assert!(captured(&shop.ask("b", &payment).await.unwrap()));
-    assert!(is_confirmed(&shop.ask("c", &asked).await.unwrap()));
+    assert!(captured(&shop.call("b", &payment).await.unwrap()));
+    assert!(is_confirmed(&shop.call("c", &asked).await.unwrap()));
     assert_eq!(shop.accounts().await["sales"].0, "2.51");
 
     // The owner's event is the next one, as if the others had never come.
-    shop.tell(&[about("1", 3, &cancelled())]).await;
+    shop.publish(&[about("1", 3, &cancelled())]).await;
     let refunded = is_payment(PaymentStatus::Refunded);
     shop.shows("it is refunded", &payment, refunded).await;
     assert_eq!(shop.accounts().await["sales"].0, "0.00");
@@ -478,7 +478,7 @@ async fn a_request_of_an_unlisted_user_is_rejected() {
         office,
     };
     for id in ["a", "b"] {
-        let refused = shop.ask(id, &authorize("1", None)).await.unwrap_err();
+        let refused = shop.call(id, &authorize("1", None)).await.unwrap_err();
         let says = refused.to_string();
         assert!(
             matches!(&refused, CallError::Rejected(r) if r.code == "forbidden"),
@@ -491,7 +491,7 @@ async fn a_request_of_an_unlisted_user_is_rejected() {
         office: shop.office,
     };
     // Nothing was done, so the id is free.
-    shop.ask("a", &authorize("1", None)).await.unwrap();
+    shop.call("a", &authorize("1", None)).await.unwrap();
     assert_eq!(shop.accounts().await["held"], ("2.51".to_owned(), 1));
     roles.says("--rpc-callers", SOON).await;
     let log = roles.stderr();

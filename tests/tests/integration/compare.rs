@@ -11,12 +11,12 @@ use crate::SOON;
 const LIMIT: Duration = Duration::from_secs(480);
 
 /// A broker with unrelated objects to compare on, and a temporary folder.
-struct Place {
+struct CompareEnv {
     env: TestEnv,
     scratch: TempDir,
 }
 
-impl Place {
+impl CompareEnv {
     async fn new(hint: &str) -> Self {
         let place = Self {
             env: TestEnv::new(hint, &[doorstep_tests::LEDGER]).await,
@@ -51,7 +51,7 @@ impl Place {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comparison_loses_nothing_and_cleans_up() {
-    let place = Place::new("compare").await;
+    let place = CompareEnv::new("compare").await;
     let picture = place.scratch.join("compare.svg");
     let program = place
         .compare(&[
@@ -121,7 +121,7 @@ async fn a_comparison_loses_nothing_and_cleans_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_comparison_cleans_up() {
-    let place = Place::new("compare-off").await;
+    let place = CompareEnv::new("compare-off").await;
     let running = place.compare(&["--seconds", "60"]).start(&place.scratch);
     wait_until("its consumers work", SOON, async || {
         let consumers = place.env.view().consumers();

@@ -15,7 +15,7 @@ use lapin::types::FieldTable;
 use crate::{
     SOON,
     roles::{dead, dead_letters, entries_are, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
 /// Runs the ledger until its first batch is written, and ends it before it can acknowledge: all of these messages are
@@ -42,8 +42,8 @@ async fn all_is_acked(env: &TestEnv, role: RoleProcess) {
     }
 }
 
-on_every_store! {
-    async fn a_crash_before_the_ack_repeats_nothing(shelf) {
+for_each_store! {
+    async fn a_crash_before_the_ack_repeats_nothing(storage) {
         let env = TestEnv::new("crash", &[LEDGER]).await;
         let channel = env.channel().await;
         channel.declare("told", FieldTable::default()).await;
@@ -59,12 +59,12 @@ on_every_store! {
         }
         env.publish(&events).await;
 
-        crash_after_the_commit(&env, shelf.open(), 30).await;
-        let store = shelf.open();
+        crash_after_the_commit(&env, storage.open(), 30).await;
+        let store = storage.open();
         let first = summary(&store).await.tally;
         assert!(first.applied > 0, "the crash came before the commit: {first:?}");
 
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         wait_until("every message was worked", SOON, async || {
             let tally = summary(&store).await.tally;
             tally.applied + tally.duplicates == 30 + first.applied
@@ -94,17 +94,17 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_redelivered_poison_event_stays_one_dead_letter(shelf) {
+for_each_store! {
+    async fn a_redelivered_poison_event_stays_one_dead_letter(storage) {
         let env = TestEnv::new("crash", &[LEDGER]).await;
         env.publish(&poisoned("account/a")).await;
-        crash_after_the_commit(&env, shelf.open(), 3).await;
+        crash_after_the_commit(&env, storage.open(), 3).await;
 
-        let store = shelf.open();
+        let store = storage.open();
         // It is a dead letter by now, and its message is still in the queue.
-        let id = poison_of(&env, &shelf.open()).await;
+        let id = poison_of(&env, &storage.open()).await;
         let duplicates = summary(&store).await.tally.duplicates;
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         wait_until("the messages were redelivered", SOON, async || {
             summary(&store).await.tally.duplicates >= duplicates + 2
         })
@@ -118,18 +118,18 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_skipped_poison_event_is_not_applied(shelf) {
+for_each_store! {
+    async fn a_skipped_poison_event_is_not_applied(storage) {
         let env = TestEnv::new("crash", &[LEDGER]).await;
         env.publish(&poisoned("account/a")).await;
-        crash_after_the_commit(&env, shelf.open(), 3).await;
+        crash_after_the_commit(&env, storage.open(), 3).await;
 
-        let store = shelf.open();
+        let store = storage.open();
         // The queue still has all messages after the first batch, but the poison event was in it: it is the second of
         // three.
-        let id = poison_of(&env, &shelf.open()).await;
+        let id = poison_of(&env, &storage.open()).await;
         operate::skip(&store, &id, Timestamp::now()).await.unwrap();
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         entries_are(&store, "account/a", &["shop 1", "shop 3"]).await;
         all_is_acked(&env, role).await;
         entries_are(&store, "account/a", &["shop 1", "shop 3"]).await;
@@ -138,19 +138,19 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_replayed_poison_event_is_applied_once(shelf) {
+for_each_store! {
+    async fn a_replayed_poison_event_is_applied_once(storage) {
         let env = TestEnv::new("crash", &[LEDGER]).await;
         env.publish(&poisoned("account/a")).await;
-        crash_after_the_commit(&env, shelf.open(), 3).await;
+        crash_after_the_commit(&env, storage.open(), 3).await;
 
-        let store = shelf.open();
-        let id = poison_of(&env, &shelf.open()).await;
+        let store = storage.open();
+        let id = poison_of(&env, &storage.open()).await;
         // Fixed and replayed before the redelivered original arrives, or after it: here it waits in the queue all the
         // time.
         env.publish(&[event("fix", "account/a", 1, &Move::Fix)]).await;
         operate::replay(&store, &id, Timestamp::now()).await.unwrap();
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         // The replay may run before the fix has arrived, and is rejected again then.
         wait_until("it was replayed or refused anew", SOON, async || {
             let tally = summary(&store).await.tally;

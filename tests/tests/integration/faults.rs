@@ -12,7 +12,7 @@ use doorstep_tests::{
 use crate::{
     SOON,
     roles::{Heard, LISTENER, Listener, dead, summary},
-    shelf::{InSqlite, Shelf},
+    stores::{InSqlite, TestStorage},
 };
 
 /// The number of events of a stream during a fault; every fourth makes the role publish an event.
@@ -30,9 +30,9 @@ async fn role_meets_all(point: Point) {
     settings.broker.connect_timeout = Duration::from_secs(3);
     settings.broker.ack_write_timeout = Duration::from_secs(2);
     settings.broker.confirm_timeout = Duration::from_secs(3);
-    let shelf = InSqlite::new("ledger");
-    let store = shelf.open();
-    let role = RoleProcess::start(Ledger, shelf.open(), settings);
+    let storage = InSqlite::new("ledger");
+    let store = storage.open();
+    let role = RoleProcess::start(Ledger, storage.open(), settings);
     let heard = MemoryStore::new("listener");
     let listener = env.start(Listener, heard.clone());
     role.consuming(SOON).await;

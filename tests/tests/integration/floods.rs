@@ -11,22 +11,22 @@ use lapin::{BasicProperties, types::FieldTable};
 use crate::{
     SOON,
     roles::{dead, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
 const ROUNDS: u64 = 100;
 const JUNK_A_ROUND: u64 = 50;
 const OF_KIND: u64 = 100;
 
-on_every_store! {
-    async fn undecodable_floods_do_not_stop_valid_events(shelf) {
+for_each_store! {
+    async fn undecodable_floods_do_not_stop_valid_events(storage) {
         let env = TestEnv::new("flood", &[LEDGER]).await;
-        let store = shelf.open();
+        let store = storage.open();
         let mut settings = env.run_settings();
         // So few that the flood alone would fill the dead letters twenty times over and stop the role.
         settings.limits.dead_letters.rows = 2 * OF_KIND + 50;
         settings.limits.dead_letters_of_kind.rows = OF_KIND;
-        let role = RoleProcess::start(Ledger, shelf.open(), settings);
+        let role = RoleProcess::start(Ledger, storage.open(), settings);
         role.consuming(SOON).await;
         let channel = env.channel().await;
         let exchange = env.namespace().events_exchange();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use doorstep_broker::{Rights, User};
+use doorstep_broker::{User, UserPermissions};
 use doorstep_contracts::{CancelledBy, Label, OrderCancelled};
 use doorstep_event::{Event, Sequence, json};
 use doorstep_messaging::{BrokerSettings, RawMessage, RawValue, UncheckedPublisher};
@@ -13,7 +13,7 @@ use tokio::task::block_in_place;
 
 use crate::{
     operator::{moved, placed},
-    topology::{Place, same},
+    topology::{EmptyVhost, same},
 };
 
 /// A cancellation that no customer has requested, as the next event of the order's own source.
@@ -28,7 +28,7 @@ fn cancelled(invoice: &str, sequence: u64) -> Event {
     Event::from_contract(&order.source, &order.subject, sequence, time, &fact).unwrap()
 }
 
-impl Place {
+impl EmptyVhost {
     /// Publishes as this user, with these arguments.
     async fn publish(&self, user: &User, options: &[&str], events: &[Event]) -> Ended {
         let lines = events
@@ -49,7 +49,7 @@ impl Place {
 
     /// Creates a user with all permissions.
     fn mighty(&self, name: &str) -> User {
-        let rights = Rights {
+        let rights = UserPermissions {
             configure: ".*",
             write: ".*",
             read: ".*",
@@ -88,7 +88,7 @@ impl Place {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn printed_permissions_limit_programs_to_their_families() {
-    let place = Place::new("families");
+    let place = EmptyVhost::new("families");
     place.import().await;
     let permitted = place.permitted(&["--declared"]).await;
     let pickups = place.user(&permitted, "u-pickups", same);
@@ -109,7 +109,7 @@ async fn printed_permissions_limit_programs_to_their_families() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_under_another_users_source_are_dead_letters() {
-    let place = Place::new("forged");
+    let place = EmptyVhost::new("forged");
     place.import().await;
     let (shop, thief) = (place.mighty("shop"), place.mighty("thief"));
     place
@@ -211,7 +211,7 @@ async fn events_under_another_users_source_are_dead_letters() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_not_from_the_exchange_are_dead_letters() {
-    let place = Place::new("bypass");
+    let place = EmptyVhost::new("bypass");
     place.import().await;
     let thief = place.mighty("thief");
     let settings = BrokerSettings::new(thief.amqp_url(), "doorstep").unwrap();
@@ -244,7 +244,7 @@ async fn events_not_from_the_exchange_are_dead_letters() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_without_user_ids_survives_the_upgrade() {
-    let place = Place::new("upgrade");
+    let place = EmptyVhost::new("upgrade");
     place.import().await;
     let shop = place.mighty("shop");
     let without: &[&str] = &["--user-id", "-"];
@@ -269,7 +269,7 @@ async fn a_backlog_without_user_ids_survives_the_upgrade() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_user_id_fails_at_start() {
-    let place = Place::new("user-id");
+    let place = EmptyVhost::new("user-id");
     place.import().await;
     let shop = place.mighty("shop");
     let ended = place

@@ -18,7 +18,7 @@ use tokio::task::{block_in_place, spawn_blocking};
 use crate::{
     SOON,
     roles::{LISTENER, Listener, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
 /// A broker takes long to start on a busy machine.
@@ -147,11 +147,11 @@ async fn a_role_resumes_after_a_broker_kill() {
     block_in_place(|| drop(node));
 }
 
-on_every_store! {
-    async fn a_deleted_queue_leaves_listed_gaps(shelf) {
+for_each_store! {
+    async fn a_deleted_queue_leaves_listed_gaps(storage) {
         const STREAMS: [&str; 4] = ["a", "b", "c", "d"];
         let env = TestEnv::new("deleted", &[LEDGER]).await;
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         let mut settings = env.run_settings();
         settings.limits.gap_age = Duration::from_millis(100);
         // So that most messages published while the role is paused wait in the queue.

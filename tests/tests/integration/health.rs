@@ -87,7 +87,7 @@ impl Answering {
 
     fn metrics(&self) -> String {
         let url: HttpUrl = format!("http://{}/metrics", self.address).parse().unwrap();
-        let (status, text) = block_in_place(|| url.ask(ANSWER)).unwrap();
+        let (status, text) = block_in_place(|| url.get(ANSWER)).unwrap();
         assert_eq!(status, 200, "{text}");
         text
     }

@@ -15,7 +15,7 @@ use lapin::{
 use crate::{
     SOON,
     roles::{dead_letters, entries_are, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
 const KIND: &str = "account.moved.v1";
@@ -28,7 +28,7 @@ struct Program {
 }
 
 impl Program {
-    async fn of(env: &TestEnv) -> Self {
+    async fn connect(env: &TestEnv) -> Self {
         Self {
             channel: env.channel().await,
             exchange: env.namespace().events_exchange(),
@@ -47,12 +47,12 @@ impl Program {
     }
 }
 
-on_every_store! {
-    async fn structured_mode_equals_binary_mode(shelf) {
+for_each_store! {
+    async fn structured_mode_equals_binary_mode(storage) {
         let env = TestEnv::new("structured", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
-        let program = Program::of(&env).await;
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
+        let program = Program::connect(&env).await;
         let data = serde_json::to_string(&Move::Add(1)).unwrap();
         let event = |n: u64, more: &str| {
             format!(
@@ -102,12 +102,12 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn structured_mode_errors_name_the_cause(shelf) {
+for_each_store! {
+    async fn structured_mode_errors_name_the_cause(storage) {
         let env = TestEnv::new("structured", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
-        let program = Program::of(&env).await;
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
+        let program = Program::connect(&env).await;
         let event = |n: usize, more: &str| {
             format!(
                 r#"{{"specversion":"1.0","id":"{n}","source":"till","type":"{KIND}","subject":"account/{n}"{more}}}"#
@@ -140,12 +140,12 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_contradiction_is_rejected_with_both_values(shelf) {
+for_each_store! {
+    async fn a_contradiction_is_rejected_with_both_values(storage) {
         let env = TestEnv::new("contradictions", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
-        let program = Program::of(&env).await;
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
+        let program = Program::connect(&env).await;
         let others = [
             ("cloudEvents_id", text("another"), "id is both \"till#0\" and \"another\""),
             ("cloudEvents_source", text("shop"), "source is both \"till\" and \"shop\""),
@@ -187,12 +187,12 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_header_of_another_type_is_rejected(shelf) {
+for_each_store! {
+    async fn a_header_of_another_type_is_rejected(storage) {
         let env = TestEnv::new("types", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
-        let program = Program::of(&env).await;
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
+        let program = Program::connect(&env).await;
         let bad = [
             ("sequence", AMQPValue::Double(1.0), "sequence is a double (1.0), not a whole number or text"),
             ("sequence", AMQPValue::Float(1.0), "sequence is a float (1.0)"),
@@ -224,12 +224,12 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn times_of_any_precision_and_unit_are_decoded(shelf) {
+for_each_store! {
+    async fn times_of_any_precision_and_unit_are_decoded(storage) {
         let env = TestEnv::new("times", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
-        let program = Program::of(&env).await;
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
+        let program = Program::connect(&env).await;
         let now = doorstep_event::Timestamp::now();
         let times = [
             text(&format!("{}.123456789012Z", now.strftime("%Y-%m-%dT%H:%M:%S"))),
@@ -252,11 +252,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn equal_bodies_are_separate_dead_letters(shelf) {
+for_each_store! {
+    async fn equal_bodies_are_separate_dead_letters(storage) {
         let env = TestEnv::new("same_bodies", &[LEDGER]).await;
-        let store = shelf.open();
-        let program = Program::of(&env).await;
+        let store = storage.open();
+        let program = Program::connect(&env).await;
         let namespace = env.namespace();
         let (queue, net) = (namespace.role_queue("ledger", 0), namespace.quarantine_queue("ledger"));
         let properties = |n: usize| {
@@ -269,7 +269,7 @@ on_every_store! {
         for n in [1, 1, 2, 3, 4, 5, 2, 3, 4, 5] {
             program.send(properties(n), &add(1)).await;
         }
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         dead_letters(&store, 5).await;
         env.depth_is(&queue, 0, 1, SOON).await;
         drained(&env, &net).await;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use doorstep_broker::{Rights, percent_encoded};
+use doorstep_broker::{UserPermissions, percent_encoded};
 use doorstep_event::{Contract, ContractError, Event, Timestamp};
 use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
@@ -13,37 +13,37 @@ use serde::{Deserialize, Serialize};
 
 use tokio::task::block_in_place;
 
-use crate::{SOON, roles::summary, shelf::on_every_store};
+use crate::{SOON, roles::summary, stores::for_each_store};
 
 /// The maximum backoff, and the time for which a broker caches permissions.
 const LONG: Duration = Duration::from_secs(180);
 
 /// The request to the crier.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum Asked {
+enum CryRequested {
     /// An event with a queue.
-    Heard,
+    Routed,
     /// An event without a queue.
-    Unheard,
+    Unrouted,
 }
 
-impl Contract for Asked {
+impl Contract for CryRequested {
     const TYPE: &'static str = "cry.asked.v1";
     const REQUIRES_SEQUENCE: bool = true;
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Heard {}
+struct Routed {}
 
-impl Contract for Heard {
+impl Contract for Routed {
     const TYPE: &'static str = "heard.cried.v1";
     const REQUIRES_SEQUENCE: bool = true;
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Unheard {}
+struct Unrouted {}
 
-impl Contract for Unheard {
+impl Contract for Unrouted {
     const TYPE: &'static str = "unheard.cried.v1";
     const REQUIRES_SEQUENCE: bool = true;
 }
@@ -58,7 +58,7 @@ const CRIER: RoleQueues = RoleQueues {
 };
 
 impl Role for Crier {
-    type Payload = Asked;
+    type Payload = CryRequested;
     type Command = Unsupported;
     type Query = Unsupported;
     type State = u64;
@@ -67,11 +67,11 @@ impl Role for Crier {
         CRIER.role
     }
 
-    fn read(&self, event: &Event) -> Result<Reading<Asked>, ContractError> {
-        Asked::read(event).map(Reading::Handled)
+    fn read(&self, event: &Event) -> Result<Reading<CryRequested>, ContractError> {
+        CryRequested::read(event).map(Reading::Handled)
     }
 
-    fn keys(&self, event: &Event, _fact: &Asked) -> Vec<EntityKey> {
+    fn keys(&self, event: &Event, _fact: &CryRequested) -> Vec<EntityKey> {
         vec![EntityKey::from(&event.subject)]
     }
 
@@ -79,32 +79,36 @@ impl Role for Crier {
         &self,
         states: &mut States<u64>,
         _event: &Event,
-        fact: &Asked,
+        fact: &CryRequested,
         _now: Timestamp,
     ) -> Result<Effects, HandlerError> {
         *states.first_or_default() += 1;
         let wrong = |e: doorstep_event::AttributeError| HandlerError::never(e.to_string());
         let mut effects = Effects::none();
         match fact {
-            Asked::Heard => effects.publish(&"heard/a".parse().map_err(wrong)?, &Heard {})?,
-            Asked::Unheard => effects.publish(&"unheard/a".parse().map_err(wrong)?, &Unheard {})?,
+            CryRequested::Routed => {
+                effects.publish(&"heard/a".parse().map_err(wrong)?, &Routed {})?
+            }
+            CryRequested::Unrouted => {
+                effects.publish(&"unheard/a".parse().map_err(wrong)?, &Unrouted {})?
+            }
         }
         Ok(effects)
     }
 }
 
-on_every_store! {
-    async fn an_unroutable_event_delays_no_other(shelf) {
+for_each_store! {
+    async fn an_unroutable_event_delays_no_other(storage) {
         let env = TestEnv::new("outbox", &[CRIER]).await;
-        let store = shelf.open();
-        let role = env.start(Crier, shelf.open());
+        let store = storage.open();
+        let role = env.start(Crier, storage.open());
         role.consuming(SOON).await;
         let channel = env.channel().await;
         let exchange = env.namespace().events_exchange();
         channel.declare("heard", FieldTable::default()).await;
         channel.bind("heard", &exchange, "heard.#").await;
 
-        let asked: Vec<_> = [Asked::Unheard, Asked::Heard, Asked::Unheard, Asked::Heard]
+        let asked: Vec<_> = [CryRequested::Unrouted, CryRequested::Routed, CryRequested::Unrouted, CryRequested::Routed]
             .iter()
             .zip(1..)
             .map(|(fact, n)| asked(n, fact))
@@ -122,8 +126,8 @@ on_every_store! {
         // They delay no others after a restart either.
         role.stop().await.unwrap();
         assert_eq!(summary(&store).await.usage.outbox.rows, 2);
-        let role = env.start(Crier, shelf.open());
-        env.publish(&[self::asked(5, &Asked::Heard)]).await;
+        let role = env.start(Crier, storage.open());
+        env.publish(&[self::asked(5, &CryRequested::Routed)]).await;
         assert_eq!(channel.take_many("heard", 1, SOON).await[0].header("cloudEvents:id"), "heard/a#3");
 
         channel.declare("unheard", FieldTable::default()).await;
@@ -141,24 +145,24 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_stopping_role_drains_its_outbox(shelf) {
+for_each_store! {
+    async fn a_stopping_role_drains_its_outbox(storage) {
         const OWED: u64 = 60;
         let env = TestEnv::new("outbox-stop", &[CRIER]).await;
-        let store = shelf.open();
+        let store = storage.open();
         let mut settings = env.run_settings();
         // Row by row, so that much of the outbox is left when it stops, and each rejected row takes a turn of its own.
         settings.limits.relay_rows = 1;
         // Each turn is a confirm and a commit, which are slow on a slow disk.
         settings.shutdown_timeout = Duration::from_secs(120);
-        let role = RoleProcess::start(Crier, shelf.open(), settings);
+        let role = RoleProcess::start(Crier, storage.open(), settings);
         role.consuming(SOON).await;
         let channel = env.channel().await;
         channel.declare("heard", FieldTable::default()).await;
         channel.bind("heard", &env.namespace().events_exchange(), "heard.#").await;
 
         // Every third is rejected, including the first and the last.
-        let fact = |n: u64| if n % 3 == 1 { Asked::Unheard } else { Asked::Heard };
+        let fact = |n: u64| if n % 3 == 1 { CryRequested::Unrouted } else { CryRequested::Routed };
         let last = OWED / 2 * 3 + 1;
         let asked: Vec<_> = (1..=last).map(|n| asked(n, &fact(n))).collect();
         env.publish(&asked).await;
@@ -177,13 +181,13 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_row_that_closes_channels_delays_no_other(shelf) {
+for_each_store! {
+    async fn a_row_that_closes_channels_delays_no_other(storage) {
         const HEARD: u64 = 30;
         let env = TestEnv::new("outbox-closing", &[CRIER]).await;
-        let store = shelf.open();
+        let store = storage.open();
         // May publish events, but not to queues by their name: the broker closes the channel for a dead letter's copy.
-        let rights = Rights {
+        let rights = UserPermissions {
             configure: ".*",
             write: r"^(doorstep\.|@)",
             read: ".*",
@@ -192,16 +196,16 @@ on_every_store! {
         let mut settings = env.run_settings();
         settings.broker.addresses = run_settings(user.amqp_url(), &[CRIER]).broker.addresses;
         let channel = env.channel().await;
-        let role = RoleProcess::start(Crier, shelf.open(), settings);
+        let role = RoleProcess::start(Crier, storage.open(), settings);
         role.consuming(SOON).await;
         channel.declare("heard", FieldTable::default()).await;
         channel.bind("heard", &env.namespace().events_exchange(), "heard.#").await;
 
-        let mut all: Vec<_> = (1..=HEARD).map(|n| asked(n, &Asked::Heard)).collect();
+        let mut all: Vec<_> = (1..=HEARD).map(|n| asked(n, &CryRequested::Routed)).collect();
         let unknown = Event {
             event_type: "cry.asked.v9".parse().unwrap(),
             subject: "cry/b".parse().unwrap(),
-            ..asked(1, &Asked::Heard)
+            ..asked(1, &CryRequested::Routed)
         };
         all.insert(0, unknown);
         env.publish(&all).await;
@@ -219,12 +223,12 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn rejected_rows_degrade_the_role(shelf) {
+for_each_store! {
+    async fn rejected_rows_degrade_the_role(storage) {
         const EACH: u64 = 20;
         let env = TestEnv::new("outbox-topics", &[CRIER]).await;
-        let store = shelf.open();
-        let rights = Rights { configure: ".*", write: ".*", read: ".*" };
+        let store = storage.open();
+        let rights = UserPermissions { configure: ".*", write: ".*", read: ".*" };
         let user = env.user("half-mute", rights);
         let exchange = env.namespace().events_exchange();
         let may_write = |pattern: &str| {
@@ -241,7 +245,7 @@ on_every_store! {
         let mut settings = env.run_settings();
         settings.broker.addresses = run_settings(user.amqp_url(), &[CRIER]).broker.addresses;
         let channel = env.channel().await;
-        let role = RoleProcess::start(Crier, shelf.open(), settings);
+        let role = RoleProcess::start(Crier, storage.open(), settings);
         role.consuming(SOON).await;
         channel.declare("heard", FieldTable::default()).await;
         channel.bind("heard", &exchange, "heard.#").await;
@@ -251,7 +255,7 @@ on_every_store! {
         // Alternating, and more once the rejected ones are known.
         let mix = |from: u64| -> Vec<_> {
             (from..from + 2 * EACH)
-                .map(|n| asked(n, if n % 2 == 0 { &Asked::Heard } else { &Asked::Unheard }))
+                .map(|n| asked(n, if n % 2 == 0 { &CryRequested::Routed } else { &CryRequested::Unrouted }))
                 .collect()
         };
         for round in 0..2 {
@@ -281,7 +285,7 @@ on_every_store! {
     }
 }
 
-fn asked(sequence: u64, fact: &Asked) -> Event {
+fn asked(sequence: u64, fact: &CryRequested) -> Event {
     Event::from_contract(
         &"town".parse().unwrap(),
         &"cry/a".parse().unwrap(),

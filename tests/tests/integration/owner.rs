@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use doorstep_broker::Rights;
+use doorstep_broker::UserPermissions;
 use doorstep_event::{Epoch, Event, Timestamp};
 use doorstep_messaging::{
     BrokerSettings, ConnectErrorKind, Denial, OwnerRecord, Topology, delete, take_over, verify,
@@ -22,7 +22,7 @@ use crate::{
     SOON,
     operator::{Office, moved},
     roles::summary,
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
 /// The exit code of a role whose queue belongs to another store.
@@ -231,11 +231,11 @@ async fn a_running_role_ends_after_a_takeover() {
     env.depth_is(&queue, 1, 0, SOON).await;
 }
 
-on_every_store! {
-    async fn concurrent_starts_of_one_store_succeed(shelf) {
+for_each_store! {
+    async fn concurrent_starts_of_one_store_succeed(storage) {
         let env = TestEnv::new("owner-pair", &[LEDGER]).await;
         for round in 1..=6 {
-            let pair = [0, 1].map(|_| env.start(Ledger, shelf.open()));
+            let pair = [0, 1].map(|_| env.start(Ledger, storage.open()));
             env.publish(&[event("shop", "account/a", round, &Move::Add(1))]).await;
             for role in &pair {
                 role.consuming(SOON).await;
@@ -244,7 +244,7 @@ on_every_store! {
             // Either may be consuming, and the other's record may be in any state.
             first.crash();
             wait_for("the event is applied", SOON, async || {
-                let applied = summary(&shelf.open()).await.tally.applied;
+                let applied = summary(&storage.open()).await.tally.applied;
                 if applied == round { Ok(()) } else { Err(applied) }
             })
             .await;
@@ -254,7 +254,7 @@ on_every_store! {
                 second.stop().await.unwrap();
             }
         }
-        let store = shelf.open();
+        let store = storage.open();
         assert_eq!(summary(&store).await.restored, None);
         assert_eq!(entries(&store, "account/a").await.len(), 6);
         let verified = verify(env.settings(), env.topology()).await.unwrap();
@@ -270,7 +270,7 @@ async fn without_permission_to_record_consuming_needs_consent() {
     let configure = r"^doorstep\.(?!ledger\.owner).*$";
     let user = env.user(
         "no-record",
-        Rights {
+        UserPermissions {
             configure,
             write: ".*",
             read: ".*",

@@ -15,17 +15,17 @@ use tokio::sync::Barrier;
 use crate::{
     SOON,
     roles::{dead, dead_letters, entries_are, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
 /// The number of dead letters replayed and skipped at once.
 const ROUNDS: usize = 40;
 
-on_every_store! {
-    async fn replay_unblocks_a_poisoned_stream_in_order(shelf) {
+for_each_store! {
+    async fn replay_unblocks_a_poisoned_stream_in_order(storage) {
         let env = TestEnv::new("poison", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         let poisoned = |n, fact: Move| event("shop", "account/a", n, &fact);
         env
             .publish(&[
@@ -72,11 +72,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn skip_unblocks_a_poisoned_stream(shelf) {
+for_each_store! {
+    async fn skip_unblocks_a_poisoned_stream(storage) {
         let env = TestEnv::new("poison", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         for (n, fact) in [Move::Poison, Move::Add(1), Move::Poison, Move::Add(1)].iter().enumerate() {
             env.publish(&[event("shop", "account/a", n as u64 + 1, fact)]).await;
         }
@@ -94,11 +94,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn concurrent_replay_and_skip_have_one_winner(shelf) {
+for_each_store! {
+    async fn concurrent_replay_and_skip_have_one_winner(storage) {
         let env = TestEnv::new("poison", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         let account = |round: usize| format!("account/{round:02}");
         let mut events = Vec::new();
         for round in 0..ROUNDS {
@@ -113,7 +113,7 @@ on_every_store! {
             entries_are(&store, &account(round), &["fix 1"]).await;
         }
 
-        let (one, other) = (shelf.open(), shelf.open());
+        let (one, other) = (storage.open(), storage.open());
         for (round, letter) in dead_before.iter().enumerate() {
             let line = Arc::new(Barrier::new(2));
             let replay = tokio::spawn({
@@ -150,11 +150,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_skipped_gap_unblocks_its_stream(shelf) {
+for_each_store! {
+    async fn a_skipped_gap_unblocks_its_stream(storage) {
         let env = TestEnv::new("poison", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
         env.publish(&[e(1), e(4), e(5)]).await;
         wait_until("two are deferred", SOON, async || summary(&store).await.usage.deferred.rows == 2).await;

@@ -7,12 +7,12 @@ use doorstep_messaging::{CallError, RpcClient, RpcClientSettings};
 use doorstep_store::Store;
 use doorstep_tests::{
     Fault, FaultyStore, LEDGER_WITH_RPC, TestEnv,
-    ledger::{Ask, Bid, Ledger, Order, Standing, accounts, entries, order, request},
+    ledger::{AccountStatus, Bid, Ledger, Order, QueryAccount, accounts, entries, order, request},
     wait_until,
 };
 use tokio::task::JoinSet;
 
-use crate::{SOON, roles::summary, shelf::on_every_store};
+use crate::{SOON, roles::summary, stores::for_each_store};
 
 pub(crate) async fn client(env: &TestEnv) -> Arc<RpcClient> {
     let (settings, topology) = (env.settings(), env.topology().clone());
@@ -27,10 +27,10 @@ pub(crate) async fn client(env: &TestEnv) -> Arc<RpcClient> {
 }
 
 /// Each command whose process has crashed is executed alone by the next one, which is slow on a slow disk.
-const PATIENCE: Duration = Duration::from_secs(240);
+const CALL_TIMEOUT: Duration = Duration::from_secs(240);
 
 fn patient(mut request: Request) -> Request {
-    request.deadline = Timestamp::now() + PATIENCE;
+    request.deadline = Timestamp::now() + CALL_TIMEOUT;
     request
 }
 
@@ -38,17 +38,22 @@ fn deposit(id: &str, account: &str) -> Request {
     patient(order(id, Timestamp::now(), account, Bid::Deposit(5)))
 }
 
-async fn ask(client: &RpcClient, account: &str) -> Result<Standing, CallError> {
+async fn query_account(client: &RpcClient, account: &str) -> Result<AccountStatus, CallError> {
     let account = account.to_owned();
-    let query = request("gateway/1", "query", Timestamp::now(), &Ask { account });
-    client.call_with_retry::<Ask>(patient(query)).await
+    let query = request(
+        "gateway/1",
+        "query",
+        Timestamp::now(),
+        &QueryAccount { account },
+    );
+    client.call_with_retry::<QueryAccount>(patient(query)).await
 }
 
-on_every_store! {
-    async fn a_crash_before_the_reply_executes_once(shelf) {
+for_each_store! {
+    async fn a_crash_before_the_reply_executes_once(storage) {
         let env = TestEnv::new("requests", &[LEDGER_WITH_RPC]).await;
         let client = client(&env).await;
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         let role = env.start(Ledger, store.clone());
         role.consuming(SOON).await;
         store.set(Fault::HangsAfterCommit);
@@ -60,11 +65,11 @@ on_every_store! {
         wait_until("it is written", SOON, async || store.hung() == 1).await;
         role.crash();
 
-        let role = env.start(Ledger, shelf.open());
-        assert_eq!(asked.await.unwrap(), Ok(Standing { balance: 5, entries: 1 }));
+        let role = env.start(Ledger, storage.open());
+        assert_eq!(asked.await.unwrap(), Ok(AccountStatus { balance: 5, entries: 1 }));
         let again = client.call::<Order>(deposit("1", "account/a")).await;
-        assert_eq!(again, Ok(Standing { balance: 5, entries: 1 }));
-        assert_eq!(ask(&client, "account/a").await.unwrap().entries, 1);
+        assert_eq!(again, Ok(AccountStatus { balance: 5, entries: 1 }));
+        assert_eq!(query_account(&client, "account/a").await.unwrap().entries, 1);
         let short = order("2", Timestamp::now(), "account/a", Bid::Withdraw(9));
         match client.call_raw(patient(short)).await {
             Err(CallError::Rejected(refused)) => assert_eq!(refused.code, "short"),
@@ -74,13 +79,13 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn commands_are_executed_once_through_crashes(shelf) {
+for_each_store! {
+    async fn commands_are_executed_once_through_crashes(storage) {
         const COMMANDS: usize = 200;
         let env = TestEnv::new("many-requests", &[LEDGER_WITH_RPC]).await;
         let client = client(&env).await;
-        let store = shelf.open();
-        let mut role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let mut role = env.start(Ledger, storage.open());
         let mut asked = JoinSet::new();
         for n in 0..COMMANDS {
             let client = Arc::clone(&client);
@@ -93,7 +98,7 @@ on_every_store! {
         for most in [20, 60, 120] {
             wait_until("some are obeyed", SOON, async || summary(&store).await.tally.executed >= most).await;
             role.crash();
-            role = env.start(Ledger, shelf.open());
+            role = env.start(Ledger, storage.open());
         }
         let mut answered = BTreeSet::new();
         while let Some(ended) = asked.join_next().await {
@@ -125,8 +130,13 @@ async fn a_query_without_a_store_is_retryable() {
     role.consuming(SOON).await;
     store.set(Fault::Fails);
     let account = "account/a".to_owned();
-    let query = request("gateway/1", "query", Timestamp::now(), &Ask { account });
-    let answer = client.call::<Ask>(patient(query)).await;
+    let query = request(
+        "gateway/1",
+        "query",
+        Timestamp::now(),
+        &QueryAccount { account },
+    );
+    let answer = client.call::<QueryAccount>(patient(query)).await;
     assert!(
         matches!(answer, Err(CallError::Overloaded { .. })),
         "{answer:?}"
@@ -136,7 +146,10 @@ async fn a_query_without_a_store_is_retryable() {
         .call_with_retry::<Order>(deposit("1", "account/a"))
         .await
         .unwrap();
-    assert_eq!(ask(&client, "account/a").await.unwrap().entries, 1);
+    assert_eq!(
+        query_account(&client, "account/a").await.unwrap().entries,
+        1
+    );
     role.stop().await.unwrap();
 }
 

@@ -12,7 +12,7 @@ use lapin::{
     types::FieldTable,
 };
 
-use crate::{SOON, requests::client, roles::entries_are, shelf::on_every_store};
+use crate::{SOON, requests::client, roles::entries_are, stores::for_each_store};
 
 /// The way in which the role loses its connection.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ enum Loss {
 
 /// Five deliveries are committed and unacknowledged when their connection is lost. The new connection redelivers them,
 /// with five more, under the same delivery tags. The acknowledgement of the first five must not affect them.
-async fn no_ack_reaches_the_new_channel<K: crate::shelf::Shelf>(shelf: &K, loss: Loss) {
+async fn no_ack_reaches_the_new_channel<K: crate::stores::TestStorage>(storage: &K, loss: Loss) {
     let env = TestEnv::new("settle", &[LEDGER]).await;
     let queue = env.namespace().role_queue("ledger", 0);
     let first: Vec<_> = (1..=5)
@@ -37,7 +37,7 @@ async fn no_ack_reaches_the_new_channel<K: crate::shelf::Shelf>(shelf: &K, loss:
     let proxy = env.proxy().await;
     let mut settings = env.run_settings();
     settings.broker = env.settings_by(&proxy);
-    let store = FaultyStore::new(shelf.open());
+    let store = FaultyStore::new(storage.open());
     store.set(Fault::HangsAfterCommit);
     let role = doorstep_tests::RoleProcess::start(Ledger, store.clone(), settings);
     wait_until("a batch is written and unacknowledged", SOON, async || {
@@ -79,28 +79,28 @@ async fn no_ack_reaches_the_new_channel<K: crate::shelf::Shelf>(shelf: &K, loss:
     role.crash();
     env.depth_is(&queue, 10, 0, SOON).await;
 
-    let role = env.start(Ledger, shelf.open());
+    let role = env.start(Ledger, storage.open());
     let all: Vec<_> = (1..=10).map(|n| format!("shop {n}")).collect();
     let all: Vec<_> = all.iter().map(String::as_str).collect();
-    entries_are(&shelf.open(), "account/a", &all).await;
+    entries_are(&storage.open(), "account/a", &all).await;
     role.stop().await.unwrap();
     env.depth_is(&queue, 0, 0, SOON).await;
 }
 
-on_every_store! {
-    async fn a_cut_connection_discards_its_acks(shelf) {
-        no_ack_reaches_the_new_channel(&shelf, Loss::WireCut).await;
+for_each_store! {
+    async fn a_cut_connection_discards_its_acks(storage) {
+        no_ack_reaches_the_new_channel(&storage, Loss::WireCut).await;
     }
 }
 
-on_every_store! {
-    async fn a_closed_connection_discards_its_acks(shelf) {
-        no_ack_reaches_the_new_channel(&shelf, Loss::ClosedByAdministrator).await;
+for_each_store! {
+    async fn a_closed_connection_discards_its_acks(storage) {
+        no_ack_reaches_the_new_channel(&storage, Loss::ClosedByAdministrator).await;
     }
 }
 
-on_every_store! {
-    async fn nothing_is_acknowledged_before_its_own_commit(shelf) {
+for_each_store! {
+    async fn nothing_is_acknowledged_before_its_own_commit(storage) {
         let env = TestEnv::new("settle", &[LEDGER_WITH_RPC]).await;
         let queue = env.namespace().role_queue("ledger", 0);
         let client = client(&env).await;
@@ -114,7 +114,7 @@ on_every_store! {
             .basic_consume(queue.as_str().into(), "before".into(), options, none)
             .await
             .unwrap();
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         let role = env.start(Ledger, store.clone());
         role.consuming(SOON).await;
         // A command delays the role, so that all deliveries arrive before it takes any: they are one batch.
@@ -145,9 +145,9 @@ on_every_store! {
         role.crash();
         env.depth_is(&queue, 2, 0, SOON).await;
 
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         let all = ["shop 1", "shop 2", "shop 3", "shop 4", "shop 5"];
-        entries_are(&shelf.open(), "account/a", &all).await;
+        entries_are(&storage.open(), "account/a", &all).await;
         role.stop().await.unwrap();
     }
 }

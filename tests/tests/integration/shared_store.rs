@@ -6,14 +6,14 @@ use doorstep_tests::{
     wait_until,
 };
 
-use crate::{SOON, roles::summary, shelf::on_every_store};
+use crate::{SOON, roles::summary, stores::for_each_store};
 
-on_every_store! {
-    async fn two_owners_apply_each_event_once(shelf) {
+for_each_store! {
+    async fn two_owners_apply_each_event_once(storage) {
         let env = TestEnv::new("shared", &[LEDGER]).await;
         let queue = env.namespace().role_queue("ledger", 0);
-        let store = shelf.open();
-        let mut owners = vec![env.start(Ledger, shelf.open()), env.start(Ledger, shelf.open())];
+        let store = storage.open();
+        let mut owners = vec![env.start(Ledger, storage.open()), env.start(Ledger, storage.open())];
         // The queue itself counts only the active consumer.
         let view = env.view();
         wait_until("both consume", SOON, async || {
@@ -33,7 +33,7 @@ on_every_store! {
             })
             .await;
             owners.remove(0).crash();
-            owners.push(env.start(Ledger, shelf.open()));
+            owners.push(env.start(Ledger, storage.open()));
         }
         wait_until("all of them are applied", SOON, async || {
             summary(&store).await.tally.applied >= 2 * published

@@ -12,14 +12,14 @@ use doorstep_tests::{
 use crate::{
     SOON,
     roles::{LISTENER, Listener, dead, entries_are, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
-on_every_store! {
-    async fn an_early_event_waits_for_its_predecessor(shelf) {
+for_each_store! {
+    async fn an_early_event_waits_for_its_predecessor(storage) {
         let env = TestEnv::new("stream", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         role.consuming(SOON).await;
         env.publish(&[event("shop", "account/a", 2, &Move::Add(1))]).await;
         wait_until("the early event is deferred", SOON, async || {
@@ -46,11 +46,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn an_event_waits_for_another_stream(shelf) {
+for_each_store! {
+    async fn an_event_waits_for_another_stream(storage) {
         let env = TestEnv::new("stream", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         env
             .publish(&[
                 event("web", "account/a", 1, &Move::AfterOpen),
@@ -64,11 +64,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_second_source_causes_no_duplicates(shelf) {
+for_each_store! {
+    async fn a_second_source_causes_no_duplicates(storage) {
         let env = TestEnv::new("stream", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         let of = |source, n| event(source, "account/a", n, &Move::Add(1));
         env.publish(&[of("shop/1", 1), of("shop/1", 2), of("shop/2", 1), of("shop/2", 2)]).await;
         wait_until("four were worked", SOON, async || {
@@ -85,11 +85,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_lost_store_causes_no_duplicates(shelf) {
+for_each_store! {
+    async fn a_lost_store_causes_no_duplicates(storage) {
         let env = TestEnv::new("stream", &[LEDGER, LISTENER]).await;
-        let heard = shelf.open();
-        let listener = env.start(Listener, shelf.open());
+        let heard = storage.open();
+        let listener = env.start(Listener, storage.open());
         // Two ledgers in turn, each with a store of its own: both number `told/account/a` from 1.
         for source in ["shop/1", "shop/2"] {
             let lost = K::new("ledger");
@@ -123,11 +123,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_reused_sequence_is_a_numbering_conflict(shelf) {
+for_each_store! {
+    async fn a_reused_sequence_is_a_numbering_conflict(storage) {
         let env = TestEnv::new("stream", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         let first = event("shop", "account/a", 1, &Move::Add(1));
         let other = Event {
             id: "somebody-else-s-1".parse().unwrap(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorstep_broker::{Rights, User, Vhost, percent_encoded, shared};
+use doorstep_broker::{User, UserPermissions, Vhost, percent_encoded, shared};
 use doorstep_event::json;
 use doorstep_messaging::{BrokerSettings, Inspector};
 use doorstep_tests::{Ended, Program, TempDir, wait_for};
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// An empty virtual host, and the folder of programs that use it.
-pub(crate) struct Place {
+pub(crate) struct EmptyVhost {
     pub(crate) scratch: TempDir,
     pub(crate) vhost: Vhost,
 }
@@ -24,13 +24,13 @@ pub(crate) struct Place {
 pub(crate) struct Permitted(Value);
 
 impl Permitted {
-    fn of(&self, name: &str) -> &Value {
+    fn user(&self, name: &str) -> &Value {
         let users = self.0["users"].as_array().unwrap();
         users.iter().find(|user| user["user"] == name).unwrap()
     }
 }
 
-impl Place {
+impl EmptyVhost {
     pub(crate) fn new(hint: &str) -> Self {
         Self {
             scratch: TempDir::new(hint),
@@ -100,7 +100,7 @@ impl Place {
         change: impl Fn(&'static str, String) -> String,
     ) -> User {
         let user = self.user_of_rights(permitted, name, change);
-        let topics = |right: &str| permitted.of(name)["topics"][right].as_str();
+        let topics = |right: &str| permitted.user(name)["topics"][right].as_str();
         if let (Some(exchange), Some(write), Some(read)) =
             (topics("exchange"), topics("write"), topics("read"))
         {
@@ -119,10 +119,10 @@ impl Place {
         name: &str,
         change: impl Fn(&'static str, String) -> String,
     ) -> User {
-        let user = permitted.of(name);
+        let user = permitted.user(name);
         let right = |right| change(right, user[right].as_str().unwrap().to_owned());
         let (configure, write, read) = (right("configure"), right("write"), right("read"));
-        let rights = Rights {
+        let rights = UserPermissions {
             configure: &configure,
             write: &write,
             read: &read,
@@ -232,7 +232,7 @@ async fn a_broker_is_verified_for_people_and_programs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn imported_queues_need_no_permission_to_declare() {
-    let place = Place::new("imported");
+    let place = EmptyVhost::new("imported");
     place.import().await;
     place.output(None, &["topology", "verify"]).await;
     let permitted = place.permitted(&["--declared"]).await;
@@ -264,7 +264,7 @@ async fn imported_queues_need_no_permission_to_declare() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn declaring_users_need_only_the_printed_permissions() {
-    let place = Place::new("declaring");
+    let place = EmptyVhost::new("declaring");
     let permitted = place.permitted(&[]).await;
     let producer = place.user(&permitted, "u-producer", same);
     let ended = place.published(&producer).await;
@@ -278,7 +278,7 @@ async fn declaring_users_need_only_the_printed_permissions() {
     place.output(None, &["topology", "verify"]).await;
 
     // The same in a virtual host where the consumers come first.
-    let place = Place::new("declaring");
+    let place = EmptyVhost::new("declaring");
     let consumers = place.user(&permitted, "u-consumers", same);
     place
         .output(Some(&consumers), &["run", "--exit-when-idle", "1s"])
@@ -291,7 +291,7 @@ async fn printed_permissions_suffice_to_notice_deleted_queues() {
     const QUEUE: &str = "doorstep.orders.0";
     let modes: [(&[&str], &str); 2] = [(&[], "u-consumers"), (&["--declared"], "u-orders")];
     for (options, user) in modes {
-        let place = Place::new("noticing");
+        let place = EmptyVhost::new("noticing");
         let is_declared = !options.is_empty();
         if is_declared {
             place.import().await;
@@ -320,7 +320,7 @@ async fn printed_permissions_suffice_to_notice_deleted_queues() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_missing_permission_names_the_grant() {
-    let place = Place::new("lacking");
+    let place = EmptyVhost::new("lacking");
     let permitted = place.permitted(&[]).await;
     // Nothing is declared yet, so each of these is needed to do so.
     for (right, needed) in [
@@ -340,7 +340,7 @@ async fn one_missing_permission_names_the_grant() {
             }
         };
         // A virtual host for each, since the next would find the declarations of the previous one.
-        let place = Place::new("lacking");
+        let place = EmptyVhost::new("lacking");
         let user = place.user_of_rights(&permitted, "u-consumers", less);
         let ended = place
             .ran(Some(&user), &["run", "--exit-when-idle", "1s"])
@@ -419,12 +419,12 @@ fn assert_names(stderr: &str, parts: &[&str]) {
 
 /// Users of a broker with chosen names, deleted in the end.
 struct NamedUsers<'a> {
-    place: &'a Place,
+    place: &'a EmptyVhost,
     names: Vec<String>,
 }
 
 impl<'a> NamedUsers<'a> {
-    fn new(place: &'a Place, names: &[String]) -> Self {
+    fn new(place: &'a EmptyVhost, names: &[String]) -> Self {
         let management = place.vhost.broker().management().unwrap();
         let vhost = percent_encoded(place.vhost.name());
         for name in names {
@@ -462,7 +462,7 @@ impl Drop for NamedUsers<'_> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topic_permissions_are_compared_by_user_name() {
-    let place = Place::new("topics");
+    let place = EmptyVhost::new("topics");
     place.import().await;
     let management = place.vhost.broker().management().unwrap();
     let prefix = place.vhost.name();

@@ -14,7 +14,7 @@ use crate::{
     SOON,
     requests::client,
     roles::{dead, dead_letters, entries_are, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
 /// A message that no client can decode.
@@ -190,11 +190,11 @@ fn nothing_was_lost(links: &RoleConnections) {
     }
 }
 
-on_every_store! {
-    async fn an_undecodable_message_is_one_dead_letter(shelf) {
+for_each_store! {
+    async fn an_undecodable_message_is_one_dead_letter(storage) {
         let env = TestEnv::new("undecodable", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         role.consuming(SOON).await;
         let sent = hostile_by_exchange();
         let mut raw = RawAmqp::open(&env.amqp_url()).await;
@@ -222,11 +222,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn the_quarantine_accepts_undecodable_messages(shelf) {
+for_each_store! {
+    async fn the_quarantine_accepts_undecodable_messages(storage) {
         let env = TestEnv::new("undecodable-net", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         role.consuming(SOON).await;
         let sent = hostile();
         let net = env.namespace().quarantine_queue("ledger");
@@ -244,11 +244,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn many_undecodable_messages_stop_nothing(shelf) {
+for_each_store! {
+    async fn many_undecodable_messages_stop_nothing(storage) {
         const ROUNDS: u64 = 100;
         let env = TestEnv::new("undecodable-many", &[LEDGER]).await;
-        let store = shelf.open();
+        let store = storage.open();
         let exchange = env.namespace().events_exchange();
         let mut raw = RawAmqp::open(&env.amqp_url()).await;
         let sent = hostile_by_exchange();
@@ -261,7 +261,7 @@ on_every_store! {
             env.publish(&[event("shop", "account/good", round + 1, &Move::Add(1))]).await;
         }
         // All messages are there before the role, so that many arrive at once.
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         wait_until("all that is sound is applied", SOON, async || {
             summary(&store).await.tally.applied == ROUNDS
         })
@@ -274,10 +274,10 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn undecodable_requests_do_not_stop_serving(shelf) {
+for_each_store! {
+    async fn undecodable_requests_do_not_stop_serving(storage) {
         let env = TestEnv::new("undecodable-rpc", &[LEDGER_WITH_RPC]).await;
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         role.consuming(SOON).await;
         let asks = client(&env).await;
         let queue = env.namespace().rpc_queue("ledger");
@@ -372,8 +372,8 @@ async fn all_roles_survive_undecodable_messages() {
     }
 }
 
-on_every_store! {
-    async fn equal_undecodable_bodies_are_separate_dead_letters(shelf) {
+for_each_store! {
+    async fn equal_undecodable_bodies_are_separate_dead_letters(storage) {
         let env = TestEnv::new("undecodable-bodies", &[LEDGER]).await;
         let queue = env.namespace().role_queue("ledger", 0);
         let mut raw = RawAmqp::open(&env.amqp_url()).await;
@@ -385,17 +385,17 @@ on_every_store! {
             raw.publish(&exchange, b"account.moved.v1", &properties, b"{}").await;
         }
         raw.confirmed().await;
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         store.set(Fault::HangsAfterCommit);
         let role = env.start(Ledger, store.clone());
         wait_until("some are dead letters", SOON, async || store.hung() == 1).await;
         role.crash();
         env.depth_is(&queue, 3, 0, SOON).await;
 
-        let store = shelf.open();
+        let store = storage.open();
         let before = summary(&store).await.tally.dead_letters;
         assert!(before > 0, "nothing was written");
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         wait_until("all were redelivered", SOON, async || {
             let tally = summary(&store).await.tally;
             tally.dead_letters + tally.duplicates >= 3 + before

@@ -10,13 +10,13 @@ use tokio::task::block_in_place;
 
 use crate::{
     operator::{moved, placed},
-    topology::{Place, same},
+    topology::{EmptyVhost, same},
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A user who may publish events of these topics only.
-async fn user_of(place: &Place, topics: &str) -> User {
+async fn user_of(place: &EmptyVhost, topics: &str) -> User {
     place.import().await;
     let permitted = place.permitted(&["--declared"]).await;
     let user = place.user(&permitted, "u-producer", same);
@@ -24,7 +24,7 @@ async fn user_of(place: &Place, topics: &str) -> User {
     user
 }
 
-fn permit(place: &Place, user: &User, topics: &str) {
+fn permit(place: &EmptyVhost, user: &User, topics: &str) {
     let set = || user.may_on_topics(&place.vhost, "doorstep.events", topics, ".*");
     block_in_place(set).unwrap();
 }
@@ -32,7 +32,7 @@ fn permit(place: &Place, user: &User, topics: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unpublishable_events_are_reported_by_line() {
     const LINES: u64 = 1_500;
-    let place = Place::new("unpublishable");
+    let place = EmptyVhost::new("unpublishable");
     let user = user_of(&place, "^stock[.]").await;
     // At the beginning, adjacent, and at the end.
     let bad = [1, 700, 701, LINES];
@@ -76,7 +76,7 @@ async fn unpublishable_events_are_reported_by_line() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_import_completes_a_partial_one() {
-    let place = Place::new("unpublishable-import");
+    let place = EmptyVhost::new("unpublishable-import");
     let user = user_of(&place, "^stock[.]").await;
     let file = place.scratch.join("sales.csv");
     let mut text =
@@ -123,7 +123,7 @@ async fn a_second_import_completes_a_partial_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_without_any_permission_fails_early() {
-    let place = Place::new("unpublishable-all");
+    let place = EmptyVhost::new("unpublishable-all");
     let user = user_of(&place, "^stock[.]").await;
     let lines = (1..=300).map(|line| json::write(&placed(&line.to_string(), 1)).unwrap() + "\n");
     let ended = Program::producer(&["publish"])
@@ -143,7 +143,7 @@ async fn a_user_without_any_permission_fails_early() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gzip_is_published_and_errors_are_counted() {
-    let place = Place::new("packed");
+    let place = EmptyVhost::new("packed");
     let user = user_of(&place, ".*").await;
     let line = |code, n| json::write(&moved(code, n, -1)).unwrap();
     let events = (1..=3).map(|n| line("A", n));

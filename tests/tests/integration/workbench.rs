@@ -167,7 +167,7 @@ async fn records(office: &Office) -> Vec<Value> {
     )
 }
 
-fn of<'v>(records: &'v [Value], action: &str) -> Vec<&'v Value> {
+fn with_action<'v>(records: &'v [Value], action: &str) -> Vec<&'v Value> {
     records.iter().filter(|r| r["action"] == action).collect()
 }
 
@@ -353,7 +353,7 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
 
     // The audit records have all of it: each edit and each replay once, with its operator, and the run.
     let all = records(&office).await;
-    let (edits, replays) = (of(&all, "edit"), of(&all, "replay"));
+    let (edits, replays) = (with_action(&all, "edit"), with_action(&all, "replay"));
     assert_eq!((edits.len(), replays.len()), (200, 200));
     assert!(edits.iter().all(|edit| edit["operator"] == "ada"
         && edit["reason"] == "till 7 wrote text"
@@ -362,8 +362,8 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     let replayed: std::collections::BTreeSet<_> =
         replays.iter().map(|r| r["dead"].as_str()).collect();
     assert_eq!(replayed.len(), 200);
-    assert_eq!(of(&all, "run_begun").len(), 1);
-    assert_eq!(of(&all, "run_ended").len(), 1);
+    assert_eq!(with_action(&all, "run_begun").len(), 1);
+    assert_eq!(with_action(&all, "run_ended").len(), 1);
 
     // The second kind is exported, fixed line by line, and imported; one line has the id of another event.
     let kind_of_theft = theft["fingerprint"].as_str().unwrap();
@@ -443,11 +443,14 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     assert_eq!(groups(&office).await, [Value::Null; 0]);
     let all = records(&office).await;
     assert_eq!(
-        (of(&all, "import").len(), of(&all, "skip").len()),
+        (
+            with_action(&all, "import").len(),
+            with_action(&all, "skip").len()
+        ),
         (198, 102)
     );
     assert!(
-        of(&all, "skip")
+        with_action(&all, "skip")
             .iter()
             .all(|skip| skip["reason"] == "nobody knows")
     );

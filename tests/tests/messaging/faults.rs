@@ -21,17 +21,17 @@ const COUNT: u64 = 20;
 
 /// The visible effect of a fault.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
+enum Effect {
     /// Only a delay.
     Nothing,
     /// The connection is lost and opened again.
     Reconnect,
 }
 
-fn seen(fault: WireFault) -> Seen {
+fn seen(fault: WireFault) -> Effect {
     match fault {
-        WireFault::Slow(_) => Seen::Nothing,
-        _ => Seen::Reconnect,
+        WireFault::Slow(_) => Effect::Nothing,
+        _ => Effect::Reconnect,
     }
 }
 
@@ -90,8 +90,8 @@ async fn publisher_meets(
 
     let mut state = publisher.status();
     match seen(fault) {
-        Seen::Nothing => ensure!(state.borrow().connections == 1, "{name}"),
-        Seen::Reconnect => {
+        Effect::Nothing => ensure!(state.borrow().connections == 1, "{name}"),
+        Effect::Reconnect => {
             // On a busy machine the next connection may be late as well, and be opened once more.
             within(LONG, &name, state.wait_for(|s| s.connections >= 2)).await??;
             let loss = state.borrow().last_loss.clone();
@@ -169,8 +169,8 @@ async fn a_fault_while_connecting_costs_only_an_attempt() -> Result<()> {
         ensure!(outcome == PublishOutcome::Confirmed, "{name}: {outcome:?}");
         ensure!(*proxy.triggered().borrow() == 1, "{name} did not happen");
         let attempts = match seen(fault) {
-            Seen::Nothing => 1,
-            Seen::Reconnect => 2,
+            Effect::Nothing => 1,
+            Effect::Reconnect => 2,
         };
         // An attempt may also time out because the machine is busy.
         ensure!(proxy.accepted() >= attempts, "{name}: {}", proxy.accepted());
@@ -264,8 +264,8 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
         let connections = match seen(fault) {
             // A fault at the start of consuming is another failed attempt of the same connection.
             _ if point == Point::ConsumeOk => before + 1,
-            Seen::Nothing => before,
-            Seen::Reconnect => before + 1,
+            Effect::Nothing => before,
+            Effect::Reconnect => before + 1,
         };
         let mut triggered = proxy.triggered();
         let happened = async {
@@ -283,9 +283,9 @@ async fn subscription_meets_all(point: Point) -> Result<()> {
         let state = subscription.status();
         let made = state.borrow().connections;
         let is_right = match seen(fault) {
-            Seen::Nothing => made == connections,
+            Effect::Nothing => made == connections,
             // On a busy machine one may be late as well, and be opened once more.
-            Seen::Reconnect => made >= connections,
+            Effect::Reconnect => made >= connections,
         };
         ensure!(is_right, "{name}: {state:?}");
     }

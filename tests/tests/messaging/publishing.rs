@@ -20,9 +20,9 @@ use crate::support::{
 };
 
 /// A random number generator with a fixed seed, so that a failure is reproducible.
-struct Dice(u64);
+struct SeededRng(u64);
 
-impl Dice {
+impl SeededRng {
     fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self
             .0
@@ -40,14 +40,14 @@ async fn outcomes_are_right_among_many_unroutable_messages() -> Result<()> {
     const MESSAGES: u64 = 6_000;
     let env = TestEnv::new("flood").await?;
     let publisher = env.publisher("flood").await?;
-    let mut dice = Dice(42);
+    let mut rng = SeededRng(42);
     for round in 0..ROUNDS {
         let mut messages = Vec::new();
         let mut expected = Vec::new();
         for number in 1..=MESSAGES {
             let key = format!("{round}-{number}");
             // Single ones, runs, and a queue that does not exist: all returned messages are in between the others.
-            let (message, outcome) = match dice.roll(6) {
+            let (message, outcome) = match rng.roll(6) {
                 0 => (
                     Message::event(&kind_of_event("parcel", &key, number)),
                     PublishOutcome::Unroutable,

@@ -191,7 +191,7 @@ async fn take(server: &RpcServer) -> Result<IncomingRequest> {
 }
 
 /// Calls in a task of its own.
-pub fn ask(client: &RpcClient, request: Request) -> JoinHandle<Result<Bytes, CallError>> {
+pub fn spawn_call(client: &RpcClient, request: Request) -> JoinHandle<Result<Bytes, CallError>> {
     let client = client.clone();
     tokio::spawn(async move { client.call_raw(request).await })
 }
@@ -207,7 +207,7 @@ async fn a_rejection_has_code_and_message() -> Result<()> {
     let env = TestEnv::new("rpc-refused").await?;
     let server = idle(&env, 10).await?;
     let client = client(&env.settings).await?;
-    let call = ask(&client, request("1", LONG));
+    let call = spawn_call(&client, request("1", LONG));
     let refused = Rejection::new("card_declined", "the card was declined: täglich");
     let asked = take(&server).await?;
     assert!(!asked.redelivered);
@@ -229,7 +229,7 @@ async fn a_request_arrives_unchanged() -> Result<()> {
     let mut sent = request("ä-1", LONG);
     sent.act = RequestKind::Command;
     sent.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
-    let call = ask(&client, sent.clone());
+    let call = spawn_call(&client, sent.clone());
     let asked = take(&server).await?;
     assert_eq!(asked.request, sent);
     answer(asked);
@@ -251,7 +251,7 @@ async fn the_broker_drops_expired_requests() -> Result<()> {
     })
     .await?;
     let server = idle(&env, 10).await?;
-    let call = ask(&client, request("2", LONG));
+    let call = spawn_call(&client, request("2", LONG));
     assert_eq!(take(&server).await?.request.id.as_str(), "2");
     assert_eq!(server.stats().read().delivered, 1);
     call.abort();
@@ -265,8 +265,8 @@ async fn expired_and_cancelled_requests_are_not_begun() -> Result<()> {
     let client = client(&env.settings).await?;
     // Both are delivered to the server, and the test does not take them.
     let (expires, is_cancelled) = (request("1", BRIEF), request("2", LONG));
-    let expiring = ask(&client, expires);
-    let cancelling = ask(&client, is_cancelled);
+    let expiring = spawn_call(&client, expires);
+    let cancelling = spawn_call(&client, is_cancelled);
     until("both are there", async || {
         Ok(server.stats().read().in_flight == 2)
     })
@@ -279,7 +279,7 @@ async fn expired_and_cancelled_requests_are_not_begun() -> Result<()> {
     })
     .await?;
     // A cancellation uses another channel, so it may arrive after the next request.
-    let call = ask(&client, request("3", LONG));
+    let call = spawn_call(&client, request("3", LONG));
     until("the cancellation has arrived", async || {
         Ok(server.stats().read().in_flight == 3)
     })
@@ -304,7 +304,7 @@ async fn dropping_a_call_cancels_it_at_the_server() -> Result<()> {
     let env = TestEnv::new("rpc-cancel").await?;
     let server = idle(&env, 1).await?;
     let client = client(&env.settings).await?;
-    let call = ask(&client, request("1", LONG));
+    let call = spawn_call(&client, request("1", LONG));
     let asked = take(&server).await?;
     assert!(!asked.cancelled.is_cancelled());
     call.abort();
@@ -325,7 +325,7 @@ async fn a_late_reply_is_counted_and_dropped() -> Result<()> {
     let env = TestEnv::new("rpc-too-late").await?;
     let server = idle(&env, 10).await?;
     let client = client(&env.settings).await?;
-    let call = ask(&client, request("1", BRIEF));
+    let call = spawn_call(&client, request("1", BRIEF));
     let asked = take(&server).await?;
     assert_eq!(call.await?, Err(CallError::TimedOut));
     answer(asked);
@@ -350,7 +350,9 @@ async fn requests_above_a_bound_are_shed_immediately() -> Result<()> {
     let env = TestEnv::new("rpc-shed").await?;
     let server = idle(&env, 2).await?;
     let client = client(&env.settings).await?;
-    let calls: Vec<_> = (0..2).map(|n| ask(&client, request(n, LONG))).collect();
+    let calls: Vec<_> = (0..2)
+        .map(|n| spawn_call(&client, request(n, LONG)))
+        .collect();
     let held = [take(&server).await?, take(&server).await?];
     // The server's bound.
     let third = client.call_raw(request("3", LONG)).await;
@@ -379,7 +381,7 @@ async fn requests_above_a_bound_are_shed_immediately() -> Result<()> {
         settings,
     );
     bounded.ready(LONG).await?;
-    let first = ask(&bounded, request("4", LONG));
+    let first = spawn_call(&bounded, request("4", LONG));
     let asked = take(&server).await?;
     assert_eq!(
         bounded.call_raw(request("5", LONG)).await,
@@ -403,7 +405,7 @@ async fn bytes_above_a_bound_are_shed_immediately() -> Result<()> {
     let generous = client(&env.settings).await?;
     // Each request has its id as body. One larger than the bound is still handed out if it is alone.
     for (first, second) in [("a123", "b123456"), ("c12345678901", "d")] {
-        let call = ask(&generous, request(first, LONG));
+        let call = spawn_call(&generous, request(first, LONG));
         let asked = take(&server).await?;
         let shed = generous.call_raw(request(second, LONG)).await;
         assert_eq!(shed, overloaded(RETRY_AFTER));
@@ -524,7 +526,7 @@ async fn without_a_broker_calls_fail_immediately() -> Result<()> {
     let server = idle(&env, 10).await?;
     let proxy = env.proxy().await;
     let client = client(&env.settings_by(&proxy)?).await?;
-    let under_way = ask(&client, request("1", LONG));
+    let under_way = spawn_call(&client, request("1", LONG));
     let asked = take(&server).await?;
     proxy.refuse();
     let answer_1 = within(LONG, "the call", under_way).await??;
@@ -561,7 +563,9 @@ async fn another_server_answers_a_crashed_ones_requests() -> Result<()> {
     let answers = RpcServerSettings::default();
     let mortal = server(&env.settings_by(&proxy)?, answers).await?;
     let client = client(&env.settings).await?;
-    let calls: Vec<_> = (0..COUNT).map(|n| ask(&client, request(n, LONG))).collect();
+    let calls: Vec<_> = (0..COUNT)
+        .map(|n| spawn_call(&client, request(n, LONG)))
+        .collect();
     let mut begun = Vec::new();
     for _ in 0..COUNT {
         begun.push(take(&mortal).await?);
@@ -590,7 +594,7 @@ async fn a_dropped_request_is_redelivered_once() -> Result<()> {
     let env = TestEnv::new("rpc-dropped").await?;
     let server = idle(&env, 10).await?;
     let client = client(&env.settings).await?;
-    let call = ask(&client, request("1", LONG));
+    let call = spawn_call(&client, request("1", LONG));
     drop(take(&server).await?);
     let again = take(&server).await?;
     assert!(again.redelivered);
@@ -619,7 +623,7 @@ async fn redelivered_commands_are_never_reported_as_unstarted() -> Result<()> {
             act,
             ..request(id, LONG)
         };
-        let call = ask(&client, request);
+        let call = spawn_call(&client, request);
         drop(take(&server).await?);
         let again = take(&server).await?;
         assert!(again.redelivered);
@@ -643,9 +647,9 @@ async fn closing_answers_only_requests_handed_out() -> Result<()> {
     let env = TestEnv::new("rpc-close").await?;
     let responder_1 = idle(&env, 10).await?;
     let client = client(&env.settings).await?;
-    let handed_out = ask(&client, request("1", LONG));
+    let handed_out = spawn_call(&client, request("1", LONG));
     let asked = take(&responder_1).await?;
-    let waits = ask(&client, request("2", LONG));
+    let waits = spawn_call(&client, request("2", LONG));
     until("the second server is consuming", async || {
         Ok(responder_1.stats().read().in_flight == 2)
     })
@@ -676,7 +680,7 @@ async fn closing_answers_only_requests_handed_out() -> Result<()> {
     assert!(handed_out.await?.is_ok());
     within(LONG, "closing", closing).await??;
     // A closing client waits for the replies in flight, and takes no new calls.
-    let last = ask(&client, request("3", LONG));
+    let last = spawn_call(&client, request("3", LONG));
     let asked = take(&responder_2).await?;
     let mut state = client.status();
     let closing = tokio::spawn(client.clone().close(LONG));
@@ -716,7 +720,7 @@ async fn a_strangers_reply_is_malformed() -> Result<()> {
             FieldTable::default(),
         )
         .await?;
-    let call = ask(&client, request("1", LONG));
+    let call = spawn_call(&client, request("1", LONG));
     let received = within(LONG, "the request", consumer.next()).await?;
     let properties = received.context("the consumer has ended")??.properties;
     let reply_to = properties.reply_to().clone().context("no reply-to")?;
@@ -840,7 +844,7 @@ async fn minimal_permissions_suffice_to_call_and_serve() -> Result<()> {
     let topology = topology(&env.settings);
     let user = async |rights: Permissions| {
         let fixed = |pattern: String| -> &'static str { pattern.leak() };
-        let rights = doorstep_broker::Rights {
+        let rights = doorstep_broker::UserPermissions {
             configure: fixed(rights.configure),
             write: fixed(rights.write),
             read: fixed(rights.read),
@@ -867,10 +871,10 @@ async fn minimal_permissions_suffice_to_call_and_serve() -> Result<()> {
     ))
     .await?;
     let client = client(&settings).await?;
-    let call = ask(&client, request("1", LONG));
+    let call = spawn_call(&client, request("1", LONG));
     answer(take(&server).await?);
     assert_eq!(call.await?, Ok(Bytes::from("1")));
-    let call = ask(&client, request("2", LONG));
+    let call = spawn_call(&client, request("2", LONG));
     let asked = take(&server).await?;
     call.abort();
     within(LONG, "the word", asked.cancelled.cancelled()).await?;
@@ -887,7 +891,7 @@ async fn minimal_permissions_suffice_to_call_and_serve() -> Result<()> {
 async fn servers_without_cancel_permission_still_answer() -> Result<()> {
     let env = TestEnv::new("rpc-deaf").await?;
     let client = client(&env.settings).await?;
-    let rights = doorstep_broker::Rights {
+    let rights = doorstep_broker::UserPermissions {
         configure: "^$",
         write: r"^amq\.default$",
         read: r"^test\.(rpc\.echo|echo\.(0|quarantine))$",
@@ -895,7 +899,7 @@ async fn servers_without_cancel_permission_still_answer() -> Result<()> {
     let user = env.user("rpc", rights).await?;
     let settings = crate::support::settings(user.amqp_url())?;
     let server = server(&settings, RpcServerSettings::default()).await?;
-    let call = ask(&client, request("1", LONG));
+    let call = spawn_call(&client, request("1", LONG));
     answer(take(&server).await?);
     assert_eq!(call.await?, Ok(Bytes::from("1")));
     // Verification reports it.
@@ -922,7 +926,7 @@ async fn cancel_permission_leaves_no_report_and_no_objects() -> Result<()> {
     let rights = Permissions::for_verifier(env.namespace(), &topology);
     let fixed = |pattern: String| -> &'static str { pattern.leak() };
     let read = fixed(rights.read);
-    let mut user_rights = doorstep_broker::Rights {
+    let mut user_rights = doorstep_broker::UserPermissions {
         configure: fixed(rights.configure),
         write: fixed(rights.write),
         read,

@@ -21,7 +21,7 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use crate::{
-    rpc::{ask, client, command, echo, no_responder, request, server},
+    rpc::{client, command, echo, no_responder, request, server, spawn_call},
     support::{LONG, TestEnv, on_node, private_node, settings, until, within},
 };
 
@@ -88,7 +88,7 @@ async fn caller_meets(env: &TestEnv, point: Point, fault: WireFault) -> Result<(
         } else {
             request(id, timeout)
         };
-        ask(&client, request)
+        spawn_call(&client, request)
     });
     let answers = within(timeout + HANGS, &name, try_join_all(calls)).await??;
     // A confirm may arrive after the replies.
@@ -196,7 +196,7 @@ async fn server_meets(point: Point, fault: WireFault) -> Result<()> {
     });
     proxy.at(point, fault);
     let timeout = timeout(fault);
-    let calls = (0..20).map(|n| ask(&client, request(format!("{name} {n}"), timeout)));
+    let calls = (0..20).map(|n| spawn_call(&client, request(format!("{name} {n}"), timeout)));
     let answers = within(timeout + HANGS, &name, try_join_all(calls)).await??;
     // An acknowledgement is sent a moment after its reply.
     let mut triggered = proxy.triggered();
@@ -350,7 +350,7 @@ async fn a_memory_alarm_ends_calls_immediately() -> Result<()> {
     let (node, ()) = on_node(node, |node| node.block_publishers()).await?;
     // The broker reports the alarm when it sees the next request, which waits with it.
     let mut state = client.status();
-    let first = ask(&client, request("first", LONG));
+    let first = spawn_call(&client, request("first", LONG));
     within(LONG, "being blocked", state.wait_for(|s| !s.is_connected())).await??;
     let second = client.call_raw(request("second", LONG)).await;
     ensure!(

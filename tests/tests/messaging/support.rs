@@ -6,7 +6,7 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use doorstep_broker::{
-    Broker, NodeOptions, PrivateNode, Rights, User, Vhost, percent_encoded, shared,
+    Broker, NodeOptions, PrivateNode, User, UserPermissions, Vhost, percent_encoded, shared,
 };
 use doorstep_event::{Event, EventId, EventType, Sequence, Source, Subject};
 use doorstep_messaging::{
@@ -63,7 +63,7 @@ impl TestEnv {
     }
 
     /// Creates a user with these permissions in it.
-    pub async fn user(&self, hint: &'static str, rights: Rights<'static>) -> Result<User> {
+    pub async fn user(&self, hint: &'static str, rights: UserPermissions<'static>) -> Result<User> {
         let vhost = self.vhost.clone();
         spawn_blocking(move || vhost.new_user(hint, rights)).await?
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use doorstep_broker::{Rights, percent_encoded};
+use doorstep_broker::{UserPermissions, percent_encoded};
 use doorstep_messaging::{
     Address, BrokerSettings, ConnectErrorKind, Exchange, ExchangeKind, Finding, Inspector,
     Permission, Publisher, QueueName, ServerProperties, TlsSettings, check_version, verify,
@@ -187,7 +187,7 @@ async fn an_exchange_of_another_kind_is_found() -> Result<()> {
 async fn every_missing_permission_is_found() -> Result<()> {
     let env = TestEnv::new("verify").await?;
     let _owner = env.publisher("owner").await?;
-    let nothing = Rights {
+    let nothing = UserPermissions {
         configure: "^$",
         write: "^$",
         read: "^$",
@@ -228,7 +228,7 @@ async fn every_missing_permission_is_found() -> Result<()> {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 
-    let all_but_one = Rights {
+    let all_but_one = UserPermissions {
         configure: ".*",
         write: r"^(test\.(events|orders\.(0|quarantine))|amq\.default|@.*)$",
         read: r"^test\.orders\.(0\.marker|quarantine|quarantine\.marker|owner)$",
@@ -245,7 +245,7 @@ async fn every_missing_permission_is_found() -> Result<()> {
         findings[0]
     );
 
-    let all_but_a_mark = Rights {
+    let all_but_a_mark = UserPermissions {
         configure: ".*",
         write: ".*",
         read: r"^test\.orders\.(0|quarantine|quarantine\.marker|owner)$",

@@ -11,20 +11,20 @@ use anyhow::{Context, Result, bail, ensure};
 use doorstep_broker::{PrivateNode, until};
 
 use super::{Exports, REFUSED, RETAIL_SUM, all_applied, import};
-use crate::checkout::{own_vhost, say};
+use crate::checkout::{own_vhost, print_progress};
 use crate::sandbox::{Roles, Sandbox};
 
 /// The number of kills of each kind, in random order. A kill counts only if the process was running.
 const BLOWS: [(Blow, usize); 3] = [(Blow::Consumers, 6), (Blow::Producer, 3), (Blow::Broker, 2)];
 /// The maximum number of missed kills, which occur because the import has just finished; the next import is killed
 /// instead.
-const MISSES: usize = 50;
+const MAX_MISSED_KILLS: usize = 50;
 /// The pause before each, in milliseconds.
 const PAUSE: std::ops::Range<u64> = 700..4_000;
 /// The exit code of an import that could not reach the broker.
 const UNREACHABLE: i32 = 69;
 /// The maximum number of imports with that exit code, each started during an outage.
-const MOST_UNREACHABLE: usize = 5;
+const MAX_UNREACHABLE: usize = 5;
 /// Far more than an import takes.
 const IMPORT_BOUND: Duration = Duration::from_secs(1_800);
 
@@ -41,13 +41,13 @@ enum Blow {
 /// Imports during kills, then once more undisturbed, and compares the exports with those of an undisturbed run.
 pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) -> Result<()> {
     let stage = Sandbox::new("check-data", own_vhost(&node.broker(), "check-data")?)?;
-    let mut dice = Dice::new();
+    let mut rng = SeededRng::new();
     let mut blows: Vec<Blow> = BLOWS
         .iter()
         .flat_map(|(blow, times)| vec![*blow; *times])
         .collect();
-    dice.shuffle(&mut blows);
-    say(&format!("blows: {blows:?}"));
+    rng.shuffle(&mut blows);
+    print_progress(&format!("blows: {blows:?}"));
 
     // Once undisturbed, so that the queues exist before the broker is killed.
     all_applied(&stage)?;
@@ -57,7 +57,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     let mut misses = 0;
     while let Some(blow) = blows.last().copied() {
         sleep(Duration::from_millis(
-            PAUSE.start + dice.below(PAUSE.end - PAUSE.start),
+            PAUSE.start + rng.below(PAUSE.end - PAUSE.start),
         ));
         still_run(&mut roles, &stage)?;
         let landed = match blow {
@@ -81,7 +81,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
         } else {
             misses += 1;
             ensure!(
-                misses <= MISSES,
+                misses <= MAX_MISSED_KILLS,
                 "{misses} imports had ended before they were killed"
             );
         }
@@ -90,7 +90,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     still_run(&mut roles, &stage)?;
     drop(roles);
     all_applied(&stage)?;
-    let exports = Exports::of(&stage)?;
+    let exports = Exports::read(&stage)?;
     ensure!(
         exports == *undisturbed,
         "the exports differ from those of an undisturbed run"
@@ -101,7 +101,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
     roles.stop()?;
     all_applied(&stage)?;
-    let exports = Exports::of(&stage)?;
+    let exports = Exports::read(&stage)?;
     ensure!(
         exports == *undisturbed,
         "a second import has changed the exports"
@@ -171,7 +171,7 @@ impl<'a> Import<'a> {
     fn may_end(&mut self, status: ExitStatus) -> Result<()> {
         match status.code() {
             Some(0) => Ok(()),
-            Some(UNREACHABLE) if self.unreachable < MOST_UNREACHABLE => {
+            Some(UNREACHABLE) if self.unreachable < MAX_UNREACHABLE => {
                 self.unreachable += 1;
                 Ok(())
             }
@@ -202,9 +202,9 @@ fn spawn(stage: &Sandbox, file: &Path) -> Result<Child> {
 }
 
 /// A random number generator with a different seed in every run.
-struct Dice(u64);
+struct SeededRng(u64);
 
-impl Dice {
+impl SeededRng {
     fn new() -> Self {
         Self(RandomState::new().build_hasher().finish() | 1)
     }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use doorstep_broker::{Broker, Footprint, NodeOptions, PrivateNode, install_if_possible};
 
-use crate::checkout::{build_programs, checked, own_vhost, say, seconds};
+use crate::checkout::{build_programs, checked, own_vhost, print_progress, seconds};
 use crate::sandbox::{Idle, Sandbox};
 use expected::Export;
 
@@ -50,7 +50,7 @@ impl CheckData {
         for file in [&retail, &pickups] {
             ensure!(file.is_file(), "there is no {}", file.display());
         }
-        install_if_possible(say)?;
+        install_if_possible(print_progress)?;
         build_programs(&["producer", "consumers"])?;
         let mut node =
             PrivateNode::start(NodeOptions::named("check-data").footprint(Footprint::Full))?;
@@ -58,7 +58,7 @@ impl CheckData {
         let mut checks = 0;
         let mut passed = |what: &str| {
             checks += 1;
-            say(&format!("ok: {what} ({} so far)", seconds(start.elapsed())));
+            print_progress(&format!("ok: {what} ({} so far)", seconds(start.elapsed())));
         };
         let undisturbed = Undisturbed::run(own_vhost(&node.broker(), "check-data")?, &retail)?;
         passed("sales: counts, rejected rows, stocks, orders and returns agree to the last digit");
@@ -84,7 +84,7 @@ struct Exports {
 }
 
 impl Exports {
-    fn of(stage: &Sandbox) -> Result<Self> {
+    fn read(stage: &Sandbox) -> Result<Self> {
         Ok(Self {
             inventory: stage.output(&["export", "inventory"])?,
             orders: stage.output(&["export", "orders"])?,
@@ -118,7 +118,7 @@ impl Undisturbed {
         );
         roles.stop()?;
         all_applied(&stage)?;
-        let exports = Exports::of(&stage)?;
+        let exports = Exports::read(&stage)?;
         let lines = [
             Export {
                 role: "inventory",

@@ -82,7 +82,7 @@ impl MonitoredRole {
             {
                 None => ConsumerLink::not_begun(),
                 Some(None) => ConsumerLink::NoQueue,
-                Some(Some(link)) => ConsumerLink::of(&link.borrow()),
+                Some(Some(link)) => ConsumerLink::from_status(&link.borrow()),
             };
         RoleSnapshot {
             role: self.name,
@@ -142,7 +142,7 @@ impl Probe for ProcessHealth {
     }
 
     fn readiness(&self) -> Readiness {
-        let mut readiness = Readiness::of(
+        let mut readiness = Readiness::from_roles(
             self.roles
                 .iter()
                 .map(|role| evaluate(role.seen()))

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::ProcessHealth;
 use crate::management::{
     Management, ManagementError,
-    policies::{Effective, look},
+    policies::{Effective, read},
 };
 
 /// The interval between two polls.
@@ -128,7 +128,7 @@ async fn of_role(
         if queue.purpose == QueuePurpose::DeadLetters {
             continue;
         }
-        match look(management, queue).await? {
+        match read(management, queue).await? {
             Effective::Known(findings) => losing.extend(findings.iter().map(ToString::to_string)),
             Effective::NotShown => return Ok(None),
             // A role without requests has no such queue; a missing one is reported elsewhere.

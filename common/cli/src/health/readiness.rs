@@ -42,7 +42,7 @@ pub(super) enum ConsumerLink {
 }
 
 impl ConsumerLink {
-    pub(super) fn of(link: &ConnectionStatus) -> Self {
+    pub(super) fn from_status(link: &ConnectionStatus) -> Self {
         match &link.phase {
             // A blocked connection still consumes; its effects are among the degraded reasons.
             LinkPhase::Connected | LinkPhase::Blocked(_) => Self::Open,
@@ -67,7 +67,7 @@ impl ConsumerLink {
 /// Returns the reason why a process cannot call other roles. It makes the first role degraded only, since all work
 /// without calls goes on.
 pub(super) fn rpc_degraded_reason(link: &ConnectionStatus) -> Option<ReadinessReason> {
-    match (&link.phase, ConsumerLink::of(link)) {
+    match (&link.phase, ConsumerLink::from_status(link)) {
         (LinkPhase::Blocked(reason), _) => Some(ReadinessReason::new(
             ReasonName::BrokerBlocked,
             format!("the broker takes no requests to others for now ({reason})"),
@@ -392,8 +392,8 @@ mod tests {
             since: Instant::now().checked_sub(COUNT_UNKNOWN * 2).unwrap(),
             reason: "away".to_owned(),
         };
-        let mut owed = well();
-        owed.looked.summary = Some(Summary {
+        let mut pending = well();
+        pending.looked.summary = Some(Summary {
             oldest_outbox_ms: Some(2 * 60_000),
             ..Summary::default()
         });
@@ -414,7 +414,7 @@ mod tests {
         slow.oldest_unsettled = Some(OLD * 2);
         for (seen, word) in [
             (unknown, "not known"),
-            (owed, "pending"),
+            (pending, "pending"),
             (gap, "missing"),
             (policy, "policy p"),
             (ahead, "3 rows of the store are dated ahead"),

@@ -130,7 +130,10 @@ fn decoded(text: &str) -> Result<String, &'static str> {
 mod tests {
     use super::*;
 
-    fn told(text: &str, file: Option<&str>) -> Result<(String, String, String), &'static str> {
+    fn read_parts(
+        text: &str,
+        file: Option<&str>,
+    ) -> Result<(String, String, String), &'static str> {
         let (url, login) = read(text, file.map(str::to_owned))?;
         Ok((url.to_string(), login.user, login.password))
     }
@@ -142,15 +145,15 @@ mod tests {
         };
         let url = "http://a%40b:p%3Aw@127.0.0.1:21001";
         assert_eq!(
-            told(url, None),
+            read_parts(url, None),
             whole("http://127.0.0.1:21001", "a@b", "p:w")
         );
         assert_eq!(
-            told("https://ops@[::1]/rabbit/", Some("word")),
+            read_parts("https://ops@[::1]/rabbit/", Some("word")),
             whole("https://[::1]:15671/rabbit", "ops", "word")
         );
         assert_eq!(
-            told("http://localhost", None),
+            read_parts("http://localhost", None),
             whole("http://localhost:15672", "guest", "guest")
         );
     }
@@ -167,7 +170,7 @@ mod tests {
             ("http://a%3Ab:secret@localhost", None, "colon"),
             ("http://ops:%ff@localhost", None, "UTF-8"),
         ] {
-            let error = told(text, file).unwrap_err();
+            let error = read_parts(text, file).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }

@@ -31,7 +31,7 @@ struct Topics {
 ///
 /// # Errors
 /// The API request failed, or its user is no administrator.
-pub async fn look(management: &Management) -> Result<Granted, ManagementError> {
+pub async fn read(management: &Management) -> Result<Granted, ManagementError> {
     let users: Vec<User> = management.of_vhost("permissions").await?;
     Ok(Granted {
         users: users.into_iter().map(|user| user.user).collect(),

@@ -149,12 +149,12 @@ impl Management {
                 url: shown,
                 user: self.login.user.clone(),
                 vhost: self.vhost.clone(),
-                words: words(&body),
+                words: error_reason(&body),
                 tag: tag.as_str(),
             }),
             status => Err(ManagementError::Unexpected(
                 shown,
-                format!("status {status} ({})", words(&body)),
+                format!("status {status} ({})", error_reason(&body)),
             )),
         }
     }
@@ -167,7 +167,7 @@ impl fmt::Display for Management {
 }
 
 /// Returns the API's own reason, or else the beginning of its response.
-fn words(body: &str) -> String {
+fn error_reason(body: &str) -> String {
     let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let reason = json.as_ref().and_then(|json| json["reason"].as_str());
     let text = reason.unwrap_or(body).trim();
@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn refusal_reason_is_shown_shortened() {
         let told = r#"{"error":"not_authorised","reason":"Not administrator user"}"#;
-        assert_eq!(words(told), "Not administrator user");
-        assert_eq!(words("<html>\n"), "<html>");
-        assert_eq!(words(&"x".repeat(1000)).len(), MAX_WORDS);
+        assert_eq!(error_reason(told), "Not administrator user");
+        assert_eq!(error_reason("<html>\n"), "<html>");
+        assert_eq!(error_reason(&"x".repeat(1000)).len(), MAX_WORDS);
     }
 }

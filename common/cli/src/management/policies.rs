@@ -37,7 +37,7 @@ const COLUMNS: &str = "?columns=name,policy,operator_policy,effective_policy_def
 ///
 /// # Errors
 /// The API request failed.
-pub async fn look(management: &Management, queue: &Queue) -> Result<Effective, ManagementError> {
+pub async fn read(management: &Management, queue: &Queue) -> Result<Effective, ManagementError> {
     let shown = management.of_queue(&queue.name, COLUMNS).await?;
     Ok(match shown {
         None => Effective::NoQueue,

@@ -49,7 +49,7 @@ pub struct RestaurantConfigured {
 impl ConfigureRestaurant {
     /// Maximum opening hours per week.
     pub const MAX_HOURS: usize = 50;
-    pub const MOST_DISHES: usize = 500;
+    pub const MAX_DISHES: usize = 500;
     pub const MAX_QUANTITY: u32 = 100_000;
     /// Maximum preparation time in minutes: one day.
     pub const MAX_MINUTES: u16 = 24 * 60;
@@ -62,7 +62,7 @@ impl RequestContract for ConfigureRestaurant {
 
     fn check(&self) -> Result<(), String> {
         within("opening hours", self.opening_hours.len(), Self::MAX_HOURS)?;
-        within("dishes", self.menu.len(), Self::MOST_DISHES)?;
+        within("dishes", self.menu.len(), Self::MAX_DISHES)?;
         let Self {
             capacity,
             minutes_to_prepare: minutes,
@@ -115,7 +115,7 @@ pub struct QuoteOrder {
 #[serde(deny_unknown_fields)]
 pub struct RequestedLine {
     pub sku: Sku,
-    /// Number of pieces: 1 to [`QuoteOrder::MOST_PIECES`], otherwise rejected as `invalid_quantity`.
+    /// Number of pieces: 1 to [`QuoteOrder::MAX_QUANTITY`], otherwise rejected as `invalid_quantity`.
     pub quantity: i64,
 }
 
@@ -133,7 +133,7 @@ pub struct OrderQuote {
 impl QuoteOrder {
     pub const MAX_LINES: usize = 100;
     /// Maximum pieces of a line.
-    pub const MOST_PIECES: i64 = 1_000;
+    pub const MAX_QUANTITY: i64 = 1_000;
 }
 
 impl RequestContract for QuoteOrder {

@@ -22,7 +22,7 @@ pub(super) enum Segment<F> {
     /// Decoded once, however often they have to be processed.
     Read(Vec<DecodedEvent<F>>),
     /// Decoded only after their crash counts have been raised. Taken from the front.
-    Suspect(VecDeque<PoisonCandidate>),
+    Candidates(VecDeque<PoisonCandidate>),
 }
 
 impl<F> BatchCursor<F> {
@@ -34,12 +34,12 @@ impl<F> BatchCursor<F> {
             match (past, parts.back_mut()) {
                 (DeliveryHistory::First, Some(Segment::Fresh(fresh))) => fresh.push(incoming),
                 (DeliveryHistory::First, _) => parts.push_back(Segment::Fresh(vec![incoming])),
-                (_, Some(Segment::Suspect(suspects))) => {
+                (_, Some(Segment::Candidates(suspects))) => {
                     suspects.push_back(PoisonCandidate::delivery(incoming, past));
                 }
                 _ => {
                     let suspects = VecDeque::from([PoisonCandidate::delivery(incoming, past)]);
-                    parts.push_back(Segment::Suspect(suspects));
+                    parts.push_back(Segment::Candidates(suspects));
                 }
             }
         }

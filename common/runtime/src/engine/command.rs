@@ -51,7 +51,7 @@ pub(super) struct CandidateCommand {
 pub(super) enum PlannedCommand {
     Decided(CommandResult),
     /// It has a crash count, so it must not be processed together with others.
-    Suspect,
+    Candidate,
 }
 
 impl<C> Commands<C> {
@@ -110,7 +110,7 @@ impl<C> Commands<C> {
         for (command, outcome) in self.fresh.drain(..).zip(outcomes) {
             match outcome {
                 PlannedCommand::Decided(decided) => self.decided.push((command.place, decided)),
-                PlannedCommand::Suspect => self.suspects.push_back(CandidateCommand {
+                PlannedCommand::Candidate => self.suspects.push_back(CandidateCommand {
                     place: command.place,
                     request: command.request,
                     begun: None,

@@ -107,7 +107,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<(BatchReport, usize)>, StoreError> {
-        let ask = poison::ask(suspects.iter());
+        let ask = poison::read_set(suspects.iter());
         if !(ask.trials.is_empty() && ask.streams.is_empty() && ask.seen.is_empty()) {
             let loaded = self.store.load(ask).await?;
             poison::apply_lookup(suspects.iter_mut(), loaded, &self.limits, now);
@@ -221,7 +221,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             TrialPlan::Together(_) | TrialPlan::Alone => Interpretation::Undecoded,
         };
         let (event, defect, origin) = match &suspect.matter {
-            CandidateSource::Held(row) => DeferredItem::of(row.clone()),
+            CandidateSource::Held(row) => DeferredItem::split(row.clone()),
             CandidateSource::Delivery(super::InboundMessage::Event {
                 event,
                 defect,

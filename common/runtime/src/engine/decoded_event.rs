@@ -42,7 +42,7 @@ pub(super) struct DeferredItem {
 
 impl DeferredItem {
     /// Splits a deferred event into its parts.
-    pub(super) fn of(row: DeferredEvent) -> (Event, Option<String>, Origin) {
+    pub(super) fn split(row: DeferredEvent) -> (Event, Option<String>, Origin) {
         let held = Self {
             id: row.id,
             reason: row.reason,

@@ -58,7 +58,8 @@ impl<R: Role, S: Store> Engine<R, S> {
         let Some(part) = batch.parts.front_mut() else {
             return self.execute(commands, now, jitter).await;
         };
-        if !commands.is_done() && (matches!(part, Segment::Suspect(_)) || commands.fresh.is_empty())
+        if !commands.is_done()
+            && (matches!(part, Segment::Candidates(_)) || commands.fresh.is_empty())
         {
             return self.execute(commands, now, jitter).await;
         }
@@ -68,7 +69,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             *part = Segment::Read(read.map(|incoming| self.prepare(incoming)).collect());
         }
         let worked = match part {
-            Segment::Suspect(suspects) => {
+            Segment::Candidates(suspects) => {
                 let (worked, done) = self.process_candidates(suspects, now, jitter).await?;
                 suspects.drain(..done);
                 batch.done += done;
@@ -187,7 +188,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             .await?
             .and_then(|(worked, outcomes)| match outcomes.into_iter().next() {
                 Some(PlannedCommand::Decided(decided)) => Some((worked, decided)),
-                Some(PlannedCommand::Suspect) | None => None,
+                Some(PlannedCommand::Candidate) | None => None,
             }))
     }
 }

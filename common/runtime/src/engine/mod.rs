@@ -66,7 +66,7 @@ pub struct BatchReport {
     /// The fill level of the store's bounded tables after it.
     pub usage: StoreUsage,
     /// The outbox rows that the commit has added, or slightly fewer.
-    pub owed: usize,
+    pub pending: usize,
     /// The number of repetitions because another process had changed a row that was read.
     pub conflicts: usize,
 }
@@ -278,7 +278,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     fn prepare_deferred(&self, held: DeferredEvent) -> DecodedEvent<R::Payload> {
-        let (event, defect, origin) = DeferredItem::of(held);
+        let (event, defect, origin) = DeferredItem::split(held);
         DecodedEvent::event(&*self.role, event, defect, origin)
     }
 
@@ -321,7 +321,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         let (mut changes, slots) = self.number(plan).await?;
         changes.crash_counts = trials;
         let mut tally = changes.counts;
-        let owed = changes.outbox.len();
+        let pending = changes.outbox.len();
         let perhaps_known =
             (changes.dead_letters_if_absent.len() + changes.streamless.len()) as u64;
         let mut dead = DeadLettered::all(changes.dead_letters.iter().map(|new| &new.row));
@@ -345,7 +345,7 @@ impl<R: Role, S: Store> Engine<R, S> {
                     dead,
                     overflowed: written.overflowed,
                 }
-                .tell();
+                .emit();
                 slots.remember(&written, &mut self.memory);
                 tally.dead_letters += written.dead_lettered;
                 tally.duplicates +=
@@ -353,7 +353,7 @@ impl<R: Role, S: Store> Engine<R, S> {
                 let worked = BatchReport {
                     tally,
                     usage: written.usage,
-                    owed,
+                    pending,
                     conflicts: 0,
                 };
                 Ok(Some((worked, outcomes)))

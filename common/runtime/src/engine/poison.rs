@@ -188,7 +188,7 @@ pub(super) fn plan_trial<'a>(
 
 /// Asks for the rows that tell whether a handler may be called for the candidates not yet looked up, and for their
 /// crash counts.
-pub(super) fn ask<'a>(suspects: impl IntoIterator<Item = &'a PoisonCandidate>) -> ReadSet {
+pub(super) fn read_set<'a>(suspects: impl IntoIterator<Item = &'a PoisonCandidate>) -> ReadSet {
     let mut ask = ReadSet::default();
     let unknown = suspects
         .into_iter()

@@ -82,7 +82,7 @@ impl ConnectionMonitor {
             | ConnectionPhase::Draining
             | ConnectionPhase::Closed => {}
         }
-        for consuming in self.consuming.iter_mut().filter_map(look) {
+        for consuming in self.consuming.iter_mut().filter_map(latest) {
             match &consuming.phase {
                 ConnectionPhase::Blocked(reason) => add(
                     ReasonName::BrokerBlocked,
@@ -123,7 +123,7 @@ impl ConnectionMonitor {
                 );
             }
         }
-        if let Some(answering) = look(&mut self.answering) {
+        if let Some(answering) = latest(&mut self.answering) {
             match &answering.phase {
                 ConnectionPhase::Blocked(reason) => add(
                     ReasonName::BrokerBlocked,
@@ -191,7 +191,7 @@ async fn refused(refusals: &mut Option<watch::Receiver<Option<String>>>) {
     std::future::pending::<()>().await;
 }
 
-fn look(link: &mut Option<watch::Receiver<ConnectionStatus>>) -> Option<ConnectionStatus> {
+fn latest(link: &mut Option<watch::Receiver<ConnectionStatus>>) -> Option<ConnectionStatus> {
     Some(link.as_mut()?.borrow_and_update().clone())
 }
 

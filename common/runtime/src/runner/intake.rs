@@ -20,7 +20,7 @@ impl Intake<'_> {
     }
 
     /// Acks on the channel that the deliveries came by.
-    pub(super) async fn settle(
+    pub(super) async fn ack(
         self,
         queue: &QueueName,
         channel: ChannelId,

@@ -64,7 +64,7 @@ impl LocalClient {
             queries: Box::new(queries),
             under_way: Semaphore::new(limits.queries),
             retry_after: limits.retry_after,
-            meters: RequestInstruments::of(role),
+            meters: RequestInstruments::new(role),
         }));
         (desk, waiting)
     }
@@ -73,7 +73,7 @@ impl LocalClient {
     ///
     /// # Errors
     /// See [`LocalCallError`]. A rejection is a result.
-    pub async fn ask(&self, request: Request) -> Result<RequestResult, LocalCallError> {
+    pub async fn call(&self, request: Request) -> Result<RequestResult, LocalCallError> {
         match request.act {
             RequestKind::Command => self.execute(request).await,
             RequestKind::Query => self.query(request).await,
@@ -89,7 +89,7 @@ impl LocalClient {
     pub async fn execute(&self, request: Request) -> Result<RequestResult, LocalCallError> {
         let left = time_remaining(&request)?;
         let (answer, answered) = oneshot::channel();
-        let waiting = QueuedCommand::new(request, DeliveryHistory::First, ReplyTo::Desk(answer));
+        let waiting = QueuedCommand::new(request, DeliveryHistory::First, ReplyTo::Local(answer));
         self.take(waiting).map_err(|(_, error)| error)?;
         match timeout(left, answered).await {
             Err(_) => Err(LocalCallError::TimedOut),
@@ -120,7 +120,7 @@ impl LocalClient {
             answer: &answer,
             took: began.elapsed(),
         }
-        .tell();
+        .emit();
         Ok(answer)
     }
 

@@ -161,7 +161,7 @@ pub fn start_without_queue<R: Role, S: Store>(
     store: S,
     settings: RunSettings,
 ) -> RunningRole {
-    begin(role, store, settings, Transport::Desk)
+    begin(role, store, settings, Transport::Local)
 }
 
 /// The ways by which work reaches a role.
@@ -170,7 +170,7 @@ enum Transport {
     /// Its queues and its local clients.
     Queues,
     /// Its local clients alone.
-    Desk,
+    Local,
 }
 
 fn begin<R: Role, S: Store>(
@@ -199,7 +199,7 @@ fn begin<R: Role, S: Store>(
     let task = tokio::spawn(async move {
         let ended = match ways {
             Transport::Queues => run.run_with_queues(&status).await,
-            Transport::Desk => run.run_local(&status).await,
+            Transport::Local => run.run_local(&status).await,
         };
         status.send_modify(|status| status.phase = Phase::Stopped);
         drop(kept);
@@ -428,10 +428,10 @@ impl<R: Role, S: Store> Run<R, S> {
     ) -> Result<(), RunError> {
         let name = self.name();
         let namespace = &self.settings.broker.namespace;
-        let owed = Arc::new(Notify::new());
+        let outbox_filled = Arc::new(Notify::new());
         let (at_its_end, ended) = watch::channel(false);
         let asked = self.stop.clone();
-        let meters = BatchInstruments::of(
+        let meters = BatchInstruments::new(
             name,
             &namespace.role_queue(name, 0),
             &namespace.events_exchange(),
@@ -445,7 +445,7 @@ impl<R: Role, S: Store> Run<R, S> {
             publisher.clone(),
             Some(namespace.dead_letter_queue(name)).filter(|queue| self.declares(queue)),
             self.settings.limits.clone(),
-            Arc::clone(&owed),
+            Arc::clone(&outbox_filled),
             Arc::clone(&self.vitals),
             meters.clone(),
             self.stop.clone(),
@@ -459,13 +459,13 @@ impl<R: Role, S: Store> Run<R, S> {
                 self.stop.clone(),
             ));
         }
-        let request_meters = RequestInstruments::of(name);
+        let request_meters = RequestInstruments::new(name);
         let looped = event_loop::RoleLoop {
             engine: self.engine.started_at(Timestamp::now()),
             intake,
             commands: self.commands,
             status,
-            owed: &owed,
+            outbox_filled: &outbox_filled,
             quarantine: namespace.quarantine_queue(name),
             pulse: &self.vitals.engine,
             meters: &meters,

@@ -13,7 +13,7 @@ use tokio::{
 use super::{Liveness, shutdown::Shutdown};
 use crate::{
     Limits,
-    relay::{MIN_BACKOFF, OutboxSink, RefusedRows, RelayBatch, RelayReport, relay_once},
+    relay::{MIN_BACKOFF, OutboxSink, RejectedRows, RelayBatch, RelayReport, relay_once},
     telemetry::{BatchInstruments, OutboxRecovered, OutboxSent, OutboxStalled},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The broker as the sink of the relay.
-struct BrokerSink {
+struct BrokerTarget {
     publisher: Publisher,
     events: EncodedEvents,
     /// `None` if no dead-letter queue is declared: then there is no place for copies of dead letters, and none is
@@ -40,7 +40,7 @@ enum Sent {
     Nowhere,
 }
 
-impl OutboxSink for BrokerSink {
+impl OutboxSink for BrokerTarget {
     async fn send(&self, rows: Vec<OutboxKind>) -> Vec<PublishOutcome> {
         let mut sent = Vec::with_capacity(rows.len());
         let mut messages = Vec::with_capacity(rows.len());
@@ -80,7 +80,7 @@ impl OutboxSink for BrokerSink {
             meters: &self.meters,
             took: began.elapsed(),
         }
-        .tell();
+        .emit();
         outcomes
     }
 }
@@ -98,7 +98,7 @@ pub(super) async fn relay<S: Store>(
     publisher: Publisher,
     dead_queue: Option<QueueName>,
     limits: Limits,
-    owed: Arc<Notify>,
+    outbox_filled: Arc<Notify>,
     vitals: Arc<Liveness>,
     meters: BatchInstruments,
     mut stop: Shutdown,
@@ -107,7 +107,7 @@ pub(super) async fn relay<S: Store>(
 ) {
     let mut sender = OutboxPublisher {
         store,
-        outlet: BrokerSink {
+        outlet: BrokerTarget {
             publisher,
             events: EncodedEvents::default(),
             dead_queue,
@@ -120,9 +120,9 @@ pub(super) async fn relay<S: Store>(
             role,
             told: Vec::new(),
         },
-        put_off: None,
+        postponed_until: None,
         singly: 0,
-        refused: RefusedRows::default(),
+        refused: RejectedRows::default(),
         refusals,
     };
     let mut over = stop.clone();
@@ -132,7 +132,7 @@ pub(super) async fn relay<S: Store>(
             biased;
             () = stop.asked() => true,
             _ = ended.wait_for(|ended| *ended) => true,
-            _ = timeout(POLL_INTERVAL, owed.notified()) => false,
+            _ = timeout(POLL_INTERVAL, outbox_filled.notified()) => false,
         };
         if stops {
             break;
@@ -154,16 +154,16 @@ pub(super) async fn relay<S: Store>(
             return;
         };
         // Rows that cannot be read are safe in the store, and are published after the next start.
-        if has_ended && (sent.is_err() || sender.put_off.is_none()) {
+        if has_ended && (sent.is_err() || sender.postponed_until.is_none()) {
             return;
         }
         let next = sender
-            .put_off
+            .postponed_until
             .unwrap_or_else(|| Instant::now() + POLL_INTERVAL);
         // Each may be cancelled, as above.
         tokio::select! {
             () = sleep_until(next.min(deadline)) => {}
-            () = owed.notified() => {}
+            () = outbox_filled.notified() => {}
             _ = ended.wait_for(|ended| *ended), if !has_ended => {}
         }
     }
@@ -172,17 +172,17 @@ pub(super) async fn relay<S: Store>(
 /// The publisher of the outbox, with the state that it keeps between turns.
 struct OutboxPublisher<S> {
     store: S,
-    outlet: BrokerSink,
+    outlet: BrokerTarget,
     limits: Limits,
     vitals: Arc<Liveness>,
     outage: SendFailure,
     /// The time until which there may be rows that the broker has not accepted for reasons of its own and that are not
     /// due again yet.
-    put_off: Option<Instant>,
+    postponed_until: Option<Instant>,
     /// The number of rows still published one by one, to find the one for which the broker closes the channel.
     singly: usize,
     /// The rows for which the broker has closed the channel.
-    refused: RefusedRows,
+    refused: RejectedRows,
     /// The reason why the role is degraded while there are such rows.
     refusals: watch::Sender<Option<String>>,
 }
@@ -222,10 +222,10 @@ impl<S: Store> OutboxPublisher<S> {
         };
         self.show_refused();
         if all.transient > 0 {
-            self.put_off = Some(Instant::now() + MIN_BACKOFF);
+            self.postponed_until = Some(Instant::now() + MIN_BACKOFF);
         } else if done.is_ok() {
             // Rows that were due again by then are published.
-            self.put_off = self.put_off.filter(|due| *due > began);
+            self.postponed_until = self.postponed_until.filter(|due| *due > began);
         }
         if all.paid > 0 && all.postponed == 0 {
             self.outage.over();
@@ -242,7 +242,7 @@ impl<S> OutboxPublisher<S> {
             0 => RelayBatch::Rows(self.limits.relay_rows),
             // Without a connection, a failure is not the row's fault.
             _ if !is_there => RelayBatch::Rows(1),
-            _ => RelayBatch::Suspect,
+            _ => RelayBatch::OneByOne,
         }
     }
 
@@ -273,7 +273,7 @@ impl<S> OutboxPublisher<S> {
     fn send_one_by_one(&mut self, share: RelayBatch, relayed: &RelayReport) {
         self.singly = match share {
             RelayBatch::Rows(rows) if rows > 1 && relayed.broke => self.limits.relay_rows,
-            RelayBatch::Suspect if relayed.broke => 0,
+            RelayBatch::OneByOne if relayed.broke => 0,
             _ => self.singly.saturating_sub(relayed.paid + relayed.postponed),
         };
     }
@@ -294,14 +294,14 @@ impl SendFailure {
                 rows,
                 outcome,
             }
-            .tell();
+            .emit();
             self.told.push(outcome);
         }
     }
 
     fn over(&mut self) {
         if !std::mem::take(&mut self.told).is_empty() {
-            OutboxRecovered { role: self.role }.tell();
+            OutboxRecovered { role: self.role }.emit();
         }
     }
 }

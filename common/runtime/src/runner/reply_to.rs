@@ -15,7 +15,7 @@ use crate::{
 /// The way back to a caller.
 pub(super) enum ReplyTo {
     /// A caller in this process.
-    Desk(oneshot::Sender<Result<RequestResult, LocalCallError>>),
+    Local(oneshot::Sender<Result<RequestResult, LocalCallError>>),
     /// A caller behind the broker.
     Rpc(ReplyHandle, Cancelled),
 }
@@ -53,7 +53,7 @@ impl PendingReply {
     /// Returns whether its caller has stopped waiting.
     pub(super) fn is_gone(&self) -> bool {
         match &self.caller {
-            Some(ReplyTo::Desk(answer)) => answer.is_closed(),
+            Some(ReplyTo::Local(answer)) => answer.is_closed(),
             Some(ReplyTo::Rpc(_, cancelled)) => cancelled.is_cancelled(),
             None => true,
         }
@@ -72,10 +72,10 @@ impl PendingReply {
                     answer: &answer,
                     took: self.since.elapsed(),
                 }
-                .tell();
+                .emit();
                 caller.answer(answer);
             }
-            (ReplyTo::Desk(answer), CommandResult::Expired) => {
+            (ReplyTo::Local(answer), CommandResult::Expired) => {
                 drop(answer.send(Err(LocalCallError::TimedOut)));
             }
             (ReplyTo::Rpc(reply, _), CommandResult::Expired) => reply.ack_without_reply(),
@@ -93,7 +93,7 @@ impl PendingReply {
     /// may have started it before.
     pub(super) fn reject_overloaded(mut self, retry_after: Duration) {
         match self.caller.take() {
-            Some(ReplyTo::Desk(answer)) => {
+            Some(ReplyTo::Local(answer)) => {
                 drop(answer.send(Err(LocalCallError::Overloaded { retry_after })));
             }
             Some(ReplyTo::Rpc(reply, _)) => {
@@ -123,7 +123,7 @@ impl ReplyTo {
     fn answer(self, answer: RequestResult) {
         match self {
             // A caller that has gone away drops its reply.
-            Self::Desk(sender) => drop(sender.send(Ok(answer))),
+            Self::Local(sender) => drop(sender.send(Ok(answer))),
             Self::Rpc(reply, _) => {
                 reply.send(Reply::Result(answer));
             }

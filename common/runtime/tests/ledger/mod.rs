@@ -92,7 +92,7 @@ pub struct Order {
 impl RequestContract for Order {
     const TYPE: &'static str = "ledger.order.v1";
     const ACT: RequestKind = RequestKind::Command;
-    type Reply = Standing;
+    type Reply = AccountStatus;
 
     fn check(&self) -> Result<(), String> {
         match self.bid {
@@ -104,19 +104,19 @@ impl RequestContract for Order {
 
 /// A query about an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
+pub struct QueryAccount {
     pub account: String,
 }
 
-impl RequestContract for Ask {
+impl RequestContract for QueryAccount {
     const TYPE: &'static str = "ledger.ask.v1";
     const ACT: RequestKind = RequestKind::Query;
-    type Reply = Standing;
+    type Reply = AccountStatus;
 }
 
 /// The status of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct AccountStatus {
     pub balance: i64,
     /// The number of applied entries.
     pub entries: usize,
@@ -140,7 +140,7 @@ pub struct Ledger;
 impl Role for Ledger {
     type Payload = Move;
     type Command = Order;
-    type Query = Ask;
+    type Query = QueryAccount;
     type State = Account;
 
     fn name(&self) -> &'static str {
@@ -199,7 +199,7 @@ impl Role for Ledger {
             }
             Move::Kill => std::process::abort(),
             Move::Panic => panic!("this event makes the handler panic"),
-            Move::Tell => emits.push(NewEvent::of(
+            Move::Tell => emits.push(NewEvent::from_contract(
                 &Subject::new(format!("told/{}", event.subject))
                     .map_err(|e| HandlerError::never(e.to_string()))?,
                 &Notice { of: name.clone() },
@@ -264,25 +264,25 @@ impl Role for Ledger {
                 let due = now + std::time::Duration::from_secs(*seconds);
                 effects.schedule(due, &subject, fact)?;
             }
-            Bid::Nothing => return CommandOutcome::of::<Order>(&standing(&account), effects),
+            Bid::Nothing => return CommandOutcome::new::<Order>(&standing(&account), effects),
             Bid::Panic => panic!("this command makes the handler panic"),
             Bid::Kill => std::process::abort(),
             Bid::Remove => {
                 *states.first_mut() = None;
-                return CommandOutcome::of::<Order>(&standing(&account), effects);
+                return CommandOutcome::new::<Order>(&standing(&account), effects);
             }
         }
         account.entries.push(name);
         let standing = standing(&account);
         states.put(&key, account);
-        CommandOutcome::of::<Order>(&standing, effects)
+        CommandOutcome::new::<Order>(&standing, effects)
     }
 
-    fn read_query(&self, request: &Request) -> Result<Ask, ContractError> {
-        Ask::read(request)
+    fn read_query(&self, request: &Request) -> Result<QueryAccount, ContractError> {
+        QueryAccount::read(request)
     }
 
-    fn query_keys(&self, _: &Request, ask: &Ask) -> Vec<EntityKey> {
+    fn query_keys(&self, _: &Request, ask: &QueryAccount) -> Vec<EntityKey> {
         vec![EntityKey::new(ask.account.as_str())]
     }
 
@@ -290,19 +290,19 @@ impl Role for Ledger {
         &self,
         states: &States<Account>,
         _: &Request,
-        ask: &Ask,
+        ask: &QueryAccount,
         _: Timestamp,
     ) -> Result<Vec<u8>, Rejection> {
         match states.get(&EntityKey::new(ask.account.as_str())) {
             None => Err(Rejection::new("unknown_account", ask.account.clone())),
             Some(account) if account.open && account.fixed => panic!("this query makes it panic"),
-            Some(account) => reply::<Ask>(&standing(account)),
+            Some(account) => reply::<QueryAccount>(&standing(account)),
         }
     }
 }
 
-fn standing(account: &Account) -> Standing {
-    Standing {
+fn standing(account: &Account) -> AccountStatus {
+    AccountStatus {
         balance: account.balance,
         entries: account.entries.len(),
     }

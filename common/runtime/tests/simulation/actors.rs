@@ -73,7 +73,7 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
                 };
                 with(&world, |world| {
                     checker::settled(world, messages);
-                    world.queue.settle(number, *generation, *tag);
+                    world.queue.send_ack(number, *generation, *tag);
                 });
             };
             let mut batch = read(&world, &engine, messages);
@@ -182,7 +182,7 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
             honesty: with(&world, |world| world.shape.honesty),
             world: world.clone(),
         };
-        let mut refused = relay::RefusedRows::default();
+        let mut refused = relay::RejectedRows::default();
         loop {
             step().await;
             // A failed store is retried.

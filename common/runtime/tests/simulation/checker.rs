@@ -9,7 +9,7 @@ use doorstep_store::{DeadLetterFilter, OutboxKind, ReadSet, Store};
 use super::{
     executed::{self, CALLER},
     executor::finish,
-    input::{Form, Meant},
+    input::{InputKind, Meant},
     queue::Message,
     world::Environment,
 };
@@ -161,8 +161,8 @@ fn streams(world: &Environment, accounts: &Accounts) -> Vec<String> {
                 ));
             }
             if !skipped
-                && (meant.form == Form::Spoiled || kills_or_poisons(&meant.fact))
-                && meant.form != Form::Ignored
+                && (meant.form == InputKind::Spoiled || kills_or_poisons(&meant.fact))
+                && meant.form != InputKind::Ignored
             {
                 wrong.push(format!("{key} {number} {meant:?} was passed by nobody"));
             }
@@ -173,7 +173,7 @@ fn streams(world: &Environment, accounts: &Accounts) -> Vec<String> {
 }
 
 fn expected_times(meant: &Meant, skipped: bool) -> usize {
-    usize::from(!skipped && meant.form == Form::Sound && !kills_or_poisons(&meant.fact))
+    usize::from(!skipped && meant.form == InputKind::Sound && !kills_or_poisons(&meant.fact))
 }
 
 /// Returns whether it can never be applied.

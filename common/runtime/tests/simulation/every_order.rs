@@ -274,10 +274,10 @@ fn owners_process_the_same_deliveries() {
         nothing(),
         Box::new(|play| {
             ends_with("account/a", &[&["shop 1", "web 0", "shop 2"]])(play)?;
-            let owed = finish(play.memory.outbox(at(), 10)).unwrap().len();
-            (owed == 1)
+            let pending = finish(play.memory.outbox(at(), 10)).unwrap().len();
+            (pending == 1)
                 .then_some(())
-                .ok_or(format!("{owed} events are emitted"))
+                .ok_or(format!("{pending} events are emitted"))
         }),
     );
 }
@@ -342,8 +342,8 @@ fn owners_emit_on_the_same_subject() {
         vec![works(tell("shop")), works(tell("web"))],
         nothing(),
         Box::new(|play| {
-            let owed = finish(play.memory.outbox(at(), 10)).unwrap();
-            let numbers: Vec<_> = owed
+            let pending = finish(play.memory.outbox(at(), 10)).unwrap();
+            let numbers: Vec<_> = pending
                 .iter()
                 .map(|row| match &row.kind {
                     doorstep_store::OutboxKind::Event(event) => event.sequence.unwrap().get(),

@@ -16,11 +16,11 @@ const SOURCES: [&str; 3] = ["shop", "web", "pay"];
 #[derive(Debug, Clone)]
 pub struct Meant {
     pub fact: Move,
-    pub form: Form,
+    pub form: InputKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum InputKind {
     /// A fact for the role.
     Sound,
     /// Of a type that the role knows and does not handle.
@@ -106,7 +106,7 @@ impl Input {
                 let incoming = meant.incoming(key, index as u64 + 1);
                 // Now and then an event is missing until nearly all others have been processed.
                 let late = if rng.one_in(15) { 200 } else { 0 };
-                if meant.form == Form::Sound && rng.one_in(15) {
+                if meant.form == InputKind::Sound && rng.one_in(15) {
                     let contender = contender(incoming.clone());
                     let at = place + rng.below(disorder + 8);
                     line.push((at, contender.clone()));
@@ -172,7 +172,7 @@ impl Meant {
     fn sound(fact: Move) -> Self {
         Self {
             fact,
-            form: Form::Sound,
+            form: InputKind::Sound,
         }
     }
 
@@ -188,9 +188,9 @@ impl Meant {
             _ => Move::Add(amount),
         };
         let form = match rng.below(16) {
-            0 => Form::Ignored,
-            1 => Form::Spoiled,
-            _ => Form::Sound,
+            0 => InputKind::Ignored,
+            1 => InputKind::Spoiled,
+            _ => InputKind::Sound,
         };
         Self { fact, form }
     }
@@ -202,12 +202,12 @@ impl Meant {
             sequence,
             &self.fact,
         );
-        if self.form == Form::Ignored {
+        if self.form == InputKind::Ignored {
             event.event_type = EventType::new("account.ignored.v1").unwrap();
         }
         InboundMessage::Event {
             event,
-            defect: (self.form == Form::Spoiled).then(|| "its version is wrong".to_owned()),
+            defect: (self.form == InputKind::Spoiled).then(|| "its version is wrong".to_owned()),
             sender: Sender::Anonymous,
         }
     }

@@ -37,7 +37,7 @@ fn how_many(usual: u64) -> u64 {
 
 #[test]
 fn schedules_apply_each_event_once_in_order() {
-    let counts = run_all(0..how_many(700), Shape::of);
+    let counts = run_all(0..how_many(700), Shape::from_seed);
     println!("{counts:?}");
     if std::env::var(schedules::SEED).is_err() {
         for what in [
@@ -85,14 +85,14 @@ fn faultless_schedules_apply_each_event_once_in_order() {
         errors: false,
         operator: seed % 2 == 0,
         unruly_broker: false,
-        ..Shape::of(seed)
+        ..Shape::from_seed(seed)
     });
 }
 
 /// Asserts that the schedules find every one of these bugs; otherwise the simulation proves nothing.
 #[track_caller]
 fn finds(bug: impl Fn(Shape) -> Shape) {
-    let found = first_failure(0..300, |seed| bug(Shape::of(seed)));
+    let found = first_failure(0..300, |seed| bug(Shape::from_seed(seed)));
     // The same seeds pass without the bug, as another test shows.
     let Some((seed, wrong)) = found else {
         panic!("no schedule has found the bug");
@@ -104,7 +104,7 @@ fn finds(bug: impl Fn(Shape) -> Shape) {
 fn only_crashing_events_become_poison() {
     let counts = run_all(20_000_000..20_000_000 + how_many(500), |seed| Shape {
         crashes: false,
-        ..Shape::of(seed)
+        ..Shape::from_seed(seed)
     });
     if std::env::var(schedules::SEED).is_err() {
         assert!(counts["poison"] >= 20, "{counts:?}");
@@ -242,6 +242,6 @@ fn schedules_find_a_store_that_forgets_pruning_times() {
 fn jumping(seed: u64) -> Shape {
     Shape {
         jumps: true,
-        ..Shape::of(seed)
+        ..Shape::from_seed(seed)
     }
 }

@@ -24,7 +24,7 @@ pub enum Return {
 
 /// An ack on its way to the broker, for all deliveries up to a tag.
 #[derive(Debug, Clone, Copy)]
-struct Settlement {
+struct SentAck {
     owner: usize,
     generation: Generation,
     tag: u64,
@@ -40,7 +40,7 @@ struct Channel {
 pub struct Queue {
     ready: VecDeque<Message>,
     channels: Vec<Channel>,
-    wire: VecDeque<Settlement>,
+    wire: VecDeque<SentAck>,
     generations: u64,
     tags: u64,
     prefetch: usize,
@@ -110,8 +110,8 @@ impl Queue {
     }
 
     /// Sends an ack. It arrives with [`Queue::arrive`].
-    pub fn settle(&mut self, owner: usize, generation: Generation, tag: u64) {
-        self.wire.push_back(Settlement {
+    pub fn send_ack(&mut self, owner: usize, generation: Generation, tag: u64) {
+        self.wire.push_back(SentAck {
             owner,
             generation,
             tag,

@@ -59,7 +59,7 @@ fn quiet_world(store: MemoryStore) -> Shared {
         ahead: std::time::Duration::ZERO,
         input: Input::new(&mut rng, at(), 0),
         rng,
-        shape: Shape::of(0),
+        shape: Shape::from_seed(0),
         faulty: false,
         callers: super::callers::Callers::new(&mut SeededRng::new(0), at(), 0, false),
         queue: Queue::new(1, 1),

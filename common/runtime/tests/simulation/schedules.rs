@@ -296,7 +296,7 @@ impl Drain {
             }
             with(&self.world, |world| {
                 checker::settled(world, &messages);
-                world.queue.settle(0, generation, tag);
+                world.queue.send_ack(0, generation, tag);
                 while world.queue.arrive() {}
             });
         }
@@ -318,7 +318,7 @@ impl Drain {
                 &self.store,
                 &self.outlet,
                 RelayBatch::Rows(self.limits.relay_rows),
-                &mut relay::RefusedRows::default(),
+                &mut relay::RejectedRows::default(),
                 || now(&self.world),
             ))?;
             if relayed.paid == 0 {

@@ -51,7 +51,7 @@ pub enum Guard {
 
 impl Shape {
     /// All features, without a bug.
-    pub fn of(seed: u64) -> Self {
+    pub fn from_seed(seed: u64) -> Self {
         // Few events meet each other more often, many reach further.
         let (events, moves) = match seed % 3 {
             0 => (24, 500),

@@ -16,7 +16,7 @@ use crate::{
 impl Data {
     pub(super) fn load(&self, ask: &ReadSet) -> ReadResult {
         let mut loaded = ReadResult::default();
-        let mut bytes = ByteBudget::of(ask.held_bytes);
+        let mut bytes = ByteBudget::new(ask.held_bytes);
         for key in &ask.streams {
             let row = stream_row(key, self.streams.get(key));
             let first = row.cursor.saturating_add(1);
@@ -88,7 +88,7 @@ impl Data {
             .filter(|(due, ..)| *due <= now)
             .collect();
         due.sort_by_key(|(due, id, _)| (*due, *id));
-        let mut bytes = ByteBudget::of(max_bytes);
+        let mut bytes = ByteBudget::new(max_bytes);
         due.into_iter()
             .take(limit)
             .enumerate()

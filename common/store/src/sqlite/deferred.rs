@@ -83,7 +83,7 @@ pub(super) fn due(
     max_bytes: u64,
 ) -> Result<Vec<DeferredEvent>, SqliteError> {
     db.read(|conn, sources| {
-        let mut bytes = ByteBudget::of(max_bytes);
+        let mut bytes = ByteBudget::new(max_bytes);
         let mut due = conn.prepare_cached(concat!(
             "SELECT ",
             deferred_columns!(),

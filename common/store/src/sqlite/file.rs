@@ -229,7 +229,7 @@ fn prepare(
             "it belongs to the role {of}, not to {role}; name it {of}.sqlite3 again, or move it away"
         )));
     }
-    let identity = Identity::of(&conn, &place.file, before).map_err(|e| {
+    let identity = Identity::identify(&conn, &place.file, before).map_err(|e| {
         SqliteError::Unavailable(format!("its file cannot be identified: {e}; try again"))
     })?;
     Ok(Opened {

@@ -55,7 +55,11 @@ impl Identity {
     ///
     /// # Errors
     /// The database file was replaced while it was opened, or the files cannot be examined: a retry may help.
-    pub(super) fn of(conn: &Connection, file: &Path, before: Option<FileId>) -> io::Result<Self> {
+    pub(super) fn identify(
+        conn: &Connection,
+        file: &Path,
+        before: Option<FileId>,
+    ) -> io::Result<Self> {
         // Absolute, since a relative path follows a moved working directory. SQLite follows links and the path does
         // not: if a link leads elsewhere later, that is another file, too.
         let path = std::path::absolute(file)?;

@@ -80,7 +80,7 @@ fn load_streams(
          FROM stream_keys k CROSS JOIN streams s ON s.id = k.id WHERE k.source_id = ?1 AND k.subject = ?2",
     )?;
     loaded.streams.reserve(ask.streams.len());
-    let mut allowance = ByteBudget::of(ask.held_bytes);
+    let mut allowance = ByteBudget::new(ask.held_bytes);
     for key in &ask.streams {
         let source = sources.find(conn, &key.source)?;
         let row = match source {

@@ -13,12 +13,12 @@ use crate::StoreError;
 /// The capacity of the queue. Each call belongs to a waiting task, so further ones only wait one step earlier.
 const MAX_QUEUED: usize = 64;
 
-type Job = Box<dyn FnOnce(&mut Db) + Send>;
+type WorkerJob = Box<dyn FnOnce(&mut Db) + Send>;
 
 /// A handle to the thread that owns a connection. With the last clone the thread ends and closes the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<WorkerJob>,
     closed: watch::Receiver<()>,
     place: StorePath,
 }
@@ -26,7 +26,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn start(name: String, mut db: Db) -> Result<Self, StoreError> {
         let place = db.place.clone();
-        let (jobs, mut waiting) = mpsc::channel::<Job>(MAX_QUEUED);
+        let (jobs, mut waiting) = mpsc::channel::<WorkerJob>(MAX_QUEUED);
         let (open, closed) = watch::channel(());
         thread::Builder::new()
             .name(name)
@@ -63,7 +63,7 @@ impl Worker {
         body: impl FnOnce(&mut Db) -> Result<T, SqliteError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |db| {
+        let job: WorkerJob = Box::new(move |db| {
             if answer.is_closed() {
                 return;
             }

@@ -478,33 +478,35 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
 
 /// Results of commits and upkeep.
 #[derive(Debug, PartialEq)]
-enum Answer {
+enum StepResult {
     Commit(Commit),
     Rows(u64),
 }
 
-async fn answer(store: &impl Store, second: i64, step: &Step, changes: &WriteSet) -> Answer {
+async fn answer(store: &impl Store, second: i64, step: &Step, changes: &WriteSet) -> StepResult {
     match step {
-        Step::Commit(_) => Answer::Commit(store.commit(changes.clone()).await.unwrap()),
-        Step::Sweep => Answer::Rows(store.repair_due(at(second)).await.unwrap()),
+        Step::Commit(_) => StepResult::Commit(store.commit(changes.clone()).await.unwrap()),
+        Step::Sweep => StepResult::Rows(store.repair_due(at(second)).await.unwrap()),
         Step::BringForward(beyond) => {
             let beyond = at(second + beyond);
-            Answer::Rows(store.clamp_due_times(at(second), beyond).await.unwrap())
+            StepResult::Rows(store.clamp_due_times(at(second), beyond).await.unwrap())
         }
         // The order in which ids of the same time are pruned is unspecified, so a page takes all of them or none.
-        Step::PruneTrials(n) => Answer::Rows(
+        Step::PruneTrials(n) => StepResult::Rows(
             store
                 .prune_crash_counts(at(*n as i64 * 10), 1_000)
                 .await
                 .unwrap(),
         ),
-        Step::PruneReplies(n) => Answer::Rows(
+        Step::PruneReplies(n) => StepResult::Rows(
             store
                 .prune_replies(at(*n as i64 * 10), 1_000)
                 .await
                 .unwrap(),
         ),
-        Step::Prune(n) => Answer::Rows(store.prune_seen(at(*n as i64 * 10), 1_000).await.unwrap()),
+        Step::Prune(n) => {
+            StepResult::Rows(store.prune_seen(at(*n as i64 * 10), 1_000).await.unwrap())
+        }
     }
 }
 
@@ -539,9 +541,9 @@ async fn run(steps: Vec<Step>) -> (usize, usize) {
         }
         let expected = answer(&memory, second, &step, &changes).await;
         match expected {
-            Answer::Commit(Commit::Written(_)) => commits += 1,
-            Answer::Commit(Commit::Conflict) => conflicts += 1,
-            Answer::Rows(_) => {}
+            StepResult::Commit(Commit::Written(_)) => commits += 1,
+            StepResult::Commit(Commit::Conflict) => conflicts += 1,
+            StepResult::Rows(_) => {}
         }
         assert_eq!(
             answer(&sqlite, second, &step, &changes).await,

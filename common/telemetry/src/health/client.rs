@@ -46,7 +46,7 @@ pub fn get(
     let url: HttpUrl = format!("http://{address}")
         .parse()
         .map_err(|e| failed(io::Error::other(e)))?;
-    match url.join(path).ask(limit).map_err(failed)? {
+    match url.join(path).get(limit).map_err(failed)? {
         (200, body) => Ok((true, body)),
         (503, body) => Ok((false, body)),
         (status, _) => Err(failed(io::Error::other(format!(

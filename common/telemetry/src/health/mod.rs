@@ -72,7 +72,7 @@ pub struct Readiness {
 impl Readiness {
     /// Returns the readiness of a process with these roles.
     #[must_use]
-    pub fn of(roles: Vec<RoleHealth>) -> Self {
+    pub fn from_roles(roles: Vec<RoleHealth>) -> Self {
         let worst = roles.iter().map(|role| role.status).max();
         Self {
             status: worst.unwrap_or(HealthStatus::Ready),

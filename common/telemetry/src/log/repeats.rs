@@ -31,7 +31,7 @@ const MAX_KINDS: usize = 1_000;
 const TARGET: &str = "doorstep_telemetry::repeats";
 
 /// The repeated warnings of the process: there is one log.
-static REPEATS: Mutex<Option<Repeats>> = Mutex::new(None);
+static REPEATS: Mutex<Option<WarningLimiter>> = Mutex::new(None);
 
 /// Formats events as `F` does, but limits repeated warnings and errors of one kind. Two are of one kind if they have the same location in
 /// the program and their fields differ only in ids and numbers.
@@ -55,7 +55,7 @@ where
         if is_counted {
             let mut text = Text::default();
             event.record(&mut text);
-            let is_logged = lock().get_or_insert_with(Repeats::start).should_log(
+            let is_logged = lock().get_or_insert_with(WarningLimiter::start).should_log(
                 metadata.name(),
                 text,
                 Instant::now(),
@@ -80,7 +80,7 @@ fn log(counts: Vec<(u64, String)>) {
     }
 }
 
-fn lock() -> MutexGuard<'static, Option<Repeats>> {
+fn lock() -> MutexGuard<'static, Option<WarningLimiter>> {
     REPEATS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -110,7 +110,7 @@ impl Visit for Text {
 }
 
 #[derive(Debug, Default)]
-struct Repeats(HashMap<(&'static str, String), Kind>);
+struct WarningLimiter(HashMap<(&'static str, String), Kind>);
 
 #[derive(Debug)]
 struct Kind {
@@ -120,7 +120,7 @@ struct Kind {
     last: String,
 }
 
-impl Repeats {
+impl WarningLimiter {
     /// Starts a thread that reports counts while the process lasts.
     fn start() -> Self {
         // If the thread cannot start, counts are logged at the end of the program.
@@ -245,8 +245,8 @@ mod tests {
     #[test]
     fn windows_count_continuing_and_log_returning_kinds() {
         let began = Instant::now();
-        let mut repeats = Repeats::default();
-        let warn = |repeats: &mut Repeats, at| {
+        let mut repeats = WarningLimiter::default();
+        let warn = |repeats: &mut WarningLimiter, at| {
             let whole = "no connection reason=\"refused\" ".to_owned();
             repeats.should_log("link.rs", Text { whole }, began + at)
         };

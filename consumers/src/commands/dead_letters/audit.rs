@@ -46,7 +46,7 @@ pub(crate) async fn audit(
     while !page.rows.is_empty() {
         for row in &page.rows {
             match form {
-                OutputFormat::Json => print_json(&RecordView::of(row))?,
+                OutputFormat::Json => print_json(&RecordView::new(row))?,
                 OutputFormat::Text => {
                     table.add_row(cells(row));
                 }

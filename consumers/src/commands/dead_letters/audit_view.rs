@@ -31,7 +31,7 @@ pub(super) struct RecordView<'a> {
 }
 
 impl<'a> RecordView<'a> {
-    pub(super) fn of(row: &'a AuditRow) -> Self {
+    pub(super) fn new(row: &'a AuditRow) -> Self {
         let entry = &row.entry;
         let stream = entry.stream.as_ref();
         Self {
@@ -45,8 +45,8 @@ impl<'a> RecordView<'a> {
             subject: stream.map(|stream| stream.subject.as_str()),
             sequences: entry.sequences,
             reason: entry.reason.as_deref(),
-            before: entry.before.as_deref().map(Body::of),
-            after: entry.after.as_deref().map(Body::of),
+            before: entry.before.as_deref().map(Body::from_bytes),
+            after: entry.after.as_deref().map(Body::from_bytes),
         }
     }
 }

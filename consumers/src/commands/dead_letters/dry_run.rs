@@ -60,12 +60,12 @@ pub(super) async fn check(
     if operate::is_poison(dead) {
         return Ok(Checked::Untried);
     }
-    let rehearsal = (role.rehearse)(store.clone(), dead.clone(), event).await;
-    Ok(told(&rehearsal.map_err(|e| stores::failed(&e))?))
+    let dry_run = (role.dry_run)(store.clone(), dead.clone(), event).await;
+    Ok(describe(&dry_run.map_err(|e| stores::failed(&e))?))
 }
 
-fn told(rehearsal: &DryRun) -> Checked {
-    match rehearsal {
+fn describe(dry_run: &DryRun) -> Checked {
+    match dry_run {
         DryRun::Applied { emitted: 0 } => Checked::Taken("would be applied".to_owned()),
         DryRun::Applied { emitted } => {
             Checked::Taken(format!("would be applied and emit {emitted} events"))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use doorstep_cli::{CliError, ExitReason, Repeats, output::print};
+use doorstep_cli::{CliError, ExitReason, MessageLimiter, output::print};
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{self, Attribution, Edit, OperateError};
 use doorstep_store::{DeadLetter, DeadLetterId};
@@ -212,7 +212,7 @@ impl EditSession<'_> {
         let ids = open_ids(&self.store, chosen, Timestamp::now()).await?;
         let mut progress = Progress::new("edited", ids.len() as u64);
         let mut tally = EditSummary::default();
-        let mut repeats = Repeats::default();
+        let mut repeats = MessageLimiter::default();
         for id in &ids {
             let dead = match one(&self.store, self.role.name, id).await {
                 Ok(dead) => dead,

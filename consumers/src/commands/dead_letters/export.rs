@@ -43,8 +43,8 @@ pub(crate) async fn export(place: &StoreLocation, chosen: &Selection) -> Result<
 async fn write<S: Store>(store: &S, role: &str, row: &DeadLetter) -> Result<(), CliError> {
     let records = edits(store, row).await?;
     print_json(&ExportedDeadLetter {
-        letter: DeadLetterDetail::of(role, row),
-        original: Original::of(row),
-        edits: records.iter().map(RecordView::of).collect(),
+        letter: DeadLetterDetail::new(role, row),
+        original: Original::if_edited(row),
+        edits: records.iter().map(RecordView::new).collect(),
     })
 }

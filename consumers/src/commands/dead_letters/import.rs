@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use doorstep_cli::{CliError, ExitReason, Repeats};
+use doorstep_cli::{CliError, ExitReason, MessageLimiter};
 use doorstep_event::{Event, Sequence};
 use doorstep_runtime::operate::{Attribution, Edit};
 use doorstep_store::{DeadLetter, DeadLetterId, DeadLetterStatus};
@@ -49,7 +49,7 @@ struct Attributes {
 }
 
 impl Attributes {
-    fn of(event: &Event) -> Self {
+    fn from_event(event: &Event) -> Self {
         Self {
             id: event.id.to_string(),
             source: event.source.to_string(),
@@ -93,7 +93,7 @@ pub(crate) async fn import(
         Box::new(BufReader::new(File::open(file).map_err(failed)?))
     };
     let mut tally = EditSummary::default();
-    let mut repeats = Repeats::default();
+    let mut repeats = MessageLimiter::default();
     for number in 1_u64.. {
         let mut line = String::new();
         let read = (&mut input).take(MAX_BYTES).read_line(&mut line);
@@ -152,7 +152,7 @@ async fn take(desk: &EditSession<'_>, line: &str) -> Result<Edited, EditError> {
 
 /// Checks the source, subject, sequence, id and type, which cannot be changed.
 fn same_identity(line: &ImportedEdit<'_>, dead: &DeadLetter) -> Result<(), String> {
-    let expected = dead.event.as_ref().map(Attributes::of);
+    let expected = dead.event.as_ref().map(Attributes::from_event);
     let (Some(found), Some(expected)) = (&line.event, &expected) else {
         return match (&line.event, &expected) {
             (None, None) => Ok(()),

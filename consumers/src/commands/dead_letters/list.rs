@@ -162,7 +162,7 @@ async fn each(
             let page = page(&store, after.take(), PAGE.min(most - shown)).await?;
             for row in &page {
                 match form {
-                    OutputFormat::Json => print_json(&DeadLetterView::of(role.name, row))?,
+                    OutputFormat::Json => print_json(&DeadLetterView::new(role.name, row))?,
                     OutputFormat::Text => {
                         table.add_row(cells(role.name, row));
                     }

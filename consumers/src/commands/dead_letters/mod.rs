@@ -56,7 +56,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    pub(crate) fn of(dry_run: bool) -> Self {
+    pub(crate) fn from_flag(dry_run: bool) -> Self {
         if dry_run { Self::DryRun } else { Self::Write }
     }
 }

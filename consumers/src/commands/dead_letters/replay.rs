@@ -58,7 +58,7 @@ pub(crate) async fn replay(
     mode: Mode,
 ) -> Result<(), CliError> {
     if mode == Mode::DryRun {
-        return rehearse(place, &replay.chosen).await;
+        return dry_run(place, &replay.chosen).await;
     }
     let store = stores::open_existing(place)?;
     let role = place.role.name;
@@ -151,10 +151,10 @@ async fn end<S: Store>(
     by: &Attribution,
 ) -> Result<(), CliError> {
     let by = by.at(Timestamp::now());
-    let summed_up = by
+    let combine = by
         .clone()
         .with_reason(&format!("the last {asked} of it were replayed"));
-    operate::end_replay(store, run, summed_up.unwrap_or(by))
+    operate::end_replay(store, run, combine.unwrap_or(by))
         .await
         .map_err(|e| stores::failed(&e))
 }
@@ -194,7 +194,7 @@ async fn watch<S: Store>(
             let Some(id) = asked.pop_front() else {
                 break;
             };
-            if !look(store, &id, outcomes).await? {
+            if !poll(store, &id, outcomes).await? {
                 asked.push_back(id);
             }
         }
@@ -210,7 +210,7 @@ async fn watch<S: Store>(
 }
 
 /// Returns whether one has an outcome.
-async fn look<S: Store>(
+async fn poll<S: Store>(
     store: &S,
     id: &DeadLetterId,
     outcomes: &mut Outcomes,
@@ -263,7 +263,7 @@ fn print_outcomes(role: &str, outcomes: &Outcomes) -> Result<(), CliError> {
 
 fn ended(failures: Vec<CliError>, outcomes: &Outcomes, role: &str) -> Result<(), CliError> {
     let failures: Vec<_> = failures.into_iter().map(Err).collect();
-    super::skip::summed_up(&failures)?;
+    super::skip::combine(&failures)?;
     if outcomes.dead_again > 0 {
         return Err(CliError::new(
             ExitReason::Trouble,
@@ -277,11 +277,11 @@ fn ended(failures: Vec<CliError>, outcomes: &Outcomes, role: &str) -> Result<(),
 }
 
 /// Shows the outcomes that replays would have: each named one by itself, others by outcome.
-async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
+async fn dry_run(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
     let store = stores::try_open_read_only(place)?;
     let (mut good, mut bad, mut untried) = (0_u64, 0_u64, 0_u64);
     let ids = open_ids(&store, chosen, Timestamp::MAX).await?;
-    let mut told = Told::new(chosen);
+    let mut told = DryRunReport::new(chosen);
     let mut progress = Progress::new("rehearsed", ids.len() as u64);
     for id in ids {
         let dead = one(&store, place.role.name, &id).await?;
@@ -322,14 +322,14 @@ async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliEr
 const MAX_OUTCOMES: usize = 50;
 
 /// The form of a dry run's report.
-enum Told {
+enum DryRunReport {
     /// One line per dead letter.
     Each,
     /// One row per outcome, under its shape: the number, an example, and its words.
     ByOutcome(BTreeMap<String, (u64, DeadLetterId, String)>, u64),
 }
 
-impl Told {
+impl DryRunReport {
     fn new(chosen: &Selection) -> Self {
         match chosen {
             Selection::Ids(_) => Self::Each,

@@ -68,20 +68,20 @@ pub(crate) async fn show(
     let records = edits(&store, &row).await?;
     match form {
         OutputFormat::Json => print_json(&All {
-            letter: DeadLetterDetail::of(role, &row),
-            original: Original::of(&row),
+            letter: DeadLetterDetail::new(role, &row),
+            original: Original::if_edited(&row),
             headers: row
                 .event
                 .iter()
                 .flat_map(|event| headers::write(event))
                 .collect(),
             holds_back,
-            edits: records.iter().map(RecordView::of).collect(),
+            edits: records.iter().map(RecordView::new).collect(),
         }),
         OutputFormat::Text => print(|out| {
             let mut members = json_members(role, &row);
             if row.blocks {
-                members.push(("holds back", told(&holds_back)));
+                members.push(("holds back", describe_blocked(&holds_back)));
             }
             members.extend(records.iter().map(|record| ("so far", history(record))));
             for (_, value) in &mut members {
@@ -97,7 +97,7 @@ pub(crate) async fn show(
     }
 }
 
-fn told(held: &BlockedEvents) -> String {
+fn describe_blocked(held: &BlockedEvents) -> String {
     let ranges: Vec<String> = held
         .sequences
         .iter()
@@ -255,9 +255,12 @@ mod tests {
             count: numbers.len() as u64,
             sequences: ranges(numbers.iter().copied()),
         };
-        assert_eq!(told(&held(&[])), "nothing");
-        assert_eq!(told(&held(&[3, 4, 5, 7, 9, 10])), "6: 3..5, 7, 9..10");
+        assert_eq!(describe_blocked(&held(&[])), "nothing");
+        assert_eq!(
+            describe_blocked(&held(&[3, 4, 5, 7, 9, 10])),
+            "6: 3..5, 7, 9..10"
+        );
         let many: Vec<u64> = (1..=50).map(|n| n * 2).collect();
-        assert!(told(&held(&many)).ends_with(", 40, and more"));
+        assert!(describe_blocked(&held(&many)).ends_with(", 40, and more"));
     }
 }

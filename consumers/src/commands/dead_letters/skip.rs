@@ -1,6 +1,6 @@
 //! `consumers dead-letters skip`: transactions on the role's store, whether the role runs or not.
 
-use doorstep_cli::{CliError, ExitReason, Repeats, output::print};
+use doorstep_cli::{CliError, ExitReason, MessageLimiter, output::print};
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{self, Attribution, OperateError};
 use doorstep_store::DeadLetterStatus;
@@ -27,7 +27,7 @@ pub(crate) async fn skip(
     mode: Mode,
 ) -> Result<(), CliError> {
     if mode == Mode::DryRun {
-        return rehearse(place, chosen).await;
+        return dry_run(place, chosen).await;
     }
     let store = stores::open_existing(place)?;
     let role = place.role.name;
@@ -71,11 +71,11 @@ pub(crate) async fn skip(
             )
         })?;
     }
-    summed_up(&ended)
+    combine(&ended)
 }
 
 /// Shows the dead letters that would be skipped.
-async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
+async fn dry_run(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
     const NOTHING: &str = "nothing was written, this is a dry run";
     let store = stores::try_open_read_only(place)?;
     let role = place.role.name;
@@ -101,7 +101,7 @@ async fn rehearse(place: &StoreLocation, chosen: &Selection) -> Result<(), CliEr
         };
         print(|out| writeln!(out, "{id} would be skipped: {}; {NOTHING}", sanitize(&what)))?;
     }
-    summed_up(&ended)
+    combine(&ended)
 }
 
 /// The time at which a role notices a change of its store.
@@ -137,7 +137,7 @@ pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError 
 
 /// Combines several results: the first failure decides the exit code. A few failures of each kind are reported, with
 /// the number of the others.
-pub(super) fn summed_up(ended: &[Result<(), CliError>]) -> Result<(), CliError> {
+pub(super) fn combine(ended: &[Result<(), CliError>]) -> Result<(), CliError> {
     let failures: Vec<&CliError> = ended
         .iter()
         .filter_map(|done| done.as_ref().err())
@@ -145,7 +145,7 @@ pub(super) fn summed_up(ended: &[Result<(), CliError>]) -> Result<(), CliError> 
     let Some(first) = failures.first() else {
         return Ok(());
     };
-    let mut repeats = Repeats::default();
+    let mut repeats = MessageLimiter::default();
     let mut texts: Vec<String> = failures
         .iter()
         .filter_map(|failure| repeats.add(failure.to_string()))
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn all_failures_are_reported_first_sets_exit_code() {
-        assert!(summed_up(&[Ok(()), Ok(())]).is_ok());
+        assert!(combine(&[Ok(()), Ok(())]).is_ok());
         let settled = OperateError::AlreadySettled(DeadLetterId("a-1".into()));
         let busy = OperateError::Busy("b-1".into());
         let ended = [
@@ -170,7 +170,7 @@ mod tests {
             Err(failed("orders", &settled)),
             Err(failed("orders", &busy)),
         ];
-        let failure = summed_up(&ended).unwrap_err();
+        let failure = combine(&ended).unwrap_err();
         assert_eq!(failure.reason, ExitReason::Settled);
         let said = failure.to_string();
         assert!(said.contains("a-1") && said.contains("b-1"), "{said}");

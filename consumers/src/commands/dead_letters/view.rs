@@ -63,15 +63,15 @@ pub(super) struct Original<'a> {
 }
 
 impl<'a> Original<'a> {
-    pub(super) fn of(row: &'a DeadLetter) -> Option<Self> {
+    pub(super) fn if_edited(row: &'a DeadLetter) -> Option<Self> {
         row.is_edited().then(|| Self {
-            original: Body::of(&row.body),
+            original: Body::from_bytes(&row.body),
         })
     }
 }
 
 impl<'a> DeadLetterView<'a> {
-    pub(super) fn of(role: &'a str, row: &'a DeadLetter) -> Self {
+    pub(super) fn new(role: &'a str, row: &'a DeadLetter) -> Self {
         Self {
             role,
             id: &row.id.0,
@@ -82,13 +82,13 @@ impl<'a> DeadLetterView<'a> {
             attempts: row.attempts,
             since: row.since,
             fingerprint: &row.fingerprint,
-            event: row.event.as_ref().map(EventView::of),
+            event: row.event.as_ref().map(EventView::new),
         }
     }
 }
 
 impl<'a> EventView<'a> {
-    fn of(event: &'a Event) -> Self {
+    fn new(event: &'a Event) -> Self {
         Self {
             id: event.id.as_str(),
             source: event.source.as_str(),
@@ -103,16 +103,16 @@ impl<'a> EventView<'a> {
 }
 
 impl<'a> DeadLetterDetail<'a> {
-    pub(super) fn of(role: &'a str, row: &'a DeadLetter) -> Self {
+    pub(super) fn new(role: &'a str, row: &'a DeadLetter) -> Self {
         Self {
-            letter: DeadLetterView::of(role, row),
-            body: Body::of(body(row)),
+            letter: DeadLetterView::new(role, row),
+            body: Body::from_bytes(body(row)),
         }
     }
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn of(bytes: &'a [u8]) -> Self {
+    pub(super) fn from_bytes(bytes: &'a [u8]) -> Self {
         match (serde_json::from_slice(bytes), std::str::from_utf8(bytes)) {
             (Ok(json), _) => Self::Data(json),
             (_, Ok(text)) => Self::DataText(text),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn json(body: &[u8]) -> serde_json::Value {
-        serde_json::to_value(DeadLetterDetail::of("orders", &dead(body))).unwrap()
+        serde_json::to_value(DeadLetterDetail::new("orders", &dead(body))).unwrap()
     }
 
     #[test]

@@ -8,7 +8,7 @@ use doorstep_cli::{CliError, output::print};
 use doorstep_messaging::{Namespace, Topology};
 use serde_json::{Value, json};
 
-use super::permissions::{Asked, users};
+use super::permissions::{PermissionsQuery, users};
 use crate::roles;
 
 /// Prints the input of `rabbitmqctl import_definitions` and `POST /api/definitions`.
@@ -18,7 +18,7 @@ use crate::roles;
 pub(crate) fn definitions(
     namespace: &Namespace,
     vhost: &str,
-    users_of: Option<&Asked>,
+    users_of: Option<&PermissionsQuery>,
 ) -> Result<(), CliError> {
     let topology = Topology::for_roles(namespace, &roles::queues());
     let mut file = file(&topology, vhost);
@@ -32,7 +32,7 @@ pub(crate) fn definitions(
 }
 
 /// Adds the permissions of the users that `topology permissions --declared` shows.
-fn add_rights(file: &mut Value, asked: &Asked) {
+fn add_rights(file: &mut Value, asked: &PermissionsQuery) {
     let (mut permissions, mut topic_permissions) = (Vec::new(), Vec::new());
     for user in users(asked) {
         let (name, vhost, rights) = (&user.user, &asked.vhost, &user.rights);

@@ -10,7 +10,7 @@ use doorstep_messaging::{Finding, TopicPermissions, Topology, TopologyOwner};
 use serde::Serialize;
 
 use super::VerifyJob;
-use super::permissions::{Asked, users};
+use super::permissions::{PermissionsQuery, users};
 
 /// The maximum of users named in a line.
 const MAX_NAMED: usize = 10;
@@ -50,7 +50,7 @@ impl Managed {
 }
 
 /// Compares the topology with the management API's data. Areas without data are listed with the reason.
-pub(super) async fn look(job: &VerifyJob, topology: &Topology) -> Managed {
+pub(super) async fn compare(job: &VerifyJob, topology: &Topology) -> Managed {
     let mut managed = Managed::default();
     let Some(management) = &job.management else {
         for what in [BINDINGS, POLICIES, TOPICS] {
@@ -79,7 +79,7 @@ async fn look_at_policies(
 ) -> Result<(), ManagementError> {
     let (mut all, mut not_shown) = (Vec::new(), Vec::new());
     for queue in &topology.queues {
-        match policies::look(management, queue).await? {
+        match policies::read(management, queue).await? {
             Effective::Known(findings) => all.extend(findings),
             Effective::NotShown => not_shown.push(queue.name.to_string()),
             Effective::NoQueue => {}
@@ -103,7 +103,7 @@ async fn look_at_topics(
     management: &Management,
     job: &VerifyJob,
 ) -> Result<(), ManagementError> {
-    let granted = granted::look(management).await?;
+    let granted = granted::read(management).await?;
     let wanted = wanted(job, management.vhost());
     let names: BTreeSet<_> = wanted.iter().map(|(user, _)| user.as_str()).collect();
     let (known, others): (Vec<&str>, Vec<&str>) = granted
@@ -139,7 +139,7 @@ async fn look_at_topics(
 /// Lists the users of `topology permissions`, with the topic permissions that they need if the programs declare the
 /// topology, and if it was declared before.
 fn wanted(job: &VerifyJob, vhost: &str) -> Vec<(String, Vec<TopicPermissions>)> {
-    let asked = |declared_by| Asked {
+    let asked = |declared_by| PermissionsQuery {
         namespace: job.broker.namespace.clone(),
         vhost: vhost.to_owned(),
         prefix: job.prefix.clone(),

@@ -13,7 +13,7 @@ use doorstep_messaging::BrokerSettings;
 use crate::{output_format::OutputFormat, roles::RoleEntry};
 
 pub(crate) use definitions::definitions;
-pub(crate) use permissions::{Asked, permissions};
+pub(crate) use permissions::{PermissionsQuery, permissions};
 pub(crate) use show::show;
 pub(crate) use verify::verify;
 

@@ -13,7 +13,7 @@ use crate::{output_format::OutputFormat, roles};
 
 /// The scope of the listed permissions.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct PermissionsQuery {
     pub(crate) namespace: Namespace,
     pub(crate) vhost: String,
     /// The common prefix of the users' names.
@@ -36,7 +36,7 @@ pub(super) struct User {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn permissions(asked: &Asked, form: OutputFormat) -> Result<(), CliError> {
+pub(crate) fn permissions(asked: &PermissionsQuery, form: OutputFormat) -> Result<(), CliError> {
     let users = users(asked);
     match form {
         OutputFormat::Json => print_json(&serde_json::json!({
@@ -81,7 +81,7 @@ pub(crate) fn permissions(asked: &Asked, form: OutputFormat) -> Result<(), CliEr
 }
 
 /// Returns every user with its permissions.
-pub(super) fn users(asked: &Asked) -> Vec<User> {
+pub(super) fn users(asked: &PermissionsQuery) -> Vec<User> {
     let queues = roles::queues();
     let topology = Topology::for_roles(&asked.namespace, &queues);
     let (namespace, declared_by) = (&asked.namespace, asked.declared_by);
@@ -174,8 +174,8 @@ fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn asked(declared_by: TopologyOwner) -> Asked {
-        Asked {
+    fn asked(declared_by: TopologyOwner) -> PermissionsQuery {
+        PermissionsQuery {
             namespace: "shop".parse().unwrap(),
             vhost: "it's".to_owned(),
             prefix: "eu".to_owned(),

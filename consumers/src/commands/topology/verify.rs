@@ -30,9 +30,9 @@ pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
         findings,
         compared,
         not_compared,
-    } = managed::look(job, &topology).await;
+    } = managed::compare(job, &topology).await;
     verified.findings.extend(findings);
-    let report = Report::of(&verified, &not_compared);
+    let report = Report::new(&verified, &not_compared);
     match job.form {
         OutputFormat::Json => print_json(&report)?,
         OutputFormat::Text => {
@@ -74,7 +74,7 @@ struct Row<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn of(verified: &'a Verified, not_compared: &'a [NotCompared]) -> Self {
+    fn new(verified: &'a Verified, not_compared: &'a [NotCompared]) -> Self {
         Self {
             address: &verified.address,
             broker: verified.broker.as_ref().map(|greeting| Broker {
@@ -135,8 +135,8 @@ mod tests {
 
     use super::*;
 
-    fn told(verified: &Verified) -> String {
-        text(verified, &[], &Report::of(verified, &[]))
+    fn report_text(verified: &Verified) -> String {
+        text(verified, &[], &Report::new(verified, &[]))
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
             findings: Vec::new(),
             owners: Vec::new(),
         };
-        let text = told(&verified);
+        let text = report_text(&verified);
         assert!(text.contains("does not tell its version"), "{text}");
         assert!(!text.contains("stream_queue"), "{text}");
         let all = "All exchanges, queues, arguments and rights are as they should be.";
@@ -166,7 +166,7 @@ mod tests {
             what: "bindings",
             reason: "away".to_owned(),
         }];
-        let report = Report::of(&verified, &not_compared);
+        let report = Report::new(&verified, &not_compared);
         let text = text(&verified, &["policies"], &report);
         assert!(text.contains("bindings not compared: away."), "{text}");
         assert!(text.contains("rights and policies are as"), "{text}");
@@ -190,10 +190,10 @@ mod tests {
             ("4.0.1", false),
         ] {
             let verified = verified(version);
-            let text = told(&verified);
+            let text = report_text(&verified);
             let remedy = "rabbitmqctl enable_feature_flag stream_queue";
             assert_eq!(text.contains(remedy), is_said, "{text}");
-            let notes = Report::of(&verified, &[]).notes;
+            let notes = Report::new(&verified, &[]).notes;
             assert_eq!(notes.len(), usize::from(is_said));
         }
     }

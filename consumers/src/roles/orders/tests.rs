@@ -118,14 +118,14 @@ fn payment_events() -> [Event; 3] {
 
 fn view(bench: &RoleHarness<Orders>) -> OrderView {
     let order = InvoiceNo::new("536365").unwrap();
-    bench.ask(&ReadOrder { order }).unwrap()
+    bench.query(&ReadOrder { order }).unwrap()
 }
 
 #[test]
 fn history_of_an_order_begins_with_its_placing() {
     let mut bench = RoleHarness::new(Orders);
     let order = InvoiceNo::new("536365").unwrap();
-    let unknown = bench.ask(&ReadOrder { order }).unwrap_err();
+    let unknown = bench.query(&ReadOrder { order }).unwrap_err();
     assert_eq!(unknown.code, "unknown_order");
     let [placed, confirmed, cancelled] = order_events();
     let [authorized, captured, refunded] = payment_events();

@@ -86,13 +86,13 @@ pub(crate) struct Payment {
     /// The known status of the order.
     order_status: PaidOrder,
     /// The stage of the payment.
-    payment: Stage,
+    payment: PaymentStage,
 }
 
 /// The stage of a payment, with its terms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
-pub(crate) enum Stage {
+pub(crate) enum PaymentStage {
     /// The order is confirmed, and nothing was authorized for it.
     Awaited,
     Authorized(Terms),
@@ -156,7 +156,7 @@ impl Role for Payments {
         let mut work = PaymentProcess::on(states, &fact.order, now);
         match fact.what {
             What::Confirmed => work.order_confirmed()?,
-            What::Ended(reason) => work.order_ended(reason)?,
+            What::Ended(reason) => work.order_closed(reason)?,
             What::LapseDue => work.expire()?,
         }
         Ok(work.effects)
@@ -188,19 +188,19 @@ impl Role for Payments {
         match command {
             Command::Authorize(asked) => {
                 let authorization = work.authorize(asked)?;
-                CommandOutcome::of::<AuthorizePayment>(&authorization, work.effects)
+                CommandOutcome::new::<AuthorizePayment>(&authorization, work.effects)
             }
             Command::Capture(_) => {
                 let payment = work.capture()?;
-                CommandOutcome::of::<CapturePayment>(&payment.view(order), work.effects)
+                CommandOutcome::new::<CapturePayment>(&payment.view(order), work.effects)
             }
             Command::Void(asked) => {
                 let payment = work.void(asked.reason.as_ref())?;
-                CommandOutcome::of::<VoidPayment>(&payment.view(order), work.effects)
+                CommandOutcome::new::<VoidPayment>(&payment.view(order), work.effects)
             }
             Command::Refund(asked) => {
                 let payment = work.refund(asked.reason.as_ref())?;
-                CommandOutcome::of::<RefundPayment>(&payment.view(order), work.effects)
+                CommandOutcome::new::<RefundPayment>(&payment.view(order), work.effects)
             }
         }
     }
@@ -248,12 +248,12 @@ impl Command {
 impl Payment {
     fn view(&self, order: &InvoiceNo) -> PaymentView {
         let (status, terms) = match &self.payment {
-            Stage::Awaited => (PaymentStatus::Awaited, None),
-            Stage::Authorized(terms) => (PaymentStatus::Authorized, Some(terms)),
-            Stage::Captured(terms) => (PaymentStatus::Captured, Some(terms)),
-            Stage::Voided(terms) => (PaymentStatus::Voided, Some(terms)),
-            Stage::Barred => (PaymentStatus::Voided, None),
-            Stage::Refunded(terms) => (PaymentStatus::Refunded, Some(terms)),
+            PaymentStage::Awaited => (PaymentStatus::Awaited, None),
+            PaymentStage::Authorized(terms) => (PaymentStatus::Authorized, Some(terms)),
+            PaymentStage::Captured(terms) => (PaymentStatus::Captured, Some(terms)),
+            PaymentStage::Voided(terms) => (PaymentStatus::Voided, Some(terms)),
+            PaymentStage::Barred => (PaymentStatus::Voided, None),
+            PaymentStage::Refunded(terms) => (PaymentStatus::Refunded, Some(terms)),
         };
         PaymentView {
             order: order.clone(),

@@ -24,7 +24,7 @@ use doorstep_runtime::{Effects, HandlerError, States};
 use jiff::SignedDuration;
 
 use super::{
-    Book, LapseDue, Payment, Stage, Terms, key,
+    Book, LapseDue, Payment, PaymentStage, Terms, key,
     ledger::{Account, post},
 };
 
@@ -60,7 +60,7 @@ impl<'a> PaymentProcess<'a> {
         self.known().map_or(PaidOrder::Open, |p| p.order_status)
     }
 
-    fn put(&mut self, order_status: PaidOrder, payment: Stage) -> Payment {
+    fn put(&mut self, order_status: PaidOrder, payment: PaymentStage) -> Payment {
         let payment = Payment {
             order_status,
             payment,
@@ -77,8 +77,8 @@ impl<'a> PaymentProcess<'a> {
     ) -> Result<PaymentAuthorization, Rejection> {
         let known = self.known();
         match known.map(|p| p.payment) {
-            None | Some(Stage::Awaited) => {}
-            Some(Stage::Authorized(terms) | Stage::Captured(terms)) => {
+            None | Some(PaymentStage::Awaited) => {}
+            Some(PaymentStage::Authorized(terms) | PaymentStage::Captured(terms)) => {
                 if terms.customer != asked.customer || terms.amount != asked.amount {
                     return Err(self.refuse(
                         "already_authorized",
@@ -89,11 +89,11 @@ impl<'a> PaymentProcess<'a> {
                     authorized_until: terms.authorized_until,
                 });
             }
-            Some(Stage::Barred) if self.order_status() == PaidOrder::Ended => {
+            Some(PaymentStage::Barred) if self.order_status() == PaidOrder::Ended => {
                 return Err(self.refuse("order_closed", "the order has ended"));
             }
-            Some(Stage::Voided(_) | Stage::Barred) => return Err(self.is_voided()),
-            Some(Stage::Refunded(_)) => return Err(self.is_refunded()),
+            Some(PaymentStage::Voided(_) | PaymentStage::Barred) => return Err(self.is_voided()),
+            Some(PaymentStage::Refunded(_)) => return Err(self.is_refunded()),
         }
         if asked.amount <= Money::ZERO
             || asked.amount.decimal() > AuthorizePayment::MAX_AMOUNT.into()
@@ -108,11 +108,11 @@ impl<'a> PaymentProcess<'a> {
         match self.order_status() {
             PaidOrder::Confirmed => {
                 self.take(&terms)?;
-                self.put(PaidOrder::Confirmed, Stage::Captured(terms));
+                self.put(PaidOrder::Confirmed, PaymentStage::Captured(terms));
             }
             order_status => {
                 self.recheck(authorized_until.min(self.after(FIRST_CHECK)?))?;
-                self.put(order_status, Stage::Authorized(terms));
+                self.put(order_status, PaymentStage::Authorized(terms));
             }
         }
         Ok(PaymentAuthorization { authorized_until })
@@ -138,16 +138,18 @@ impl<'a> PaymentProcess<'a> {
         match self.known() {
             Some(Payment {
                 order_status,
-                payment: Stage::Authorized(terms),
+                payment: PaymentStage::Authorized(terms),
             }) => {
                 self.take(&terms)?;
-                Ok(self.put(order_status, Stage::Captured(terms)))
+                Ok(self.put(order_status, PaymentStage::Captured(terms)))
             }
             Some(payment) => match payment.payment {
-                Stage::Captured(_) => Ok(payment),
-                Stage::Voided(_) | Stage::Barred => Err(self.is_voided()),
-                Stage::Refunded(_) => Err(self.is_refunded()),
-                Stage::Awaited | Stage::Authorized(_) => Err(self.is_not_authorized()),
+                PaymentStage::Captured(_) => Ok(payment),
+                PaymentStage::Voided(_) | PaymentStage::Barred => Err(self.is_voided()),
+                PaymentStage::Refunded(_) => Err(self.is_refunded()),
+                PaymentStage::Awaited | PaymentStage::Authorized(_) => {
+                    Err(self.is_not_authorized())
+                }
             },
             None => Err(self.is_not_authorized()),
         }
@@ -157,19 +159,19 @@ impl<'a> PaymentProcess<'a> {
     pub(super) fn void(&mut self, words: Option<&Label>) -> Result<Payment, Rejection> {
         let order_status = self.order_status();
         match self.known().map(|p| p.payment) {
-            None | Some(Stage::Awaited) => Ok(self.put(order_status, Stage::Barred)),
-            Some(Stage::Authorized(terms)) => {
+            None | Some(PaymentStage::Awaited) => Ok(self.put(order_status, PaymentStage::Barred)),
+            Some(PaymentStage::Authorized(terms)) => {
                 self.void_hold(&terms, ReversalReason::Requested, words)?;
-                Ok(self.put(order_status, Stage::Voided(terms)))
+                Ok(self.put(order_status, PaymentStage::Voided(terms)))
             }
-            Some(stage @ (Stage::Voided(_) | Stage::Barred)) => Ok(Payment {
+            Some(stage @ (PaymentStage::Voided(_) | PaymentStage::Barred)) => Ok(Payment {
                 order_status,
                 payment: stage,
             }),
-            Some(Stage::Captured(_)) => {
+            Some(PaymentStage::Captured(_)) => {
                 Err(self.refuse("captured", "the payment was captured: request a refund"))
             }
-            Some(Stage::Refunded(_)) => Err(self.is_refunded()),
+            Some(PaymentStage::Refunded(_)) => Err(self.is_refunded()),
         }
     }
 
@@ -177,17 +179,17 @@ impl<'a> PaymentProcess<'a> {
     pub(super) fn refund(&mut self, words: Option<&Label>) -> Result<Payment, Rejection> {
         let order_status = self.order_status();
         match self.known().map(|p| p.payment) {
-            None | Some(Stage::Awaited) => Err(self.is_not_authorized()),
-            Some(Stage::Authorized(_)) => Err(self.refuse(
+            None | Some(PaymentStage::Awaited) => Err(self.is_not_authorized()),
+            Some(PaymentStage::Authorized(_)) => Err(self.refuse(
                 "not_captured",
                 "the payment is only authorized: request a void",
             )),
-            Some(Stage::Captured(terms)) => {
+            Some(PaymentStage::Captured(terms)) => {
                 self.refund_capture(&terms, ReversalReason::Requested, words)?;
-                Ok(self.put(order_status, Stage::Refunded(terms)))
+                Ok(self.put(order_status, PaymentStage::Refunded(terms)))
             }
-            Some(Stage::Voided(_) | Stage::Barred) => Err(self.is_voided()),
-            Some(stage @ Stage::Refunded(_)) => Ok(Payment {
+            Some(PaymentStage::Voided(_) | PaymentStage::Barred) => Err(self.is_voided()),
+            Some(stage @ PaymentStage::Refunded(_)) => Ok(Payment {
                 order_status,
                 payment: stage,
             }),
@@ -200,14 +202,14 @@ impl<'a> PaymentProcess<'a> {
             return Ok(());
         }
         let stage = match self.known().map(|p| p.payment) {
-            None => Stage::Awaited,
-            Some(Stage::Authorized(terms)) => {
+            None => PaymentStage::Awaited,
+            Some(PaymentStage::Authorized(terms)) => {
                 self.take(&terms)?;
-                Stage::Captured(terms)
+                PaymentStage::Captured(terms)
             }
             // The card company was told that the money is free, so an operator has to decide on an order that is not
             // paid.
-            Some(Stage::Voided(terms)) if terms.authorized_until <= self.now => {
+            Some(PaymentStage::Voided(terms)) if terms.authorized_until <= self.now => {
                 return Err(HandlerError::Reject(format!(
                     "order {} is confirmed and was not paid: the hold on its money has lapsed at {}",
                     self.order, terms.authorized_until
@@ -221,18 +223,21 @@ impl<'a> PaymentProcess<'a> {
     }
 
     /// Handles an order that ended without success: so does its payment, even one not yet requested.
-    pub(super) fn order_ended(&mut self, reason: ReversalReason) -> Result<(), HandlerError> {
+    pub(super) fn order_closed(&mut self, reason: ReversalReason) -> Result<(), HandlerError> {
         let stage = match self.known().map(|p| p.payment) {
-            None | Some(Stage::Awaited) => Stage::Barred,
-            Some(Stage::Authorized(terms)) => {
+            None | Some(PaymentStage::Awaited) => PaymentStage::Barred,
+            Some(PaymentStage::Authorized(terms)) => {
                 self.void_hold(&terms, reason, None)?;
-                Stage::Voided(terms)
+                PaymentStage::Voided(terms)
             }
-            Some(Stage::Captured(terms)) => {
+            Some(PaymentStage::Captured(terms)) => {
                 self.refund_capture(&terms, reason, None)?;
-                Stage::Refunded(terms)
+                PaymentStage::Refunded(terms)
             }
-            Some(stage @ (Stage::Voided(_) | Stage::Barred | Stage::Refunded(_))) => stage,
+            Some(
+                stage
+                @ (PaymentStage::Voided(_) | PaymentStage::Barred | PaymentStage::Refunded(_)),
+            ) => stage,
         };
         self.put(PaidOrder::Ended, stage);
         Ok(())
@@ -242,14 +247,14 @@ impl<'a> PaymentProcess<'a> {
     pub(super) fn expire(&mut self) -> Result<(), HandlerError> {
         if let Some(Payment {
             order_status,
-            payment: Stage::Authorized(terms),
+            payment: PaymentStage::Authorized(terms),
         }) = self.known()
         {
             if self.now < terms.authorized_until {
                 return self.recheck(terms.authorized_until);
             }
             self.void_hold(&terms, ReversalReason::Lapsed, None)?;
-            self.put(order_status, Stage::Voided(terms));
+            self.put(order_status, PaymentStage::Voided(terms));
         }
         Ok(())
     }

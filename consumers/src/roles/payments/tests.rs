@@ -90,24 +90,24 @@ fn status(bench: &RoleHarness<Payments>, number: usize) -> PaymentStatus {
     let asked = ReadPayment {
         order: order(number),
     };
-    bench.ask(&asked).unwrap().status
+    bench.query(&asked).unwrap().status
 }
 
 #[test]
 fn money_is_held_captured_and_refunded_once() {
     let mut bench = RoleHarness::new(Payments);
     for _ in 0..2 {
-        let held = bench.obey(&authorize(1, "27.30", "card/visa")).unwrap();
+        let held = bench.execute(&authorize(1, "27.30", "card/visa")).unwrap();
         assert_eq!(held.authorized_until.to_string(), "2026-11-23T10:01:00Z");
         hold(&bench, ["-27.30", "27.30", "0.00"]);
     }
     for _ in 0..2 {
-        let taken = bench.obey(&capture(1)).unwrap();
+        let taken = bench.execute(&capture(1)).unwrap();
         assert_eq!(taken.status, PaymentStatus::Captured);
         hold(&bench, ["-27.30", "0.00", "27.30"]);
     }
     for _ in 0..2 {
-        let back = bench.obey(&refund(1)).unwrap();
+        let back = bench.execute(&refund(1)).unwrap();
         assert_eq!(back.status, PaymentStatus::Refunded);
         hold(&bench, ["0.00", "0.00", "0.00"]);
     }
@@ -142,13 +142,13 @@ fn rejected_hold_has_a_code_and_no_effect() {
         ("-1", "card/visa", "invalid_amount"),
         ("100000.01", "card/visa", "invalid_amount"),
     ] {
-        let refused = bench.obey(&authorize(1, amount, method)).unwrap_err();
+        let refused = bench.execute(&authorize(1, amount, method)).unwrap_err();
         assert_eq!(refused.code, code, "{amount} by {method}");
     }
     assert_eq!(bench.states().count(), 0);
     // The customer tries another card.
     bench
-        .obey(&authorize(1, "100000", "card/visa"))
+        .execute(&authorize(1, "100000", "card/visa"))
         .map(drop)
         .unwrap();
 }
@@ -158,32 +158,38 @@ fn money_is_held_a_day_by_default() {
     let mut bench = RoleHarness::new(Payments);
     let mut asked = authorize(1, "5", "card/visa");
     asked.hold_seconds = None;
-    let held = bench.obey(&asked).unwrap();
+    let held = bench.execute(&asked).unwrap();
     assert_eq!(held.authorized_until.to_string(), "2026-11-24T10:00:00Z");
 }
 
 #[test]
 fn other_terms_for_the_same_order_are_refused() {
     let mut bench = RoleHarness::new(Payments);
-    bench.obey(&authorize(1, "5", "card/visa")).unwrap();
-    let refused = bench.obey(&authorize(1, "6", "card/visa")).unwrap_err();
+    bench.execute(&authorize(1, "5", "card/visa")).unwrap();
+    let refused = bench.execute(&authorize(1, "6", "card/visa")).unwrap_err();
     assert_eq!(refused.code, "already_authorized");
     let mut other = authorize(1, "5", "card/visa");
     other.customer = CustomerId::new("9").unwrap();
-    assert_eq!(bench.obey(&other).unwrap_err().code, "already_authorized");
+    assert_eq!(
+        bench.execute(&other).unwrap_err().code,
+        "already_authorized"
+    );
     hold(&bench, ["-5.00", "5.00", "0.00"]);
 }
 
 #[test]
 fn order_confirmed_first_is_captured_too() {
     let mut bench = RoleHarness::new(Payments);
-    bench.obey(&authorize(1, "5", "card/visa")).unwrap();
+    bench.execute(&authorize(1, "5", "card/visa")).unwrap();
     bench.give(&confirmed(1, 2)).unwrap();
     assert_eq!(status(&bench, 1), PaymentStatus::Captured);
     bench.give(&confirmed(2, 2)).unwrap();
     assert_eq!(status(&bench, 2), PaymentStatus::Awaited);
-    assert_eq!(bench.obey(&capture(2)).unwrap_err().code, "not_authorized");
-    bench.obey(&authorize(2, "7", "card/visa")).unwrap();
+    assert_eq!(
+        bench.execute(&capture(2)).unwrap_err().code,
+        "not_authorized"
+    );
+    bench.execute(&authorize(2, "7", "card/visa")).unwrap();
     assert_eq!(status(&bench, 2), PaymentStatus::Captured);
     hold(&bench, ["-12.00", "0.00", "12.00"]);
     bench.run_all_timers();
@@ -199,9 +205,9 @@ fn ended_order_is_refunded_with_its_reason() {
     ] {
         for is_captured in [false, true] {
             let mut bench = RoleHarness::new(Payments);
-            bench.obey(&authorize(1, "5", "card/visa")).unwrap();
+            bench.execute(&authorize(1, "5", "card/visa")).unwrap();
             if is_captured {
-                bench.obey(&capture(1)).unwrap();
+                bench.execute(&capture(1)).unwrap();
             }
             bench.give(&end).unwrap();
             hold(&bench, ["0.00", "0.00", "0.00"]);
@@ -221,10 +227,10 @@ fn ended_order_is_refunded_with_its_reason() {
 fn end_before_its_authorization_rejects_it() {
     let mut bench = RoleHarness::new(Payments);
     bench.give(&abandoned(1, 2)).unwrap();
-    let refused = bench.obey(&authorize(1, "5", "card/visa")).unwrap_err();
+    let refused = bench.execute(&authorize(1, "5", "card/visa")).unwrap_err();
     assert_eq!(refused.code, "order_closed");
-    bench.obey(&void(2)).unwrap();
-    let refused = bench.obey(&authorize(2, "5", "card/visa")).unwrap_err();
+    bench.execute(&void(2)).unwrap();
+    let refused = bench.execute(&authorize(2, "5", "card/visa")).unwrap_err();
     assert_eq!(refused.code, "voided");
     assert_eq!(bench.emitted(), Vec::<&str>::new());
     hold(&bench, ["0.00", "0.00", "0.00"]);
@@ -233,12 +239,12 @@ fn end_before_its_authorization_rejects_it() {
 #[test]
 fn what_is_not_captured_lapses() {
     let mut bench = RoleHarness::new(Payments);
-    bench.obey(&authorize(1, "5", "card/visa")).unwrap();
+    bench.execute(&authorize(1, "5", "card/visa")).unwrap();
     bench.now = "2026-11-23T10:00:59Z".parse().unwrap();
-    bench.let_come_due();
+    bench.run_due_timers();
     hold(&bench, ["-5.00", "5.00", "0.00"]);
     bench.now = "2026-11-23T10:01:00Z".parse().unwrap();
-    bench.let_come_due();
+    bench.run_due_timers();
     hold(&bench, ["0.00", "0.00", "0.00"]);
     let data = bench.emitted.last().unwrap().data();
     assert_eq!(data, br#"{"amount":"5.00","reason":"lapsed"}"#);
@@ -248,7 +254,7 @@ fn what_is_not_captured_lapses() {
     };
     assert!(reason.contains("was not paid"), "{reason}");
     assert_eq!(status(&bench, 1), PaymentStatus::Voided);
-    assert_eq!(bench.obey(&capture(1)).unwrap_err().code, "voided");
+    assert_eq!(bench.execute(&capture(1)).unwrap_err().code, "voided");
 }
 
 #[test]
@@ -257,18 +263,18 @@ fn long_hold_is_scheduled_only_after_first_check() {
     for number in [1, 2] {
         let mut asked = authorize(number, "5", "card/visa");
         asked.hold_seconds = None;
-        bench.obey(&asked).unwrap();
+        bench.execute(&asked).unwrap();
     }
     bench.give(&confirmed(1, 2)).unwrap();
     bench.now = "2026-11-23T10:15:00Z".parse().unwrap();
-    bench.let_come_due();
+    bench.run_due_timers();
     let [still_held] = &bench.scheduled[..] else {
         panic!("{:?}", bench.scheduled)
     };
     assert_eq!(still_held.due().to_string(), "2026-11-24T10:00:00Z");
     assert_eq!(status(&bench, 2), PaymentStatus::Authorized);
     bench.now = still_held.due();
-    bench.let_come_due();
+    bench.run_due_timers();
     assert_eq!(status(&bench, 2), PaymentStatus::Voided);
     assert_eq!(bench.scheduled.len(), 0);
 }
@@ -276,17 +282,20 @@ fn long_hold_is_scheduled_only_after_first_check() {
 #[test]
 fn invalid_steps_are_rejected_by_code() {
     let mut bench = RoleHarness::new(Payments);
-    assert_eq!(bench.obey(&refund(1)).unwrap_err().code, "not_authorized");
-    bench.obey(&authorize(1, "5", "card/visa")).unwrap();
-    assert_eq!(bench.obey(&refund(1)).unwrap_err().code, "not_captured");
-    bench.obey(&capture(1)).unwrap();
-    assert_eq!(bench.obey(&void(1)).unwrap_err().code, "captured");
-    bench.obey(&refund(1)).unwrap();
-    assert_eq!(bench.obey(&void(1)).unwrap_err().code, "refunded");
-    assert_eq!(bench.obey(&capture(1)).unwrap_err().code, "refunded");
-    let again = bench.obey(&authorize(1, "5", "card/visa")).unwrap_err();
+    assert_eq!(
+        bench.execute(&refund(1)).unwrap_err().code,
+        "not_authorized"
+    );
+    bench.execute(&authorize(1, "5", "card/visa")).unwrap();
+    assert_eq!(bench.execute(&refund(1)).unwrap_err().code, "not_captured");
+    bench.execute(&capture(1)).unwrap();
+    assert_eq!(bench.execute(&void(1)).unwrap_err().code, "captured");
+    bench.execute(&refund(1)).unwrap();
+    assert_eq!(bench.execute(&void(1)).unwrap_err().code, "refunded");
+    assert_eq!(bench.execute(&capture(1)).unwrap_err().code, "refunded");
+    let again = bench.execute(&authorize(1, "5", "card/visa")).unwrap_err();
     assert_eq!(again.code, "refunded");
-    let unknown = bench.ask(&ReadPayment { order: order(9) }).unwrap_err();
+    let unknown = bench.query(&ReadPayment { order: order(9) }).unwrap_err();
     assert_eq!(unknown.code, "unknown_payment");
 }
 
@@ -399,11 +408,11 @@ proptest! {
             // Each request may be repeated under another id.
             for _ in 0..=usize::from(again) {
                 let _ = match step {
-                    Step::Authorize => bench.obey(&authorize(number, "27.30", "card/visa")).map(drop),
-                    Step::AuthorizeMore => bench.obey(&authorize(number, "99", "card/visa")).map(drop),
-                    Step::Capture => bench.obey(&capture(number)).map(drop),
-                    Step::Void => bench.obey(&void(number)).map(drop),
-                    Step::Refund => bench.obey(&refund(number)).map(drop),
+                    Step::Authorize => bench.execute(&authorize(number, "27.30", "card/visa")).map(drop),
+                    Step::AuthorizeMore => bench.execute(&authorize(number, "99", "card/visa")).map(drop),
+                    Step::Capture => bench.execute(&capture(number)).map(drop),
+                    Step::Void => bench.execute(&void(number)).map(drop),
+                    Step::Refund => bench.execute(&refund(number)).map(drop),
                     Step::NextOfOrder => {
                         if let Some(event) = streams[number].next() {
                             give(&mut bench, &event);
@@ -415,7 +424,7 @@ proptest! {
                         if !bench.scheduled.is_empty() {
                             let one = bench.scheduled.remove(which.index(bench.scheduled.len()));
                             bench.now = bench.now.max(one.due());
-                            bench.hand_over(&one);
+                            bench.fire(&one);
                         }
                         Ok(())
                     }

@@ -202,7 +202,7 @@ impl Card {
             let detail = format!("restaurant {restaurant} does not sell {sku}");
             Rejection::new("unknown_sku", detail)
         })?;
-        let most = QuoteOrder::MOST_PIECES;
+        let most = QuoteOrder::MAX_QUANTITY;
         if !(1..=most).contains(quantity) {
             let detail = format!("{quantity} pieces of {sku} are not within 1 to {most}");
             return Err(Rejection::new("invalid_quantity", detail));

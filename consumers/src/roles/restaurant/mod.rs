@@ -196,7 +196,7 @@ impl Role for Restaurant {
                 };
                 states.put(&key, Record::Kitchen(kitchen));
                 states.put(&menu_key(&asked.restaurant), Record::Menu(card));
-                CommandOutcome::of::<ConfigureRestaurant>(&configured, Effects::none())
+                CommandOutcome::new::<ConfigureRestaurant>(&configured, Effects::none())
             }
             Command::Confirm(asked) => confirm(states, asked, now),
         }
@@ -260,7 +260,7 @@ fn confirm(
     let [key, at] = [booking_key(&asked.order), kitchen_key(&asked.restaurant)];
     if let Some(booking) = booking(states, &key) {
         let promise = booking.previous_confirmation(asked)?;
-        return CommandOutcome::of::<ConfirmOrder>(&promise, Effects::none());
+        return CommandOutcome::new::<ConfirmOrder>(&promise, Effects::none());
     }
     let kitchen = kitchen(states, &at).ok_or_else(|| unknown(&asked.restaurant))?;
     let (kitchen, booking, promise) = kitchen.book(asked, now)?;
@@ -270,7 +270,7 @@ fn confirm(
     effects.schedule(promise.promised_at, &subject, &RoomDue { order })?;
     states.put(&key, Record::Booking(booking));
     states.put(&at, Record::Kitchen(kitchen));
-    CommandOutcome::of::<ConfirmOrder>(&promise, effects)
+    CommandOutcome::new::<ConfirmOrder>(&promise, effects)
 }
 
 fn booking(states: &States<Record>, key: &EntityKey) -> Option<Booking> {

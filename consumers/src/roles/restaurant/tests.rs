@@ -24,7 +24,7 @@ fn configure(capacity: u32) -> ConfigureRestaurant {
 
 fn open(capacity: u32) -> RoleHarness<Restaurant> {
     let mut bench = RoleHarness::new(Restaurant);
-    let done = bench.obey(&configure(capacity)).unwrap();
+    let done = bench.execute(&configure(capacity)).unwrap();
     assert_eq!((done.restaurant.as_str(), done.dishes), ("trattoria", 2));
     bench
 }
@@ -54,7 +54,7 @@ fn quote(lines: &[(&str, i64)]) -> QuoteOrder {
 
 fn menu(bench: &RoleHarness<Restaurant>) -> Menu {
     let restaurant = name("trattoria");
-    bench.ask(&ReadMenu { restaurant }).unwrap()
+    bench.query(&ReadMenu { restaurant }).unwrap()
 }
 
 fn abandoned(number: usize) -> Event {
@@ -83,7 +83,7 @@ fn cancelled(number: usize) -> Event {
 fn an_order_costs_what_the_menu_says() {
     let bench = open(40);
     let quote = bench
-        .ask(&quote(&[
+        .query(&quote(&[
             ("MARGHERITA", 2),
             ("TIRAMISU", 3),
             ("TIRAMISU", 1),
@@ -110,15 +110,15 @@ fn invalid_quotes_are_rejected_by_code() {
         (&[("MARGHERITA", i64::MAX)], "invalid_quantity"),
         (&[], "bad_request"),
     ] {
-        let refused = bench.ask(&quote(lines)).unwrap_err();
+        let refused = bench.query(&quote(lines)).unwrap_err();
         assert_eq!(refused.code, code, "{lines:?}");
     }
     let mut elsewhere = quote(&[("MARGHERITA", 1)]);
     elsewhere.restaurant = name("nowhere");
-    let refused = bench.ask(&elsewhere).unwrap_err();
+    let refused = bench.query(&elsewhere).unwrap_err();
     assert_eq!(refused.code, "unknown_restaurant");
     bench.now = "2026-11-23T12:00:00Z".parse().unwrap();
-    let refused = bench.ask(&quote(&[("MARGHERITA", 1)])).unwrap_err();
+    let refused = bench.query(&quote(&[("MARGHERITA", 1)])).unwrap_err();
     assert_eq!(refused.code, "restaurant_closed");
     assert!(!menu(&bench).is_open);
 }
@@ -127,19 +127,19 @@ fn invalid_quotes_are_rejected_by_code() {
 fn an_order_takes_room_until_its_promised_time() {
     let mut bench = open(10);
     for _ in 0..2 {
-        let promise = bench.obey(&confirm(1, 6)).unwrap();
+        let promise = bench.execute(&confirm(1, 6)).unwrap();
         assert_eq!(promise.promised_at.to_string(), "2026-11-23T10:25:00Z");
         assert_eq!(menu(&bench).taken, 6);
     }
-    let refused = bench.obey(&confirm(2, 5)).unwrap_err();
+    let refused = bench.execute(&confirm(2, 5)).unwrap_err();
     assert_eq!(refused.code, "at_capacity");
-    bench.obey(&confirm(3, 4)).unwrap();
-    let refused = bench.obey(&confirm(2, u32::MAX)).unwrap_err();
+    bench.execute(&confirm(3, 4)).unwrap();
+    let refused = bench.execute(&confirm(2, u32::MAX)).unwrap_err();
     assert_eq!(refused.code, "at_capacity");
     bench.now = "2026-11-23T10:25:00Z".parse().unwrap();
-    bench.let_come_due();
+    bench.run_due_timers();
     assert_eq!(menu(&bench).taken, 0);
-    bench.obey(&confirm(2, 5)).unwrap();
+    bench.execute(&confirm(2, 5)).unwrap();
     assert_eq!(
         exported(bench.state("booking/1").unwrap()),
         r#"{"status":"ready","restaurant":"trattoria","pieces":6,"promised_at":"2026-11-23T10:25:00Z"}"#
@@ -150,13 +150,13 @@ fn an_order_takes_room_until_its_promised_time() {
 fn ended_order_releases_its_capacity_once() {
     for end in [abandoned(1), order_refused(1), cancelled(1)] {
         let mut bench = open(10);
-        bench.obey(&confirm(1, 6)).unwrap();
-        bench.obey(&confirm(2, 4)).unwrap();
+        bench.execute(&confirm(1, 6)).unwrap();
+        bench.execute(&confirm(2, 4)).unwrap();
         bench.give(&end).unwrap();
         bench.give(&end).unwrap();
-        bench.let_come_due();
+        bench.run_due_timers();
         assert_eq!(menu(&bench).taken, 4);
-        let refused = bench.obey(&confirm(1, 6)).unwrap_err();
+        let refused = bench.execute(&confirm(1, 6)).unwrap_err();
         assert_eq!(refused.code, "order_closed");
         bench.run_all_timers();
         assert_eq!(menu(&bench).taken, 0);
@@ -167,7 +167,7 @@ fn ended_order_releases_its_capacity_once() {
 fn end_before_its_order_rejects_it() {
     let mut bench = open(10);
     bench.give(&abandoned(1)).unwrap();
-    let refused = bench.obey(&confirm(1, 6)).unwrap_err();
+    let refused = bench.execute(&confirm(1, 6)).unwrap_err();
     assert_eq!(refused.code, "order_closed");
     assert_eq!(menu(&bench).taken, 0);
     assert!(bench.scheduled.is_empty());
@@ -179,36 +179,39 @@ fn invalid_confirmations_are_rejected_by_code() {
     let mut elsewhere = confirm(1, 1);
     elsewhere.restaurant = name("nowhere");
     assert_eq!(
-        bench.obey(&elsewhere).unwrap_err().code,
+        bench.execute(&elsewhere).unwrap_err().code,
         "unknown_restaurant"
     );
-    assert_eq!(bench.obey(&confirm(1, 0)).unwrap_err().code, "bad_request");
-    bench.obey(&confirm(1, 1)).unwrap();
     assert_eq!(
-        bench.obey(&confirm(1, 2)).unwrap_err().code,
+        bench.execute(&confirm(1, 0)).unwrap_err().code,
+        "bad_request"
+    );
+    bench.execute(&confirm(1, 1)).unwrap();
+    assert_eq!(
+        bench.execute(&confirm(1, 2)).unwrap_err().code,
         "already_confirmed"
     );
     assert_eq!(
-        bench.obey(&elsewhere).unwrap_err().code,
+        bench.execute(&elsewhere).unwrap_err().code,
         "already_confirmed"
     );
     bench.now = "2026-11-23T08:59:59Z".parse().unwrap();
     assert_eq!(
-        bench.obey(&confirm(2, 1)).unwrap_err().code,
+        bench.execute(&confirm(2, 1)).unwrap_err().code,
         "restaurant_closed"
     );
     // A confirmed order stays confirmed.
-    bench.obey(&confirm(1, 1)).map(drop).unwrap();
+    bench.execute(&confirm(1, 1)).map(drop).unwrap();
 }
 
 #[test]
 fn reconfigured_restaurant_keeps_its_bookings() {
     let mut bench = open(10);
-    bench.obey(&confirm(1, 6)).unwrap();
-    bench.obey(&configure(5)).unwrap();
+    bench.execute(&confirm(1, 6)).unwrap();
+    bench.execute(&configure(5)).unwrap();
     let shown = menu(&bench);
     assert_eq!((shown.taken, shown.capacity), (6, 5));
-    let refused = bench.obey(&confirm(2, 1)).unwrap_err();
+    let refused = bench.execute(&confirm(2, 1)).unwrap_err();
     assert_eq!(refused.code, "at_capacity");
     bench.run_all_timers();
     assert_eq!(menu(&bench).taken, 0);
@@ -244,7 +247,7 @@ proptest! {
                 Step::Confirm(pieces) => {
                     let before = menu(&bench).taken;
                     let is_new = bench.state(&format!("booking/{number}")).is_none();
-                    let answer = bench.obey(&confirm(number, pieces));
+                    let answer = bench.execute(&confirm(number, pieces));
                     let after = menu(&bench).taken;
                     match answer {
                         Ok(_) if is_new => {
@@ -259,12 +262,12 @@ proptest! {
                     // Any scheduled event, whatever its time: no code may depend on their order.
                     if !bench.scheduled.is_empty() {
                         let one = bench.scheduled.remove(which.index(bench.scheduled.len()));
-                        bench.hand_over(&one);
+                        bench.fire(&one);
                     }
                 }
                 Step::Configure(to) => {
                     capacity = to;
-                    bench.obey(&configure(to)).unwrap();
+                    bench.execute(&configure(to)).unwrap();
                 }
             }
             let taken: u32 = bench

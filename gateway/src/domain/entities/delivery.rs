@@ -25,7 +25,7 @@ pub(crate) enum Step {
 
 /// A position of an order's courier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Fix {
+pub(crate) struct GpsFix {
     pub(crate) order: InvoiceNo,
     pub(crate) position: Position,
     /// The time at which the courier was there.

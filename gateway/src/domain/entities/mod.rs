@@ -4,7 +4,7 @@ mod delivery;
 mod order;
 mod user;
 
-pub(crate) use delivery::{Delivery, Fix, Step};
+pub(crate) use delivery::{Delivery, GpsFix, Step};
 pub(crate) use order::{
     IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState, part_keys,
 };

@@ -170,7 +170,7 @@ impl OrderState {
     }
 
     /// Describes the state, as the continuation of "this one" or of an order's number.
-    pub(crate) fn words(&self) -> &'static str {
+    pub(crate) fn describe(&self) -> &'static str {
         match self {
             Self::Open => "has no outcome yet",
             Self::Confirmed { .. } => "is confirmed",

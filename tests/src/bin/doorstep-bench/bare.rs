@@ -23,7 +23,7 @@ use lapin::{
 use tokio::time::timeout;
 
 use crate::{
-    env::{BenchEnv, LIMIT, PATIENCE, connect},
+    env::{BenchEnv, LIMIT, TIMEOUT, connect},
     events::ParcelWeighed,
     figures::{Figure, Stopwatch},
 };
@@ -50,7 +50,7 @@ pub(crate) async fn publish(env: &BenchEnv, events: &Arc<[Event]>, dress: Dress)
     )
     .await?;
     timeout(
-        PATIENCE,
+        TIMEOUT,
         channel.confirm_select(ConfirmSelectOptions::default()),
     )
     .await??;
@@ -93,7 +93,7 @@ pub(crate) async fn publish(env: &BenchEnv, events: &Arc<[Event]>, dress: Dress)
     let figure = timeout(LIMIT, task)
         .await
         .context("the bare publisher timed out")??;
-    timeout(PATIENCE, connection.close(200, "OK".into())).await??;
+    timeout(TIMEOUT, connection.close(200, "OK".into())).await??;
     drop(kept);
     figure
 }
@@ -128,7 +128,7 @@ pub(crate) async fn consume(env: &BenchEnv, events: usize) -> Result<Figure> {
     )
     .await?;
     timeout(
-        PATIENCE,
+        TIMEOUT,
         channel.basic_qos(PREFETCH, BasicQosOptions::default()),
     )
     .await??;
@@ -143,7 +143,7 @@ pub(crate) async fn consume(env: &BenchEnv, events: usize) -> Result<Figure> {
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        let mut consumer = timeout(PATIENCE, consumed).await??;
+        let mut consumer = timeout(TIMEOUT, consumed).await??;
         let mut first = None;
         let mut grams = 0;
         for number in 1..=events {
@@ -162,13 +162,13 @@ pub(crate) async fn consume(env: &BenchEnv, events: usize) -> Result<Figure> {
         let figure = watch.stop_since(first.context("nothing was consumed")?, events)?;
         ensure!(grams > 0, "nothing was decoded");
         // Writes just before a close may be lost, so this waits for an answer on the channel first.
-        timeout(PATIENCE, channel.basic_qos(1, BasicQosOptions::default())).await??;
+        timeout(TIMEOUT, channel.basic_qos(1, BasicQosOptions::default())).await??;
         Ok(figure)
     });
     let figure = timeout(LIMIT, task)
         .await
         .context("the bare consumer timed out")??;
-    timeout(PATIENCE, connection.close(200, "OK".into())).await??;
+    timeout(TIMEOUT, connection.close(200, "OK".into())).await??;
     drop(kept);
     figure
 }

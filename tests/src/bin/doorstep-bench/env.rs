@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::{counter::QUEUES, options::Options, rpc::DEPOT};
 
 /// The timeout of each broker operation that is not measured.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout of one measurement; even a million messages take seconds.
 pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 /// The interval between two polls of a queue's depth.
@@ -53,7 +53,7 @@ impl BenchEnv {
             topology.clone(),
         );
         publisher.ready(settings.start_timeout).await?;
-        publisher.close(PATIENCE).await;
+        publisher.close(TIMEOUT).await;
         let (control, channel) = connect(&options.url, &format!("{namespace}: control")).await?;
         Ok(Self {
             url: options.url.clone(),
@@ -91,7 +91,7 @@ impl BenchEnv {
                 return Ok(());
             }
             ensure!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < TIMEOUT,
                 "queue {} has {depth} messages ready, expected {messages}",
                 self.queue
             );
@@ -107,7 +107,7 @@ impl BenchEnv {
         let declared =
             self.channel
                 .queue_declare(self.queue.as_str().into(), passive, FieldTable::default());
-        let queue = tokio::time::timeout(PATIENCE, declared).await??;
+        let queue = tokio::time::timeout(TIMEOUT, declared).await??;
         Ok(queue.message_count() as usize)
     }
 
@@ -134,7 +134,7 @@ impl BenchEnv {
             connection.close(200, "OK".into()).await?;
             anyhow::Ok((taken.routing_key.to_string(), taken.properties, taken.data))
         };
-        tokio::time::timeout(PATIENCE, taken)
+        tokio::time::timeout(TIMEOUT, taken)
             .await
             .context("the queue is empty")?
     }
@@ -142,7 +142,7 @@ impl BenchEnv {
     /// Deletes the environment in any state, and prints what could not be deleted.
     pub(crate) async fn delete(self) {
         // The measurement is over, so an error does not matter.
-        let _ = tokio::time::timeout(PATIENCE, self.control.close(200, "OK".into())).await;
+        let _ = tokio::time::timeout(TIMEOUT, self.control.close(200, "OK".into())).await;
         if let Err(error) = delete(&self.settings, &self.topology).await {
             eprintln!(
                 "warning: queues and exchanges beginning with {}. are left on the broker, delete them by hand: {error}",
@@ -158,7 +158,7 @@ impl BenchEnv {
 /// Opens a plain connection with a channel.
 pub(crate) async fn connect(url: &str, name: &str) -> Result<(Connection, Channel)> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         let connection = Connection::connect(url, properties).await?;
         let channel = connection.create_channel().await?;
         anyhow::Ok((connection, channel))

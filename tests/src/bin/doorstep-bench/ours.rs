@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::{
     counter::{self, Counter, QUEUES},
-    env::{BenchEnv, LIMIT, PATIENCE},
+    env::{BenchEnv, LIMIT, TIMEOUT},
     events::Generator,
     figures::{Figure, Stopwatch},
 };
@@ -47,7 +47,7 @@ pub(crate) async fn publish(env: &BenchEnv, events: &Arc<[Event]>) -> Result<Fig
     let figure = timeout(LIMIT, task)
         .await
         .context("the publisher timed out")?;
-    publisher.close(PATIENCE).await;
+    publisher.close(TIMEOUT).await;
     figure?
 }
 
@@ -73,7 +73,7 @@ pub(crate) async fn fill(env: &BenchEnv, generator: &Generator, events: usize) -
     let filled = timeout(LIMIT, task)
         .await
         .context("the publisher timed out")?;
-    publisher.close(PATIENCE).await;
+    publisher.close(TIMEOUT).await;
     filled??;
     env.wait_for_depth(events).await
 }
@@ -129,7 +129,7 @@ async fn run(
         topology: topology.clone(),
         limits: Limits::default(),
         process: HandlerLock::default(),
-        shutdown_timeout: PATIENCE,
+        shutdown_timeout: TIMEOUT,
         requires_owner_record: true,
     };
     let watch = Stopwatch::start()?;

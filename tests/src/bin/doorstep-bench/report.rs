@@ -10,7 +10,7 @@ use crate::{
     figures::{Figure, median},
     options::Options,
     rounds::Figures,
-    rpc::Way,
+    rpc::CallPath,
 };
 
 const PUBLISH_AIM: f64 = 0.90;
@@ -72,7 +72,7 @@ pub(crate) fn table(figures: &Figures, options: &Options) -> String {
             format!("at least {CONSUME_AIM:.2}"),
         );
     }
-    if let Some(ratio) = figures.round_trips.p50_ratio(Way::Query, 1) {
+    if let Some(ratio) = figures.round_trips.p50_ratio(CallPath::Query, 1) {
         line(
             "query, of the bare client's p50",
             format!("{ratio:.2}"),
@@ -137,8 +137,8 @@ pub(crate) fn write_json(path: &Path, figures: &Figures, options: &Options) -> R
     let json = json!({
         "publish_ratio": figures.publish_ratio(),
         "consume_ratio": figures.consume_ratio(),
-        "rpc_p50_ratio": figures.round_trips.p50_ratio(Way::Query, 1),
-        "rpc_echo_p50_ratio": figures.round_trips.p50_ratio(Way::Echo, 1),
+        "rpc_p50_ratio": figures.round_trips.p50_ratio(CallPath::Query, 1),
+        "rpc_echo_p50_ratio": figures.round_trips.p50_ratio(CallPath::Echo, 1),
         "consumer_peak_mb": figures.consumer.map(|c| c.peak_mb),
         "quick": options.quick,
         "machine": { "cores": cores(), "processor": processor(), "broker": figures.broker },

@@ -69,7 +69,7 @@ impl<R: Role> Plan<'_, R> {
                 continue;
             }
             if trials > 0 && alone == Alone::No {
-                outcomes.push(PlannedCommand::Suspect);
+                outcomes.push(PlannedCommand::Candidate);
                 continue;
             }
             let answer = self.execute(index, command);
@@ -150,9 +150,9 @@ impl<R: Role> Plan<'_, R> {
         let answer = catch_unwind(AssertUnwindSafe(|| {
             self.role.execute(states, &command.request, asked, self.now)
         }));
-        let obeyed = answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
+        let outcome = answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
         match self.take_changed_states(claim) {
-            None => Ok(obeyed),
+            None => Ok(outcome),
             Some(removed) => {
                 let detail = format!("the handler removes the state of {removed}");
                 Err(Rejection::new(Rejection::FAILED, detail))

@@ -90,8 +90,8 @@ impl<R: Role> Plan<'_, R> {
             self.now,
         );
         // The same message may come twice in one batch.
-        let buried = &self.changes.dead_letters_if_absent;
-        if buried.iter().any(|other| other.row.id == dead.row.id) {
+        let dead_letters = &self.changes.dead_letters_if_absent;
+        if dead_letters.iter().any(|other| other.row.id == dead.row.id) {
             self.changes.counts.duplicates += 1;
             return;
         }

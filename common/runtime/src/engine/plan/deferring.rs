@@ -8,7 +8,7 @@ use doorstep_store::{
 use super::{
     super::clock::{saturating_add, saturating_sub},
     super::decoded_event::{Item, Origin},
-    super::working_set::{Place, Waiting},
+    super::working_set::{EventIdentity, Waiting},
     EventInPlan, Plan, Trust,
 };
 use crate::{
@@ -30,7 +30,8 @@ impl<R: Role> Plan<'_, R> {
                 {
                     slot.dirty = true;
                     slot.deferred_dirty = true;
-                    slot.deferred_ids.insert(sequence, Place::of(event));
+                    slot.deferred_ids
+                        .insert(sequence, EventIdentity::from_event(event));
                 }
                 self.changes.counts.deferred += 1;
                 self.changes.defer.push(NewDeferred {

@@ -6,7 +6,7 @@ use doorstep_store::{DeferReason, stream_epoch};
 use super::{
     super::clock::saturating_sub,
     super::decoded_event::{Item, Origin},
-    super::working_set::{Place, Waiting},
+    super::working_set::{EventIdentity, Waiting},
     EventInPlan, Plan, Verdict,
 };
 use crate::{
@@ -55,7 +55,8 @@ impl<R: Role> Plan<'_, R> {
                 None if slot.after.blocked.is_some() || sequence.get() > next => {
                     slot.dirty = true;
                     slot.deferred_dirty = true;
-                    slot.deferred_ids.insert(sequence, Place::of(event));
+                    slot.deferred_ids
+                        .insert(sequence, EventIdentity::from_event(event));
                     slot.waiting.insert(sequence, Waiting::InBatch(index));
                     self.learn(event, false);
                 }
@@ -159,7 +160,7 @@ impl<R: Role> Plan<'_, R> {
                 }
                 true
             }
-            Verdict::NotYet(entity) => {
+            Verdict::Defer(entity) => {
                 self.defer_until(case, entity);
                 false
             }
@@ -221,7 +222,7 @@ impl<R: Role> Plan<'_, R> {
                 self.changes.counts.ignored += 1;
                 self.release(prepared);
             }
-            Verdict::NotYet(entity) => self.defer_until(case, entity),
+            Verdict::Defer(entity) => self.defer_until(case, entity),
             Verdict::Dead(cause) => self.dead_letter_event(case, cause),
         }
     }

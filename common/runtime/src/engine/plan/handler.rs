@@ -43,7 +43,7 @@ impl<R: Role> Plan<'_, R> {
             Ok(Err(HandlerError::Retry(entity))) => {
                 // This commit has to check the version of the awaited entity, or its change could be missed.
                 if keys.contains(&entity) {
-                    Verdict::NotYet(entity)
+                    Verdict::Defer(entity)
                 } else {
                     let detail = format!("the handler awaits {entity}, which keys() does not name");
                     Verdict::Dead(Cause::new(reason::PANIC, detail))

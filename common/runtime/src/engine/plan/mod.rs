@@ -28,7 +28,7 @@ use crate::{
 enum Verdict {
     Applied(Effects),
     Ignored,
-    NotYet(EntityKey),
+    Defer(EntityKey),
     Dead(Cause),
 }
 

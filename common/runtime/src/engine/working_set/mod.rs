@@ -35,17 +35,17 @@ pub(super) struct StreamSlot<F> {
     /// Deferred events that come next, by sequence: read with the stream or deferred earlier in this batch.
     pub(super) waiting: BTreeMap<Sequence, Waiting<F>>,
     /// Sequences at which events are deferred, in the store or in this batch, with their ids.
-    pub(super) deferred_ids: BTreeMap<Sequence, Place>,
+    pub(super) deferred_ids: BTreeMap<Sequence, EventIdentity>,
 }
 
 /// The marks by which the event at a sequence is told from another one.
-pub(super) struct Place {
+pub(super) struct EventIdentity {
     id: EventId,
     epoch: Option<Epoch>,
 }
 
-impl Place {
-    pub(super) fn of(event: &Event) -> Self {
+impl EventIdentity {
+    pub(super) fn from_event(event: &Event) -> Self {
         Self {
             id: event.id.clone(),
             epoch: event.epoch,
@@ -145,7 +145,8 @@ impl<R: Role> WorkingSet<R> {
                 && let Some(sequence) = event.sequence
                 && let Some(slot) = self.stream(claim)
             {
-                slot.deferred_ids.insert(sequence, Place::of(event));
+                slot.deferred_ids
+                    .insert(sequence, EventIdentity::from_event(event));
                 slot.waiting
                     .insert(sequence, Waiting::Loaded(Box::new((prepared, claim))));
             }
@@ -281,7 +282,7 @@ impl<F> StreamSlot<F> {
     }
 
     /// Returns the event deferred at a sequence, in the store or in this batch.
-    pub(super) fn deferred_at(&self, sequence: Sequence) -> Option<&Place> {
+    pub(super) fn deferred_at(&self, sequence: Sequence) -> Option<&EventIdentity> {
         self.deferred_ids.get(&sequence)
     }
 }

@@ -5,7 +5,7 @@ use doorstep_store::{
     StreamChange,
 };
 
-use super::{EntitySlot, Place, WorkingSet};
+use super::{EntitySlot, EventIdentity, WorkingSet};
 use crate::Role;
 use crate::engine::row_cache::{CachedEntity, CachedOwner, CachedStream, RowCache};
 
@@ -35,7 +35,7 @@ impl<R: Role> WorkingSet<R> {
                 .stream_of
                 .find(hash, |slot| self.streams[*slot].key == *stream);
             if let (Some(&slot), Some((id, epoch))) = (slot, id) {
-                let place = Place { id, epoch };
+                let place = EventIdentity { id, epoch };
                 self.streams[slot].deferred_ids.insert(*sequence, place);
             }
         }

@@ -35,7 +35,7 @@ pub(super) struct RoleLoop<'a, R: Role, S: Store> {
     /// Commands of local clients and of RPC clients.
     pub(super) commands: mpsc::Receiver<QueuedCommand>,
     pub(super) status: &'a watch::Sender<RoleStatus>,
-    pub(super) owed: &'a Arc<Notify>,
+    pub(super) outbox_filled: &'a Arc<Notify>,
     /// The role's quarantine, where the broker puts deliveries that it has stopped redelivering.
     pub(super) quarantine: QueueName,
     pub(super) pulse: &'a ProgressWatch,

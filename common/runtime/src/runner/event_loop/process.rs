@@ -11,7 +11,7 @@ use super::RoleLoop;
 use crate::runner::{RunError, intake::Intake, reply_to::QueuedCommand};
 use crate::{
     BatchCursor, BatchReport, Commands, DeliveryHistory, InboundMessage, Role,
-    telemetry::{BatchSettled, BatchWorked, ClockJumped},
+    telemetry::{BatchAcked, BatchProcessed, ClockJumped},
 };
 
 impl<R: Role, S: Store> RoleLoop<'_, R, S> {
@@ -96,16 +96,16 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 }
             }
             let committed = Instant::now();
-            BatchWorked {
+            BatchProcessed {
                 role,
                 meters: self.meters,
                 events: read.done().saturating_sub(before),
                 conflicts: worked.conflicts,
                 took: committed.duration_since(began),
             }
-            .tell();
+            .emit();
             if read.done() > before {
-                self.settle(&delivered, read.done(), committed).await;
+                self.ack_leading(&delivered, read.done(), committed).await;
             }
             if read.is_done() && asked.is_done() {
                 return Ok(Some(worked));
@@ -120,7 +120,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
     }
 
     /// Acks this many leading deliveries.
-    async fn settle(&self, delivered: &Delivered, done: usize, committed: Instant) {
+    async fn ack_leading(&self, delivered: &Delivered, done: usize, committed: Instant) {
         let (Some(intake), Some((queue, channel))) = (self.intake, &delivered.by) else {
             return;
         };
@@ -130,14 +130,14 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             .checked_sub(1)
             .and_then(|last| delivered.tags.get(last))
         {
-            let settled = intake.settle(queue, *channel, *up_to).await;
-            BatchSettled {
+            let outcome = intake.ack(queue, *channel, *up_to).await;
+            BatchAcked {
                 role: self.engine.role().name(),
                 meters: self.meters,
-                settled,
+                outcome,
                 took: committed.elapsed(),
             }
-            .tell();
+            .emit();
         }
     }
 
@@ -202,15 +202,15 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         let now = Timestamp::now();
         if let Some(by) = self.wall.read(now, Instant::now()) {
             let role = self.engine.role().name();
-            ClockJumped { role, by }.tell();
+            ClockJumped { role, by }.emit();
         }
         self.engine.trust_clock(self.wall.is_steady());
         now
     }
 
     pub(super) fn record_progress(&self, worked: &BatchReport) {
-        if worked.owed > 0 {
-            self.owed.notify_one();
+        if worked.pending > 0 {
+            self.outbox_filled.notify_one();
         }
         let unsettled = self.intake.map_or(0, Intake::unsettled);
         self.status.send_modify(|status| {

@@ -78,7 +78,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     role: self.engine.role().name(),
                     reason: &line.message,
                 }
-                .tell();
+                .emit();
             }
             degraded.extend(self.links.issues());
             let changed = status.degraded != degraded;
@@ -106,7 +106,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     role: self.engine.role().name(),
                     table,
                 }
-                .tell();
+                .emit();
             }
             status.phase = phase;
             changed
@@ -126,10 +126,10 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     let is_new = self.store_outage.is_new(&reason);
                     match status.phase {
                         Phase::Paused { .. } if is_new => {
-                            StoreStillUnavailable { role, error }.tell();
+                            StoreStillUnavailable { role, error }.emit();
                         }
                         Phase::Paused { .. } => {}
-                        _ => StoreUnavailable { role, error }.tell(),
+                        _ => StoreUnavailable { role, error }.emit(),
                     }
                     status.phase = Phase::Paused { reason };
                     true
@@ -147,7 +147,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 StoreRecovered {
                     role: self.engine.role().name(),
                 }
-                .tell();
+                .emit();
                 status.phase = Phase::Consuming;
             }
             paused

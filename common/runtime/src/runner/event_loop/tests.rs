@@ -72,17 +72,17 @@ async fn housekeeping_by(
     let (_commands, waiting) = mpsc::channel(1);
     let vitals = Liveness::new();
     let queue = namespace.role_queue("idle", 0);
-    let meters = BatchInstruments::of("idle", &queue, &namespace.events_exchange());
+    let meters = BatchInstruments::new("idle", &queue, &namespace.events_exchange());
     let mut looped = RoleLoop {
         engine: Engine::new(Idle, store.clone(), Limits::default()),
         intake: None,
         commands: waiting,
         status: &status,
-        owed: &Arc::default(),
+        outbox_filled: &Arc::default(),
         quarantine: namespace.quarantine_queue("idle"),
         pulse: &vitals.engine,
         meters: &meters,
-        requests: &RequestInstruments::of("idle"),
+        requests: &RequestInstruments::new("idle"),
         stop,
         links: ConnectionMonitor::new(publisher.status(), [None, None], None, false),
         findings: Vec::new(),

@@ -125,7 +125,7 @@ impl Writer<'_> {
             None => None,
         };
         let (epoch, epoch_random) = epoch_columns(event.and_then(|e| e.epoch));
-        let body = self.originals.of(&row.id).unwrap_or(&row.body).clone();
+        let body = self.originals.get(&row.id).unwrap_or(&row.body).clone();
         let bytes =
             size::dead_letter(row).saturating_sub(row.body.len() as u64) + body.len() as u64;
         let added = self

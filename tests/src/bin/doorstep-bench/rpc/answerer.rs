@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     counter::QUEUES,
-    env::{BenchEnv, PATIENCE},
+    env::{BenchEnv, TIMEOUT},
     options::AnswererArgs,
 };
 
@@ -55,7 +55,7 @@ impl Answerer {
         let output = child.stdout.take().context("its output")?;
         let mut line = String::new();
         let mut output = BufReader::new(output);
-        timeout(PATIENCE, output.read_line(&mut line))
+        timeout(TIMEOUT, output.read_line(&mut line))
             .await
             .context("the server process does not report that it is ready")??;
         let http_port = line
@@ -74,7 +74,7 @@ impl Answerer {
     pub(super) async fn stop(mut self) -> Result<()> {
         // It exits when its standard input is closed.
         drop(self.child.stdin.take());
-        let status = timeout(PATIENCE, self.child.wait())
+        let status = timeout(TIMEOUT, self.child.wait())
             .await
             .context("the server process does not exit")??;
         ensure!(status.success(), "the server process failed: {status}");
@@ -95,7 +95,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
         RpcServerSettings::default(),
         None,
     );
-    responder.ready(PATIENCE).await?;
+    responder.ready(TIMEOUT).await?;
     let depot = runner::start(
         Depot,
         SqliteStore::open(&args.folder, DEPOT.role, &Options::default())?,
@@ -104,13 +104,13 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
             topology,
             limits: Limits::default(),
             process: HandlerLock::default(),
-            shutdown_timeout: PATIENCE,
+            shutdown_timeout: TIMEOUT,
             requires_owner_record: true,
         },
     );
     let mut status = depot.watch();
     let taking = status.wait_for(|status| status.phase == Phase::Consuming);
-    timeout(PATIENCE, taking)
+    timeout(TIMEOUT, taking)
         .await
         .context("the role does not start")??;
     let responder = Arc::new(responder);
@@ -127,7 +127,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
     println!("{port}");
     let mut nothing = Vec::new();
     tokio::io::stdin().read_to_end(&mut nothing).await?;
-    responder.close(PATIENCE).await;
+    responder.close(TIMEOUT).await;
     depot.stop();
     depot.join().await?;
     Ok(())

@@ -21,7 +21,7 @@ use lapin::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::env::{BenchEnv, PATIENCE, connect};
+use crate::env::{BenchEnv, TIMEOUT, connect};
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const AT_A_TIME: u16 = 256;
@@ -103,7 +103,7 @@ impl BareCaller {
             no_ack,
             FieldTable::default(),
         );
-        let mut consumer = timeout(PATIENCE, consumed).await??;
+        let mut consumer = timeout(TIMEOUT, consumed).await??;
         let waiting = Arc::new(Waiting::default());
         let open = waiting.clone();
         tokio::spawn(async move {
@@ -144,7 +144,7 @@ impl BareCaller {
     }
 
     pub(super) async fn close(&self) -> Result<()> {
-        timeout(PATIENCE, self.connection.close(200, "OK".into())).await??;
+        timeout(TIMEOUT, self.connection.close(200, "OK".into())).await??;
         Ok(())
     }
 }
@@ -156,7 +156,7 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<String, oneshot:
 pub(super) async fn delete_queue(url: &str, namespace: &str) -> Result<()> {
     let (connection, channel) = connect(url, &format!("{namespace}: bare delete")).await?;
     let delete = channel.queue_delete(queue(namespace).into(), QueueDeleteOptions::default());
-    timeout(PATIENCE, delete).await??;
-    timeout(PATIENCE, connection.close(200, "OK".into())).await??;
+    timeout(TIMEOUT, delete).await??;
+    timeout(TIMEOUT, connection.close(200, "OK".into())).await??;
     Ok(())
 }

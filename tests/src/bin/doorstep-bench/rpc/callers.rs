@@ -17,7 +17,7 @@ use super::{
     http::HttpLine,
 };
 use crate::{
-    env::{BenchEnv, PATIENCE},
+    env::{BenchEnv, TIMEOUT},
     events::Generator,
 };
 
@@ -28,7 +28,7 @@ const PARCELS: usize = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Way {
+pub(crate) enum CallPath {
     /// The bare client, direct reply-to.
     Bare,
     /// Doorstep without a role: an echo, as with the bare client.
@@ -41,7 +41,7 @@ pub(crate) enum Way {
     Http,
 }
 
-impl Way {
+impl CallPath {
     pub(crate) const ALL: [Self; 5] = [
         Self::Bare,
         Self::Echo,
@@ -61,7 +61,7 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for CallPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bare => "bare client, echo",
@@ -81,24 +81,24 @@ pub(super) struct Caller {
 
 enum Kind {
     Bare(Arc<BareCaller>),
-    Doorstep(Asker),
+    Doorstep(ConnectedClient),
     Http(u16),
 }
 
 /// A sequence of requests, one after the other.
-pub(super) struct Line {
-    kind: LineKind,
+pub(super) struct RequestSequence {
+    kind: SequenceClient,
     bodies: Arc<[Bytes]>,
 }
 
-enum LineKind {
+enum SequenceClient {
     Bare(Arc<BareCaller>),
-    Doorstep(Asker),
+    Doorstep(ConnectedClient),
     Http(HttpLine),
 }
 
 #[derive(Clone)]
-struct Asker {
+struct ConnectedClient {
     requester: RpcClient,
     /// New for every measurement: a command with a known id would be answered from its stored reply.
     source: Source,
@@ -106,13 +106,13 @@ struct Asker {
     act: RequestKind,
 }
 
-impl Asker {
+impl ConnectedClient {
     async fn connect(env: &BenchEnv, kind: EventType, act: RequestKind) -> Result<Self> {
         let name = format!("{}: ask", env.settings.namespace);
         let topology = env.topology.clone();
         let requester =
             RpcClient::start(&env.settings, &name, topology, RpcClientSettings::default());
-        requester.ready(PATIENCE).await?;
+        requester.ready(TIMEOUT).await?;
         Ok(Self {
             requester,
             source: Source::new(format!("bench/{}", uuid::Uuid::now_v7()))?,
@@ -140,12 +140,12 @@ impl Asker {
 
 /// Sends the role every parcel that the queries will read.
 pub(super) async fn weigh_all(env: &BenchEnv) -> Result<()> {
-    let asker = Asker::connect(env, Weigh::request_type(), Weigh::ACT).await?;
+    let client = ConnectedClient::connect(env, Weigh::request_type(), Weigh::ACT).await?;
     for (number, body) in bodies()?.iter().enumerate() {
-        let weighed = asker.call(number, body).await?;
+        let weighed = client.call(number, body).await?;
         ensure!(weighed == body, "received {weighed:?} for {body:?}");
     }
-    asker.requester.close(PATIENCE).await;
+    client.requester.close(TIMEOUT).await;
     Ok(())
 }
 
@@ -157,23 +157,29 @@ fn bodies() -> Result<Arc<[Bytes]>> {
 }
 
 impl Caller {
-    pub(super) async fn connect(env: &BenchEnv, answerer: &Answerer, way: Way) -> Result<Self> {
+    pub(super) async fn connect(
+        env: &BenchEnv,
+        answerer: &Answerer,
+        way: CallPath,
+    ) -> Result<Self> {
         let kind = match (way, way.asked()?) {
-            (_, Some((kind, act))) => Kind::Doorstep(Asker::connect(env, kind, act).await?),
-            (Way::Http, None) => Kind::Http(answerer.http_port),
+            (_, Some((kind, act))) => {
+                Kind::Doorstep(ConnectedClient::connect(env, kind, act).await?)
+            }
+            (CallPath::Http, None) => Kind::Http(answerer.http_port),
             (_, None) => Kind::Bare(BareCaller::connect(env).await?),
         };
         let bodies = bodies()?;
         Ok(Self { kind, bodies })
     }
 
-    pub(super) async fn line(&self) -> Result<Line> {
+    pub(super) async fn line(&self) -> Result<RequestSequence> {
         let kind = match &self.kind {
-            Kind::Bare(caller) => LineKind::Bare(caller.clone()),
-            Kind::Doorstep(asker) => LineKind::Doorstep(asker.clone()),
-            Kind::Http(port) => LineKind::Http(HttpLine::connect(*port).await?),
+            Kind::Bare(caller) => SequenceClient::Bare(caller.clone()),
+            Kind::Doorstep(client) => SequenceClient::Doorstep(client.clone()),
+            Kind::Http(port) => SequenceClient::Http(HttpLine::connect(*port).await?),
         };
-        Ok(Line {
+        Ok(RequestSequence {
             kind,
             bodies: self.bodies.clone(),
         })
@@ -182,20 +188,20 @@ impl Caller {
     pub(super) async fn close(self) -> Result<()> {
         match self.kind {
             Kind::Bare(caller) => caller.close().await?,
-            Kind::Doorstep(asker) => asker.requester.close(PATIENCE).await,
+            Kind::Doorstep(client) => client.requester.close(TIMEOUT).await,
             Kind::Http(_) => {}
         }
         Ok(())
     }
 }
 
-impl Line {
+impl RequestSequence {
     pub(super) async fn call(&mut self, number: usize) -> Result<()> {
         let body = self.bodies.get(number % PARCELS).context("no parcel")?;
         let bytes = match &mut self.kind {
-            LineKind::Bare(caller) => caller.call(body).await?.len(),
-            LineKind::Doorstep(asker) => asker.call(number, body).await?.len(),
-            LineKind::Http(line) => line.call(body).await?,
+            SequenceClient::Bare(caller) => caller.call(body).await?.len(),
+            SequenceClient::Doorstep(client) => client.call(number, body).await?.len(),
+            SequenceClient::Http(line) => line.call(body).await?,
         };
         ensure!(
             bytes == body.len(),

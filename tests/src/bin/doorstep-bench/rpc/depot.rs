@@ -104,7 +104,7 @@ impl Role for Depot {
             weighed: parcel.as_ref().map_or(0, |p| p.weighed) + 1,
             last: command.0.clone(),
         });
-        CommandOutcome::of::<Weigh>(&command.0, Effects::none())
+        CommandOutcome::new::<Weigh>(&command.0, Effects::none())
     }
 
     fn read_query(&self, request: &Request) -> Result<ReadParcel, ContractError> {

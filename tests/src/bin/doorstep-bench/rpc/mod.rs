@@ -37,7 +37,7 @@ use crate::{
 
 use answerer::Answerer;
 pub(crate) use answerer::answerer;
-pub(crate) use callers::Way;
+pub(crate) use callers::CallPath;
 use callers::{Caller, weigh_all};
 pub(crate) use depot::DEPOT;
 
@@ -50,7 +50,7 @@ const TURNS: usize = 10;
 /// The result of one variant at one number in flight.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Trips {
-    pub(crate) way: Way,
+    pub(crate) way: CallPath,
     pub(crate) in_flight: usize,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -60,7 +60,7 @@ pub(crate) struct Trips {
 /// The medians over the rounds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Medians {
-    pub(crate) way: Way,
+    pub(crate) way: CallPath,
     pub(crate) in_flight: usize,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -75,13 +75,13 @@ pub(crate) struct RoundTrips(pub(crate) Vec<Vec<Trips>>);
 
 impl RoundTrips {
     /// Returns the median over the rounds of this variant's p50 over the bare client's, at this number in flight.
-    pub(crate) fn p50_ratio(&self, way: Way, in_flight: usize) -> Option<f64> {
+    pub(crate) fn p50_ratio(&self, way: CallPath, in_flight: usize) -> Option<f64> {
         median(self.0.iter().filter_map(|round| {
             let p50 = |way| {
                 let mut of = round.iter().filter(|t| t.in_flight == in_flight);
                 of.find(|t| t.way == way).map(|t| t.p50_us)
             };
-            Some(p50(way)? / p50(Way::Bare)?)
+            Some(p50(way)? / p50(CallPath::Bare)?)
         }))
     }
 
@@ -90,9 +90,10 @@ impl RoundTrips {
         let Some(first) = self.0.first() else {
             return Vec::new();
         };
-        let mut shapes: Vec<(usize, Way)> = first.iter().map(|t| (t.in_flight, t.way)).collect();
+        let mut shapes: Vec<(usize, CallPath)> =
+            first.iter().map(|t| (t.in_flight, t.way)).collect();
         shapes.sort_unstable();
-        let of = |(in_flight, way): (usize, Way)| {
+        let of = |(in_flight, way): (usize, CallPath)| {
             let all = || {
                 let rounds = self.0.iter().flatten();
                 rounds.filter(move |t| t.in_flight == in_flight && t.way == way)
@@ -164,7 +165,7 @@ async fn level(
     calls: usize,
 ) -> Result<Vec<Trips>> {
     let mut askers = Vec::new();
-    for way in Way::ALL {
+    for way in CallPath::ALL {
         askers.push((Caller::connect(env, answerer, way).await?, Took::default()));
     }
     let mut done = 0;
@@ -179,9 +180,9 @@ async fn level(
         done = upto;
     }
     let mut all = Vec::new();
-    for (way, (caller, took)) in Way::ALL.into_iter().zip(askers) {
+    for (way, (caller, took)) in CallPath::ALL.into_iter().zip(askers) {
         caller.close().await?;
-        all.push(took.summed_up(way, in_flight));
+        all.push(took.summary(way, in_flight));
     }
     Ok(all)
 }
@@ -229,7 +230,7 @@ impl Took {
         Ok(())
     }
 
-    fn summed_up(mut self, way: Way, in_flight: usize) -> Trips {
+    fn summary(mut self, way: CallPath, in_flight: usize) -> Trips {
         self.each.sort_unstable();
         Trips {
             way,

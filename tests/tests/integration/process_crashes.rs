@@ -19,15 +19,15 @@ use crate::{
 const MAX_CRASHES: usize = 6;
 
 /// A role in a process that is restarted after each crash.
-struct Service {
+struct CrashingService {
     env: TestEnv,
     scratch: TempDir,
     store: SqliteStore,
     running: Option<RunningProgram>,
-    deaths: usize,
+    crashes: usize,
 }
 
-impl Service {
+impl CrashingService {
     async fn new(hint: &str) -> Self {
         let scratch = TempDir::new(hint);
         let folder = scratch.join("stores");
@@ -37,7 +37,7 @@ impl Service {
             scratch,
             store,
             running: None,
-            deaths: 0,
+            crashes: 0,
         }
     }
 
@@ -45,7 +45,7 @@ impl Service {
     fn keep_running(&mut self) {
         if self.running.as_mut().is_some_and(|run| !run.is_running()) {
             self.running = None;
-            self.deaths += 1;
+            self.crashes += 1;
         }
         self.running.get_or_insert_with(|| {
             Program::ledger()
@@ -57,9 +57,9 @@ impl Service {
 
     /// Restarts it until this many events are applied and this many are dead letters, and the queues are empty. Returns
     /// the number of crashes.
-    async fn until(&mut self, applied: u64, buried: u64) -> usize {
-        let before = self.deaths;
-        let wanted = (applied, buried);
+    async fn until(&mut self, applied: u64, dead_lettered: u64) -> usize {
+        let before = self.crashes;
+        let wanted = (applied, dead_lettered);
         let what = format!("{wanted:?} events are applied and dead");
         wait_for(what, SOON * 2, async || {
             self.keep_running();
@@ -74,10 +74,10 @@ impl Service {
             if (tally.applied, tally.dead_letters) == wanted && ready == 0 {
                 return Ok(());
             }
-            Err(format!("{tally:?}, {ready} ready, {} deaths", self.deaths))
+            Err(format!("{tally:?}, {ready} ready, {} deaths", self.crashes))
         })
         .await;
-        self.deaths - before
+        self.crashes - before
     }
 
     async fn only_dead_letter(&self) -> DeadLetter {
@@ -109,7 +109,7 @@ fn kill(source: &str, account: usize, sequence: u64) -> Event {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_poison_event_is_dead_lettered() {
-    let mut service = Service::new("deaths").await;
+    let mut service = CrashingService::new("deaths").await;
     // Ten accounts with twenty harmless events each, and the poison event in the middle of one of them.
     let mut events = Vec::new();
     for n in 1..=21 {
@@ -123,8 +123,8 @@ async fn only_the_poison_event_is_dead_lettered() {
     }
     assert_eq!(events.len(), 201);
     service.env.publish(&events).await;
-    let deaths = service.until(190, 1).await;
-    assert!((2..=MAX_CRASHES).contains(&deaths), "{deaths} deaths");
+    let crashes = service.until(190, 1).await;
+    assert!((2..=MAX_CRASHES).contains(&crashes), "{crashes} deaths");
     let poison = service.only_dead_letter().await;
     assert_eq!(poison.event.unwrap().id, kill("shop", 5, 11).id);
     assert!(poison.blocks);
@@ -133,8 +133,8 @@ async fn only_the_poison_event_is_dead_lettered() {
     operate::replay(&service.store, &poison.id, Timestamp::now())
         .await
         .unwrap();
-    let deaths = service.until(190, 2).await;
-    assert!((2..=MAX_CRASHES).contains(&deaths), "{deaths} deaths");
+    let crashes = service.until(190, 2).await;
+    assert!((2..=MAX_CRASHES).contains(&crashes), "{crashes} deaths");
     let again = service.only_dead_letter().await;
     assert_eq!(again.attempts, 2);
 
@@ -158,7 +158,7 @@ async fn only_the_poison_event_is_dead_lettered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deferred_poison_event_is_dead_lettered_alone() {
-    let mut service = Service::new("deaths").await;
+    let mut service = CrashingService::new("deaths").await;
     let early = [
         kill("web", 3, 2),
         add("web", 3, 3),
@@ -172,7 +172,7 @@ async fn a_deferred_poison_event_is_dead_lettered_alone() {
         summary(&store).await.usage.deferred.rows == 4
     })
     .await;
-    assert_eq!(service.deaths, 0);
+    assert_eq!(service.crashes, 0);
     let missing = [
         add("web", 3, 1),
         add("web", 5, 1),
@@ -180,8 +180,8 @@ async fn a_deferred_poison_event_is_dead_lettered_alone() {
         add("web", 6, 1),
     ];
     service.env.publish(&missing).await;
-    let deaths = service.until(5, 1).await;
-    assert!((2..=MAX_CRASHES).contains(&deaths), "{deaths} deaths");
+    let crashes = service.until(5, 1).await;
+    assert!((2..=MAX_CRASHES).contains(&crashes), "{crashes} deaths");
     assert_eq!(
         service.only_dead_letter().await.event.unwrap().id,
         kill("web", 3, 2).id
@@ -190,8 +190,8 @@ async fn a_deferred_poison_event_is_dead_lettered_alone() {
 
     // The other event is next only now.
     service.env.publish(&[add("web", 4, 2)]).await;
-    let deaths = service.until(6, 2).await;
-    assert!((2..=MAX_CRASHES).contains(&deaths), "{deaths} deaths");
+    let crashes = service.until(6, 2).await;
+    assert!((2..=MAX_CRASHES).contains(&crashes), "{crashes} deaths");
     for dead in dead(&store).await {
         assert_eq!(dead.reason, "poison", "{dead:?}");
         operate::skip(&store, &dead.id, Timestamp::now())

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{play::CustomerView, shop::Shop};
 
 /// The states of the roles, by key.
-pub(super) struct Books {
+pub(super) struct Reconciliation {
     payments: BTreeMap<String, Value>,
     orders: BTreeMap<String, Value>,
     inventory: BTreeMap<String, Value>,
@@ -17,10 +17,10 @@ pub(super) struct Books {
 }
 
 /// Money in thousandths, so that sums are exact.
-type Mills = i128;
+type Thousandths = i128;
 
-impl Books {
-    pub(super) async fn of(shop: &Shop) -> Self {
+impl Reconciliation {
+    pub(super) async fn read(shop: &Shop) -> Self {
         let export = async |role: &str| {
             let lines = shop.output(&["export", role]).await;
             let states = lines.lines().map(|line| {
@@ -62,7 +62,7 @@ impl Books {
                 ));
             }
         }
-        let mut sales: Mills = 0;
+        let mut sales: Thousandths = 0;
         let mut sold: BTreeMap<&str, i64> = BTreeMap::new();
         for (key, order) in &self.orders {
             let number = key.trim_start_matches("order/");
@@ -97,7 +97,7 @@ impl Books {
             };
             let total = answers.receipt().map_or("", |receipt| &receipt.total);
             let amount = payment.map_or("", |p| text(&p["payment"], "amount"));
-            if mills(total) != mills(amount) || total != text(order, "total") {
+            if thousandths(total) != thousandths(amount) || total != text(order, "total") {
                 return Err(format!(
                     "{key} costs {total}, {amount} was captured, order {order}"
                 ));
@@ -109,7 +109,7 @@ impl Books {
                     "{key} has {wanted} pieces, and its booking is {booking:?}"
                 ));
             }
-            sales += mills(total);
+            sales += thousandths(total);
             for (sku, quantity) in &answers.pieces {
                 *sold.entry(sku).or_default() += quantity;
             }
@@ -127,7 +127,7 @@ impl Books {
     }
 
     fn check_ledger(&self) -> Result<(), String> {
-        let sum: Mills = self
+        let sum: Thousandths = self
             .payments
             .keys()
             .filter(|key| key.starts_with("account/"))
@@ -194,10 +194,10 @@ impl Books {
         Ok(())
     }
 
-    fn balance(&self, account: &str) -> Mills {
+    fn balance(&self, account: &str) -> Thousandths {
         self.payments
             .get(account)
-            .map_or(0, |state| mills(text(state, "balance")))
+            .map_or(0, |state| thousandths(text(state, "balance")))
     }
 
     fn check_stock(&self, sold: &BTreeMap<&str, i64>) -> Result<(), String> {
@@ -223,14 +223,14 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-fn mills(amount: &str) -> Mills {
+fn thousandths(amount: &str) -> Thousandths {
     let (sign, digits) = match amount.strip_prefix('-') {
         Some(digits) => (-1, digits),
         None => (1, amount),
     };
     let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
     let number = |text: &str| {
-        text.parse::<Mills>()
+        text.parse::<Thousandths>()
             .unwrap_or_else(|_| panic!("{amount:?} is not an amount"))
     };
     assert!(part.len() <= 3, "{amount:?} has more than three decimals");
@@ -239,7 +239,7 @@ fn mills(amount: &str) -> Mills {
 
 #[cfg(test)]
 mod tests {
-    use super::mills;
+    use super::thousandths;
 
     #[test]
     fn amounts_are_read_exactly() {
@@ -249,7 +249,7 @@ mod tests {
             ("-0.105", -105),
             ("7", 7_000),
         ] {
-            assert_eq!(mills(text), expected, "{text}");
+            assert_eq!(thousandths(text), expected, "{text}");
         }
     }
 }

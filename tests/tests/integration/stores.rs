@@ -4,7 +4,7 @@ use doorstep_store::{MemoryStore, SqliteStore, Store, sqlite::Options};
 use doorstep_tests::TempDir;
 
 /// The storage of a role's store in a test. Every opening acts like another process.
-pub(crate) trait Shelf {
+pub(crate) trait TestStorage {
     type Kind: Store;
 
     /// Creates an empty storage for the role's store.
@@ -15,7 +15,7 @@ pub(crate) trait Shelf {
 
 pub(crate) struct InMemory(MemoryStore);
 
-impl Shelf for InMemory {
+impl TestStorage for InMemory {
     type Kind = MemoryStore;
 
     fn new(role: &'static str) -> Self {
@@ -32,7 +32,7 @@ pub(crate) struct InSqlite {
     folder: TempDir,
 }
 
-impl Shelf for InSqlite {
+impl TestStorage for InSqlite {
     type Kind = SqliteStore;
 
     fn new(role: &'static str) -> Self {
@@ -48,13 +48,13 @@ impl Shelf for InSqlite {
 }
 
 /// Runs a test on every kind of store: `async fn NAME(SHELF) { ... }`, with storage for the role `ledger`.
-macro_rules! on_every_store {
-    (async fn $name:ident($shelf:ident) $body:block) => {
+macro_rules! for_each_store {
+    (async fn $name:ident($storage:ident) $body:block) => {
         mod $name {
             use super::*;
-            use crate::shelf::{InMemory, InSqlite, Shelf};
+            use crate::stores::{InMemory, InSqlite, TestStorage};
 
-            async fn scene<K: Shelf>($shelf: K) $body
+            async fn scene<K: TestStorage>($storage: K) $body
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn in_memory() {
@@ -69,4 +69,4 @@ macro_rules! on_every_store {
     };
 }
 
-pub(crate) use on_every_store;
+pub(crate) use for_each_store;

@@ -20,7 +20,7 @@ pub(super) struct Expected {
 
 /// The contents of the stores.
 #[derive(Debug, Default)]
-pub(super) struct Books {
+pub(super) struct StoreContents {
     /// Pieces on hand and movements by stock code.
     pub(super) stock: BTreeMap<String, (i64, u64)>,
     pub(super) delivery: Option<Value>,
@@ -31,10 +31,10 @@ pub(super) struct Books {
     pub(super) held: u64,
 }
 
-impl Books {
+impl StoreContents {
     /// Reads the stores in this folder, to which no process writes any more.
     pub(super) async fn read(folder: &Path, roles: &[&str]) -> Self {
-        let mut books = Self::default();
+        let mut contents = Self::default();
         for role in roles {
             let store = SqliteStore::open_read_only(folder, role, &Options::default()).unwrap();
             for (key, state) in entities(&store).await {
@@ -42,17 +42,17 @@ impl Books {
                     ("inventory", Some(code)) => {
                         let on_hand = state["on_hand"].as_i64().unwrap_or_default();
                         let movements = state["movements"].as_u64().unwrap_or_default();
-                        books.stock.insert(code.to_owned(), (on_hand, movements));
+                        contents.stock.insert(code.to_owned(), (on_hand, movements));
                     }
-                    ("tracking", _) if key == DELIVERY => books.delivery = Some(state),
-                    ("orders", _) => books.orders.push(key),
+                    ("tracking", _) if key == DELIVERY => contents.delivery = Some(state),
+                    ("orders", _) => contents.orders.push(key),
                     _ => {}
                 }
             }
-            books.dead.extend(dead(&store).await);
-            books.held += store.usage().await.unwrap().deferred.rows;
+            contents.dead.extend(dead(&store).await);
+            contents.held += store.usage().await.unwrap().deferred.rows;
         }
-        books
+        contents
     }
 
     /// Returns a description of every difference from the expected totals.
@@ -215,77 +215,77 @@ mod tests {
     }
 
     /// Returns contents without any difference.
-    fn right() -> (Books, Expected) {
+    fn right() -> (StoreContents, Expected) {
         let cases = Case::ALL.to_vec();
-        let mut books = Books {
+        let mut contents = StoreContents {
             delivery: Some(json!({"fixes": 4, "last_fix": {"at": "2026-11-30T08:59:00Z"}})),
-            ..Books::default()
+            ..StoreContents::default()
         };
-        books.stock.insert("S0".to_owned(), (-3, 3));
+        contents.stock.insert("S0".to_owned(), (-3, 3));
         for case in &cases {
             if let Some(code) = case.sells() {
-                books.stock.insert(code, (-1, 1));
+                contents.stock.insert(code, (-1, 1));
             }
             let (count, reason) = case.dead_letters();
-            books
+            contents
                 .dead
                 .extend((0..count).map(|n| letter(*case, n, reason)));
         }
         let sold = BTreeMap::from([("S0".to_owned(), 3)]);
-        (books, Expected { sold, cases })
+        (contents, Expected { sold, cases })
     }
 
     /// Checks that this mistake yields exactly one difference, with this text.
-    fn differs(mistake: impl FnOnce(&mut Books), says: &str) {
-        let (mut books, expected) = right();
-        mistake(&mut books);
-        let differences = books.differences(&expected);
+    fn differs(mistake: impl FnOnce(&mut StoreContents), says: &str) {
+        let (mut contents, expected) = right();
+        mistake(&mut contents);
+        let differences = contents.differences(&expected);
         assert_eq!(differences.len(), 1, "{differences:?}");
         assert!(differences[0].contains(says), "{differences:?}");
     }
 
     #[test]
     fn correct_books_have_no_difference() {
-        let (books, expected) = right();
-        assert_eq!(books.differences(&expected), [""; 0]);
+        let (contents, expected) = right();
+        assert_eq!(contents.differences(&expected), [""; 0]);
     }
 
     #[test]
     fn every_mistake_is_a_difference() {
         let stock = |on_hand, movements| {
-            move |books: &mut Books| {
-                books.stock.insert("S0".to_owned(), (on_hand, movements));
+            move |contents: &mut StoreContents| {
+                contents.stock.insert("S0".to_owned(), (on_hand, movements));
             }
         };
         differs(stock(-2, 2), "S0");
         differs(stock(-4, 4), "S0");
         differs(stock(-3, 5), "S0");
         differs(
-            |books| books.stock.retain(|code, _| code != "STRUCTURED"),
+            |contents| contents.stock.retain(|code, _| code != "STRUCTURED"),
             "STRUCTURED",
         );
         differs(
-            |books| books.stock.extend([("OTHER".to_owned(), (-1, 1))]),
+            |contents| contents.stock.extend([("OTHER".to_owned(), (-1, 1))]),
             "OTHER",
         );
-        differs(|books| books.delivery = None, DELIVERY);
+        differs(|contents| contents.delivery = None, DELIVERY);
         let ahead = json!({"fixes": 4, "last_fix": {"at": "2046-07-16T00:00:00Z"}});
-        differs(|books| books.delivery = Some(ahead), "2046");
+        differs(|contents| contents.delivery = Some(ahead), "2046");
         differs(
-            |books| books.orders.push("order/forged".to_owned()),
+            |contents| contents.orders.push("order/forged".to_owned()),
             "order/forged",
         );
-        differs(|books| books.held = 1, "deferred");
-        differs(|books| drop(books.dead.remove(0)), "same-bodies");
+        differs(|contents| contents.held = 1, "deferred");
+        differs(|contents| drop(contents.dead.remove(0)), "same-bodies");
         let forged = letter(Case::ForgedSource, 2, "foreign source");
-        differs(|books| books.dead.push(forged), "forged-source");
+        differs(|contents| contents.dead.push(forged), "forged-source");
         let other = letter(Case::Structured, 1, "unreadable");
-        differs(|books| books.dead.push(other), "structured");
-        differs(|books| books.dead[0].blocks = true, "same-bodies");
+        differs(|contents| contents.dead.push(other), "structured");
+        differs(|contents| contents.dead[0].blocks = true, "same-bodies");
         let mut unknown = letter(Case::SameBodies, 9, "unreadable");
         unknown.body = sale("unknown").into();
         differs(
-            |books| books.dead.push(unknown),
+            |contents| contents.dead.push(unknown),
             "belong to no invalid message",
         );
     }

@@ -14,13 +14,13 @@ use doorstep_tests::{
 use crate::{
     SOON,
     roles::{dead, dead_letters, entries_are, summary},
-    shelf::on_every_store,
+    stores::for_each_store,
 };
 
-on_every_store! {
-    async fn a_failing_store_pauses_the_role(shelf) {
+for_each_store! {
+    async fn a_failing_store_pauses_the_role(storage) {
         let env = TestEnv::new("trouble", &[LEDGER]).await;
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         let role = env.start(Ledger, store.clone());
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
         env.publish(&[e(1), e(2)]).await;
@@ -48,11 +48,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn stopping_during_an_outage_requeues_deliveries(shelf) {
+for_each_store! {
+    async fn stopping_during_an_outage_requeues_deliveries(storage) {
         let env = TestEnv::new("trouble", &[LEDGER]).await;
         let queue = env.namespace().role_queue("ledger", 0);
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         let role = env.start(Ledger, store.clone());
         role.consuming(SOON).await;
         store.set(Fault::Fails);
@@ -64,15 +64,15 @@ on_every_store! {
         .await;
         role.stop().await.unwrap();
         env.depth_is(&queue, 20, 0, SOON).await;
-        let role = env.start(Ledger, shelf.open());
+        let role = env.start(Ledger, storage.open());
         wait_until("all are applied", SOON, async || summary(store.inner()).await.tally.applied == 20).await;
         role.stop().await.unwrap();
         env.depth_is(&queue, 0, 0, SOON).await;
     }
 }
 
-on_every_store! {
-    async fn a_long_outage_requeues_before_the_brokers_timeout(shelf) {
+for_each_store! {
+    async fn a_long_outage_requeues_before_the_brokers_timeout(storage) {
         let env = TestEnv::with("away-for-long", &[LEDGER], |topology| {
             for queue in &mut topology.queues {
                 // Brokers before 3.12 do not support it.
@@ -81,7 +81,7 @@ on_every_store! {
         })
         .await;
         let queue = env.namespace().role_queue("ledger", 0);
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         let mut settings = env.run_settings();
         settings.broker.ack_timeout = Duration::from_secs(1);
         let role = RoleProcess::start(Ledger, store.clone(), settings);
@@ -110,15 +110,15 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_full_role_requeues_deliveries(shelf) {
+for_each_store! {
+    async fn a_full_role_requeues_deliveries(storage) {
         let env = TestEnv::new("full-for-long", &[LEDGER]).await;
         let queue = env.namespace().role_queue("ledger", 0);
-        let store = shelf.open();
+        let store = storage.open();
         let mut settings = env.run_settings();
         settings.broker.ack_timeout = Duration::from_secs(1);
         settings.limits.deferred.rows = 1;
-        let role = RoleProcess::start(Ledger, shelf.open(), settings);
+        let role = RoleProcess::start(Ledger, storage.open(), settings);
         role.consuming(SOON).await;
         let e = |n| event("shop", "account/a", n, &Move::Add(1));
         env.publish(&[e(2)]).await;
@@ -136,11 +136,11 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_panicking_handler_does_not_stop_its_role(shelf) {
+for_each_store! {
+    async fn a_panicking_handler_does_not_stop_its_role(storage) {
         let env = TestEnv::new("trouble", &[LEDGER]).await;
-        let store = shelf.open();
-        let role = env.start(Ledger, shelf.open());
+        let store = storage.open();
+        let role = env.start(Ledger, storage.open());
         env
             .publish(&[
                 event("shop", "account/a", 1, &Move::Add(1)),
@@ -161,8 +161,8 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_quarantined_message_is_handled(shelf) {
+for_each_store! {
+    async fn a_quarantined_message_is_handled(storage) {
         let env = TestEnv::new("trouble", &[LEDGER]).await;
         let (queue, net) = (env.namespace().role_queue("ledger", 0), env.namespace().quarantine_queue("ledger"));
         env.publish(&[event("shop", "account/a", 1, &Move::Add(1))]).await;
@@ -173,7 +173,7 @@ on_every_store! {
         assert!(times >= 100, "given up after {times} times");
         env.publish(&[event("shop", "account/a", 2, &Move::Add(1))]).await;
 
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         let role = env.start(Ledger, store.clone());
         entries_are(&store, "account/a", &["shop 1", "shop 2"]).await;
         role.stop().await.unwrap();
@@ -187,10 +187,10 @@ on_every_store! {
     }
 }
 
-on_every_store! {
-    async fn a_readers_write_ahead_log_degrades_the_role(shelf) {
+for_each_store! {
+    async fn a_readers_write_ahead_log_degrades_the_role(storage) {
         let env = TestEnv::new("kept-log", &[LEDGER]).await;
-        let store = FaultyStore::new(shelf.open());
+        let store = FaultyStore::new(storage.open());
         let kept = KeptLog {
             file: "ledger.sqlite3".into(),
             bytes: 200 << 20,

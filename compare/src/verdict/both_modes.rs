@@ -1,15 +1,15 @@
 //! The figures that a verdict uses: each mode in every scenario, checkouts and updates together.
 
-use super::words::p99;
+use super::format::p99;
 use crate::{
     scenario::{Mode, Scenario},
     stats::{Figures, Sample},
 };
 
 /// The figures of all samples, checkouts and updates together.
-pub(super) struct Seen<'a> {
+pub(super) struct BothModes<'a> {
     pub(super) sync: Row<'a>,
-    pub(super) told: Row<'a>,
+    pub(super) asynchronous: Row<'a>,
 }
 
 /// One mode in all scenarios.
@@ -22,7 +22,7 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of(cells: &'a [Sample], way: Mode) -> Option<Self> {
+    fn from_samples(cells: &'a [Sample], way: Mode) -> Option<Self> {
         let find = |scenario| {
             let cell = cells
                 .iter()
@@ -54,11 +54,11 @@ impl<'a> Row<'a> {
     }
 }
 
-impl<'a> Seen<'a> {
-    pub(super) fn of(cells: &'a [Sample]) -> Option<Self> {
+impl<'a> BothModes<'a> {
+    pub(super) fn from_samples(cells: &'a [Sample]) -> Option<Self> {
         Some(Self {
-            sync: Row::of(cells, Mode::Sync)?,
-            told: Row::of(cells, Mode::Async)?,
+            sync: Row::from_samples(cells, Mode::Sync)?,
+            asynchronous: Row::from_samples(cells, Mode::Async)?,
         })
     }
 }
