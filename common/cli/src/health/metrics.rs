@@ -20,176 +20,63 @@ use super::RpcClientHealth;
 const SENT: &str = "messaging_client_sent_messages_total";
 const CONSUMED: &str = "messaging_client_consumed_messages_total";
 
+/// The counters and their descriptions.
+const COUNTERS: &str = "\
+messaging_client_sent_messages_total: Messages handed to the broker, by what became of them
+messaging_client_consumed_messages_total: Deliveries, redeliveries included
+doorstep_events_applied_total: Events applied
+doorstep_events_ignored_total: Known events of types that the role does not handle
+doorstep_duplicate_deliveries_total: Deliveries of events that were applied before
+doorstep_events_deferred_total: Events deferred on arrival
+doorstep_dead_letters_replayed_total: Dead letters replayed and then applied
+doorstep_dead_letters_skipped_total: Dead letters and gaps skipped
+doorstep_commands_executed_total: Commands executed, each once
+doorstep_rpc_forbidden_total: Requests rejected because their broker user is not in --rpc-callers
+doorstep_rpc_clock_skew_total: Requests past their deadline on first delivery: clocks differ, or the machine stalled
+doorstep_rpc_late_replies_total: Replies received after their call had ended
+doorstep_rpc_server_requests_total: Requests received over AMQP, by outcome
+doorstep_rpc_client_requests_total: Requests to other roles, by outcome
+doorstep_deliveries_acked_total: Deliveries acknowledged
+doorstep_stale_acks_total: Acknowledgements of deliveries whose channel was gone
+doorstep_consumers_cancelled_total: Consumers cancelled by the broker
+doorstep_channels_closed_by_broker_total: Channels closed by the broker while their connection stayed open
+doorstep_reconnects_total: Connections made after the first";
+
+/// The gauges and their descriptions.
+const GAUGES: &str = "\
+doorstep_role_status: 1 for the current status: ready, degraded or unready
+doorstep_connection_up: 1 while the connection is open
+doorstep_connection_blocked: 1 while the broker blocks the connection for lack of memory or disk
+doorstep_consumers: The broker's own count of consumers on the role's queue
+doorstep_deliveries_unacked: Deliveries taken and not acked
+doorstep_rpc_client_in_flight: Requests to other roles in flight
+doorstep_rpc_server_in_flight: Requests received and not answered
+doorstep_rpc_queue_ready: Requests ready in the role's queue
+doorstep_oldest_unacked_age_seconds: Age of the oldest unacknowledged delivery
+doorstep_publishes_unconfirmed: Messages published and not yet confirmed
+doorstep_outbox_pending: Rows pending in the outbox
+doorstep_oldest_outbox_age_seconds: Age of the oldest message in the outbox
+doorstep_deferred_events: Events deferred
+doorstep_oldest_deferred_age_seconds: Age of the oldest deferred event
+doorstep_timers: Events that the role has scheduled for itself
+doorstep_stored_replies: Stored replies to commands
+doorstep_dead_letters_open: Open dead letters
+doorstep_oldest_dead_letter_age_seconds: Age of the oldest dead letter
+doorstep_blocked_streams: Streams whose next event is a dead letter
+doorstep_stream_gaps: Streams with events deferred behind a missing one
+doorstep_restored: 1 while the store counts as restored from a backup or copied, until that is accepted
+doorstep_restored_sources: Sources found to be restored or copied, until that is accepted
+doorstep_entities: Entities with a state
+doorstep_streams: Streams
+doorstep_dated_ahead_events: Deferred events, and the oldest outbox message, dated ahead of the clock
+doorstep_store_log_bytes: Size of the store's write-ahead log";
+
 /// Registers the descriptions of the metrics.
 pub(super) fn describe() {
-    for (name, text) in [
-        (
-            SENT,
-            "Messages handed to the broker, by what became of them",
-        ),
-        (CONSUMED, "Deliveries, redeliveries included"),
-        ("doorstep_events_applied_total", "Events applied"),
-        (
-            "doorstep_events_ignored_total",
-            "Known events of types that the role does not handle",
-        ),
-        (
-            "doorstep_duplicate_deliveries_total",
-            "Deliveries of events that were applied before",
-        ),
-        (
-            "doorstep_events_deferred_total",
-            "Events deferred on arrival",
-        ),
-        (
-            "doorstep_dead_letters_replayed_total",
-            "Dead letters replayed and then applied",
-        ),
-        (
-            "doorstep_dead_letters_skipped_total",
-            "Dead letters and gaps skipped",
-        ),
-        (
-            "doorstep_commands_executed_total",
-            "Commands executed, each once",
-        ),
-        (
-            "doorstep_rpc_forbidden_total",
-            "Requests rejected because their broker user is not in --rpc-callers",
-        ),
-        (
-            "doorstep_rpc_clock_skew_total",
-            "Requests past their deadline on first delivery: clocks differ, or the machine stalled",
-        ),
-        (
-            "doorstep_rpc_late_replies_total",
-            "Replies received after their call had ended",
-        ),
-        (
-            "doorstep_rpc_server_requests_total",
-            "Requests received over AMQP, by outcome",
-        ),
-        (
-            "doorstep_rpc_client_requests_total",
-            "Requests to other roles, by outcome",
-        ),
-        ("doorstep_deliveries_acked_total", "Deliveries acknowledged"),
-        (
-            "doorstep_stale_acks_total",
-            "Acknowledgements of deliveries whose channel was gone",
-        ),
-        (
-            "doorstep_consumers_cancelled_total",
-            "Consumers cancelled by the broker",
-        ),
-        (
-            "doorstep_channels_closed_by_broker_total",
-            "Channels closed by the broker while their connection stayed open",
-        ),
-        (
-            "doorstep_reconnects_total",
-            "Connections made after the first",
-        ),
-    ] {
+    for (name, text) in COUNTERS.lines().filter_map(|line| line.split_once(": ")) {
         describe_counter!(name, text);
     }
-    describe_connection_gauges();
-    describe_store_gauges();
-}
-
-fn describe_connection_gauges() {
-    for (name, text) in [
-        (
-            "doorstep_role_status",
-            "1 for the current status: ready, degraded or unready",
-        ),
-        ("doorstep_connection_up", "1 while the connection is open"),
-        (
-            "doorstep_connection_blocked",
-            "1 while the broker blocks the connection for lack of memory or disk",
-        ),
-        (
-            "doorstep_consumers",
-            "The broker's own count of consumers on the role's queue",
-        ),
-        (
-            "doorstep_deliveries_unacked",
-            "Deliveries taken and not acked",
-        ),
-        (
-            "doorstep_rpc_client_in_flight",
-            "Requests to other roles in flight",
-        ),
-        (
-            "doorstep_rpc_server_in_flight",
-            "Requests received and not answered",
-        ),
-        (
-            "doorstep_rpc_queue_ready",
-            "Requests ready in the role's queue",
-        ),
-        (
-            "doorstep_oldest_unacked_age_seconds",
-            "Age of the oldest unacknowledged delivery",
-        ),
-        (
-            "doorstep_publishes_unconfirmed",
-            "Messages published and not yet confirmed",
-        ),
-    ] {
-        describe_gauge!(name, text);
-    }
-}
-
-fn describe_store_gauges() {
-    for (name, text) in [
-        ("doorstep_outbox_pending", "Rows pending in the outbox"),
-        (
-            "doorstep_oldest_outbox_age_seconds",
-            "Age of the oldest message in the outbox",
-        ),
-        ("doorstep_deferred_events", "Events deferred"),
-        (
-            "doorstep_oldest_deferred_age_seconds",
-            "Age of the oldest deferred event",
-        ),
-        (
-            "doorstep_timers",
-            "Events that the role has scheduled for itself",
-        ),
-        ("doorstep_stored_replies", "Stored replies to commands"),
-        ("doorstep_dead_letters_open", "Open dead letters"),
-        (
-            "doorstep_oldest_dead_letter_age_seconds",
-            "Age of the oldest dead letter",
-        ),
-        (
-            "doorstep_blocked_streams",
-            "Streams whose next event is a dead letter",
-        ),
-        (
-            "doorstep_stream_gaps",
-            "Streams with events deferred behind a missing one",
-        ),
-        (
-            "doorstep_restored",
-            "1 while the store counts as restored from a backup or copied, until that is accepted",
-        ),
-        (
-            "doorstep_restored_sources",
-            "Sources found to be restored or copied, until that is accepted",
-        ),
-        ("doorstep_entities", "Entities with a state"),
-        ("doorstep_streams", "Streams"),
-        (
-            "doorstep_dated_ahead_events",
-            "Deferred events, and the oldest outbox message, dated ahead of the clock",
-        ),
-        (
-            "doorstep_store_log_bytes",
-            "Size of the store's write-ahead log",
-        ),
-    ] {
+    for (name, text) in GAUGES.lines().filter_map(|line| line.split_once(": ")) {
         describe_gauge!(name, text);
     }
 }
@@ -374,48 +261,38 @@ pub(super) fn export_done(role: &'static str, done: &EventCounts) {
 /// Exports the contents of its store.
 pub(super) fn export_store(role: &'static str, summary: &Summary) {
     let age = |ms: Option<u64>| seconds(ms.map(Duration::from_millis));
-    for (name, value) in [
-        ("doorstep_outbox_pending", summary.usage.outbox.rows as f64),
-        (
-            "doorstep_oldest_outbox_age_seconds",
-            age(summary.oldest_outbox_ms),
-        ),
-        (
-            "doorstep_deferred_events",
-            summary.usage.deferred.rows as f64,
-        ),
-        (
-            "doorstep_oldest_deferred_age_seconds",
-            age(summary.oldest_held_ms),
-        ),
-        ("doorstep_timers", summary.usage.timers.rows as f64),
-        ("doorstep_stored_replies", summary.usage.replies.rows as f64),
-        (
-            "doorstep_dead_letters_open",
-            summary.usage.dead_letters.rows as f64,
-        ),
-        (
-            "doorstep_oldest_dead_letter_age_seconds",
-            age(summary.oldest_dead_ms),
-        ),
-        ("doorstep_blocked_streams", summary.blocked as f64),
-        ("doorstep_stream_gaps", summary.gaps as f64),
-        (
-            "doorstep_restored",
-            f64::from(u8::from(summary.restored.is_some())),
-        ),
-        (
-            "doorstep_restored_sources",
-            summary.restored_sources.len() as f64,
-        ),
-        ("doorstep_entities", summary.entities as f64),
-        ("doorstep_streams", summary.streams as f64),
-        ("doorstep_dated_ahead_events", summary.dated_ahead as f64),
-    ] {
-        gauge!(name, "role" => role).set(value);
-    }
+    let set = |name, value: f64| gauge!(name, "role" => role).set(value);
+    let is_restored = summary.restored.is_some();
+    let usage = &summary.usage;
+    set("doorstep_outbox_pending", usage.outbox.rows as f64);
+    set(
+        "doorstep_oldest_outbox_age_seconds",
+        age(summary.oldest_outbox_ms),
+    );
+    set("doorstep_deferred_events", usage.deferred.rows as f64);
+    set(
+        "doorstep_oldest_deferred_age_seconds",
+        age(summary.oldest_held_ms),
+    );
+    set("doorstep_timers", usage.timers.rows as f64);
+    set("doorstep_stored_replies", usage.replies.rows as f64);
+    set("doorstep_dead_letters_open", usage.dead_letters.rows as f64);
+    set(
+        "doorstep_oldest_dead_letter_age_seconds",
+        age(summary.oldest_dead_ms),
+    );
+    set("doorstep_blocked_streams", summary.blocked as f64);
+    set("doorstep_stream_gaps", summary.gaps as f64);
+    set("doorstep_restored", f64::from(u8::from(is_restored)));
+    set(
+        "doorstep_restored_sources",
+        summary.restored_sources.len() as f64,
+    );
+    set("doorstep_entities", summary.entities as f64);
+    set("doorstep_streams", summary.streams as f64);
+    set("doorstep_dated_ahead_events", summary.dated_ahead as f64);
     if let Some(bytes) = summary.log_bytes {
-        gauge!("doorstep_store_log_bytes", "role" => role).set(bytes as f64);
+        set("doorstep_store_log_bytes", bytes as f64);
     }
 }
 
