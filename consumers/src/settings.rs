@@ -2,6 +2,7 @@
 
 use doorstep_cli::{
     SettingsErrors,
+    copies::CopyJob,
     start::{Work, work},
 };
 use doorstep_event::BrokerUser;
@@ -163,8 +164,8 @@ fn prepare_store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Wo
             let (broker, by) = (broker?, by?);
             return work(async move { store::take_over(&args.place, &broker, by).await });
         }
-        StoreCommand::Backup(args) => (args.place, Some(args.copy.job())),
-        StoreCommand::Restore(args) => (args.place, Some(args.copy.job())),
+        StoreCommand::Backup(args) => (args.place, Some(CopyJob::Backup(args.copy))),
+        StoreCommand::Restore(args) => (args.place, Some(CopyJob::Restore(args.copy))),
         StoreCommand::Restored(args) => (args.place, args.copy.check(wrong)),
         StoreCommand::Accept(args) => (args.place, args.accept.check(args.source, wrong)),
     };

@@ -14,7 +14,8 @@ use clap::{
 };
 use doorstep_cli::{
     args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
-    checked, copies,
+    checked,
+    copies::{self, OnCopy},
     parse::{address, duration_arg, duration_within, from_str, number_arg},
 };
 use doorstep_contracts::{RestaurantId, check_text};
@@ -122,7 +123,7 @@ pub(crate) enum StoreCommand {
     #[command(
         after_help = "Examples:\n  gateway store backup --to /backups\n  gateway store backup --to gateway.backup --json"
     )]
-    Backup(StoreBackupArgs),
+    Backup(OnCopy<StoreArgs, copies::BackupArgs>),
 
     /// Replace the gateway's store with a backup. The gateway must not run.
     ///
@@ -132,17 +133,17 @@ pub(crate) enum StoreCommand {
     #[command(
         after_help = "Example:\n  gateway store restore --from /backups/gateway-20261130T060000Z.sqlite3 --move-aside"
     )]
-    Restore(StoreRestoreArgs),
+    Restore(OnCopy<StoreArgs, copies::RestoreArgs>),
 
     /// Give a restored or copied store a new source, whose streams begin with 1. The gateway must not run.
     #[command(
         after_help = "Example:\n  gateway store restored --keep-outbox --reason 'back from the backup of 6:00'"
     )]
-    Restored(StoreRestoredArgs),
+    Restored(OnCopy<StoreArgs, copies::RestoredArgs>),
 
     /// Accept that the gateway's store was restored; the gateway is then no longer degraded because of it.
     #[command(after_help = "Example:\n  gateway store accept --reason 'users told'")]
-    Accept(StoreAcceptArgs),
+    Accept(OnCopy<StoreArgs, copies::AcceptArgs>),
 }
 
 /// The lifetime that a login may have.
@@ -275,42 +276,6 @@ pub(crate) struct UserArgs {
 
     #[command(flatten)]
     pub(crate) store: StoreArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StoreBackupArgs {
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-
-    #[command(flatten)]
-    pub(crate) copy: copies::BackupArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StoreRestoreArgs {
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-
-    #[command(flatten)]
-    pub(crate) copy: copies::RestoreArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StoreRestoredArgs {
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-
-    #[command(flatten)]
-    pub(crate) copy: copies::RestoredArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StoreAcceptArgs {
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-
-    #[command(flatten)]
-    pub(crate) copy: copies::AcceptArgs,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use doorstep_cli::{
     CliError, SettingsErrors, ShutdownSignal,
+    copies::CopyJob,
     start::{Work, work},
 };
 
@@ -72,10 +73,10 @@ fn prepare_user(command: User, wrong: &mut SettingsErrors) -> Option<Work> {
 
 fn prepare_store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Work> {
     let (store, job) = match command {
-        StoreCommand::Backup(args) => (args.store, Some(args.copy.job())),
-        StoreCommand::Restore(args) => (args.store, Some(args.copy.job())),
-        StoreCommand::Restored(args) => (args.store, args.copy.check(wrong)),
-        StoreCommand::Accept(args) => (args.store, args.copy.check(None, wrong)),
+        StoreCommand::Backup(args) => (args.place, Some(CopyJob::Backup(args.copy))),
+        StoreCommand::Restore(args) => (args.place, Some(CopyJob::Restore(args.copy))),
+        StoreCommand::Restored(args) => (args.place, args.copy.check(wrong)),
+        StoreCommand::Accept(args) => (args.place, args.copy.check(None, wrong)),
     };
     let job = job?;
     uninterrupted(async move { store::run(&store.folder, job).await })

@@ -21,9 +21,19 @@ use crate::{
     output::{print, print_json},
 };
 
+/// The arguments of a command on a copy, after those that name the store.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct OnCopy<P: Args, C: Args> {
+    #[command(flatten)]
+    pub place: P,
+
+    #[command(flatten)]
+    pub copy: C,
+}
+
 /// The target of a copy.
 #[derive(Debug, Args)]
-// The groups are those of the programs, whose types have these names, too.
 #[group(skip)]
 pub struct BackupArgs {
     /// The file to write, or a folder for one that is named by role and time.
@@ -81,18 +91,9 @@ pub struct AcceptArgs {
 #[derive(Debug)]
 pub enum CopyJob {
     /// Copy the store while it is in use.
-    Backup {
-        /// The file or folder to write to.
-        to: PathBuf,
-        /// True for output as JSON.
-        json: bool,
-    },
+    Backup(BackupArgs),
     /// Replace the store by a backup.
-    Restore {
-        from: PathBuf,
-        /// The fate of the present store.
-        in_place: InPlace,
-    },
+    Restore(RestoreArgs),
     /// Give the store a source of its own.
     Restored {
         /// The fate of the rows of its outbox.
@@ -107,33 +108,6 @@ pub enum CopyJob {
         /// The operator, time and reason.
         by: Attribution,
     },
-}
-
-impl BackupArgs {
-    /// Returns the job, which needs no validation.
-    #[must_use]
-    pub fn job(self) -> CopyJob {
-        CopyJob::Backup {
-            to: self.to,
-            json: self.json,
-        }
-    }
-}
-
-impl RestoreArgs {
-    /// Returns the job, which needs no validation.
-    #[must_use]
-    pub fn job(self) -> CopyJob {
-        let in_place = if self.move_aside {
-            InPlace::MoveAside
-        } else {
-            InPlace::Refuse
-        };
-        CopyJob::Restore {
-            from: self.from,
-            in_place,
-        }
-    }
 }
 
 impl RestoredArgs {
@@ -181,8 +155,15 @@ impl StorePlace<'_> {
     /// nothing to accept.
     pub async fn work(&self, job: CopyJob) -> Result<(), CliError> {
         match job {
-            CopyJob::Backup { to, json } => self.backup(to, json).await,
-            CopyJob::Restore { from, in_place } => self.restore(from, in_place).await,
+            CopyJob::Backup(args) => self.backup(args.to, args.json).await,
+            CopyJob::Restore(args) => {
+                let in_place = if args.move_aside {
+                    InPlace::MoveAside
+                } else {
+                    InPlace::Refuse
+                };
+                self.restore(args.from, in_place).await
+            }
             CopyJob::Restored { outbox, by } => self.restored(outbox, by).await,
             CopyJob::Accept { source, by } => self.accept(source, by).await,
         }

@@ -41,6 +41,7 @@ pub use self::{
     options::Options,
 };
 use self::{
+    db::Db,
     error::{SqliteError, StorePath},
     file::{Access, Opened},
     inline_reader::InlineReader,
@@ -260,13 +261,20 @@ impl SqliteStore {
         })
     }
 
-    fn may_write(&self) -> Result<(), SqliteError> {
-        match self.access {
-            Access::Create | Access::Existing => Ok(()),
-            Access::ReadOnly => Err(SqliteError::Unusable(
-                "it was opened for reading only".into(),
-            )),
-        }
+    /// Runs a call that writes.
+    async fn write<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Db) -> Result<T, SqliteError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let access = self.access;
+        self.writer
+            .run(move |db| match access {
+                Access::Create | Access::Existing => call(db),
+                Access::ReadOnly => Err(SqliteError::Unusable(
+                    "it was opened for reading only".into(),
+                )),
+            })
+            .await
     }
 }
 
@@ -291,13 +299,7 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
-        let may_write = self.may_write();
-        self.writer
-            .run(move |db| {
-                may_write?;
-                commit::commit(db, &changes)
-            })
-            .await
+        self.write(move |db| commit::commit(db, &changes)).await
     }
 
     async fn due(
@@ -324,13 +326,8 @@ impl Store for SqliteStore {
             if ids.is_empty() {
                 return Ok(made_due);
             }
-            let may_write = self.may_write();
             let now_due = self
-                .writer
-                .run(move |db| {
-                    may_write?;
-                    deferred::make_due(db, &ids, now)
-                })
+                .write(move |db| deferred::make_due(db, &ids, now))
                 .await?;
             if now_due == 0 {
                 return Ok(made_due);
@@ -340,12 +337,7 @@ impl Store for SqliteStore {
     }
 
     async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
-        let may_write = self.may_write();
-        self.writer
-            .run(move |db| {
-                may_write?;
-                deferred::clamp_due_times(db, now, beyond)
-            })
+        self.write(move |db| deferred::clamp_due_times(db, now, beyond))
             .await
     }
 
@@ -424,12 +416,7 @@ impl Store for SqliteStore {
     }
 
     async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        let may_write = self.may_write();
-        self.writer
-            .run(move |db| {
-                may_write?;
-                prune::prune_seen(db, older_than, limit)
-            })
+        self.write(move |db| prune::prune_seen(db, older_than, limit))
             .await
     }
 
@@ -438,22 +425,12 @@ impl Store for SqliteStore {
         older_than: Timestamp,
         limit: usize,
     ) -> Result<u64, StoreError> {
-        let may_write = self.may_write();
-        self.writer
-            .run(move |db| {
-                may_write?;
-                prune::prune_crash_counts(db, older_than, limit)
-            })
+        self.write(move |db| prune::prune_crash_counts(db, older_than, limit))
             .await
     }
 
     async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        let may_write = self.may_write();
-        self.writer
-            .run(move |db| {
-                may_write?;
-                prune::prune_replies(db, older_than, limit)
-            })
+        self.write(move |db| prune::prune_replies(db, older_than, limit))
             .await
     }
 
@@ -463,13 +440,7 @@ impl Store for SqliteStore {
         if above(&self.place).is_none() {
             return Ok(None);
         }
-        let may_write = self.may_write();
-        self.writer
-            .run(move |db| {
-                may_write?;
-                db.trim_log()
-            })
-            .await?;
+        self.write(Db::trim_log).await?;
         Ok(above(&self.place).map(|bytes| KeptLog {
             file,
             bytes,

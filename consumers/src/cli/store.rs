@@ -1,7 +1,12 @@
 //! The arguments of `consumers store`.
 
 use clap::{Args, Subcommand};
-use doorstep_cli::{OperatorArgs, args::BrokerArgs, copies, parse::from_str};
+use doorstep_cli::{
+    OperatorArgs,
+    args::BrokerArgs,
+    copies::{self, OnCopy},
+    parse::from_str,
+};
 use doorstep_event::Source;
 
 use crate::stores::StoreLocation;
@@ -20,7 +25,7 @@ pub(crate) enum StoreCommand {
     #[command(
         after_help = "Examples:\n  consumers store backup orders --to /backups\n  consumers store backup orders --to orders.backup --json"
     )]
-    Backup(BackupArgs),
+    Backup(OnCopy<StoreLocation, copies::BackupArgs>),
 
     /// Restore a role's store from a backup. Its role must not run.
     ///
@@ -29,13 +34,13 @@ pub(crate) enum StoreCommand {
     #[command(
         after_help = "Example:\n  consumers store restore orders --from /backups/orders-20261130T060000Z.sqlite3 --move-aside"
     )]
-    Restore(RestoreArgs),
+    Restore(OnCopy<StoreLocation, copies::RestoreArgs>),
 
     /// Give a restored or copied store a source of its own: its streams begin with 1 under it. Its role must not run.
     #[command(
         after_help = "Example:\n  consumers store restored orders --keep-outbox --reason 'back from the backup of 6:00'"
     )]
-    Restored(RestoredArgs),
+    Restored(OnCopy<StoreLocation, copies::RestoredArgs>),
 
     /// Accept that a role's store, or the store of a source that it consumes, was restored: the role is no longer
     /// degraded by it.
@@ -43,33 +48,6 @@ pub(crate) enum StoreCommand {
         after_help = "Examples:\n  consumers store accept orders --reason 'gaps filled'\n  consumers store accept tracking --source orders/0198c --reason 'has a new source now'"
     )]
     Accept(AcceptArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BackupArgs {
-    #[command(flatten)]
-    pub(crate) place: StoreLocation,
-
-    #[command(flatten)]
-    pub(crate) copy: copies::BackupArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestoreArgs {
-    #[command(flatten)]
-    pub(crate) place: StoreLocation,
-
-    #[command(flatten)]
-    pub(crate) copy: copies::RestoreArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestoredArgs {
-    #[command(flatten)]
-    pub(crate) place: StoreLocation,
-
-    #[command(flatten)]
-    pub(crate) copy: copies::RestoredArgs,
 }
 
 #[derive(Debug, Args)]

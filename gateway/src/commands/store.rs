@@ -24,7 +24,7 @@ pub(crate) async fn run(folder: &Path, job: CopyJob) -> Result<(), CliError> {
         created_by: "gateway serve",
         told_by: "/readyz at the gateway's --health-addr",
     };
-    let is_of_copy = matches!(job, CopyJob::Restore { .. } | CopyJob::Restored { .. });
+    let is_of_copy = matches!(job, CopyJob::Restore(_) | CopyJob::Restored { .. });
     place.work(job).await?;
     if is_of_copy {
         leave(folder).await

@@ -35,17 +35,7 @@ pub(crate) async fn edit(
     by: &Attribution,
     mode: Mode,
 ) -> Result<(), CliError> {
-    let store = match mode {
-        Mode::Write => stores::open_existing(place)?,
-        Mode::DryRun => stores::try_open_read_only(place)?,
-    };
-    let desk = EditSession {
-        role: &place.role,
-        store,
-        by,
-        mode,
-        how: Edit::Edit,
-    };
+    let desk = EditSession::open(place, by, mode, Edit::Edit)?;
     match (chosen, patch) {
         (Selection::Ids(ids), Some(path)) => {
             let patch = Patch::read(path)?;
@@ -76,9 +66,9 @@ pub(crate) async fn edit(
 pub(super) struct EditSession<'a> {
     pub(super) role: &'a RoleEntry,
     pub(super) store: RoleStore,
-    pub(super) by: &'a Attribution,
+    by: &'a Attribution,
     pub(super) mode: Mode,
-    pub(super) how: Edit,
+    how: Edit,
 }
 
 /// The result of an edit that was not rejected.
@@ -119,7 +109,26 @@ impl From<CliError> for EditError {
     }
 }
 
-impl EditSession<'_> {
+impl<'a> EditSession<'a> {
+    /// Opens the store of a role, only to be read in a dry run.
+    pub(super) fn open(
+        place: &'a StoreLocation,
+        by: &'a Attribution,
+        mode: Mode,
+        how: Edit,
+    ) -> Result<Self, CliError> {
+        Ok(Self {
+            role: &place.role,
+            store: match mode {
+                Mode::Write => stores::open_existing(place)?,
+                Mode::DryRun => stores::try_open_read_only(place)?,
+            },
+            by,
+            mode,
+            how,
+        })
+    }
+
     /// Checks and stores new data for a dead letter.
     pub(super) async fn store(
         &self,

@@ -19,10 +19,7 @@ use super::{
     patch,
     selection::one,
 };
-use crate::{
-    format::sanitize,
-    stores::{self, StoreLocation},
-};
+use crate::{format::sanitize, stores::StoreLocation};
 
 /// The maximum length of a line: several times the maximum of an event's data, with all other fields.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -70,17 +67,7 @@ pub(crate) async fn import(
     by: &Attribution,
     mode: Mode,
 ) -> Result<(), CliError> {
-    let store = match mode {
-        Mode::Write => stores::open_existing(place)?,
-        Mode::DryRun => stores::try_open_read_only(place)?,
-    };
-    let desk = EditSession {
-        role: &place.role,
-        store,
-        by,
-        mode,
-        how: Edit::Import,
-    };
+    let desk = EditSession::open(place, by, mode, Edit::Import)?;
     let failed = |e: io::Error| {
         CliError::new(
             ExitReason::Io,
