@@ -1,7 +1,7 @@
 //! The environment of programs that run against a broker: a virtual host, a folder with stores and a log, and the
 //! processes of the roles.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,17 +26,43 @@ pub(crate) enum Idle {
     NotAllApplied,
 }
 
+/// Locks a file, or says who has it.
+fn lock(path: &Path) -> Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another process of this checkout uses {}: wait for its end",
+            path.with_extension("").display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
 /// A broker's virtual host and a folder.
 pub(crate) struct Sandbox {
     broker: Broker,
     namespace: String,
     folder: PathBuf,
+    /// Held while the sandbox is used; the system releases it with the process.
+    _lock: File,
 }
 
 impl Sandbox {
     /// Creates a sandbox with an empty folder, `target/NAME`; names on the broker begin with `doorstep-NAME`.
+    ///
+    /// # Errors
+    /// Fails if another process uses it, or if the folder cannot be emptied.
     pub(crate) fn new(name: &str, broker: Broker) -> Result<Self> {
         let folder = target_folder()?.join(name);
+        let lock = lock(&folder.with_extension("lock"))?;
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 bail!("cannot empty {}: {error}", folder.display())
@@ -48,6 +74,7 @@ impl Sandbox {
             broker,
             namespace: format!("doorstep-{name}"),
             folder,
+            _lock: lock,
         })
     }
 
@@ -194,4 +221,21 @@ fn appended(path: &Path) -> Result<File> {
         .append(true)
         .open(path)
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_lock_names_the_folder_in_use() {
+        let path =
+            std::env::temp_dir().join(format!("doorstep-sandbox-{}.lock", std::process::id()));
+        let first = lock(&path).unwrap();
+        let error = lock(&path).unwrap_err().to_string();
+        assert!(error.contains("another process"), "{error}");
+        drop(first);
+        assert!(lock(&path).is_ok());
+        fs::remove_file(path).unwrap();
+    }
 }

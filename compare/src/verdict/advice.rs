@@ -34,7 +34,7 @@ pub(super) fn advice(seen: &BothModes<'_>) -> String {
         advice += &match unsure {
             0 => "; none of those errors was wrong this time.".to_owned(),
             _ => format!(
-                "; {unsure} of those items were done all the same, so a retry needs the same request id."
+                "; {unsure} of those errors were wrong, since the work was done, so a retry needs the same request id."
             ),
         };
     }
