@@ -27,7 +27,7 @@
 //!   `lapin=off`.
 
 mod admin;
-mod amqp_text;
+mod amqp;
 mod connection;
 mod consumer;
 mod counters;

@@ -8,7 +8,7 @@ use doorstep_tls::TlsSettings;
 use lapin::types::ShortString;
 
 use crate::{
-    amqp_text::short_string,
+    amqp::short_string,
     connection::{
         address::{Address, AddressError},
         backoff::Backoff,

@@ -10,12 +10,12 @@ use lapin::{
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    amqp_text::short_string,
+    amqp::{PASSIVE_QUEUE, short_string},
     connection::{
         Connection, Dialer,
         error::{ConnectError, broker_reply, reply},
         no_response,
-        probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
+        probe_channel::{ProbeChannel, ProbeResult},
     },
     settings::BrokerSettings,
     topology::names::QueueName,

@@ -2,22 +2,13 @@
 
 use std::time::Duration;
 
-use lapin::{Channel, options::QueueDeclareOptions};
+use lapin::Channel;
 use tokio::time::timeout;
 
 use crate::connection::{
     Connection,
     error::{ConnectError, broker_reply},
     no_response,
-};
-
-/// Options of a declaration that only checks an existing queue.
-pub(crate) const PASSIVE_QUEUE: QueueDeclareOptions = QueueDeclareOptions {
-    passive: true,
-    durable: true,
-    exclusive: false,
-    auto_delete: false,
-    nowait: false,
 };
 
 /// Sends one request at a time.

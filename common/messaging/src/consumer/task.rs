@@ -26,10 +26,9 @@ use super::{
     sender::Senders,
 };
 use crate::{
-    amqp_text::short_string,
+    amqp::{PASSIVE_QUEUE, short_string},
     connection::{
         error::ConnectError,
-        probe_channel::PASSIVE_QUEUE,
         supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     topology::{

@@ -12,7 +12,7 @@ use lapin::{
 use opentelemetry::trace::SpanContext;
 
 use crate::{
-    amqp_text::{long_string, short_string},
+    amqp::{long_string, short_string},
     topology::names::QueueName,
     trace,
 };

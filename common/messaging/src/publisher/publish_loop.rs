@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use lapin::{
-    Channel, PublisherConfirm,
-    options::{BasicPublishOptions, BasicQosOptions},
-    types::ShortString,
-};
+use lapin::{Channel, PublisherConfirm, options::BasicQosOptions, types::ShortString};
 use tokio::{
     sync::{
         mpsc::{self, error::TryRecvError},
@@ -24,6 +20,7 @@ use super::{
     stats::PublisherCounters,
 };
 use crate::{
+    amqp::MANDATORY,
     connection::{
         Health, changed,
         status::StatusReporter,
@@ -54,12 +51,6 @@ struct InFlight {
     since: Instant,
     handed_over: Instant,
 }
-
-/// The broker returns unroutable messages.
-const MANDATORY: BasicPublishOptions = BasicPublishOptions {
-    mandatory: true,
-    immediate: false,
-};
 
 /// Publishes until the channel breaks, everything is done, or the grace period is over. On return no message is in flight. Returns `None`
 /// if the broker closed the channel because of one of its messages; the connection is usable then.

@@ -5,13 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use lapin::{
     BasicProperties, Channel, Confirmation,
-    options::BasicPublishOptions,
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::time::timeout;
 
 use crate::{
-    amqp_text::{long_string, short_string},
+    amqp::{MANDATORY, long_string, short_string},
     connection::{Connection, Dialer, error::ConnectError},
     publisher::PublishOutcome,
     settings::BrokerSettings,
@@ -100,16 +99,12 @@ impl UncheckedPublisher {
         if let Some(content_type) = message.content_type {
             properties = properties.with_content_type(short_string(&content_type));
         }
-        let mandatory = BasicPublishOptions {
-            mandatory: true,
-            immediate: false,
-        };
         let publish = async {
             self.channel
                 .basic_publish(
                     short_string(&message.exchange),
                     short_string(&message.routing_key),
-                    mandatory,
+                    MANDATORY,
                     &message.body,
                     properties,
                 )

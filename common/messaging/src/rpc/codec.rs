@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::CallError;
 use crate::{
-    amqp_text::{long_string, short_string},
+    amqp::{long_string, short_string},
     topology::RPC_MAX_WAIT,
 };
 

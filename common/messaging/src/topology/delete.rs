@@ -6,7 +6,7 @@ use lapin::{
 };
 
 use crate::{
-    amqp_text::short_string,
+    amqp::short_string,
     connection::{
         Connection, Dialer,
         error::{ConnectError, ConnectErrorKind, Denial},

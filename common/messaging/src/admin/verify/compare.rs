@@ -12,7 +12,7 @@ use lapin::{
 
 use super::{finding::Finding, finding::Permission, verifier::Verifier};
 use crate::{
-    amqp_text::short_string,
+    amqp::short_string,
     connection::{
         error::{ConnectError, reply},
         probe_channel::ProbeResult,

@@ -4,16 +4,15 @@
 use lapin::{
     BasicProperties, Channel, ExchangeKind,
     options::{
-        BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions,
-        QueueDeclareOptions,
+        BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions,
+        ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable},
 };
 
 use super::{finding::Permission, verifier::Verifier};
 use crate::{
-    amqp_text::{long_string, short_string},
+    amqp::{MANDATORY, long_string, short_string},
     connection::error::ConnectError,
     topology::{names::QueueName, owner::MARKER, permissions::DEFAULT_EXCHANGE},
 };
@@ -36,17 +35,13 @@ pub(super) async fn check_write(
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
-        let mandatory = BasicPublishOptions {
-            mandatory: true,
-            immediate: false,
-        };
         // An invalid expiration: the broker rejects it after checking permissions and before routing.
         let properties = BasicProperties::default().with_expiration(short_string("never"));
         let confirm = channel
             .basic_publish(
                 short_string(exchange),
                 short_string(&key),
-                mandatory,
+                MANDATORY,
                 &[],
                 properties,
             )

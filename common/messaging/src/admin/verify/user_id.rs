@@ -8,7 +8,7 @@ use lapin::{
 };
 
 use crate::{
-    amqp_text::short_string,
+    amqp::short_string,
     connection::{
         Connection,
         error::{ConnectError, reply},

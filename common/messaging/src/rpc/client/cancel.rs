@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use lapin::{BasicProperties, Channel, options::BasicPublishOptions, types::ShortString};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{amqp_text::short_string, connection::Connection, settings::Namespace};
+use crate::{amqp::short_string, connection::Connection, settings::Namespace};
 
 pub(super) struct Cancel {
     pub(super) role: Box<str>,

@@ -8,11 +8,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Shared, pending_calls::PendingCall};
 use crate::{
-    amqp_text::short_string,
+    amqp::{PASSIVE_QUEUE, short_string},
     connection::{
         Connection,
         error::{ConnectErrorKind, reply},
-        probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
+        probe_channel::{ProbeChannel, ProbeResult},
     },
     rpc::error::CallError,
     topology::RPC_MAX_LENGTH,

@@ -16,14 +16,13 @@ use bytes::Bytes;
 use doorstep_event::{Request, RequestKind};
 use futures_util::FutureExt;
 use lapin::{
-    Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage,
-    options::BasicPublishOptions, types::ShortString,
+    Channel, Confirmation, PublisherConfirm, message::BasicReturnMessage, types::ShortString,
 };
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{Shared, pending_calls::PendingCall};
 use crate::{
-    amqp_text::short_string,
+    amqp::{MANDATORY, short_string},
     connection::describe,
     locked::Locked,
     rpc::{
@@ -32,12 +31,6 @@ use crate::{
         pending_writes::{Polling, Writing, poll, writing},
     },
     topology::names::QueueName,
-};
-
-/// The broker returns requests if the role has no queue.
-const MANDATORY: BasicPublishOptions = BasicPublishOptions {
-    mandatory: true,
-    immediate: false,
 };
 
 /// Time to wait for the return of an unroutable query. Later, `liveness` detects the missing queue.

@@ -18,7 +18,7 @@ use lapin::{
 
 use super::cancellations::Cancellations;
 use crate::{
-    amqp_text::short_string,
+    amqp::short_string,
     locked::Locked,
     rpc::pending_writes::{Polling, Writing, poll, writing},
 };

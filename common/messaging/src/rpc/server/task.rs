@@ -25,7 +25,7 @@ use super::{
     skew::Skew,
 };
 use crate::{
-    amqp_text::short_string,
+    amqp::short_string,
     connection::{
         describe,
         error::ConnectError,

@@ -16,12 +16,12 @@ use lapin::{
 
 use crate::{
     admin::verify::{Finding, is_enough},
-    amqp_text::long_string,
+    amqp::{PASSIVE_QUEUE, long_string},
     connection::{
         Connection,
         address::Address,
         error::{ConnectError, ConnectErrorKind, Denial, reply},
-        probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
+        probe_channel::{ProbeChannel, ProbeResult},
         unknown_kind,
     },
     locked::Locked,

@@ -19,11 +19,11 @@ use tokio::sync::Mutex;
 
 use super::record::{OwnerRecord, PresentOwner};
 use crate::{
-    amqp_text::{long_string, short_string},
+    amqp::{PASSIVE_QUEUE, long_string, short_string},
     connection::{
         Connection, Dialer,
         error::{ConnectError, ConnectErrorKind, Denial, reply},
-        probe_channel::{PASSIVE_QUEUE, ProbeChannel, ProbeResult},
+        probe_channel::{ProbeChannel, ProbeResult},
     },
     settings::{BrokerSettings, Namespace},
     topology::{
