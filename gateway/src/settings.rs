@@ -7,11 +7,8 @@ use doorstep_cli::{
 };
 
 use crate::{
-    cli::{Command, ServeArgs, StoreCommand, User, UserArgs},
-    commands::{
-        serve::{self, ServeSettings},
-        store, user,
-    },
+    cli::{Command, StoreCommand, User, UserArgs},
+    commands::{serve, store, user},
     domain::UserStatus,
     ended_at_once,
 };
@@ -21,30 +18,15 @@ pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Wo
     match command {
         Command::Serve(args) if args.openapi => work(async { serve::print_openapi() }),
         Command::Serve(args) => {
-            let settings = serve_settings(*args, wrong)?;
+            let broker = args.broker.check(wrong)?;
             work(async {
                 let stop = ShutdownSignal::listen(ended_at_once)?;
-                serve::run(settings, stop).await
+                serve::run(*args, broker, stop).await
             })
         }
         Command::User(command) => prepare_user(command, wrong),
         Command::Store(command) => prepare_store(command, wrong),
     }
-}
-
-fn serve_settings(args: ServeArgs, wrong: &mut SettingsErrors) -> Option<ServeSettings> {
-    Some(ServeSettings {
-        listen: args.listen,
-        folder: args.store.folder,
-        broker: args.broker.check(wrong)?,
-        session: args.session_ttl,
-        rate: args.rate_limit,
-        requests: args.max_concurrent_requests,
-        proxy: args.trusted_proxy,
-        answer_within: args.order_timeout,
-        shutdown_timeout: args.shutdown_timeout,
-        health: args.health.settings(),
-    })
 }
 
 fn prepare_user(command: User, wrong: &mut SettingsErrors) -> Option<Work> {
@@ -110,7 +92,6 @@ mod tests {
         let Command::Serve(args) = cli.command else {
             panic!("something else is served");
         };
-        let settings = serve_settings(*args, &mut SettingsErrors::of_arguments()).unwrap();
-        assert!(settings.shutdown_timeout > longest_order(settings.answer_within));
+        assert!(args.shutdown_timeout > longest_order(args.order_timeout));
     }
 }

@@ -9,7 +9,7 @@ use doorstep_cli::{
 
 use crate::{
     cli::{Command, Import, ImportArgs, PickupsArgs, RetailArgs, SinkArgs},
-    demo::{self, DemoSettings},
+    demo,
     import::{
         self, Calendar, Dates, Decimal, Format, ImportSettings, Layout, Pickups, Reading, Retail,
         RowMapper, default_refused_path,
@@ -39,14 +39,8 @@ pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Wo
             work(async move { publish::run(args.file, output, stop()?).await })
         }
         Command::Demo(args) => {
-            let settings = DemoSettings {
-                seed: args.seed,
-                minutes: args.minutes,
-                speed: args.speed,
-                report: args.report,
-                broker: args.sink.broker.check(wrong)?,
-            };
-            work(async move { demo::run(settings, stop()?).await })
+            let broker = args.sink.broker.check(wrong)?;
+            work(async move { demo::run(args, broker, stop()?).await })
         }
     }
 }

@@ -12,67 +12,27 @@ const LIKE: f64 = 0.8;
 
 /// All variables that a part of Doorstep reads: its programs, docker-compose.yml, the tests and `cargo xtask`. A test
 /// compares them with the sources, and each program has one that compares them with its arguments.
-const KNOWN: &[&str] = &[
-    "DOORSTEP_ACK_TIMEOUT",
-    "DOORSTEP_AMQP_PASSWORD_FILE",
-    "DOORSTEP_AMQP_PORT",
-    "DOORSTEP_AMQP_URL",
-    "DOORSTEP_ORDER_TIMEOUT",
-    "DOORSTEP_BATCH_SIZE",
-    "DOORSTEP_CONSUMERS_PASSWORD",
-    "DOORSTEP_DEAD_LETTER_COPY_TTL",
-    "DOORSTEP_GATEWAY_PASSWORD",
-    "DOORSTEP_GATEWAY_PORT",
-    "DOORSTEP_PUBLISH_TIMEOUT",
-    "DOORSTEP_HEALTH_ADDR",
-    "DOORSTEP_INVENTORY_PASSWORD",
-    "DOORSTEP_LISTEN",
-    "DOORSTEP_LOG",
-    "DOORSTEP_LOG_FORMAT",
-    "DOORSTEP_MANAGEMENT_PASSWORD",
-    "DOORSTEP_MANAGEMENT_PASSWORD_FILE",
-    "DOORSTEP_MANAGEMENT_PORT",
-    "DOORSTEP_MANAGEMENT_URL",
-    "DOORSTEP_MAX_DEFERRED",
-    "DOORSTEP_NAMESPACE",
-    "DOORSTEP_OPERATOR",
-    "DOORSTEP_OPERATOR_PASSWORD",
-    "DOORSTEP_ORDERS_PASSWORD",
-    "DOORSTEP_OTLP_ENDPOINT",
-    "DOORSTEP_PASSWORD",
-    "DOORSTEP_PAYMENTS_PASSWORD",
-    "DOORSTEP_PICKUPS_PASSWORD",
-    "DOORSTEP_PREFETCH",
-    "DOORSTEP_PRODUCER_PASSWORD",
-    "DOORSTEP_TRUSTED_PROXY",
-    "DOORSTEP_RATE_LIMIT",
-    "DOORSTEP_MAX_CONCURRENT_REQUESTS",
-    "DOORSTEP_RESTAURANT_PASSWORD",
-    "DOORSTEP_RETAIL_PASSWORD",
-    "DOORSTEP_RPC_CALLERS",
-    "DOORSTEP_SESSION_TTL",
-    "DOORSTEP_SIMULATION_SCHEDULES",
-    "DOORSTEP_SIMULATION_SEED",
-    "DOORSTEP_STATUS_PASSWORD",
-    "DOORSTEP_DATA_DIR",
-    "DOORSTEP_LIVENESS_TIMEOUT",
-    "DOORSTEP_TEST_AMQP_URL",
-    "DOORSTEP_TEST_COMMIT_UNTIL_KILLED",
-    "DOORSTEP_TEST_IMAGE",
-    "DOORSTEP_TEST_MANAGEMENT_URL",
-    "DOORSTEP_TLS_CA_FILE",
-    "DOORSTEP_TLS_CERT_FILE",
-    "DOORSTEP_TLS_KEY_FILE",
-    "DOORSTEP_TRACKING_PASSWORD",
-    "DOORSTEP_MAX_CRASHES",
-    "DOORSTEP_USER_ID",
-    "DOORSTEP_USER_PASSWORD",
-    "DOORSTEP_UTC_OFFSET",
-    "DOORSTEP_VERIFY_PASSWORD",
-    "DOORSTEP_WITHOUT_OWNER_RECORD",
-    "DOORSTEP_WRITE_DOCS",
-    "DOORSTEP_YEAR",
-];
+const KNOWN: &str = "\
+DOORSTEP_ACK_TIMEOUT DOORSTEP_AMQP_PASSWORD_FILE DOORSTEP_AMQP_PORT DOORSTEP_AMQP_URL
+DOORSTEP_ORDER_TIMEOUT DOORSTEP_BATCH_SIZE DOORSTEP_CONSUMERS_PASSWORD
+DOORSTEP_DEAD_LETTER_COPY_TTL DOORSTEP_GATEWAY_PASSWORD DOORSTEP_GATEWAY_PORT
+DOORSTEP_PUBLISH_TIMEOUT DOORSTEP_HEALTH_ADDR DOORSTEP_INVENTORY_PASSWORD DOORSTEP_LISTEN
+DOORSTEP_LOG DOORSTEP_LOG_FORMAT DOORSTEP_MANAGEMENT_PASSWORD DOORSTEP_MANAGEMENT_PASSWORD_FILE
+DOORSTEP_MANAGEMENT_PORT DOORSTEP_MANAGEMENT_URL DOORSTEP_MAX_DEFERRED DOORSTEP_NAMESPACE
+DOORSTEP_OPERATOR DOORSTEP_OPERATOR_PASSWORD DOORSTEP_ORDERS_PASSWORD DOORSTEP_OTLP_ENDPOINT
+DOORSTEP_PASSWORD DOORSTEP_PAYMENTS_PASSWORD DOORSTEP_PICKUPS_PASSWORD DOORSTEP_PREFETCH
+DOORSTEP_PRODUCER_PASSWORD DOORSTEP_TRUSTED_PROXY DOORSTEP_RATE_LIMIT
+DOORSTEP_MAX_CONCURRENT_REQUESTS DOORSTEP_RESTAURANT_PASSWORD DOORSTEP_RETAIL_PASSWORD
+DOORSTEP_RPC_CALLERS DOORSTEP_SESSION_TTL DOORSTEP_SIMULATION_SCHEDULES DOORSTEP_SIMULATION_SEED
+DOORSTEP_STATUS_PASSWORD DOORSTEP_DATA_DIR DOORSTEP_LIVENESS_TIMEOUT DOORSTEP_TEST_AMQP_URL
+DOORSTEP_TEST_COMMIT_UNTIL_KILLED DOORSTEP_TEST_IMAGE DOORSTEP_TEST_MANAGEMENT_URL
+DOORSTEP_TLS_CA_FILE DOORSTEP_TLS_CERT_FILE DOORSTEP_TLS_KEY_FILE DOORSTEP_TRACKING_PASSWORD
+DOORSTEP_MAX_CRASHES DOORSTEP_USER_ID DOORSTEP_USER_PASSWORD DOORSTEP_UTC_OFFSET
+DOORSTEP_VERIFY_PASSWORD DOORSTEP_WITHOUT_OWNER_RECORD DOORSTEP_WRITE_DOCS DOORSTEP_YEAR";
+
+fn known() -> impl Iterator<Item = &'static str> {
+    KNOWN.split_whitespace()
+}
 
 /// Warns of each variable with Doorstep's prefix that no part reads, with the most similar known name. Values are not
 /// shown. The log has to be started before.
@@ -104,7 +64,7 @@ fn unread(
     let mut unread: Vec<_> = variables
         .filter(|(name, value)| {
             name.starts_with(PREFIX)
-                && !KNOWN.contains(&name.as_str())
+                && !known().any(|known| known == *name)
                 && !is_of_kubernetes(name, value)
         })
         .map(|(name, _)| {
@@ -119,9 +79,8 @@ fn unread(
 fn nearest(name: &str) -> Option<&'static str> {
     let bare = |name: &'static str| name.strip_prefix(PREFIX).unwrap_or(name);
     let typed = name.strip_prefix(PREFIX)?;
-    KNOWN
-        .iter()
-        .map(|known| (strsim::jaro_winkler(typed, bare(known)), *known))
+    known()
+        .map(|known| (strsim::jaro_winkler(typed, bare(known)), known))
         .filter(|(likeness, _)| *likeness >= LIKE)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
@@ -148,7 +107,7 @@ pub fn unknown_to_warnings(command: &Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(|arg| arg.get_env());
     let own = own.map(|name| name.to_string_lossy().into_owned());
     let mut unknown: BTreeSet<_> = own
-        .filter(|name| name.starts_with(PREFIX) && !KNOWN.contains(&name.as_str()))
+        .filter(|name| name.starts_with(PREFIX) && !known().any(|known| known == *name))
         .collect();
     for command in command.get_subcommands() {
         unknown.extend(unknown_to_warnings(command));
@@ -236,7 +195,7 @@ mod tests {
                 }
             }
         }
-        let known: BTreeSet<String> = KNOWN.iter().map(ToString::to_string).collect();
+        let known: BTreeSet<String> = known().map(str::to_owned).collect();
         let missing: Vec<_> = named.difference(&known).collect();
         assert!(missing.is_empty(), "add to KNOWN: {missing:?}");
         let gone: Vec<_> = known.difference(&named).collect();
@@ -252,8 +211,7 @@ mod tests {
                 .iter()
                 .any(|of| name[PREFIX.len()..].starts_with(of))
         };
-        let missing: Vec<_> = KNOWN
-            .iter()
+        let missing: Vec<_> = known()
             .filter(|name| !is_of_compose(name) && !is_of_tests(name))
             .filter(|name| !page.contains(&format!("`{name}`")))
             .collect();

@@ -1,17 +1,11 @@
 //! `gateway serve`: the HTTP server. A request that needs a role's reply goes out over RPC. Any other goes out as
 //! events, in the commit that accepts it.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use doorstep_cli::{
     CliError, ExitReason, ShutdownSignal,
-    health::{self, HealthSettings, LIVENESS_TIMEOUT, RpcClientHealth},
+    health::{self, LIVENESS_TIMEOUT, RpcClientHealth},
     output::print,
     topology,
 };
@@ -29,6 +23,7 @@ use crate::{
     auth::{PasswordPool, SigningKey, Tokens},
     backends::Backends,
     checkout::{LeftOrders, abandon_expired, longest_order},
+    cli::ServeArgs,
     domain::{self, GatewayRole},
     http::{
         middleware::Entrance,
@@ -41,41 +36,25 @@ use crate::{
     routes,
 };
 
-#[derive(Debug)]
-pub(crate) struct ServeSettings {
-    pub(crate) listen: SocketAddr,
-    /// Folder of the gateway's store.
-    pub(crate) folder: PathBuf,
-    pub(crate) broker: BrokerSettings,
-    /// Time until a session expires.
-    pub(crate) session: Duration,
-    /// Requests that a user may make per second.
-    pub(crate) rate: u32,
-    /// Limit of requests in flight.
-    pub(crate) requests: usize,
-    /// The proxy in front, which is trusted to name the client.
-    pub(crate) proxy: Option<IpAddr>,
-    /// Time that payment and restaurant have together to reply.
-    pub(crate) answer_within: Duration,
-    /// Time limit of a stop.
-    pub(crate) shutdown_timeout: Duration,
-    /// Second address for health and metrics, if set.
-    pub(crate) health: Option<HealthSettings>,
-}
-
 /// Serves until the user stops the program.
 ///
 /// # Errors
 /// The store, the key or the address cannot be used.
-pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Result<(), CliError> {
-    let collected = health::install_metrics(settings.health)?;
-    let store = open(&settings.folder)?;
-    let key = SigningKey::in_folder(&settings.folder)?;
+pub(crate) async fn run(
+    args: ServeArgs,
+    broker: BrokerSettings,
+    mut stop: ShutdownSignal,
+) -> Result<(), CliError> {
+    let health = args.health.settings();
+    let folder = &args.store.folder;
+    let collected = health::install_metrics(health)?;
+    let store = open(folder)?;
+    let key = SigningKey::in_folder(folder)?;
     let passwords = PasswordPool::new().map_err(|e| CliError::new(ExitReason::Failed, e))?;
     let (stopping, is_stopping) = watch::channel(false);
-    let namespace = &settings.broker.namespace;
+    let namespace = &broker.namespace;
     let requester = RpcClient::start(
-        &settings.broker,
+        &broker,
         &format!("{namespace} {}: ask", domain::NAME),
         topology(namespace),
         RpcClientSettings::default(),
@@ -91,10 +70,10 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         store.clone(),
         RunSettings {
             topology: topology(namespace),
-            broker: settings.broker.clone(),
+            broker: broker.clone(),
             limits: limits.clone(),
             process: HandlerLock::default(),
-            shutdown_timeout: settings.shutdown_timeout,
+            shutdown_timeout: args.shutdown_timeout,
             requires_owner_record: true,
         },
     );
@@ -102,8 +81,7 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
     let _endpoint = match collected {
         Some(collected) => {
             let role = std::iter::once((&gateway, store.clone()));
-            let broker = &settings.broker;
-            Some(health::serve(collected, broker, None, role, Some(asking))?)
+            Some(health::serve(collected, &broker, None, role, Some(asking))?)
         }
         None => None,
     };
@@ -115,20 +93,24 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         keeper: AdmissionControl::new(gateway.watch(), limits),
         left: left.clone(),
         vitals: gateway.liveness(),
-        stuck_after: settings.health.map_or(LIVENESS_TIMEOUT, |h| h.stuck_after),
+        stuck_after: health.map_or(LIVENESS_TIMEOUT, |h| h.stuck_after),
         passwords,
-        tokens: Tokens::new(key, settings.session),
+        tokens: Tokens::new(key, args.session_ttl),
         stopping: is_stopping,
-        per_second: settings.rate,
-        most_requests: settings.requests,
-        answer_within: settings.answer_within,
+        per_second: args.rate_limit,
+        most_requests: args.max_concurrent_requests,
+        answer_within: args.order_timeout,
     });
-    let listener = listen(settings.listen).await?;
+    let listener = listen(args.listen).await?;
     refusal_log::describe();
     outages::describe();
     let app = Arc::new(app);
     let refusals = RefusalLog::new();
-    let entrance = Entrance::new(settings.requests, settings.proxy, refusals.clone());
+    let entrance = Entrance::new(
+        args.max_concurrent_requests,
+        args.trusted_proxy,
+        refusals.clone(),
+    );
     let router = routes::router(Arc::clone(&app), entrance);
     let aside = [
         tokio::spawn(abandon_expired(books, roles.clone(), left)),
@@ -145,14 +127,14 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
         // Feeds do not end by themselves, and would keep their connections open.
         stopping.send_replace(true);
     };
-    warn_if_stop_is_short(&settings);
-    let bounds = ConnectionLimits::of_this_process(settings.proxy);
+    warn_if_stop_is_short(&args);
+    let bounds = ConnectionLimits::of_this_process(args.trusted_proxy);
     server::serve(
         listener,
         router,
         bounds,
         stopped,
-        settings.shutdown_timeout,
+        args.shutdown_timeout,
         refusals,
     )
     .await;
@@ -161,15 +143,15 @@ pub(crate) async fn run(settings: ServeSettings, mut stop: ShutdownSignal) -> Re
     }
     // No request comes any more, so both end soon if the broker is available.
     gateway.stop();
-    roles.close(settings.shutdown_timeout).await;
+    roles.close(args.shutdown_timeout).await;
     gateway
         .join()
         .await
         .map_err(|e| CliError::new(ExitReason::Failed, e.to_string()))
 }
 
-fn warn_if_stop_is_short(settings: &ServeSettings) {
-    if settings.shutdown_timeout < longest_order(settings.answer_within) {
+fn warn_if_stop_is_short(args: &ServeArgs) {
+    if args.shutdown_timeout < longest_order(args.order_timeout) {
         tracing::warn!(
             "a stop may cut off orders: --shutdown-timeout is shorter than one may take"
         );

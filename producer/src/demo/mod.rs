@@ -4,7 +4,7 @@
 mod invalid_messages;
 mod scenario;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::Path, time::Duration};
 
 use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 use doorstep_event::{Source, Timestamp};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    cli::DemoArgs,
     progress::{Progress, Unit},
     stop::{interrupted, nothing_sent},
 };
@@ -23,20 +24,6 @@ use scenario::Scenario;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout of closing a connection.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// The settings of a demo.
-#[derive(Debug)]
-pub(crate) struct DemoSettings {
-    /// The same seed publishes the same events.
-    pub(crate) seed: u64,
-    /// The minutes of the shop's time.
-    pub(crate) minutes: u32,
-    /// The factor by which the shop's time is faster than real time.
-    pub(crate) speed: u32,
-    /// The path of the report of published events.
-    pub(crate) report: Option<PathBuf>,
-    pub(crate) broker: BrokerSettings,
-}
 
 /// The report of published events.
 #[derive(Debug, Serialize)]
@@ -55,33 +42,37 @@ struct Report {
 ///
 /// # Errors
 /// The broker is unreachable or rejects events; the report cannot be written; the user stops the program.
-pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Result<(), CliError> {
+pub(crate) async fn run(
+    args: DemoArgs,
+    broker: BrokerSettings,
+    mut stop: ShutdownSignal,
+) -> Result<(), CliError> {
     let mistake = |text: String| CliError::new(ExitReason::Failed, text);
     let start = Timestamp::now();
     // Each run has a source of its own: a second run is new sales, not duplicates of the first.
-    let source = Source::new(format!("demo/{}/{}", settings.seed, start.as_millisecond()))
+    let source = Source::new(format!("demo/{}/{}", args.seed, start.as_millisecond()))
         .map_err(|e| mistake(e.to_string()))?;
-    let play = Scenario::make(settings.seed, &source, start, settings.minutes).map_err(mistake)?;
-    let exchange = settings.broker.namespace.events_exchange();
+    let play = Scenario::make(args.seed, &source, start, args.minutes).map_err(mistake)?;
+    let exchange = broker.namespace.events_exchange();
     let bad = invalid_messages::messages(&source, &exchange, start);
 
     let publisher = Publisher::start(
-        &settings.broker,
-        &format!("{} producer demo", settings.broker.namespace),
-        doorstep_cli::topology(&settings.broker.namespace),
+        &broker,
+        &format!("{} producer demo", broker.namespace),
+        doorstep_cli::topology(&broker.namespace),
     );
-    let broker =
+    let unreachable =
         |e: doorstep_messaging::ConnectError| CliError::new(ExitReason::Broker, e.to_string());
-    stop.or_cancelled(publisher.ready(settings.broker.start_timeout))
+    stop.or_cancelled(publisher.ready(broker.start_timeout))
         .await
         .ok_or_else(nothing_sent)?
-        .map_err(broker)?;
+        .map_err(unreachable)?;
     let mut raw = UncheckedPublisher::connect(
-        &settings.broker,
-        &format!("{} producer demo, bad messages", settings.broker.namespace),
+        &broker,
+        &format!("{} producer demo, bad messages", broker.namespace),
     )
     .await
-    .map_err(broker)?;
+    .map_err(unreachable)?;
 
     let total = play.steps.len() as u64;
     let mut progress = Progress::new("playing", Unit::Events, Some(total));
@@ -97,11 +88,11 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Res
             confirmed(raw.publish(bad.message.clone()).await, bad.what)?;
         }
         // Events within a tenth of a second are published together.
-        let at = began + Duration::from_secs_f64(step.at / f64::from(settings.speed.max(1)));
+        let at = began + Duration::from_secs_f64(step.at / f64::from(args.speed.max(1)));
         let next = play
             .steps
             .get(index + 1)
-            .map(|s| s.at / f64::from(settings.speed.max(1)));
+            .map(|s| s.at / f64::from(args.speed.max(1)));
         let is_last_of_its_tenth = next.is_none_or(|next| {
             began + Duration::from_secs_f64(next) > at + Duration::from_millis(100)
         });
@@ -128,9 +119,9 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Res
     publisher.close(GRACE).await;
 
     let report = Report {
-        seed: settings.seed,
+        seed: args.seed,
         source,
-        minutes: settings.minutes,
+        minutes: args.minutes,
         events: play.events,
         duplicates: play.duplicates,
         early: play.early,
@@ -144,13 +135,13 @@ pub(crate) async fn run(settings: DemoSettings, mut stop: ShutdownSignal) -> Res
         report.duplicates,
         report.bad.len()
     );
-    match settings.report {
+    match args.report {
         None => Ok(()),
         Some(path) => write(&report, &path),
     }
 }
 
-fn write(report: &Report, path: &PathBuf) -> Result<(), CliError> {
+fn write(report: &Report, path: &Path) -> Result<(), CliError> {
     serde_json::to_vec_pretty(report)
         .map_err(std::io::Error::from)
         .and_then(|json| std::fs::write(path, json))
