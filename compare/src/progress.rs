@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use doorstep_cli::output::progress_bar;
+use indicatif::ProgressBar;
 
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -14,13 +15,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts the display for a total number of users.
     pub(crate) fn new(users: u64) -> Self {
-        // Drawn at most five times a second: more costs more than it shows.
-        let bar = ProgressBar::with_draw_target(Some(users), ProgressDrawTarget::stderr_with_hz(5));
-        if let Ok(style) = ProgressStyle::with_template("comparing [{bar:30}] {percent} %, {msg}") {
-            bar.set_style(style.progress_chars("=> "));
-        }
         Self {
-            bar,
+            bar: progress_bar(Some(users), "comparing [{bar:30}] {percent} %, {msg}"),
             before: AtomicU64::new(0),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use doorstep_cli::output::progress_bar;
+use indicatif::ProgressBar;
 
 /// The interval between two lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -20,13 +21,10 @@ impl Progress {
     /// Starts to count up to a total.
     pub(crate) fn new(what: impl Into<String>, total: u64) -> Self {
         let what = what.into();
-        // At most five redraws a second: more cost more than they show.
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
-        if let Ok(style) =
-            ProgressStyle::with_template("{prefix} [{bar:30}] {pos} of {len}, {eta} left")
-        {
-            bar.set_style(style.progress_chars("=> "));
-        }
+        let bar = progress_bar(
+            Some(total),
+            "{prefix} [{bar:30}] {pos} of {len}, {eta} left",
+        );
         bar.set_prefix(what.clone());
         Self {
             what,

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use doorstep_cli::output::progress_bar;
+use indicatif::{HumanDuration, ProgressBar};
 
 use crate::tally::per_second;
 
@@ -44,8 +45,6 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts to count; a known total gives the remaining time.
     pub(crate) fn new(what: &'static str, unit: Unit, total: Option<u64>) -> Self {
-        // Drawn at most five times a second: more costs more than it shows.
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(5));
         let template = match (unit, total) {
             (Unit::Bytes, Some(_)) => {
                 "{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
@@ -53,9 +52,7 @@ impl Progress {
             (_, Some(_)) => "{prefix} [{bar:30}] {percent} %, {msg}, {eta} left",
             (_, None) => "{prefix} {pos} lines, {msg}",
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
+        let bar = progress_bar(total, template);
         bar.set_prefix(what);
         let started = Instant::now();
         Self {

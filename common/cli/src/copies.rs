@@ -12,13 +12,13 @@ use doorstep_store::{
     SqliteStore, StoreError,
     sqlite::{InPlace, OldOutbox, Options},
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::time::interval;
 
 use crate::{
     CliError, ExitReason, OperatorArgs, SettingsErrors,
-    output::{print, print_json},
+    output::{print, print_json, progress_bar},
 };
 
 /// The arguments of a command on a copy, after those that name the store.
@@ -283,12 +283,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Creates a progress bar, shown if standard error is a terminal. A copy has no free pages, so it is smaller than its
 /// store.
 fn copying(role: &str, at_most: u64) -> ProgressBar {
-    let bar = ProgressBar::new(at_most);
-    if let Ok(style) = ProgressStyle::with_template(
-        "{spinner} {prefix} [{bar:30}] {bytes} of at most {total_bytes} copied, then read back",
-    ) {
-        bar.set_style(style.progress_chars("=> "));
-    }
+    let template =
+        "{spinner} {prefix} [{bar:30}] {bytes} of at most {total_bytes} copied, then read back";
+    let bar = progress_bar(Some(at_most), template);
     bar.set_prefix(role.to_owned());
     bar
 }

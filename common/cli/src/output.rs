@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -33,6 +34,17 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), CliError> {
 /// Returns the failure for output that cannot be written.
 pub fn cannot_write(what: &str, error: &io::Error) -> CliError {
     CliError::new(ExitReason::Io, format!("cannot write {what}: {error}"))
+}
+
+/// Creates a progress bar with this template on standard error, shown if that is a terminal.
+#[must_use]
+pub fn progress_bar(total: Option<u64>, template: &str) -> ProgressBar {
+    // At most five redraws a second: more cost more than they show.
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(5));
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
 }
 
 /// Standard error for the log; on a terminal a progress bar that stands on the line gives way.

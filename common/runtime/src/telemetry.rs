@@ -1,4 +1,4 @@
-//! The internal events of a role: one struct each, which alone writes the log line, the metric and its labels.
+//! The internal events of a role: one struct or function each, which alone writes the log line, the metric and its labels.
 //!
 //! A batch costs a few atomic operations in total, and none per event. Counters that exist elsewhere, such as those of
 //! deliveries and of applied events, are not kept a second time here: the exporter of metrics reads them at their
@@ -189,16 +189,9 @@ impl BatchAcked<'_> {
     }
 }
 
-/// Rows of the outbox were published, and the broker has reported the outcome of each.
-pub(crate) struct OutboxSent<'a> {
-    pub(crate) meters: &'a BatchInstruments,
-    pub(crate) took: Duration,
-}
-
-impl OutboxSent<'_> {
-    pub(crate) fn emit(self) {
-        self.meters.sent.record(self.took);
-    }
+/// Reports that the broker has confirmed or refused each published row of the outbox.
+pub(crate) fn outbox_sent(meters: &BatchInstruments, took: Duration) {
+    meters.sent.record(took);
 }
 
 /// A commit was written.
@@ -260,68 +253,32 @@ impl Committed<'_> {
     }
 }
 
-/// The store cannot be used, and deliveries wait.
-pub(crate) struct StoreUnavailable<'a> {
-    pub(crate) role: &'static str,
-    pub(crate) error: &'a StoreError,
+/// Reports that the store cannot be used, and deliveries wait.
+pub(crate) fn store_unavailable(role: &'static str, error: &StoreError) {
+    tracing::error!(
+        role,
+        "consuming paused until the store is available: {error}"
+    );
+    counter!(STORE_OUTAGES, "role" => role).increment(1);
 }
 
-impl StoreUnavailable<'_> {
-    pub(crate) fn emit(self) {
-        tracing::error!(
-            role = self.role,
-            "consuming paused until the store is available: {}",
-            self.error
-        );
-        counter!(STORE_OUTAGES, "role" => self.role).increment(1);
-    }
+/// Reports that the store still cannot be used, for another reason than before.
+pub(crate) fn store_still_unavailable(role: &'static str, error: &StoreError) {
+    tracing::error!(role, "consuming still paused, for another reason: {error}");
 }
 
-/// The store still cannot be used, for another reason than before.
-pub(crate) struct StoreStillUnavailable<'a> {
-    pub(crate) role: &'static str,
-    pub(crate) error: &'a StoreError,
+/// Reports that the store can be used again.
+pub(crate) fn store_recovered(role: &'static str) {
+    tracing::warn!(role, "the store is available again, consuming resumed");
 }
 
-impl StoreStillUnavailable<'_> {
-    pub(crate) fn emit(self) {
-        tracing::error!(
-            role = self.role,
-            "consuming still paused, for another reason: {}",
-            self.error
-        );
-    }
-}
-
-/// The store can be used again.
-pub(crate) struct StoreRecovered {
-    pub(crate) role: &'static str,
-}
-
-impl StoreRecovered {
-    pub(crate) fn emit(self) {
-        tracing::warn!(
-            role = self.role,
-            "the store is available again, consuming resumed"
-        );
-    }
-}
-
-/// A bounded table is full, and deliveries wait.
-pub(crate) struct StoreFull {
-    pub(crate) role: &'static str,
-    pub(crate) table: &'static str,
-}
-
-impl StoreFull {
-    pub(crate) fn emit(self) {
-        tracing::error!(
-            role = self.role,
-            "the store's {} are at their bound: no deliveries are taken until there is room{}",
-            self.table,
-            remedy(self.table)
-        );
-    }
+/// Reports that a bounded table is full, and deliveries wait.
+pub(crate) fn store_full(role: &'static str, table: &'static str) {
+    tracing::error!(
+        role,
+        "the store's {table} are at their bound: no deliveries are taken until there is room{}",
+        remedy(table)
+    );
 }
 
 /// Returns the remedy for a full table that does not drain by itself.
@@ -333,62 +290,33 @@ fn remedy(table: &str) -> &'static str {
     }
 }
 
-/// The wall clock has jumped.
-pub(crate) struct ClockJumped {
-    pub(crate) role: &'static str,
-    /// The distance; negative if the clock went back.
-    pub(crate) by: SignedDuration,
+/// Reports that the wall clock has jumped; `by` is negative if it went back.
+pub(crate) fn clock_jumped(role: &'static str, by: SignedDuration) {
+    tracing::warn!(
+        role,
+        seconds = by.as_secs(),
+        "the clock has jumped, or this machine was suspended: nothing is pruned and no waiting event expires until it has run evenly for \
+         an hour; if it is wrong, set it right"
+    );
+    counter!(CLOCK_JUMPS, "role" => role).increment(1);
 }
 
-impl ClockJumped {
-    pub(crate) fn emit(self) {
-        tracing::warn!(
-            role = self.role,
-            seconds = self.by.as_secs(),
-            "the clock has jumped, or this machine was suspended: nothing is pruned and no waiting event expires until it has run evenly for \
-             an hour; if it is wrong, set it right"
-        );
-        counter!(CLOCK_JUMPS, "role" => self.role).increment(1);
-    }
+/// Reports a new reason that makes a role degraded.
+pub(crate) fn degraded(role: &'static str, reason: &str) {
+    tracing::warn!(role, "degraded: {reason}");
 }
 
-/// A new reason makes a role degraded.
-pub(crate) struct Degraded<'a> {
-    pub(crate) role: &'static str,
-    pub(crate) reason: &'a str,
+/// Reports that rows of the outbox cannot be published.
+pub(crate) fn outbox_stalled(role: &'static str, rows: usize, outcome: PublishOutcome) {
+    tracing::warn!(
+        role,
+        rows,
+        outcome = ?outcome,
+        "the outbox keeps the rows that could not be published"
+    );
 }
 
-impl Degraded<'_> {
-    pub(crate) fn emit(self) {
-        tracing::warn!(role = self.role, "degraded: {}", self.reason);
-    }
-}
-
-/// Rows of the outbox cannot be published.
-pub(crate) struct OutboxStalled {
-    pub(crate) role: &'static str,
-    pub(crate) rows: usize,
-    pub(crate) outcome: PublishOutcome,
-}
-
-impl OutboxStalled {
-    pub(crate) fn emit(self) {
-        tracing::warn!(
-            role = self.role,
-            rows = self.rows,
-            outcome = ?self.outcome,
-            "the outbox keeps the rows that could not be published"
-        );
-    }
-}
-
-/// The outbox is published again.
-pub(crate) struct OutboxRecovered {
-    pub(crate) role: &'static str,
-}
-
-impl OutboxRecovered {
-    pub(crate) fn emit(self) {
-        tracing::info!(role = self.role, "outbox publishing resumed");
-    }
+/// Reports that the outbox is published again.
+pub(crate) fn outbox_recovered(role: &'static str) {
+    tracing::info!(role, "outbox publishing resumed");
 }

@@ -14,7 +14,7 @@ use super::{Liveness, shutdown::Shutdown};
 use crate::{
     Limits,
     relay::{MIN_BACKOFF, OutboxSink, RejectedRows, RelayBatch, RelayReport, relay_once},
-    telemetry::{BatchInstruments, OutboxRecovered, OutboxSent, OutboxStalled},
+    telemetry::{self, BatchInstruments},
 };
 
 /// The interval at which the outbox is polled without a notification: rows fall due again, and other processes write.
@@ -76,11 +76,7 @@ impl OutboxSink for BrokerTarget {
                 Sent::Nowhere => PublishOutcome::Confirmed,
             })
             .collect();
-        OutboxSent {
-            meters: &self.meters,
-            took: began.elapsed(),
-        }
-        .emit();
+        telemetry::outbox_sent(&self.meters, began.elapsed());
         outcomes
     }
 }
@@ -289,19 +285,14 @@ impl SendFailure {
     fn stalled(&mut self, rows: usize, outcome: PublishOutcome) {
         if !self.told.contains(&outcome) {
             let role = self.role;
-            OutboxStalled {
-                role,
-                rows,
-                outcome,
-            }
-            .emit();
+            telemetry::outbox_stalled(role, rows, outcome);
             self.told.push(outcome);
         }
     }
 
     fn over(&mut self) {
         if !std::mem::take(&mut self.told).is_empty() {
-            OutboxRecovered { role: self.role }.emit();
+            telemetry::outbox_recovered(self.role);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::RoleLoop;
 use crate::runner::{RunError, intake::Intake, reply_to::QueuedCommand};
 use crate::{
     BatchCursor, BatchReport, Commands, DeliveryHistory, InboundMessage, Role,
-    telemetry::{BatchAcked, BatchProcessed, ClockJumped},
+    telemetry::{self, BatchAcked, BatchProcessed},
 };
 
 impl<R: Role, S: Store> RoleLoop<'_, R, S> {
@@ -202,7 +202,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         let now = Timestamp::now();
         if let Some(by) = self.wall.read(now, Instant::now()) {
             let role = self.engine.role().name();
-            ClockJumped { role, by }.emit();
+            telemetry::clock_jumped(role, by);
         }
         self.engine.trust_clock(self.wall.is_steady());
         now

@@ -5,11 +5,7 @@ use doorstep_store::{Store, StoreError, StoreUsage};
 
 use super::RoleLoop;
 use crate::runner::{Phase, ReadinessReason, ReasonName, RunError, upkeep::keep_up};
-use crate::{
-    Role,
-    limits::Capacity,
-    telemetry::{Degraded, StoreFull, StoreRecovered, StoreStillUnavailable, StoreUnavailable},
-};
+use crate::{Role, limits::Capacity, telemetry};
 
 /// The maximum of gaps named in a degraded reason.
 const GAPS_NAMED: usize = 3;
@@ -74,11 +70,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 .iter()
                 .filter(|line| !status.degraded.contains(line))
             {
-                Degraded {
-                    role: self.engine.role().name(),
-                    reason: &line.message,
-                }
-                .emit();
+                telemetry::degraded(self.engine.role().name(), &line.message);
             }
             degraded.extend(self.links.issues());
             let changed = status.degraded != degraded;
@@ -102,11 +94,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             };
             let changed = status.phase != phase;
             if changed && let Phase::Full { table } = &phase {
-                StoreFull {
-                    role: self.engine.role().name(),
-                    table,
-                }
-                .emit();
+                telemetry::store_full(self.engine.role().name(), table);
             }
             status.phase = phase;
             changed
@@ -126,10 +114,10 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     let is_new = self.store_outage.is_new(&reason);
                     match status.phase {
                         Phase::Paused { .. } if is_new => {
-                            StoreStillUnavailable { role, error }.emit();
+                            telemetry::store_still_unavailable(role, error);
                         }
                         Phase::Paused { .. } => {}
-                        _ => StoreUnavailable { role, error }.emit(),
+                        _ => telemetry::store_unavailable(role, error),
                     }
                     status.phase = Phase::Paused { reason };
                     true
@@ -144,10 +132,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         self.status.send_if_modified(|status| {
             let paused = matches!(status.phase, Phase::Paused { .. });
             if paused {
-                StoreRecovered {
-                    role: self.engine.role().name(),
-                }
-                .emit();
+                telemetry::store_recovered(self.engine.role().name());
                 status.phase = Phase::Consuming;
             }
             paused
