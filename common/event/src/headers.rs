@@ -154,6 +154,25 @@ pub enum Decoded {
     Undecodable { defect: String, body: Bytes },
 }
 
+impl Decoded {
+    /// Returns the event, if it has a place in a stream.
+    #[must_use]
+    pub fn event(&self) -> Option<&Event> {
+        match self {
+            Self::Valid(event) | Self::Invalid(event, _) => Some(event),
+            Self::Undecodable { .. } => None,
+        }
+    }
+
+    #[must_use]
+    pub fn defect(&self) -> Option<&String> {
+        match self {
+            Self::Valid(_) => None,
+            Self::Invalid(_, defect) | Self::Undecodable { defect, .. } => Some(defect),
+        }
+    }
+}
+
 /// Placeholder type of an event whose own type is unreadable.
 pub const UNREADABLE_TYPE: &str = "unreadable.type.v1";
 

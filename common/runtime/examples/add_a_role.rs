@@ -97,11 +97,7 @@ async fn shelf_after_disorder() -> Shelf {
     let store = MemoryStore::new("depot");
     let mut engine = Engine::new(Depot, store.clone(), Limits::default());
     for event in [stored(2, 500), stored(1, 1_200), stored(2, 500)] {
-        let delivery = InboundMessage::Event {
-            event,
-            defect: None,
-            sender: Sender::Anonymous,
-        };
+        let delivery = InboundMessage::event(event, Sender::Anonymous);
         let mut batch = engine.read_batch(vec![delivery]);
         engine
             .process(&mut batch, Timestamp::now(), 0.5)

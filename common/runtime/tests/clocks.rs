@@ -40,11 +40,7 @@ impl TestEnv {
     }
 
     async fn deliver(&mut self, event: Event, at: Timestamp) {
-        let incoming = InboundMessage::Event {
-            event,
-            defect: None,
-            sender: doorstep_event::Sender::Anonymous,
-        };
+        let incoming = InboundMessage::event(event, doorstep_event::Sender::Anonymous);
         let mut batch = self.engine.read_batch(vec![incoming]);
         self.engine.process(&mut batch, at, 0.5).await.unwrap();
     }

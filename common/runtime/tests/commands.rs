@@ -71,11 +71,9 @@ impl TestEnv {
     }
 
     async fn deliver(&mut self, events: Vec<doorstep_event::Event>) -> BatchReport {
-        let batch = events.into_iter().map(|event| InboundMessage::Event {
-            event,
-            defect: None,
-            sender: Sender::Anonymous,
-        });
+        let batch = events
+            .into_iter()
+            .map(|event| InboundMessage::event(event, Sender::Anonymous));
         let mut batch = self.engine.read_batch(batch.collect());
         self.engine.process(&mut batch, now(), 0.5).await.unwrap()
     }
@@ -323,11 +321,7 @@ async fn command_older_than_the_retention_is_rejected() {
 async fn commands_and_events_share_one_commit() {
     let mut env = TestEnv::new();
     let opens = event("shop", "account/a", 1, &Move::Open);
-    let incoming = InboundMessage::Event {
-        event: opens,
-        defect: None,
-        sender: Sender::Anonymous,
-    };
+    let incoming = InboundMessage::event(opens, Sender::Anonymous);
     let mut batch = env.engine.read_batch(vec![incoming]);
     let command = order("1", now(), "account/a", Bid::AfterOpen);
     let mut commands = env

@@ -5,7 +5,7 @@ mod ledger;
 
 use std::time::Duration;
 
-use doorstep_event::{Sender, Sequence, Timestamp};
+use doorstep_event::{Sender, Sequence, Timestamp, headers::Decoded};
 use doorstep_runtime::{Engine, InboundMessage, Limits, operate};
 use doorstep_store::{DeadLetterFilter, MemoryStore, Store};
 use ledger::{Ledger, Move, event, stream};
@@ -34,11 +34,7 @@ impl TestEnv {
     ) -> doorstep_runtime::BatchReport {
         let batch = events
             .into_iter()
-            .map(|event| InboundMessage::Event {
-                event,
-                defect: None,
-                sender: Sender::Anonymous,
-            })
+            .map(|event| InboundMessage::event(event, Sender::Anonymous))
             .collect();
         let mut batch = self.engine.read_batch(batch);
         self.engine.process(&mut batch, now(), 0.5).await.unwrap()
@@ -321,22 +317,18 @@ async fn dead_letter_redelivered_after_pruning_blocks_nothing() {
     timeless.sequence = None;
     timeless.time = None;
     let mut batch = env.engine.read_batch(vec![
-        InboundMessage::Unreadable {
-            body: "rubbish".into(),
-            headers: String::new(),
-            defect: "header cloudEvents:id is missing".into(),
-            id: None,
-        },
-        InboundMessage::Event {
-            event: timeless,
-            defect: None,
-            sender: Sender::Anonymous,
-        },
-        InboundMessage::Event {
-            event: event("shop", "account/b", 1, &Move::Add(1)),
-            defect: None,
-            sender: Sender::Anonymous,
-        },
+        InboundMessage::new(
+            Decoded::Undecodable {
+                defect: "header cloudEvents:id is missing".into(),
+                body: "rubbish".into(),
+            },
+            Sender::Anonymous,
+        ),
+        InboundMessage::event(timeless, Sender::Anonymous),
+        InboundMessage::event(
+            event("shop", "account/b", 1, &Move::Add(1)),
+            Sender::Anonymous,
+        ),
     ]);
     env.engine.process(&mut batch, now(), 0.5).await.unwrap();
     let later = now()
@@ -390,11 +382,10 @@ async fn deferral_behind_a_gap_spends_no_wait_time() {
     let mut at = now()
         .checked_add(std::time::Duration::from_hours(48))
         .unwrap();
-    let mut batch = env.engine.read_batch(vec![InboundMessage::Event {
-        event: event("pay", "account/a", 1, &Move::Add(1)),
-        defect: None,
-        sender: Sender::Anonymous,
-    }]);
+    let mut batch = env.engine.read_batch(vec![InboundMessage::event(
+        event("pay", "account/a", 1, &Move::Add(1)),
+        Sender::Anonymous,
+    )]);
     env.engine.process(&mut batch, at, 0.5).await.unwrap();
     for _ in 0..100 {
         at = at.checked_add(std::time::Duration::from_mins(1)).unwrap();
@@ -438,12 +429,13 @@ async fn events_without_a_sequence_differ_by_id() {
 async fn unreadable_message_is_one_dead_letter() {
     let mut env = TestEnv::new();
     for _ in 0..2 {
-        let mut batch = env.engine.read_batch(vec![InboundMessage::Unreadable {
-            body: "rubbish".into(),
-            headers: String::new(),
-            defect: "header cloudEvents:id is missing".into(),
-            id: None,
-        }]);
+        let mut batch = env.engine.read_batch(vec![InboundMessage::new(
+            Decoded::Undecodable {
+                defect: "header cloudEvents:id is missing".into(),
+                body: "rubbish".into(),
+            },
+            Sender::Anonymous,
+        )]);
         env.engine.process(&mut batch, now(), 0.5).await.unwrap();
     }
     let dead = env.dead().await;
@@ -462,11 +454,10 @@ async fn unreadable_message_is_one_dead_letter() {
 async fn invalid_event_is_rejected_only_when_next() {
     let mut env = TestEnv::new();
     let spoiled = event("shop", "account/a", 2, &Move::Add(1));
-    let mut batch = env.engine.read_batch(vec![InboundMessage::Event {
-        event: spoiled,
-        defect: Some("specversion".into()),
-        sender: Sender::Anonymous,
-    }]);
+    let mut batch = env.engine.read_batch(vec![InboundMessage::new(
+        Decoded::Invalid(spoiled, "specversion".into()),
+        Sender::Anonymous,
+    )]);
     env.engine.process(&mut batch, now(), 0.5).await.unwrap();
     assert!(env.dead().await.is_empty());
     env.deliver(vec![event("shop", "account/a", 1, &Move::Add(1))])
@@ -550,16 +541,14 @@ async fn engines_sharing_a_store_apply_each_event_once() {
         one.deliver(vec![event("shop", "account/a", 2 * n - 1, &Move::Add(1))])
             .await;
         let mut batch = two.read_batch(vec![
-            InboundMessage::Event {
-                event: event("shop", "account/a", 2 * n - 1, &Move::Add(1)),
-                defect: None,
-                sender: Sender::Anonymous,
-            },
-            InboundMessage::Event {
-                event: event("shop", "account/a", 2 * n, &Move::Add(1)),
-                defect: None,
-                sender: Sender::Anonymous,
-            },
+            InboundMessage::event(
+                event("shop", "account/a", 2 * n - 1, &Move::Add(1)),
+                Sender::Anonymous,
+            ),
+            InboundMessage::event(
+                event("shop", "account/a", 2 * n, &Move::Add(1)),
+                Sender::Anonymous,
+            ),
         ]);
         let worked = two.process(&mut batch, now(), 0.5).await.unwrap();
         assert_eq!(worked.tally.applied, 1);

@@ -34,11 +34,7 @@ impl TestEnv {
     }
 
     async fn deliver(&mut self, events: impl IntoIterator<Item = Event>) -> BatchReport {
-        let incoming = |event| InboundMessage::Event {
-            event,
-            defect: None,
-            sender: doorstep_event::Sender::Anonymous,
-        };
+        let incoming = |event| InboundMessage::event(event, doorstep_event::Sender::Anonymous);
         let batch = events.into_iter().map(incoming).collect();
         let mut batch = self.engine.read_batch(batch);
         self.engine.process(&mut batch, now(), 0.5).await.unwrap()

@@ -143,11 +143,7 @@ fn engine<S: Store>(store: &S) -> Engine<Ledger, S> {
 }
 
 fn incoming(events: &[Event]) -> Vec<InboundMessage> {
-    let delivery = |event: &Event| InboundMessage::Event {
-        event: event.clone(),
-        defect: None,
-        sender: Sender::Anonymous,
-    };
+    let delivery = |event: &Event| InboundMessage::event(event.clone(), Sender::Anonymous);
     events.iter().map(delivery).collect()
 }
 

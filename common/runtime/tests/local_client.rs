@@ -190,11 +190,7 @@ async fn role_applies_an_overlooked_deferred_event() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let next = |sequence| event("shop", "account/a", sequence, &Move::Add(1));
-    let first = InboundMessage::Event {
-        event: next(1),
-        defect: None,
-        sender: Sender::Anonymous,
-    };
+    let first = InboundMessage::event(next(1), Sender::Anonymous);
     let mut batch = engine.read_batch(vec![first]);
     engine
         .process(&mut batch, Timestamp::now(), 0.5)
@@ -226,11 +222,10 @@ async fn fresh_start_expires_no_waiting_event() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let long_ago = Timestamp::now() - Limits::default().max_wait * 2;
-    let waiting = InboundMessage::Event {
-        event: event("shop", "account/a", 1, &Move::AfterOpen),
-        defect: None,
-        sender: Sender::Anonymous,
-    };
+    let waiting = InboundMessage::event(
+        event("shop", "account/a", 1, &Move::AfterOpen),
+        Sender::Anonymous,
+    );
     let mut batch = engine.read_batch(vec![waiting]);
     engine.process(&mut batch, long_ago, 0.5).await.unwrap();
     let role = start(&store, Limits::default());
@@ -377,11 +372,9 @@ async fn store_with_replay() -> MemoryStore {
     let fixed = ledger::event("fix", "account/a", 1, &Move::Fix);
     let mut engine = Engine::new(Ledger, store.clone(), in_slices());
     for events in [refused.collect(), vec![fixed]] {
-        let incoming = events.into_iter().map(|event| InboundMessage::Event {
-            event,
-            defect: None,
-            sender: Sender::Anonymous,
-        });
+        let incoming = events
+            .into_iter()
+            .map(|event| InboundMessage::event(event, Sender::Anonymous));
         let mut batch = engine.read_batch(incoming.collect());
         let worked = engine.process(&mut batch, Timestamp::now(), 0.5).await;
         assert!(worked.is_ok() && batch.is_done());

@@ -46,11 +46,7 @@ impl TestEnv {
         deliveries: Vec<(Event, Sender)>,
     ) -> BatchReport {
         let batch = deliveries.into_iter().map(|(event, sender)| {
-            let incoming = InboundMessage::Event {
-                event,
-                defect: None,
-                sender,
-            };
+            let incoming = InboundMessage::event(event, sender);
             (incoming, past)
         });
         let mut batch = self.engine.read_deliveries(batch);

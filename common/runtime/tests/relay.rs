@@ -43,11 +43,8 @@ async fn row_that_closed_a_channel_is_published_alone() {
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let mut refused = RejectedRows::default();
     let mut tell = async |account: &str, seconds| {
-        let incoming = InboundMessage::Event {
-            event: event("shop", account, 1, &Move::Tell),
-            defect: None,
-            sender: Sender::Anonymous,
-        };
+        let incoming =
+            InboundMessage::event(event("shop", account, 1, &Move::Tell), Sender::Anonymous);
         let mut batch = engine.read_batch(vec![incoming]);
         engine.process(&mut batch, at(seconds), 0.5).await.unwrap();
     };

@@ -34,11 +34,9 @@ impl TestEnv {
     }
 
     async fn deliver(&mut self, events: &[Event]) -> BatchReport {
-        let incoming = events.iter().map(|event| InboundMessage::Event {
-            event: event.clone(),
-            defect: None,
-            sender: Sender::Anonymous,
-        });
+        let incoming = events
+            .iter()
+            .map(|event| InboundMessage::event(event.clone(), Sender::Anonymous));
         let mut batch = self.engine.read_batch(incoming.collect());
         self.engine
             .process(&mut batch, self.now, 0.5)

@@ -220,21 +220,16 @@ impl<R: Role, S: Store> Engine<R, S> {
             }
             TrialPlan::Together(_) | TrialPlan::Alone => Interpretation::Undecoded,
         };
-        let (event, defect, origin) = match &suspect.matter {
+        let (decoded, origin) = match &suspect.matter {
             CandidateSource::Held(row) => DeferredItem::split(row.clone()),
-            CandidateSource::Delivery(super::InboundMessage::Event {
-                event,
-                defect,
-                sender,
-            }) => (
-                event.clone(),
-                defect.clone(),
-                Origin::Delivery(sender.clone()),
-            ),
-            CandidateSource::Delivery(unreadable @ super::InboundMessage::Unreadable { .. }) => {
-                return self.prepare(unreadable.clone());
+            CandidateSource::Delivery(message) if message.decoded.event().is_none() => {
+                return self.prepare(message.clone());
             }
+            CandidateSource::Delivery(message) => (
+                message.decoded.clone(),
+                Origin::Delivery(message.sender.clone()),
+            ),
         };
-        DecodedEvent::unread(event, defect, origin, unread)
+        DecodedEvent::unread(decoded, origin, unread)
     }
 }

@@ -2,28 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
-use doorstep_event::{ContractError, Event, EventId, Sender, Source, Timestamp};
+use doorstep_event::{ContractError, Event, EventId, Sender, Source, Timestamp, headers::Decoded};
 use doorstep_store::{DeferReason, DeferredEvent, DeferredId, EntityKey};
 
 use crate::{
-    Reading, Role,
+    InboundMessage, Reading, Role,
     dead_letter::{self, Cause, reason},
 };
-
-/// An event, or a message that could not be decoded as one.
-pub(super) enum Item {
-    Event {
-        event: Event,
-        defect: Option<String>,
-    },
-    Unreadable {
-        body: Bytes,
-        headers: String,
-        defect: String,
-        id: EventId,
-    },
-}
 
 /// The origin of an item.
 pub(super) enum Origin {
@@ -42,14 +27,18 @@ pub(super) struct DeferredItem {
 
 impl DeferredItem {
     /// Splits a deferred event into its parts.
-    pub(super) fn split(row: DeferredEvent) -> (Event, Option<String>, Origin) {
+    pub(super) fn split(row: DeferredEvent) -> (Decoded, Origin) {
         let held = Self {
             id: row.id,
             reason: row.reason,
             since: row.since,
             attempts: row.attempts,
         };
-        (row.event, row.defect, Origin::Held(Box::new(held)))
+        let decoded = match row.defect {
+            None => Decoded::Valid(row.event),
+            Some(defect) => Decoded::Invalid(row.event, defect),
+        };
+        (decoded, Origin::Held(Box::new(held)))
     }
 }
 
@@ -63,67 +52,58 @@ pub(super) enum Interpretation<F> {
     Refused(Cause),
 }
 
-/// An item, decoded once: a batch that meets a conflict is planned again without decoding it again.
+/// A message, decoded once: a batch that meets a conflict is planned again without decoding it again.
 pub(super) struct DecodedEvent<F> {
-    pub(super) item: Item,
+    pub(super) decoded: Decoded,
+    /// The headers of an undecodable message, as JSON.
+    pub(super) headers: String,
+    /// The id of an undecodable message.
+    pub(super) id: Option<EventId>,
     pub(super) origin: Origin,
     pub(super) understood: Interpretation<F>,
 }
 
 impl<F> DecodedEvent<F> {
-    pub(super) fn event<R: Role<Payload = F>>(
-        role: &R,
-        event: Event,
-        defect: Option<String>,
-        origin: Origin,
-    ) -> Self {
-        let understood = match &defect {
-            Some(defect) => Interpretation::Refused(Cause::new(reason::UNREADABLE, defect.clone())),
-            None => decode(role, &event),
+    /// Has the role decode a delivery.
+    pub(super) fn delivery<R: Role<Payload = F>>(role: &R, message: InboundMessage) -> Self {
+        let Decoded::Undecodable { body, .. } = &message.decoded else {
+            return Self::event(role, message.decoded, Origin::Delivery(message.sender));
         };
-        Self {
-            item: Item::Event { event, defect },
-            origin,
-            understood,
-        }
-    }
-
-    /// An event that the role does not decode.
-    pub(super) fn unread(
-        event: Event,
-        defect: Option<String>,
-        origin: Origin,
-        understood: Interpretation<F>,
-    ) -> Self {
-        Self {
-            item: Item::Event { event, defect },
-            origin,
-            understood,
-        }
-    }
-
-    pub(super) fn unreadable(
-        body: Bytes,
-        headers: String,
-        defect: String,
-        id: Option<EventId>,
-    ) -> Self {
         #[expect(
             clippy::expect_used,
             reason = "64 hexadecimal digits are a well-formed id"
         )]
-        let id = id.unwrap_or_else(|| {
-            EventId::new(dead_letter::body_digest(&body)).expect("a digest is an id")
+        let id = message.id.unwrap_or_else(|| {
+            EventId::new(dead_letter::body_digest(body)).expect("a digest is an id")
         });
         Self {
-            item: Item::Unreadable {
-                body,
-                headers,
-                defect,
-                id,
-            },
+            decoded: message.decoded,
+            headers: message.headers,
+            id: Some(id),
             origin: Origin::Delivery(Sender::Anonymous),
             understood: Interpretation::Ignored,
+        }
+    }
+
+    /// Has the role decode an event.
+    pub(super) fn event<R: Role<Payload = F>>(role: &R, decoded: Decoded, origin: Origin) -> Self {
+        let understood = match &decoded {
+            Decoded::Valid(event) => decode(role, event),
+            Decoded::Invalid(_, defect) | Decoded::Undecodable { defect, .. } => {
+                Interpretation::Refused(Cause::new(reason::UNREADABLE, defect.clone()))
+            }
+        };
+        Self::unread(decoded, origin, understood)
+    }
+
+    /// An event that the role does not decode.
+    pub(super) fn unread(decoded: Decoded, origin: Origin, understood: Interpretation<F>) -> Self {
+        Self {
+            decoded,
+            headers: String::new(),
+            id: None,
+            origin,
+            understood,
         }
     }
 
@@ -131,14 +111,6 @@ impl<F> DecodedEvent<F> {
         match &self.understood {
             Interpretation::Handled(_, keys) => keys,
             Interpretation::Undecoded | Interpretation::Ignored | Interpretation::Refused(_) => &[],
-        }
-    }
-
-    /// Returns the defect of its message, if there is one.
-    pub(super) fn defect(&self) -> Option<&String> {
-        match &self.item {
-            Item::Event { defect, .. } => defect.as_ref(),
-            Item::Unreadable { defect, .. } => Some(defect),
         }
     }
 
@@ -158,11 +130,11 @@ impl<F> DecodedEvent<F> {
     /// Returns the id that identifies a delivery without a position in a stream. `None` if a cursor does that, and for
     /// a deferred event, whose id was marked when it came.
     pub(super) fn seen_id(&self) -> Option<(Source, EventId)> {
-        match (&self.item, &self.origin) {
-            (Item::Event { event, .. }, Origin::Delivery(_)) if event.sequence.is_none() => {
+        match (self.decoded.event(), &self.origin) {
+            (None, _) => self.id.clone().map(|id| (unreadable_source(), id)),
+            (Some(event), Origin::Delivery(_)) if event.sequence.is_none() => {
                 Some((event.source.clone(), event.id.clone()))
             }
-            (Item::Unreadable { id, .. }, _) => Some((unreadable_source(), id.clone())),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! A dry run of a dead letter: planned like any batch, on the states as they are now, and never written.
 
-use doorstep_event::{Event, Timestamp};
+use doorstep_event::{Event, Timestamp, headers::Decoded};
 use doorstep_store::{
     DeadLetter, DeferReason, DeferredId, EntityKey, ReadSet, Store, StoreError, WriteSet,
 };
@@ -69,8 +69,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         }));
         let items = [DecodedEvent::event(
             &*self.role,
-            event.clone(),
-            None,
+            Decoded::Valid(event.clone()),
             origin,
         )];
         let (slots, _) = self.read(&items, &[], Isolation::Shared).await?;

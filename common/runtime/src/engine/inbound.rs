@@ -1,28 +1,37 @@
 //! A delivery as the engine takes it, and its history.
 
-use bytes::Bytes;
-use doorstep_event::{Event, EventId, Sender};
+use doorstep_event::{Event, EventId, Sender, headers::Decoded};
 
 /// A delivery, decoded as far as possible.
 #[derive(Debug, Clone)]
-pub enum InboundMessage {
-    /// An event. One with a defect is rejected once it is next in its stream.
-    Event {
-        event: Event,
-        /// The defect of its message, if there is one.
-        defect: Option<String>,
-        /// The sender, as far as the broker vouches for it.
-        sender: Sender,
-    },
-    /// A message that has no position in any stream.
-    Unreadable {
-        body: Bytes,
-        /// The headers that could be read, as JSON.
-        headers: String,
-        defect: String,
-        /// Its message id; without one, the body identifies it.
-        id: Option<EventId>,
-    },
+pub struct InboundMessage {
+    /// An invalid event is rejected once it is next in its stream. An undecodable message has no position in any stream.
+    pub decoded: Decoded,
+    /// The headers of an undecodable message that could be read, as JSON.
+    pub headers: String,
+    /// The message id. Without one, the body identifies an undecodable message.
+    pub id: Option<EventId>,
+    /// The sender, as far as the broker vouches for it.
+    pub sender: Sender,
+}
+
+impl InboundMessage {
+    /// Creates a message with a valid event.
+    #[must_use]
+    pub fn event(event: Event, sender: Sender) -> Self {
+        Self::new(Decoded::Valid(event), sender)
+    }
+
+    /// Creates a message without message id and headers.
+    #[must_use]
+    pub fn new(decoded: Decoded, sender: Sender) -> Self {
+        Self {
+            decoded,
+            headers: String::new(),
+            id: None,
+            sender,
+        }
+    }
 }
 
 /// The delivery history of a message.

@@ -48,7 +48,7 @@ use batch::Segment;
 use clock::Clock;
 use command::{PlannedCommand, PreparedCommand};
 use crash_guard::StartupDue;
-use decoded_event::{DecodedEvent, DeferredItem, Origin};
+use decoded_event::{DecodedEvent, DeferredItem};
 pub use handler_lock::HandlerLock;
 pub use inbound::{DeliveryHistory, InboundMessage};
 use plan::{
@@ -262,24 +262,12 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     fn prepare(&self, incoming: InboundMessage) -> DecodedEvent<R::Payload> {
-        match incoming {
-            InboundMessage::Event {
-                event,
-                defect,
-                sender,
-            } => DecodedEvent::event(&*self.role, event, defect, Origin::Delivery(sender)),
-            InboundMessage::Unreadable {
-                body,
-                headers,
-                defect,
-                id,
-            } => DecodedEvent::unreadable(body, headers, defect, id),
-        }
+        DecodedEvent::delivery(&*self.role, incoming)
     }
 
     fn prepare_deferred(&self, held: DeferredEvent) -> DecodedEvent<R::Payload> {
-        let (event, defect, origin) = DeferredItem::split(held);
-        DecodedEvent::event(&*self.role, event, defect, origin)
+        let (decoded, origin) = DeferredItem::split(held);
+        DecodedEvent::event(&*self.role, decoded, origin)
     }
 
     /// Reads, decides and commits once. Returns `None` on a conflict: nothing was written.

@@ -88,8 +88,7 @@ impl PoisonCandidate {
     fn key(&self) -> Option<(Source, EventId)> {
         let event = match &self.matter {
             CandidateSource::Held(row) => &row.event,
-            CandidateSource::Delivery(InboundMessage::Event { event, .. }) => event,
-            CandidateSource::Delivery(InboundMessage::Unreadable { .. }) => return None,
+            CandidateSource::Delivery(message) => message.decoded.event()?,
         };
         Some((event.source.clone(), event.id.clone()))
     }
@@ -196,7 +195,8 @@ pub(super) fn read_set<'a>(suspects: impl IntoIterator<Item = &'a PoisonCandidat
     for suspect in unknown {
         if let Some(key) = suspect.key() {
             ask.trials.push(key.clone());
-            if let CandidateSource::Delivery(InboundMessage::Event { event, .. }) = &suspect.matter
+            if let CandidateSource::Delivery(message) = &suspect.matter
+                && let Some(event) = message.decoded.event()
             {
                 ask.owners.push(event.source.clone());
                 match event.sequence {
@@ -230,11 +230,19 @@ pub(super) fn apply_lookup<'a>(
         let mut count = || trials.next().unwrap_or_default();
         suspect.standing = match &suspect.matter {
             CandidateSource::Held(_) => CandidateState::Pending(count()),
-            CandidateSource::Delivery(InboundMessage::Unreadable { .. }) => CandidateState::Done(0),
-            CandidateSource::Delivery(InboundMessage::Event { event, sender, .. }) => {
+            CandidateSource::Delivery(message) => {
+                let Some(event) = message.decoded.event() else {
+                    suspect.standing = CandidateState::Done(0);
+                    continue;
+                };
                 let count = count();
                 let owner = owners.next().unwrap_or_default().owner;
-                let verdict = judge(owner.as_ref(), sender, now, limits.former_owner_grace);
+                let verdict = judge(
+                    owner.as_ref(),
+                    &message.sender,
+                    now,
+                    limits.former_owner_grace,
+                );
                 let is_settled = match event.sequence {
                     None => seen.next().unwrap_or_default(),
                     Some(sequence) => streams.next().is_some_and(|(stream, held)| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use doorstep_event::{Event, Sequence, StreamKey};
+use doorstep_event::{Event, Sequence, StreamKey, headers::Decoded};
 use doorstep_runtime::InboundMessage;
 use doorstep_store::{DeadLetterFilter, OutboxKind, ReadSet, Store};
 
@@ -28,9 +28,9 @@ pub fn settled(world: &mut Environment, messages: &[Message]) {
 }
 
 fn durable(world: &Environment, incoming: &InboundMessage) -> Result<(), String> {
-    let event = match incoming {
-        InboundMessage::Event { event, .. } => event,
-        InboundMessage::Unreadable { body, .. } => {
+    let event = match &incoming.decoded {
+        Decoded::Valid(event) | Decoded::Invalid(event, _) => event,
+        Decoded::Undecodable { body, .. } => {
             let body = String::from_utf8_lossy(body);
             let made = world.book.dead.values();
             return match made

@@ -1,6 +1,6 @@
 //! Scenes in which two programs meet on one stream, dead letter or entity, in every order of their steps.
 
-use doorstep_event::{Event, EventType, Sender};
+use doorstep_event::{Event, EventType, Sender, headers::Decoded};
 use doorstep_runtime::{
     DeliveryHistory, Engine, InboundMessage, Limits,
     operate::{self, OperateError},
@@ -76,11 +76,7 @@ fn dead_id(play: &Play) -> doorstep_store::DeadLetterId {
 }
 
 fn delivery(event: Event) -> InboundMessage {
-    InboundMessage::Event {
-        event,
-        defect: None,
-        sender: Sender::Anonymous,
-    }
+    InboundMessage::event(event, Sender::Anonymous)
 }
 
 fn shop(sequence: u64, fact: Move) -> InboundMessage {
@@ -284,12 +280,13 @@ fn owners_process_the_same_deliveries() {
 
 #[test]
 fn owners_dead_letter_the_same_deliveries() {
-    let unreadable = InboundMessage::Unreadable {
-        body: "rubbish".into(),
-        headers: String::new(),
-        defect: "it has no attributes".into(),
-        id: None,
-    };
+    let unreadable = InboundMessage::new(
+        Decoded::Undecodable {
+            defect: "it has no attributes".into(),
+            body: "rubbish".into(),
+        },
+        Sender::Anonymous,
+    );
     let mut contender = event("shop", "account/b", 1, &Move::Add(1));
     contender.id = doorstep_event::EventId::new("again").unwrap();
     let batch = vec![

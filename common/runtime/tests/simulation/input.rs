@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use doorstep_event::{EventId, EventType, Sender, StreamKey, Timestamp};
+use doorstep_event::{EventId, EventType, Sender, StreamKey, Timestamp, headers::Decoded};
 use doorstep_runtime::InboundMessage;
 
 use super::seeded_rng::SeededRng;
@@ -139,22 +139,19 @@ impl Input {
                 _ => Some(now),
             };
             self.loose.push(loose);
-            let incoming = InboundMessage::Event {
-                event,
-                defect: None,
-                sender: Sender::Anonymous,
-            };
+            let incoming = InboundMessage::event(event, Sender::Anonymous);
             line.push((rng.below(60), incoming));
         }
         for number in 0..rng.below(3) {
             let body = format!("rubbish {number}");
             self.unreadable.push(body.clone());
-            let incoming = InboundMessage::Unreadable {
-                body: body.into(),
-                headers: String::new(),
-                defect: "it has no attributes".into(),
-                id: None,
-            };
+            let incoming = InboundMessage::new(
+                Decoded::Undecodable {
+                    defect: "it has no attributes".into(),
+                    body: body.into(),
+                },
+                Sender::Anonymous,
+            );
             line.push((rng.below(60), incoming));
         }
     }
@@ -162,7 +159,7 @@ impl Input {
 
 /// Returns another event under the same sequence, as from a store that was restored without a new source.
 fn contender(mut incoming: InboundMessage) -> InboundMessage {
-    if let InboundMessage::Event { event, .. } = &mut incoming {
+    if let Decoded::Valid(event) | Decoded::Invalid(event, _) = &mut incoming.decoded {
         event.id = EventId::new(format!("{}-again", event.id)).unwrap();
     }
     incoming
@@ -205,10 +202,11 @@ impl Meant {
         if self.form == InputKind::Ignored {
             event.event_type = EventType::new("account.ignored.v1").unwrap();
         }
-        InboundMessage::Event {
-            event,
-            defect: (self.form == InputKind::Spoiled).then(|| "its version is wrong".to_owned()),
-            sender: Sender::Anonymous,
-        }
+        let decoded = if self.form == InputKind::Spoiled {
+            Decoded::Invalid(event, "its version is wrong".to_owned())
+        } else {
+            Decoded::Valid(event)
+        };
+        InboundMessage::new(decoded, Sender::Anonymous)
     }
 }

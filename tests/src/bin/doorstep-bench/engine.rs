@@ -37,11 +37,7 @@ fn batches(generator: &Generator, args: &EngineArgs) -> Result<Vec<Vec<InboundMe
             numbers
                 .map(|number| {
                     let event = generator.event(number)?;
-                    Ok(InboundMessage::Event {
-                        event,
-                        defect: None,
-                        sender: Sender::Anonymous,
-                    })
+                    Ok(InboundMessage::event(event, Sender::Anonymous))
                 })
                 .collect()
         })

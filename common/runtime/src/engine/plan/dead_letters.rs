@@ -25,7 +25,7 @@ impl<R: Role> Plan<'_, R> {
         let dead = dead_letter::of_event(
             self.role.name(),
             case.event,
-            case.prepared.defect().cloned(),
+            case.prepared.decoded.defect().cloned(),
             cause,
             case.prepared.attempts() + 1,
             blocks,
@@ -83,7 +83,7 @@ impl<R: Role> Plan<'_, R> {
         let dead = dead_letter::of_event(
             self.role.name(),
             case.event,
-            case.prepared.defect().cloned(),
+            case.prepared.decoded.defect().cloned(),
             cause,
             1,
             Blocking::Nothing,

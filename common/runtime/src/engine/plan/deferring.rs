@@ -7,7 +7,7 @@ use doorstep_store::{
 
 use super::{
     super::clock::{saturating_add, saturating_sub},
-    super::decoded_event::{Item, Origin},
+    super::decoded_event::Origin,
     super::working_set::{EventIdentity, Waiting},
     EventInPlan, Plan, Trust,
 };
@@ -124,13 +124,14 @@ impl<R: Role> Plan<'_, R> {
                 let Waiting::InBatch(index) = waiting else {
                     continue;
                 };
-                let Item::Event { event, defect } = &self.items[index].item else {
+                let decoded = &self.items[index].decoded;
+                let Some(event) = decoded.event() else {
                     continue;
                 };
                 self.changes.counts.deferred += 1;
                 self.changes.defer.push(NewDeferred {
                     event: event.clone(),
-                    defect: defect.clone(),
+                    defect: decoded.defect().cloned(),
                     reason: DeferReason::OutOfOrder,
                     due: None,
                     attempts: 0,

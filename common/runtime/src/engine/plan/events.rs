@@ -5,7 +5,7 @@ use doorstep_store::{DeferReason, stream_epoch};
 
 use super::{
     super::clock::saturating_sub,
-    super::decoded_event::{Item, Origin},
+    super::decoded_event::Origin,
     super::working_set::{EventIdentity, Waiting},
     EventInPlan, Plan, Verdict,
 };
@@ -112,7 +112,7 @@ impl<R: Role> Plan<'_, R> {
                 Waiting::Loaded(loaded) => (&loaded.0, loaded.1),
                 Waiting::InBatch(index) => (&items[*index], self.slots.handles_of(*index)),
             };
-            let Item::Event { event, .. } = &prepared.item else {
+            let Some(event) = prepared.decoded.event() else {
                 return;
             };
             let case = EventInPlan {

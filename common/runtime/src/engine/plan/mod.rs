@@ -8,13 +8,13 @@ mod handler;
 
 use std::collections::HashMap;
 
-use doorstep_event::{Event, Sequence, Source, Subject, Timestamp};
+use doorstep_event::{Event, Sequence, Source, Subject, Timestamp, headers::Decoded};
 use doorstep_store::{
     EmittedSequence, EntityKey, NewOutbox, NewTimer, OutboxKind, StoreError, WriteSet,
 };
 
 use super::{
-    decoded_event::{DecodedEvent, Item, Origin, unreadable_source},
+    decoded_event::{DecodedEvent, Origin, unreadable_source},
     owners::{self, judge},
     working_set::{RowHandles, WorkingSet},
 };
@@ -116,13 +116,9 @@ impl<'a, R: Role> Plan<'a, R> {
     fn plan_item(&mut self, index: usize) {
         let items = self.items;
         let prepared = &items[index];
-        match &prepared.item {
-            Item::Unreadable {
-                body,
-                headers,
-                defect,
-                id,
-            } => {
+        match &prepared.decoded {
+            Decoded::Undecodable { body, defect } => {
+                let Some(id) = &prepared.id else { return };
                 if self.slots.see(&(unreadable_source(), id.clone())) {
                     self.changes.counts.duplicates += 1;
                     return;
@@ -133,13 +129,13 @@ impl<'a, R: Role> Plan<'a, R> {
                     self.role.name(),
                     id,
                     body.clone(),
-                    headers,
+                    &prepared.headers,
                     cause,
                     self.now,
                 );
                 self.push_streamless(dead, Some(seen));
             }
-            Item::Event { event, .. } => {
+            Decoded::Valid(event) | Decoded::Invalid(event, _) => {
                 let case = EventInPlan {
                     event,
                     prepared,

@@ -13,7 +13,7 @@ use doorstep_store::{
 use hashbrown::HashTable;
 
 use super::{
-    decoded_event::{DecodedEvent, Item},
+    decoded_event::DecodedEvent,
     epochs::{KnownEpochs, are_same},
 };
 use crate::Role;
@@ -141,7 +141,7 @@ impl<R: Role> WorkingSet<R> {
     /// Queues the deferred events that come next at their streams.
     pub(super) fn queue_deferred(&mut self, held: Vec<(DecodedEvent<R::Payload>, RowHandles)>) {
         for (prepared, claim) in held {
-            if let Item::Event { event, .. } = &prepared.item
+            if let Some(event) = prepared.decoded.event()
                 && let Some(sequence) = event.sequence
                 && let Some(slot) = self.stream(claim)
             {

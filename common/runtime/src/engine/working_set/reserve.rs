@@ -10,7 +10,7 @@ use super::{ABSENT, EntitySlot, OwnerSlot, RowHandles, StreamSlot, WorkingSet};
 use crate::Role;
 use crate::engine::{
     command::{PreparedCommand, crash_key},
-    decoded_event::{DecodedEvent, Item, Origin},
+    decoded_event::{DecodedEvent, Origin},
     row_cache::{CachedEntity, CachedOwner, CachedStream, RowCache, is_of},
 };
 
@@ -44,8 +44,8 @@ impl<R: Role> WorkingSet<R> {
             if let Some(id) = item.seen_id() {
                 ask.seen.push(id);
             }
-            let stream = match &item.item {
-                Item::Event { event, .. } if event.sequence.is_some() => {
+            let stream = match item.decoded.event() {
+                Some(event) if event.sequence.is_some() => {
                     if let Some(epoch) = event.epoch
                         && !slots.epochs.has(&event.source, epoch)
                         && !ask.epochs.contains(&event.source)
@@ -56,11 +56,10 @@ impl<R: Role> WorkingSet<R> {
                 }
                 _ => None,
             };
-            let owner = match (&item.item, &item.origin) {
-                (
-                    Item::Event { event, .. },
-                    Origin::Delivery(Sender::Anonymous | Sender::User(_)),
-                ) => Some(slots.reserve_owner(&event.source, memory, ask)),
+            let owner = match (item.decoded.event(), &item.origin) {
+                (Some(event), Origin::Delivery(Sender::Anonymous | Sender::User(_))) => {
+                    Some(slots.reserve_owner(&event.source, memory, ask))
+                }
                 _ => None,
             };
             let entities = slots.reserve_entities(item.keys(), stream, memory, ask);
@@ -84,12 +83,10 @@ impl<R: Role> WorkingSet<R> {
         memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
     ) -> RowHandles {
-        let stream = match &held.item {
-            Item::Event { event, .. } => {
-                self.stream_at(memory.hash_of_stream(&event.subject), event)
-            }
-            Item::Unreadable { .. } => None,
-        };
+        let stream = held
+            .decoded
+            .event()
+            .and_then(|event| self.stream_at(memory.hash_of_stream(&event.subject), event));
         let claim = self.reserve_entities(held.keys(), stream, memory, ask);
         self.require_unchanged(claim);
         claim
@@ -249,7 +246,7 @@ impl<R: Role> WorkingSet<R> {
         ask: &mut ReadSet,
     ) {
         for (item, claim) in items.iter().zip(&self.claims) {
-            if let Item::Event { event, .. } = &item.item
+            if let Some(event) = item.decoded.event()
                 && let Some(sequence) = event.sequence
                 && let Some(slot) = claim.stream
                 && self.streams[slot].held > 0

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use doorstep_event::{Timestamp, headers::Decoded};
+use doorstep_event::Timestamp;
 use doorstep_messaging::{Batch, ChannelId, Delivery, ProcessSpan, QueueName};
 use doorstep_store::{Store, StoreUsage};
 use tokio::time::sleep;
@@ -229,23 +229,10 @@ struct Delivered {
 }
 
 fn incoming(delivery: Delivery) -> InboundMessage {
-    let sender = delivery.sender;
-    match delivery.decoded {
-        Decoded::Valid(event) => InboundMessage::Event {
-            event,
-            defect: None,
-            sender,
-        },
-        Decoded::Invalid(event, defect) => InboundMessage::Event {
-            event,
-            defect: Some(defect),
-            sender,
-        },
-        Decoded::Undecodable { defect, body } => InboundMessage::Unreadable {
-            body,
-            headers: delivery.headers_json.unwrap_or_default(),
-            id: delivery.id,
-            defect,
-        },
+    InboundMessage {
+        decoded: delivery.decoded,
+        headers: delivery.headers_json.unwrap_or_default(),
+        id: delivery.id,
+        sender: delivery.sender,
     }
 }
