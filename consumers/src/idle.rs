@@ -146,7 +146,7 @@ mod tests {
         }
 
         /// Adds a sample that starts after this many seconds and takes a tenth of one.
-        fn see(&mut self, seconds: f64, roles: &[RoleSample]) -> bool {
+        fn observe_all(&mut self, seconds: f64, roles: &[RoleSample]) -> bool {
             self.sample_at(seconds, Some(roles.to_vec()))
         }
 
@@ -164,13 +164,13 @@ mod tests {
     #[test]
     fn quiet_for_the_whole_window_is_idle() {
         let mut clock = Clock::start();
-        assert!(!clock.see(0.0, &[quiet(), quiet()]));
-        assert!(!clock.see(2.0, &[quiet(), quiet()]));
+        assert!(!clock.observe_all(0.0, &[quiet(), quiet()]));
+        assert!(!clock.observe_all(2.0, &[quiet(), quiet()]));
         assert!(
-            !clock.see(3.0, &[quiet(), quiet()]),
+            !clock.observe_all(3.0, &[quiet(), quiet()]),
             "counted from the end of the first sample"
         );
-        assert!(clock.see(3.1, &[quiet(), quiet()]));
+        assert!(clock.observe_all(3.1, &[quiet(), quiet()]));
     }
 
     #[test]
@@ -203,11 +203,14 @@ mod tests {
         ];
         for busy in busy {
             let mut clock = Clock::start();
-            assert!(!clock.see(0.0, &[quiet(), quiet()]));
-            assert!(!clock.see(2.0, &[quiet(), busy.clone()]), "{busy:?}");
-            assert!(!clock.see(4.0, &[quiet(), quiet()]), "{busy:?}");
-            assert!(!clock.see(6.0, &[quiet(), quiet()]), "{busy:?}");
-            assert!(clock.see(7.2, &[quiet(), quiet()]), "{busy:?}");
+            assert!(!clock.observe_all(0.0, &[quiet(), quiet()]));
+            assert!(
+                !clock.observe_all(2.0, &[quiet(), busy.clone()]),
+                "{busy:?}"
+            );
+            assert!(!clock.observe_all(4.0, &[quiet(), quiet()]), "{busy:?}");
+            assert!(!clock.observe_all(6.0, &[quiet(), quiet()]), "{busy:?}");
+            assert!(clock.observe_all(7.2, &[quiet(), quiet()]), "{busy:?}");
         }
     }
 
@@ -219,9 +222,9 @@ mod tests {
         };
         let mut clock = Clock::start();
         let roles = [quiet(), beside];
-        assert!(!clock.see(0.0, &roles));
-        assert!(!clock.see(39.9, &roles));
-        assert!(clock.see(40.1, &roles));
+        assert!(!clock.observe_all(0.0, &roles));
+        assert!(!clock.observe_all(39.9, &roles));
+        assert!(clock.observe_all(40.1, &roles));
     }
 
     #[test]
@@ -243,12 +246,12 @@ mod tests {
             },
         ] {
             let mut clock = Clock::start();
-            assert!(!clock.see(0.0, std::slice::from_ref(&busy)));
-            assert!(!clock.see(9.0, &[busy]));
+            assert!(!clock.observe_all(0.0, std::slice::from_ref(&busy)));
+            assert!(!clock.observe_all(9.0, &[busy]));
         }
         let mut clock = Clock::start();
-        assert!(!clock.see(0.0, std::slice::from_ref(&full)));
-        assert!(clock.see(3.1, &[full]));
+        assert!(!clock.observe_all(0.0, std::slice::from_ref(&full)));
+        assert!(clock.observe_all(3.1, &[full]));
     }
 
     #[test]
@@ -258,17 +261,17 @@ mod tests {
             commits: 8,
             ..quiet()
         };
-        assert!(!clock.see(0.0, &[quiet()]));
-        assert!(!clock.see(4.0, std::slice::from_ref(&written)));
-        assert!(!clock.see(6.0, std::slice::from_ref(&written)));
-        assert!(clock.see(7.2, &[written]));
+        assert!(!clock.observe_all(0.0, &[quiet()]));
+        assert!(!clock.observe_all(4.0, std::slice::from_ref(&written)));
+        assert!(!clock.observe_all(6.0, std::slice::from_ref(&written)));
+        assert!(clock.observe_all(7.2, &[written]));
     }
 
     #[test]
     fn unreadable_store_is_not_idle() {
         let mut clock = Clock::start();
-        assert!(!clock.see(0.0, &[quiet()]));
+        assert!(!clock.observe_all(0.0, &[quiet()]));
         assert!(!clock.sample_at(3.5, None));
-        assert!(!clock.see(4.0, &[quiet()]));
+        assert!(!clock.observe_all(4.0, &[quiet()]));
     }
 }

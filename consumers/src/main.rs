@@ -10,7 +10,6 @@ mod output_format;
 mod progress;
 mod roles;
 mod settings;
-mod stop;
 mod stores;
 
 use std::{io, process::ExitCode};

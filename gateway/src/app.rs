@@ -22,20 +22,20 @@ const OLD_AT_ONCE: f64 = 5.0;
 
 /// The state that all handlers share.
 pub(crate) struct AppState {
-    pub(crate) books: GatewayStore,
+    pub(crate) store: GatewayStore,
     /// The RPC client of the roles.
-    pub(crate) roles: Backends,
+    pub(crate) backends: Backends,
     /// The admission control, which says whether the store can take more.
-    pub(crate) keeper: AdmissionControl,
+    pub(crate) admission: AdmissionControl,
     /// The liveness of the gateway's own role.
-    pub(crate) vitals: Arc<Liveness>,
+    pub(crate) liveness: Arc<Liveness>,
     /// The limit of one step of that role.
     pub(crate) stuck_after: Duration,
-    pub(crate) flow: CheckoutSaga,
+    pub(crate) checkout: CheckoutSaga,
     /// The orders that wait for an operator after a restore.
     pub(crate) left: LeftOrders,
     /// The Idempotency-Keys whose first request is in flight.
-    pub(crate) under_way: InFlightKeys,
+    pub(crate) in_flight_keys: InFlightKeys,
     /// The open feeds and their limits.
     pub(crate) feeds: OrderFeeds,
     /// The cache of user records.
@@ -47,22 +47,22 @@ pub(crate) struct AppState {
     /// The rate limit of wrong old passwords, by user.
     pub(crate) old_passwords: RateLimiter<UserName>,
     /// The limit of requests in flight, by user.
-    pub(crate) user_places: KeyedSemaphore<UserName>,
+    pub(crate) user_permits: KeyedSemaphore<UserName>,
     /// The throttle of clients that have not logged in yet.
-    pub(crate) strangers: LoginThrottle,
+    pub(crate) login_throttle: LoginThrottle,
 }
 
 /// The parts of an [`AppState`], and its limits.
-pub(crate) struct Parts {
-    pub(crate) books: GatewayStore,
+pub(crate) struct AppParts {
+    pub(crate) store: GatewayStore,
     /// The RPC client of the roles.
-    pub(crate) roles: Backends,
+    pub(crate) backends: Backends,
     /// The admission control, which says whether the store can take more.
-    pub(crate) keeper: AdmissionControl,
+    pub(crate) admission: AdmissionControl,
     /// The orders that wait for an operator after a restore.
     pub(crate) left: LeftOrders,
     /// The liveness of the gateway's own role.
-    pub(crate) vitals: Arc<Liveness>,
+    pub(crate) liveness: Arc<Liveness>,
     /// The limit of one step of that role.
     pub(crate) stuck_after: Duration,
     pub(crate) passwords: PasswordPool,
@@ -78,29 +78,29 @@ pub(crate) struct Parts {
 }
 
 impl AppState {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: AppParts) -> Self {
         let per_second = f64::from(parts.per_second);
         Self {
-            flow: CheckoutSaga {
-                books: parts.books.clone(),
-                roles: parts.roles.clone(),
+            checkout: CheckoutSaga {
+                store: parts.store.clone(),
+                roles: parts.backends.clone(),
                 answer_within: parts.answer_within,
             },
-            books: parts.books,
-            roles: parts.roles,
-            keeper: parts.keeper,
+            store: parts.store,
+            backends: parts.backends,
+            admission: parts.admission,
             left: parts.left,
-            vitals: parts.vitals,
+            liveness: parts.liveness,
             stuck_after: parts.stuck_after,
-            under_way: InFlightKeys::new(parts.most_requests),
+            in_flight_keys: InFlightKeys::new(parts.most_requests),
             feeds: OrderFeeds::new(parts.stopping),
             users: UserCache::default(),
             passwords: parts.passwords,
             tokens: parts.tokens,
             user_rate: RateLimiter::new(per_second, per_second * 4.0),
             old_passwords: RateLimiter::new(OLD_PER_SECOND, OLD_AT_ONCE),
-            user_places: user_concurrency(parts.most_requests),
-            strangers: LoginThrottle::new(parts.most_requests),
+            user_permits: user_concurrency(parts.most_requests),
+            login_throttle: LoginThrottle::new(parts.most_requests),
         }
     }
 }

@@ -6,12 +6,12 @@ use doorstep_cli::reference::{assert_section, metrics, page};
 use doorstep_contracts::requests::REQUESTS;
 use doorstep_event::Rejection;
 
-use crate::{error_mapping::problem, http::refusal_log, outages};
+use crate::{error_mapping::problem, http::rejection_log, outages};
 
 #[test]
 fn reference_page_of_metrics() {
     let gateway = metrics(|| {
-        refusal_log::describe();
+        rejection_log::describe();
         outages::describe();
     });
     assert_section("metrics.md", "gateway", &gateway);
@@ -22,7 +22,7 @@ fn reference_page_of_rejections() {
     let mut table =
         "| request | code | HTTP status | meaning |\n| --- | --- | ---: | --- |\n".to_owned();
     for request in REQUESTS {
-        for code in request.refusals {
+        for code in request.errors {
             let status = problem(Rejection::new(code.code, "")).status();
             table += &format!(
                 "| `{}` | `{}` | {} | {}. |\n",

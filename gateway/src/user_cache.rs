@@ -36,7 +36,7 @@ impl UserCache {
     /// The store cannot be read.
     pub(crate) async fn get(
         &self,
-        books: &GatewayStore,
+        store: &GatewayStore,
         name: &UserName,
     ) -> Result<Option<User>, Problem> {
         let now = Instant::now();
@@ -44,7 +44,7 @@ impl UserCache {
             Ok(user) => return Ok(Some(user)),
             Err(changes) => changes,
         };
-        let user = Self::as_kept(books, name).await?;
+        let user = Self::as_kept(store, name).await?;
         if let Some(user) = &user {
             let mut known = self.lock();
             if known.changes == changes {
@@ -62,10 +62,10 @@ impl UserCache {
     /// # Errors
     /// The store cannot be read.
     pub(crate) async fn as_kept(
-        books: &GatewayStore,
+        store: &GatewayStore,
         name: &UserName,
     ) -> Result<Option<User>, Problem> {
-        let entry = books.get(name.entity()).await?;
+        let entry = store.get(name.entity()).await?;
         Ok(entry.as_ref().and_then(Entity::user).cloned())
     }
 

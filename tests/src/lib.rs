@@ -10,7 +10,7 @@
 //! - [`TestChannel`]: a plain lapin channel, for messages that Doorstep never sends and for reading what arrived.
 //! - [`RawAmqp`]: AMQP with arbitrary octets, which no client library writes.
 //! - [`retail`]: sales in the form of the real file, with their expected results.
-//! - [`rush`]: thousands of orders through the gateway while processes are killed, and a check of the final states.
+//! - [`chaos`]: thousands of orders through the gateway while processes are killed, and a check of the final states.
 //! - [`soak`]: messages of other publishers among very many events while the consumers are killed, and a check of the
 //!   final stores.
 //! - [`ledger`]: a role whose events cause every kind of failure.
@@ -21,6 +21,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a harness fails as a test does")]
 
+pub mod chaos;
 mod client;
 mod faulty;
 mod hours;
@@ -32,9 +33,8 @@ mod proxy;
 mod raw_amqp;
 pub mod retail;
 mod role_process;
-pub mod rush;
-mod scratch;
 pub mod soak;
+mod temp_dir;
 mod test_channel;
 mod test_env;
 mod wait;
@@ -48,7 +48,7 @@ pub use programs::{Ended, Program, RunningProgram};
 pub use proxy::{ChaosProxy, Direction, Point, WireFault};
 pub use raw_amqp::{RawAmqp, RawProperties, nested_arrays, nested_tables};
 pub use role_process::RoleProcess;
-pub use scratch::TempDir;
+pub use temp_dir::TempDir;
 pub use test_channel::{Taken, TestChannel};
 pub use test_env::{LEDGER, LEDGER_WITH_RPC, TestEnv, run_settings};
 pub use wait::{random_moment, wait_for, wait_until};

@@ -275,7 +275,7 @@ impl TestEnv {
             for queue in &queues {
                 ready += self.try_depth(queue).await?.ready;
             }
-            let unsettled = role.status().unsettled;
+            let unsettled = role.status().unacked;
             quiet = if (ready, unsettled) == (0, 0) {
                 quiet + 1
             } else {

@@ -1,4 +1,4 @@
-//! The commands of a checkout: `cargo xtask demo`, `test`, `bench`, `rush`, `soak`, `check-data`, `tidy`, `docs`,
+//! The commands of a checkout: `cargo xtask demo`, `test`, `bench`, `chaos`, `soak`, `check-data`, `tidy`, `docs`,
 //! `broker`.
 //!
 //! It is the first program that a newcomer compiles, so it depends on almost nothing of the workspace: Cargo builds and
@@ -6,12 +6,12 @@
 
 mod bench;
 mod broker;
+mod chaos;
 mod check_data;
 mod checkout;
 mod demo;
 mod docs;
 mod report;
-mod rush;
 mod sandbox;
 mod soak;
 mod summary;
@@ -40,7 +40,7 @@ enum Command {
     Test(test::Test),
     Bench(bench::Bench),
     CheckData(check_data::CheckData),
-    Rush(rush::Rush),
+    Chaos(chaos::Chaos),
     Soak(soak::Soak),
     Tidy(tidy::Tidy),
     #[command(subcommand)]
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run(),
         Command::CheckData(check) => check.run(),
-        Command::Rush(rush) => rush.run(),
+        Command::Chaos(chaos) => chaos.run(),
         Command::Soak(soak) => soak.run(),
         Command::Tidy(tidy) => tidy.run(),
         Command::Docs(docs) => docs.run(),

@@ -144,7 +144,7 @@ pub struct StorePlace<'a> {
     /// The command that creates such a store.
     pub created_by: &'a str,
     /// The sign of a restored store.
-    pub told_by: &'static str,
+    pub restored_sign: &'static str,
 }
 
 impl StorePlace<'_> {
@@ -271,7 +271,7 @@ impl StorePlace<'_> {
             ExitReason::Missing,
             format!(
                 "{subject} is not recorded as restored; {} tells what is",
-                self.told_by
+                self.restored_sign
             ),
         ))
     }

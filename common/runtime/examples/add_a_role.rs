@@ -70,7 +70,7 @@ impl Role for Depot {
     ) -> Result<Effects, HandlerError> {
         let shelf = states.first_or_default();
         if shelf.grams + fact.grams > 100_000 {
-            return Err(HandlerError::never(format!("{} is full", event.subject)));
+            return Err(HandlerError::reject(format!("{} is full", event.subject)));
         }
         shelf.parcels += 1;
         shelf.grams += fact.grams;

@@ -16,9 +16,9 @@ pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(30);
 pub(crate) const MIN_BACKOFF: Duration = Duration::from_millis(250);
 
 /// The maximum of rows remembered as the cause of a closed channel. Others are found again.
-const MAX_REFUSED: usize = 10_000;
+const MAX_REJECTED: usize = 10_000;
 /// The maximum of these rows that one turn retries, each by itself: every one costs a channel.
-const REFUSED_BATCH: usize = 8;
+const REJECTED_BATCH: usize = 8;
 
 /// The rows for which the broker has closed the channel, with the time of their next attempt. Each is published by
 /// itself, since it would take other rows down with its channel.
@@ -43,7 +43,7 @@ impl RejectedRows {
     }
 
     fn note(&mut self, id: OutboxId, due: Timestamp) {
-        if self.0.len() < MAX_REFUSED || self.0.contains_key(&id) {
+        if self.0.len() < MAX_REJECTED || self.0.contains_key(&id) {
             self.0.insert(id, due);
         }
     }
@@ -88,7 +88,7 @@ impl RelayBatch {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RelayReport {
     /// Rows that were confirmed and deleted.
-    pub paid: usize,
+    pub published: usize,
     /// Rows that are still pending, for any reason.
     pub postponed: usize,
     /// The part of the pending rows that failed because the broker is unreachable, blocks publishing, or did not
@@ -103,7 +103,7 @@ pub struct RelayReport {
 impl RelayReport {
     /// Adds the result of the next turn.
     pub(crate) fn add(&mut self, next: &Self) {
-        self.paid += next.paid;
+        self.published += next.published;
         self.postponed += next.postponed;
         self.transient += next.transient;
         self.broke |= next.broke;
@@ -120,19 +120,19 @@ impl RelayReport {
 pub async fn relay_once<S: Store, O: OutboxSink>(
     store: &S,
     outlet: &O,
-    share: RelayBatch,
-    refused: &mut RejectedRows,
+    batch: RelayBatch,
+    rejected: &mut RejectedRows,
     clock: impl Fn() -> Timestamp + Send,
 ) -> Result<RelayReport, StoreError> {
-    let rows = store.outbox(clock(), share.most()).await?;
+    let rows = store.outbox(clock(), batch.most()).await?;
     if rows.is_empty() {
-        refused.forget_gone(clock());
+        rejected.forget_gone(clock());
         return Ok(RelayReport::default());
     }
-    let (known, rows) = if refused.is_empty() {
+    let (known, rows) = if rejected.is_empty() {
         (Vec::new(), rows)
     } else {
-        rows.into_iter().partition(|row| refused.contains(row))
+        rows.into_iter().partition(|row| rejected.contains(row))
     };
     let (mut kept, kinds): (Vec<_>, Vec<_>) = rows.into_iter().map(parts).unzip();
     let mut outcomes = if kinds.is_empty() {
@@ -149,7 +149,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
             .find(|outcome| is_transient(*outcome));
         let outcome = match away {
             Some(away) => away,
-            None if number < REFUSED_BATCH => {
+            None if number < REJECTED_BATCH => {
                 let sent = outlet.send(vec![kind]).await;
                 sent.first()
                     .copied()
@@ -162,17 +162,17 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
     }
     // Publishing may have taken longer than any backoff.
     let now = clock();
-    refused.forget_gone(now);
+    rejected.forget_gone(now);
     let mut changes = WriteSet::at(now);
     let mut relayed = RelayReport::default();
     for ((id, attempts), outcome) in kept.into_iter().zip(outcomes) {
         if outcome == PublishOutcome::Confirmed {
-            refused.0.remove(&id);
+            rejected.0.remove(&id);
             changes.published.push(id);
-            relayed.paid += 1;
+            relayed.published += 1;
             continue;
         }
-        let pause = match (outcome, share) {
+        let pause = match (outcome, batch) {
             (
                 PublishOutcome::Unroutable
                 | PublishOutcome::Rejected
@@ -189,7 +189,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
         };
         let due = now.checked_add(pause).unwrap_or(Timestamp::MAX);
         if outcome == PublishOutcome::Unpublishable {
-            refused.note(id, due);
+            rejected.note(id, due);
         }
         changes.postponed.push(OutboxRetry { id, due });
         relayed.postponed += 1;

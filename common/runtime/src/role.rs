@@ -242,7 +242,7 @@ pub enum HandlerError {
 
 impl HandlerError {
     /// Returns a [`HandlerError::Reject`] with this reason.
-    pub fn never(reason: impl Into<String>) -> Self {
+    pub fn reject(reason: impl Into<String>) -> Self {
         Self::Reject(reason.into())
     }
 }

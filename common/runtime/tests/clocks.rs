@@ -126,7 +126,7 @@ async fn rows_deferred_by_a_fast_clock_go_out() {
         &mut known,
         || right,
     );
-    assert_eq!(confirmed.await.unwrap().paid, 1);
+    assert_eq!(confirmed.await.unwrap().published, 1);
 }
 
 #[tokio::test]

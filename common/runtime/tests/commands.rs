@@ -420,10 +420,10 @@ async fn poison_command_is_rejected_after_max_crashes() {
     count(limit, limit - 1).await;
     assert_eq!(counted(&poison).await, [standing(8, 3)]);
     let ask = Load {
-        trials: vec![key.clone()],
+        crash_counts: vec![key.clone()],
         ..Load::default()
     };
-    assert_eq!(env.store.load(ask).await.unwrap().trials, [0]);
+    assert_eq!(env.store.load(ask).await.unwrap().crash_counts, [0]);
     assert_eq!(counted(&poison).await, [standing(8, 3)]);
 }
 

@@ -142,10 +142,10 @@ async fn redelivered_forgery_raises_no_crash_count() {
         assert_eq!(worked.tally.applied, 0);
     }
     let ask = doorstep_store::ReadSet {
-        trials: vec![(add(2).source, add(2).id)],
+        crash_counts: vec![(add(2).source, add(2).id)],
         ..doorstep_store::ReadSet::default()
     };
-    assert_eq!(env.store.load(ask).await.unwrap().trials, [0]);
+    assert_eq!(env.store.load(ask).await.unwrap().crash_counts, [0]);
     env.deliver(vec![(add(2), user("shop"))]).await;
     assert_eq!(env.entries().await, ["shop 1", "shop 2"]);
 }

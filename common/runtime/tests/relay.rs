@@ -59,7 +59,7 @@ async fn row_that_closed_a_channel_is_published_alone() {
     // Due once more, together with another one.
     tell("account/a", 60).await;
     let wanted = RelayReport {
-        paid: 1,
+        published: 1,
         postponed: 1,
         first_failure: Some(PublishOutcome::Unpublishable),
         ..RelayReport::default()

@@ -305,14 +305,14 @@ async fn only_an_unfinished_run_is_resumed() {
     assert!(!begun.resumed);
     env.later(1);
     let resumed = operate::start_replay(&store, "all", env.now).await.unwrap();
-    assert_eq!((resumed.resumed, resumed.begun), (true, begun.begun));
+    assert_eq!((resumed.resumed, resumed.started), (true, begun.started));
     let other = operate::start_replay(&store, "group 1", env.now)
         .await
         .unwrap();
-    assert_eq!((other.resumed, other.begun), (false, env.now));
+    assert_eq!((other.resumed, other.started), (false, env.now));
     operate::end_replay(&store, &resumed, env.now)
         .await
         .unwrap();
     let anew = operate::start_replay(&store, "all", env.now).await.unwrap();
-    assert_eq!((anew.resumed, anew.begun), (false, env.now));
+    assert_eq!((anew.resumed, anew.started), (false, env.now));
 }

@@ -103,7 +103,7 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
     }
     if with == With::OneHeld {
         let mut one = WriteSet::at(now()?);
-        one.defer = vec![held(stream(streams)?, 9)?];
+        one.defer = vec![deferred(stream(streams)?, 9)?];
         commit(&store, one).await?;
     }
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
@@ -138,7 +138,7 @@ async fn measure(folder: &Path, name: &str, streams: usize, pick: Pick, with: Wi
                 written.release = due.iter().map(|row| row.id).collect();
                 for change in &written.streams {
                     let sequence = change.after.as_ref().map_or(0, |after| after.cursor) + 5;
-                    written.defer.push(held(change.key.clone(), sequence)?);
+                    written.defer.push(deferred(change.key.clone(), sequence)?);
                 }
             }
         }
@@ -188,7 +188,7 @@ fn event(stream: StreamKey, sequence: u64) -> Result<Event> {
     })
 }
 
-fn held(stream: StreamKey, sequence: u64) -> Result<NewDeferred> {
+fn deferred(stream: StreamKey, sequence: u64) -> Result<NewDeferred> {
     Ok(NewDeferred {
         event: event(stream, sequence)?,
         defect: None,
@@ -207,8 +207,8 @@ fn read_set(numbers: &[usize]) -> ReadSet {
             .map(|s| EntityKey::from(&s.subject))
             .collect(),
         streams,
-        held_per_stream: 64,
-        held_bytes: u64::MAX,
+        deferred_per_stream: 64,
+        deferred_bytes: u64::MAX,
         ..ReadSet::default()
     }
 }

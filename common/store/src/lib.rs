@@ -25,12 +25,12 @@ mod begin_epoch;
 mod changes;
 mod epochs;
 pub mod memory;
-mod mint;
 mod original_bodies;
 mod overflow;
 mod owners;
 mod rows;
 mod size;
+mod source_id;
 pub mod sqlite;
 
 pub use audit::{AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, MAX_AUDIT, NewAudit};

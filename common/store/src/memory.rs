@@ -18,7 +18,7 @@ use crate::{
     AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
     DeadLetterId, DeferredEvent, EntityKey, EntityRow, OutboxRow, OwnEpochs, ReadResult, ReadSet,
     SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
-    TableUsage, WriteSet, mint,
+    TableUsage, WriteSet, source_id::new_source_id,
 };
 
 /// A store in memory. Clones share it; it is dropped with the last of them.
@@ -36,7 +36,7 @@ impl MemoryStore {
     #[must_use]
     pub fn new(role: &str) -> Self {
         #[expect(clippy::expect_used, reason = "the program chooses the role names")]
-        let source = mint::source(role).expect("a role's name can be part of a source");
+        let source = new_source_id(role).expect("a role's name can be part of a source");
         Self::with_source(source)
     }
 

@@ -94,18 +94,18 @@ pub struct ReadSet {
     /// Streams, each with the deferred events that follow its cursor.
     pub streams: Vec<StreamKey>,
     /// The maximum of deferred events to load for each stream: those right after its cursor, up to the first gap.
-    pub held_per_stream: usize,
+    pub deferred_per_stream: usize,
     /// The approximate maximum of bytes of deferred events to load for all streams together.
-    pub held_bytes: u64,
+    pub deferred_bytes: u64,
     /// Deferred events at these exact sequences, to tell a duplicate from a numbering conflict.
-    pub held_at: Vec<(StreamKey, Sequence)>,
+    pub deferred_at: Vec<(StreamKey, Sequence)>,
     pub entities: Vec<EntityKey>,
     /// Ids of events without a sequence, to recognize duplicates.
     pub seen: Vec<(Source, EventId)>,
     /// Ids of poison candidates, to read their crash counts.
-    pub trials: Vec<(Source, EventId)>,
+    pub crash_counts: Vec<(Source, EventId)>,
     /// Subjects on which the role emits, to read the last sequence emitted on each.
-    pub outgoing: Vec<Subject>,
+    pub emitted_sequences: Vec<Subject>,
     /// Sources whose known epochs are read.
     pub epochs: Vec<Source>,
     /// Commands by caller and id, to read their earlier replies.
@@ -120,17 +120,17 @@ pub struct ReadResult {
     /// One row for each requested stream.
     pub streams: Vec<StreamRow>,
     /// Deferred events right after the cursors, by stream and sequence.
-    pub held: Vec<DeferredEvent>,
+    pub deferred: Vec<DeferredEvent>,
     /// For each requested sequence, the id and the epoch of the event deferred there.
-    pub held_at: Vec<Option<(EventId, Option<Epoch>)>>,
+    pub deferred_at: Vec<Option<(EventId, Option<Epoch>)>>,
     /// One row for each requested entity.
     pub entities: Vec<EntityRow>,
     /// For each id, true if it was seen.
     pub seen: Vec<bool>,
     /// The crash count of each event, 0 if none was recorded.
-    pub trials: Vec<u32>,
+    pub crash_counts: Vec<u32>,
     /// The last sequence emitted on each subject, 0 if there was none.
-    pub outgoing: Vec<u64>,
+    pub emitted_sequences: Vec<u64>,
     /// The known epochs of each source.
     pub epochs: Vec<SourceEpochs>,
     /// The reply to each command; `None` if it was never replied to or the reply was pruned.
@@ -174,7 +174,7 @@ pub struct StreamRow {
     /// The dead letter that blocks the stream: its event is the one after the cursor.
     pub blocked: Option<DeadLetterId>,
     /// The number of its deferred events.
-    pub held: u64,
+    pub deferred: u64,
     pub epoch: Option<StreamEpoch>,
 }
 
@@ -302,7 +302,7 @@ pub struct SequenceGap {
     pub from: u64,
     pub to: u64,
     /// The number of events deferred behind the gap.
-    pub held: u64,
+    pub deferred: u64,
     pub since: Timestamp,
 }
 
@@ -461,7 +461,7 @@ pub struct Summary {
     pub oldest_outbox: Option<Timestamp>,
     /// The time when the oldest deferred event was deferred.
     #[serde(skip)]
-    pub oldest_held: Option<Timestamp>,
+    pub oldest_deferred: Option<Timestamp>,
     /// The time when the oldest dead letter was made.
     #[serde(skip)]
     pub oldest_dead: Option<Timestamp>,

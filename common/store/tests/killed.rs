@@ -150,7 +150,7 @@ async fn whole_commits(folder: &Path) -> u64 {
     let number = orders[0].cursor;
     assert_eq!((orders.len() as u64, rest.len()), (STREAMS, 1));
     assert!(orders.iter().all(|row| row.cursor == number), "{orders:?}");
-    assert_eq!(rest[0].held, number);
+    assert_eq!(rest[0].deferred, number);
     let entities = store.entities(None, 1_000).await.unwrap();
     let expected = number.to_string();
     assert_eq!(entities.len() as u64, STREAMS);

@@ -142,7 +142,7 @@ pub(crate) fn of_gap(role: &str, gap: &SequenceGap) -> String {
         gap.from,
         gap.to,
         sanitize(&gap.stream.to_string()),
-        gap.held,
+        gap.deferred,
         time(gap.since)
     )
 }

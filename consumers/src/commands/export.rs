@@ -32,7 +32,7 @@ pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Re
         let failure = cannot_write(&path.display().to_string(), e);
         CliError::new(ExitReason::Io, failure.to_string())
     };
-    let mut file = File::create(target.written()).map_err(|e| wrong(&e))?;
+    let mut file = File::create(target.write_path()).map_err(|e| wrong(&e))?;
     let ended = write_all(&store, &mut file).await;
     let complete = ended
         .map_err(|stopped| stopped.into_failure(&path.display().to_string()))
@@ -66,7 +66,7 @@ impl Target {
         }
     }
 
-    fn written(&self) -> &Path {
+    fn write_path(&self) -> &Path {
         match self {
             Self::Renamed { partial, .. } => partial,
             Self::Direct(path) => path,

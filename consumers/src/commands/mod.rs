@@ -11,3 +11,8 @@ pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod streams;
 pub(crate) mod topology;
+
+/// Logs that a second stop signal ends the program at once.
+pub(crate) fn log_forced_exit() {
+    tracing::warn!("ended at once: unacked deliveries will be redelivered");
+}

@@ -27,9 +27,9 @@ use tokio::{
 
 use super::attention::{self, FullRole};
 use crate::{
+    commands::log_forced_exit,
     idle::{IdleWatch, Intake, RoleSample, Sample},
     roles::{self, RoleEntry, RoleStore},
-    stop::ended_at_once,
     stores,
 };
 
@@ -85,7 +85,7 @@ enum ExitCause {
 /// A store cannot be opened, or a role has failed permanently; with `--exit-when-idle` also work left to an operator, or an
 /// interruption.
 pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
-    let mut stop = ShutdownSignal::listen(ended_at_once)?;
+    let mut stop = ShutdownSignal::listen(log_forced_exit)?;
     let collected = health::install_metrics(job.health)?;
     check_before_migration(&job).await?;
     let crew = start(&job)?;
@@ -363,7 +363,7 @@ async fn sample(
                 _ => Intake::NotNow,
             },
             shares_queue: link.shares_queue,
-            unsettled: status.unsettled,
+            unsettled: status.unacked,
             outbox_rows: summary.usage.outbox.rows,
             // Scheduled events count only once they are due.
             held_due: summary.held_due + summary.scheduled_due,
@@ -381,8 +381,8 @@ struct Consuming {
 
 impl Consuming {
     fn sample(running: &RunningRole) -> Self {
-        let vitals = running.liveness();
-        let links = vitals
+        let liveness = running.liveness();
+        let links = liveness
             .links()
             .map(|links| [&links.consume, &links.quarantine]);
         let states = links.into_iter().flatten().flatten();

@@ -283,7 +283,7 @@ impl GapReport {
             source: gap.stream.source.to_string(),
             from: gap.from,
             to: gap.to,
-            held: gap.held,
+            held: gap.deferred,
             since: gap.since,
         }
     }

@@ -34,7 +34,7 @@ pub(crate) enum Fact {
     /// A change of an order's status.
     Outcome(Outcome),
     /// A change of an order's payment.
-    Paid(PaymentSummary),
+    Payment(PaymentSummary),
 }
 
 /// A change of an order's status.
@@ -128,7 +128,7 @@ impl Role for Orders {
             PaymentAuthorized::TYPE
             | PaymentCaptured::TYPE
             | PaymentVoided::TYPE
-            | PaymentRefunded::TYPE => Fact::Paid(PaymentSummary::read(event)?),
+            | PaymentRefunded::TYPE => Fact::Payment(PaymentSummary::read(event)?),
             _ => return not_handled(event),
         };
         Ok(Reading::Handled(fact))
@@ -136,7 +136,7 @@ impl Role for Orders {
 
     fn keys(&self, event: &Event, fact: &Fact) -> Vec<EntityKey> {
         match fact {
-            Fact::Paid(paid) => vec![paid.order.clone()],
+            Fact::Payment(paid) => vec![paid.order.clone()],
             Fact::Placed(_) | Fact::Returned(_) | Fact::Outcome(_) => {
                 vec![EntityKey::from(&event.subject)]
             }
@@ -164,11 +164,11 @@ impl Role for Orders {
                     event.event_type
                 )));
             }
-            (Fact::Paid(paid), None) => return Err(HandlerError::Retry(paid.order.clone())),
+            (Fact::Payment(paid), None) => return Err(HandlerError::Retry(paid.order.clone())),
             (Fact::Outcome(outcome), Some(Invoice::Order(order))) => order
                 .apply_status(outcome, at)
                 .map_err(|why| HandlerError::Reject(format!("{subject} {why}")))?,
-            (Fact::Paid(paid), Some(Invoice::Order(order))) => order.take_payment(paid, at),
+            (Fact::Payment(paid), Some(Invoice::Order(order))) => order.take_payment(paid, at),
             (Fact::Placed(_) | Fact::Returned(_), Some(Invoice::Order(order))) => {
                 let at = order.placed_at;
                 return Err(HandlerError::Reject(format!(

@@ -15,7 +15,7 @@ use doorstep_event::Timestamp;
 use crate::{
     app::AppState,
     domain::{User, UserName, UserRole},
-    http::{Problem, refusal_log::AskedAs},
+    http::{Problem, rejection_log::AskedAs},
     limits::KeyedPermit,
 };
 
@@ -86,7 +86,7 @@ impl AuthenticatedUser {
     /// # Errors
     /// The store cannot be read.
     pub(crate) async fn is_logged_in(&self, app: &AppState) -> Result<bool, Problem> {
-        let user = app.users.get(&app.books, &self.name).await?;
+        let user = app.users.get(&app.store, &self.name).await?;
         let is_of_now = user.is_some_and(|user| is_good(&user, self.generation));
         Ok(is_of_now && Timestamp::now() < self.expires)
     }
@@ -113,7 +113,7 @@ impl FromRequestParts<Arc<AppState>> for AuthenticatedUser {
             .tokens
             .verify(token, Timestamp::now())
             .ok_or_else(gone)?;
-        let user = app.users.get(&app.books, &ticket.name).await?;
+        let user = app.users.get(&app.store, &ticket.name).await?;
         let user = user.filter(|user| is_good(user, ticket.generation));
         let user = user.ok_or_else(gone)?;
         if let Some(asked_as) = parts.extensions.get::<AskedAs>() {
@@ -122,7 +122,7 @@ impl FromRequestParts<Arc<AppState>> for AuthenticatedUser {
         app.user_rate
             .acquire(ticket.name.clone(), Instant::now())
             .map_err(|after| Problem::too_many("you send too many requests", after))?;
-        let share = app.user_places.take(ticket.name.clone()).ok_or_else(|| {
+        let share = app.user_permits.take(ticket.name.clone()).ok_or_else(|| {
             Problem::too_many("you have too many requests under way", RETRY_AFTER)
         })?;
         Ok(Self {

@@ -16,6 +16,6 @@ impl FromRequestParts<Arc<AppState>> for LoginAttempt {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
         let origin = Extension::<Origin>::from_request_parts(parts, app).await;
         let Extension(Origin(address)) = origin.map_err(|_| Problem::internal())?;
-        app.strangers.admit(address, Instant::now())
+        app.login_throttle.admit(address, Instant::now())
     }
 }

@@ -42,7 +42,7 @@ impl InFlightKeys {
     ///
     /// # Errors
     /// The key is in flight already, or the set is full.
-    pub(crate) fn enter(&self, customer: &CustomerId, key: &str) -> Result<KeyGuard, Problem> {
+    pub(crate) fn insert(&self, customer: &CustomerId, key: &str) -> Result<KeyGuard, Problem> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= self.most {
             return Err(Problem::unavailable(
@@ -89,14 +89,14 @@ mod tests {
         let under_way = InFlightKeys::new(2);
         let [ada, bob] = ["ada", "bob"].map(|name| CustomerId::new(name).unwrap());
         let status = |result: Result<KeyGuard, Problem>| result.unwrap_err().status();
-        let first = under_way.enter(&ada, "k").unwrap();
-        assert_eq!(status(under_way.enter(&ada, "k")), StatusCode::CONFLICT);
-        let _second = under_way.enter(&bob, "k").unwrap();
+        let first = under_way.insert(&ada, "k").unwrap();
+        assert_eq!(status(under_way.insert(&ada, "k")), StatusCode::CONFLICT);
+        let _second = under_way.insert(&bob, "k").unwrap();
         assert_eq!(
-            status(under_way.enter(&bob, "l")),
+            status(under_way.insert(&bob, "l")),
             StatusCode::SERVICE_UNAVAILABLE
         );
         drop(first);
-        assert!(under_way.enter(&ada, "k").is_ok());
+        assert!(under_way.insert(&ada, "k").is_ok());
     }
 }

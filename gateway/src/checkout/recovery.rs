@@ -57,20 +57,20 @@ impl LeftOrders {
 ///
 /// # Errors
 /// The store cannot be used.
-pub(crate) async fn leave_open(books: &GatewayStore) -> Result<Vec<String>, GatewayStoreError> {
-    books.execute(&LeaveOpen {}).await?;
-    Ok(unfinished(books, Timestamp::now()).await?.left)
+pub(crate) async fn leave_open(store: &GatewayStore) -> Result<Vec<String>, GatewayStoreError> {
+    store.execute(&LeaveOpen {}).await?;
+    Ok(unfinished(store, Timestamp::now()).await?.left)
 }
 
 /// Abandons expired orders, at once and then at an interval, without end.
-pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: LeftOrders) {
+pub(crate) async fn abandon_expired(store: GatewayStore, roles: Backends, left: LeftOrders) {
     let mut timer = interval(CHECK_INTERVAL);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut failing, mut store_outage) = (Failing::default(), OutageReasons::default());
     let (mut asked, mut role_outage) = (None::<Instant>, OutageReasons::default());
     loop {
         timer.tick().await;
-        let unfinished = match abandon(&books, &mut failing).await {
+        let unfinished = match abandon(&store, &mut failing).await {
             Ok(unfinished) => unfinished,
             Err(e) => {
                 if store_outage.is_new(&e.to_string()) {
@@ -84,7 +84,7 @@ pub(crate) async fn abandon_expired(books: GatewayStore, roles: Backends, left: 
         if unfinished.left.is_empty() || asked.is_some_and(|at| at.elapsed() < QUERY_INTERVAL) {
             continue;
         }
-        match adopt(&books, &roles, &unfinished.left).await {
+        match adopt(&store, &roles, &unfinished.left).await {
             Ok(()) => role_outage.clear(),
             Err(e) if role_outage.is_new(&e) => {
                 tracing::warn!(error = e, "cannot query orders of a restored copy now");
@@ -123,8 +123,8 @@ impl Failing {
     }
 }
 
-async fn unfinished(books: &GatewayStore, now: Timestamp) -> Result<Unfinished, GatewayStoreError> {
-    let parts = books.entries(part_keys()).await?;
+async fn unfinished(store: &GatewayStore, now: Timestamp) -> Result<Unfinished, GatewayStoreError> {
+    let parts = store.entries(part_keys()).await?;
     let mut unfinished = Unfinished::default();
     for open in parts.iter().flatten().filter_map(Entity::open) {
         let late = open.orders.iter().filter(|(_, by)| is_over(**by, now));
@@ -142,13 +142,13 @@ async fn unfinished(books: &GatewayStore, now: Timestamp) -> Result<Unfinished, 
 /// # Errors
 /// The store cannot be used.
 async fn abandon(
-    books: &GatewayStore,
+    store: &GatewayStore,
     failing: &mut Failing,
 ) -> Result<Unfinished, GatewayStoreError> {
-    let found = unfinished(books, Timestamp::now()).await?;
+    let found = unfinished(store, Timestamp::now()).await?;
     let (mut count, mut failed) = (0, Vec::new());
     for some in found.late.chunks(PAGE) {
-        let ended = join_all(some.iter().map(|number| abandon_one(books, number))).await;
+        let ended = join_all(some.iter().map(|number| abandon_one(store, number))).await;
         // If all of them fail, the store is unavailable for any other order as well.
         let is_away = ended
             .iter()
@@ -168,27 +168,27 @@ async fn abandon(
     Ok(found)
 }
 
-async fn abandon_one(books: &GatewayStore, number: &str) -> Result<(), GatewayStoreError> {
+async fn abandon_one(store: &GatewayStore, number: &str) -> Result<(), GatewayStoreError> {
     let order = invoice_no(number)?;
     let outcome = OrderDecision::Abandoned {
         reason: label("not finished in time"),
     };
-    books.execute(&EndOrder { order, outcome }).await.map(drop)
+    store.execute(&EndOrder { order, outcome }).await.map(drop)
 }
 
 /// Queries the outcomes of orders of a restored copy, and records those that are known.
 ///
 /// # Errors
 /// The role or the store cannot be used; the text says why.
-async fn adopt(books: &GatewayStore, roles: &Backends, left: &[String]) -> Result<(), String> {
+async fn adopt(store: &GatewayStore, roles: &Backends, left: &[String]) -> Result<(), String> {
     for some in left.chunks(PAGE) {
-        let adopted = join_all(some.iter().map(|number| adopt_one(books, roles, number))).await;
+        let adopted = join_all(some.iter().map(|number| adopt_one(store, roles, number))).await;
         adopted.into_iter().collect::<Result<(), _>>()?;
     }
     Ok(())
 }
 
-async fn adopt_one(books: &GatewayStore, roles: &Backends, number: &str) -> Result<(), String> {
+async fn adopt_one(store: &GatewayStore, roles: &Backends, number: &str) -> Result<(), String> {
     let order = invoice_no(number).map_err(|e| e.to_string())?;
     let asked = ReadOrder {
         order: order.clone(),
@@ -201,7 +201,7 @@ async fn adopt_one(books: &GatewayStore, roles: &Backends, number: &str) -> Resu
     let Some(outcome) = known_outcome(&view) else {
         return Ok(());
     };
-    let adopted = books.execute(&AdoptOutcome { order, outcome }).await;
+    let adopted = store.execute(&AdoptOutcome { order, outcome }).await;
     let stage = adopted.map_err(|e| e.to_string())?;
     tracing::info!(
         order = number,
@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    async fn begin(books: &GatewayStore, number: &str) -> InvoiceNo {
+    async fn begin(store: &GatewayStore, number: &str) -> InvoiceNo {
         let order = InvoiceNo::new(number).unwrap();
         let price = "2.50".parse().unwrap();
         let line = OrderLine::new(Sku::new("MARGHERITA").unwrap(), None, 2, price).unwrap();
@@ -300,12 +300,12 @@ mod tests {
             lines: vec![line],
             deadline: Timestamp::now() - Duration::from_secs(60),
         };
-        books.execute(&begin).await.unwrap();
+        store.execute(&begin).await.unwrap();
         order
     }
 
-    async fn stage(books: &GatewayStore, order: &InvoiceNo) -> OrderState {
-        let entry = books.get(order.order_key()).await.unwrap().unwrap();
+    async fn stage(store: &GatewayStore, order: &InvoiceNo) -> OrderState {
+        let entry = store.get(order.order_key()).await.unwrap().unwrap();
         entry.order().unwrap().stage.clone()
     }
 
@@ -338,34 +338,34 @@ mod tests {
         assert!(3 * part_keys().len() > PAGE);
         let written = store.commit(changes).await.unwrap();
         assert!(matches!(written, Commit::Written(_)));
-        let books = GatewayStore::alone(store);
-        let sound = begin(&books, "9").await;
+        let store = GatewayStore::alone(store);
+        let sound = begin(&store, "9").await;
 
         let mut failing = Failing::default();
-        let found = abandon(&books, &mut failing).await.unwrap();
+        let found = abandon(&store, &mut failing).await.unwrap();
         assert_eq!(found.late.len(), 3 * part_keys().len() + 1);
         assert!(matches!(
-            stage(&books, &sound).await,
+            stage(&store, &sound).await,
             OrderState::Abandoned { .. }
         ));
         // Failing orders are logged, each once.
-        let told: HashSet<String> = unknown.into_iter().collect();
-        assert_eq!(failing.0, told);
-        abandon(&books, &mut failing).await.unwrap();
-        assert_eq!(failing.0, told);
+        let logged: HashSet<String> = unknown.into_iter().collect();
+        assert_eq!(failing.0, logged);
+        abandon(&store, &mut failing).await.unwrap();
+        assert_eq!(failing.0, logged);
     }
 
     #[tokio::test]
     async fn restored_open_orders_are_not_abandoned() {
         let folder = Folder::new();
-        let store = folder.store();
-        let books = GatewayStore::alone(store.clone());
-        let [confirmed, unknown] = [begin(&books, "1").await, begin(&books, "2").await];
-        let before = outbox(&store).await;
-        assert_eq!(leave_open(&books).await.unwrap().len(), 2);
-        let found = abandon(&books, &mut Failing::default()).await.unwrap();
+        let rows = folder.store();
+        let store = GatewayStore::alone(rows.clone());
+        let [confirmed, unknown] = [begin(&store, "1").await, begin(&store, "2").await];
+        let before = outbox(&rows).await;
+        assert_eq!(leave_open(&store).await.unwrap().len(), 2);
+        let found = abandon(&store, &mut Failing::default()).await.unwrap();
         assert_eq!((found.late.len(), found.left.len()), (0, 2));
-        assert_eq!(stage(&books, &confirmed).await, OrderState::Open);
+        assert_eq!(stage(&store, &confirmed).await, OrderState::Open);
 
         let promised_at = Timestamp::now();
         let adopted = AdoptOutcome {
@@ -373,13 +373,13 @@ mod tests {
             outcome: OrderDecision::Confirmed { promised_at },
         };
         for _ in 0..2 {
-            books.execute(&adopted).await.unwrap();
-            let stage = stage(&books, &confirmed).await;
+            store.execute(&adopted).await.unwrap();
+            let stage = stage(&store, &confirmed).await;
             assert_eq!(stage, OrderState::Confirmed { promised_at });
         }
         // The lost store has published it.
-        assert_eq!(outbox(&store).await, before);
-        let found = abandon(&books, &mut Failing::default()).await.unwrap();
+        assert_eq!(outbox(&rows).await, before);
+        let found = abandon(&store, &mut Failing::default()).await.unwrap();
         assert_eq!(found.left, [unknown.to_string()]);
     }
 }

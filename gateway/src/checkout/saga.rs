@@ -48,7 +48,7 @@ pub(crate) struct OrderRequest {
 /// Runs checkouts of customers' orders.
 #[derive(Clone)]
 pub(crate) struct CheckoutSaga {
-    pub(crate) books: GatewayStore,
+    pub(crate) store: GatewayStore,
     /// The RPC client of the roles.
     pub(crate) roles: Backends,
     /// The time that payment and restaurant have together to reply.
@@ -65,7 +65,7 @@ impl CheckoutSaga {
         wanted: &OrderRequest,
     ) -> Result<Option<(InvoiceNo, Order)>, Problem> {
         let key = IdempotencyRecord::entity(&wanted.customer, &wanted.key);
-        let entry = self.books.get(key).await?;
+        let entry = self.store.get(key).await?;
         let Some(intent) = entry.as_ref().and_then(Entity::intent) else {
             return Ok(None);
         };
@@ -112,7 +112,7 @@ impl CheckoutSaga {
             total: quote.total,
             deadline,
         };
-        match self.books.execute(&begin).await {
+        match self.store.execute(&begin).await {
             Ok(_) => {}
             // Another process on this store was first with this key.
             Err(GatewayStoreError::Refused(refused))
@@ -132,7 +132,7 @@ impl CheckoutSaga {
             order: number.clone(),
             outcome,
         };
-        retry_until(deadline, || self.books.execute(&end)).await?;
+        retry_until(deadline, || self.store.execute(&end)).await?;
         let order = self.get_decided(&number).await;
         drop(place);
         Ok((number, order?))
@@ -189,7 +189,7 @@ impl CheckoutSaga {
 
     /// Returns the order if it has its outcome.
     async fn get_decided(&self, number: &InvoiceNo) -> Result<Order, Problem> {
-        let entry = self.books.get(number.order_key()).await?;
+        let entry = self.store.get(number.order_key()).await?;
         let order = entry.as_ref().and_then(Entity::order);
         order
             .filter(|order| order.stage.is_decided())

@@ -19,7 +19,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::open;
 use crate::{
-    app::{AppState, Parts},
+    app::{AppParts, AppState},
     auth::{PasswordPool, SigningKey, Tokens},
     backends::Backends,
     checkout::{LeftOrders, abandon_expired, longest_order},
@@ -27,7 +27,7 @@ use crate::{
     domain::{self, GatewayRole},
     http::{
         middleware::Entrance,
-        refusal_log::{self, RefusalLog},
+        rejection_log::{self, RejectionLog},
         server,
     },
     limits::{AdmissionControl, ConnectionLimits},
@@ -61,7 +61,7 @@ pub(crate) async fn run(
     );
     let asking = RpcClientHealth {
         link: requester.status(),
-        asked: requester.stats(),
+        stats: requester.stats(),
     };
     let roles = Backends::new(requester, store.source().clone());
     let limits = Limits::default();
@@ -85,14 +85,14 @@ pub(crate) async fn run(
         }
         None => None,
     };
-    let books = GatewayStore::running(store, gateway.local_client());
+    let store = GatewayStore::running(store, gateway.local_client());
     let left = LeftOrders::default();
-    let app = AppState::new(Parts {
-        books: books.clone(),
-        roles: roles.clone(),
-        keeper: AdmissionControl::new(gateway.watch(), limits),
+    let app = AppState::new(AppParts {
+        store: store.clone(),
+        backends: roles.clone(),
+        admission: AdmissionControl::new(gateway.watch(), limits),
         left: left.clone(),
-        vitals: gateway.liveness(),
+        liveness: gateway.liveness(),
         stuck_after: health.map_or(LIVENESS_TIMEOUT, |h| h.stuck_after),
         passwords,
         tokens: Tokens::new(key, args.session_ttl),
@@ -102,10 +102,10 @@ pub(crate) async fn run(
         answer_within: args.order_timeout,
     });
     let listener = listen(args.listen).await?;
-    refusal_log::describe();
+    rejection_log::describe();
     outages::describe();
     let app = Arc::new(app);
-    let refusals = RefusalLog::new();
+    let refusals = RejectionLog::new();
     let entrance = Entrance::new(
         args.max_concurrent_requests,
         args.trusted_proxy,
@@ -113,7 +113,7 @@ pub(crate) async fn run(
     );
     let router = routes::router(Arc::clone(&app), entrance);
     let aside = [
-        tokio::spawn(abandon_expired(books, roles.clone(), left)),
+        tokio::spawn(abandon_expired(store, roles.clone(), left)),
         tokio::spawn(refusals.clone().tell_repeated()),
         tokio::spawn(outages::log_outages(app)),
     ];

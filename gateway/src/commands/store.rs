@@ -22,7 +22,7 @@ pub(crate) async fn run(folder: &Path, job: CopyJob) -> Result<(), CliError> {
         command: "gateway store",
         named: "",
         created_by: "gateway serve",
-        told_by: "/readyz at the gateway's --health-addr",
+        restored_sign: "/readyz at the gateway's --health-addr",
     };
     let is_of_copy = matches!(job, CopyJob::Restore(_) | CopyJob::Restored { .. });
     place.work(job).await?;

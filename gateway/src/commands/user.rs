@@ -41,8 +41,8 @@ pub(crate) async fn add(folder: &Path, name: UserName, standing: UserRole) -> Re
         standing,
         hash,
     };
-    let books = GatewayStore::alone(open(folder)?);
-    books.execute(&add).await.map_err(failed)?;
+    let store = GatewayStore::alone(open(folder)?);
+    store.execute(&add).await.map_err(failed)?;
     print(|out| writeln!(out, "{name} may log in"))
 }
 
@@ -51,9 +51,9 @@ pub(crate) async fn add(folder: &Path, name: UserName, standing: UserRole) -> Re
 /// # Errors
 /// There is no such user, or the store cannot be used.
 pub(crate) async fn revoke(folder: &Path, name: UserName) -> Result<(), CliError> {
-    let books = GatewayStore::alone(open(folder)?);
+    let store = GatewayStore::alone(open(folder)?);
     let revoke = RevokeTokens { name: name.clone() };
-    books.execute(&revoke).await.map_err(failed)?;
+    store.execute(&revoke).await.map_err(failed)?;
     print(|out| writeln!(out, "all sessions of {name} have ended; {SOON}"))
 }
 
@@ -66,14 +66,14 @@ pub(crate) async fn set_status(
     name: UserName,
     status: UserStatus,
 ) -> Result<(), CliError> {
-    let books = GatewayStore::alone(open(folder)?);
-    let other_operator = books.other_operator(&name).await.map_err(failed)?;
+    let store = GatewayStore::alone(open(folder)?);
+    let other_operator = store.other_operator(&name).await.map_err(failed)?;
     let set = SetUserStatus {
         name: name.clone(),
         status,
         other_operator,
     };
-    books.execute(&set).await.map_err(failed)?;
+    store.execute(&set).await.map_err(failed)?;
     print(|out| match status {
         UserStatus::Active => writeln!(out, "{name} may log in"),
         UserStatus::Disabled => {
@@ -100,8 +100,8 @@ pub(crate) async fn set_password(folder: &Path, name: UserName) -> Result<(), Cl
         hash,
         replaces: None,
     };
-    let books = GatewayStore::alone(open(folder)?);
-    books.execute(&set).await.map_err(failed)?;
+    let store = GatewayStore::alone(open(folder)?);
+    store.execute(&set).await.map_err(failed)?;
     print(|out| {
         writeln!(
             out,

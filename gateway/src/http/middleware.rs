@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::{
     origin::Origin,
     problem::{Code, Problem},
-    refusal_log::{self, AskedAs, RefusalLog, RejectedRequest},
+    rejection_log::{self, AskedAs, RejectedRequest, RejectionLog},
     server::ConnectInfo,
 };
 use crate::limits::{ConcurrencyLimit, PROBE_PATHS};
@@ -48,12 +48,12 @@ pub(crate) const DESCRIPTION: &str = "/openapi.json";
 pub(crate) struct Entrance {
     places: ConcurrencyLimit,
     proxy: Option<IpAddr>,
-    refusals: RefusalLog,
+    refusals: RejectionLog,
 }
 
 impl Entrance {
     /// Creates the checks with a limit of requests in flight, behind this proxy if there is one.
-    pub(crate) fn new(most: usize, proxy: Option<IpAddr>, refusals: RefusalLog) -> Self {
+    pub(crate) fn new(most: usize, proxy: Option<IpAddr>, refusals: RejectionLog) -> Self {
         Self {
             places: ConcurrencyLimit::new(most),
             proxy,
@@ -89,7 +89,7 @@ pub(crate) async fn handle(
     span.in_scope(|| {
         log_response(&method, &route, response.status(), began.elapsed());
         // A failed probe is a report and not a rejection.
-        if refusal_log::is_logged(response.status()) && !PROBE_PATHS.contains(&route.as_str()) {
+        if rejection_log::is_logged(response.status()) && !PROBE_PATHS.contains(&route.as_str()) {
             let code = response.extensions().get::<Code>();
             let refusal = RejectedRequest {
                 code: code.map_or("none".into(), |Code(code)| code.clone()),

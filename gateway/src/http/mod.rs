@@ -4,7 +4,7 @@ pub(crate) mod body;
 pub(crate) mod middleware;
 pub(crate) mod origin;
 pub(crate) mod problem;
-pub(crate) mod refusal_log;
+pub(crate) mod rejection_log;
 pub(crate) mod server;
 
 pub(crate) use body::{

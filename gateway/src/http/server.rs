@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
-use super::refusal_log::{RefusalLog, RejectedRequest};
+use super::rejection_log::{RejectedRequest, RejectionLog};
 use crate::limits::{ConnectionLimits, KeyedSemaphore};
 
 /// The timeout of a request's head. A kept-alive connection waits for its next head as long.
@@ -40,7 +40,7 @@ pub(crate) async fn serve(
     bounds: ConnectionLimits,
     stop: impl Future<Output = ()>,
     shutdown_timeout: Duration,
-    refusals: RefusalLog,
+    refusals: RejectionLog,
 ) {
     let room = Arc::new(Semaphore::new(bounds.all));
     let shares = KeyedSemaphore::new(bounds.of_one);
@@ -163,7 +163,7 @@ mod tests {
             bounds,
             stopped,
             SOON,
-            RefusalLog::new(),
+            RejectionLog::new(),
         ));
         Server {
             address,

@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    fn keeper(phase: Phase, filled_percent: u64) -> AdmissionControl {
+    fn admission(phase: Phase, filled_percent: u64) -> AdmissionControl {
         let limits = Limits::default();
         let outbox = TableUsage {
             rows: limits.outbox.rows * filled_percent / 100,
@@ -99,7 +99,7 @@ mod tests {
         let status = RoleStatus {
             phase,
             degraded: Vec::new(),
-            unsettled: 0,
+            unacked: 0,
             usage: StoreUsage {
                 outbox,
                 ..StoreUsage::default()
@@ -111,10 +111,10 @@ mod tests {
 
     #[test]
     fn the_last_room_is_kept_for_orders() {
-        let roomy = keeper(Phase::Consuming, 79);
+        let roomy = admission(Phase::Consuming, 79);
         assert_eq!(roomy.now(), Admission::All);
         assert_eq!(roomy.admit_positions(), Ok(()));
-        let filling = keeper(Phase::Consuming, 80);
+        let filling = admission(Phase::Consuming, 80);
         assert_eq!(filling.now(), Admission::NoPositions);
         let refused = filling.admit_positions().unwrap_err();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -130,10 +130,10 @@ mod tests {
             Phase::Stopping,
             Phase::Stopped,
         ] {
-            let (standing, said) = keeper(phase, 0).now().trouble().unwrap();
+            let (standing, said) = admission(phase, 0).now().trouble().unwrap();
             assert_eq!(standing, HealthStatus::Unready);
             assert!(!said.message.contains("sqlite"), "{said:?}");
         }
-        assert_eq!(keeper(Phase::Consuming, 0).now().trouble(), None);
+        assert_eq!(admission(Phase::Consuming, 0).now().trouble(), None);
     }
 }

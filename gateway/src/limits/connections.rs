@@ -17,7 +17,7 @@ const CONNECTIONS: usize = 4096;
 const OTHER_FILES: usize = 128;
 /// The divisor of the limit of one address: a quarter of all connections, and four at least.
 const SHARE: usize = 4;
-const LEAST: usize = 8;
+const MIN_OF_ONE: usize = 8;
 /// Time that a client may leave a response unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -42,10 +42,10 @@ impl ConnectionLimits {
 
     fn within(files: Option<usize>, proxy: Option<IpAddr>) -> Self {
         let room = files.map_or(CONNECTIONS, |files| files.saturating_sub(OTHER_FILES));
-        let all = room.clamp(LEAST, CONNECTIONS);
+        let all = room.clamp(MIN_OF_ONE, CONNECTIONS);
         Self {
             all,
-            of_one: (all / SHARE).max(LEAST),
+            of_one: (all / SHARE).max(MIN_OF_ONE),
             patience: WRITE_TIMEOUT,
             proxy,
         }

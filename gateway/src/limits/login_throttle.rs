@@ -55,7 +55,7 @@ pub(crate) struct LoginAttempt {
 /// A login attempt for one name whose password may be verified.
 #[derive(Debug)]
 pub(crate) struct Try<'a> {
-    strangers: &'a LoginThrottle,
+    throttle: &'a LoginThrottle,
     name: &'a UserName,
     address: IpAddr,
     /// True if the user has recently logged in from this network.
@@ -123,7 +123,7 @@ impl LoginThrottle {
                 })?;
         }
         Ok(Try {
-            strangers: self,
+            throttle: self,
             name,
             address,
             is_known,
@@ -137,23 +137,23 @@ impl Try<'_> {
         let network = network(self.address);
         self.give_back(network, now);
         if !self.is_known {
-            self.strangers.queues.give_back(self.name);
+            self.throttle.queues.give_back(self.name);
         }
-        self.strangers.known.add(self.name, network, now);
+        self.throttle.known.add(self.name, network, now);
     }
 
     /// Records that the password could not be verified: the client may retry at once.
     pub(crate) fn was_none(self, now: Instant) {
         self.give_back(network(self.address), now);
         if !self.is_known {
-            self.strangers
+            self.throttle
                 .queues
                 .keep(self.name, site(self.address), now);
         }
     }
 
     fn give_back(&self, network: IpAddr, now: Instant) {
-        self.strangers
+        self.throttle
             .wrong
             .give_back(&(self.name.clone(), network), now);
     }
@@ -171,9 +171,9 @@ mod tests {
 
     #[test]
     fn unknown_clients_share_few_slots() {
-        let strangers = LoginThrottle::new(40);
+        let throttle = LoginThrottle::new(40);
         let now = Instant::now();
-        let enter = |n: u8| strangers.admit(address(n), now);
+        let enter = |n: u8| throttle.admit(address(n), now);
         let heard: Vec<LoginAttempt> = (0..10).map(|n| enter(n).unwrap()).collect();
         let refused = enter(10).unwrap_err();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -186,20 +186,20 @@ mod tests {
 
     #[test]
     fn one_address_may_try_only_so_often() {
-        let strangers = LoginThrottle::new(1000);
+        let throttle = LoginThrottle::new(1000);
         let now = Instant::now();
-        let tries = (0..100).map(|_| strangers.admit(address(1), now));
+        let tries = (0..100).map(|_| throttle.admit(address(1), now));
         let told: Vec<_> = tries.filter_map(Result::err).collect();
         assert_eq!(told.len(), 80);
         assert_eq!(told[0].status(), StatusCode::TOO_MANY_REQUESTS);
-        assert!(strangers.admit(address(2), now).is_ok());
+        assert!(throttle.admit(address(2), now).is_ok());
     }
 
     #[test]
     fn whoever_has_a_whole_network_has_one_address() {
-        let strangers = LoginThrottle::new(1000);
+        let throttle = LoginThrottle::new(1000);
         let now = Instant::now();
-        let enter = |text: &str| strangers.admit(text.parse().unwrap(), now).map(drop);
+        let enter = |text: &str| throttle.admit(text.parse().unwrap(), now).map(drop);
         for n in 0..20 {
             enter(&format!("2001:db8:0:1::{n:x}")).unwrap();
         }
@@ -214,44 +214,41 @@ mod tests {
 
     #[test]
     fn only_failed_logins_are_limited() {
-        let strangers = LoginThrottle::new(1000);
+        let throttle = LoginThrottle::new(1000);
         let now = Instant::now();
         let [ada, bob] = ["ada", "bob"].map(|name| name.parse::<UserName>().unwrap());
         let here = address(1);
         for _ in 0..300 {
-            strangers
-                .check_name(&ada, here, now)
-                .unwrap()
-                .was_right(now);
-            strangers.check_name(&bob, here, now).unwrap().was_none(now);
+            throttle.check_name(&ada, here, now).unwrap().was_right(now);
+            throttle.check_name(&bob, here, now).unwrap().was_none(now);
         }
         for _ in 0..20 {
-            strangers.check_name(&ada, here, now).unwrap();
+            throttle.check_name(&ada, here, now).unwrap();
         }
-        let refused = strangers.check_name(&ada, here, now).unwrap_err();
+        let refused = throttle.check_name(&ada, here, now).unwrap_err();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-        assert!(strangers.check_name(&bob, here, now).is_ok());
+        assert!(throttle.check_name(&bob, here, now).is_ok());
         let later = now + Duration::from_secs(10);
-        assert!(strangers.check_name(&ada, here, later).is_ok());
+        assert!(throttle.check_name(&ada, here, later).is_ok());
     }
 
     /// Lets forty networks guess twice a second each, and go on after every rejection; returns the number of admitted
     /// guesses.
-    fn guess(strangers: &LoginThrottle, name: &UserName, then: Instant) -> usize {
+    fn guess(throttle: &LoginThrottle, name: &UserName, then: Instant) -> usize {
         let guesses = (0..80).filter(|n| {
             let there = [198, 51, 100, n % 40].into();
-            strangers.admit(there, then).is_ok() && strangers.check_name(name, there, then).is_ok()
+            throttle.admit(there, then).is_ok() && throttle.check_name(name, there, then).is_ok()
         });
         guesses.count()
     }
 
     #[test]
     fn distributed_guesses_delay_only_unknown_networks() {
-        let strangers = LoginThrottle::new(1000);
+        let throttle = LoginThrottle::new(1000);
         let start = Instant::now();
         let ada: UserName = "ada".parse().unwrap();
         let home = address(1);
-        strangers
+        throttle
             .check_name(&ada, home, start)
             .unwrap()
             .was_right(start);
@@ -261,13 +258,13 @@ mod tests {
         let mut logins = 0;
         for second in 0..3600 {
             let now = start + Duration::from_secs(second);
-            guessed += guess(&strangers, &ada, now);
-            let known = strangers.check_name(&ada, home, now).unwrap();
+            guessed += guess(&throttle, &ada, now);
+            let known = throttle.check_name(&ada, home, now).unwrap();
             assert!(known.is_known);
             known.was_right(now);
             let (place, when) = away;
             if now >= when {
-                match strangers.check_name(&ada, place, now) {
+                match throttle.check_name(&ada, place, now) {
                     Ok(away_from_home) => {
                         assert!(!away_from_home.is_known);
                         logins += 1;
@@ -289,14 +286,14 @@ mod tests {
 
     #[test]
     fn networks_of_one_site_share_a_slot() {
-        let strangers = LoginThrottle::new(1000);
+        let throttle = LoginThrottle::new(1000);
         let now = Instant::now();
         let ada: UserName = "ada".parse().unwrap();
         for n in 0..10_000 {
             let there: IpAddr = format!("2001:db8:1:{n:x}::1").parse().unwrap();
-            let _ = strangers.check_name(&ada, there, now);
+            let _ = throttle.check_name(&ada, there, now);
         }
-        let refused = strangers.check_name(&ada, address(1), now).unwrap_err();
+        let refused = throttle.check_name(&ada, address(1), now).unwrap_err();
         assert_eq!(refused.wait(), Some(Duration::from_secs(2)));
     }
 

@@ -157,7 +157,7 @@ pub(super) async fn assign(
         }
         (_, named) => {
             let named = named.ok_or_else(|| Problem::invalid("name the courier"))?;
-            let user = app.users.get(&app.books, &named).await?;
+            let user = app.users.get(&app.store, &named).await?;
             let is_courier =
                 |user: User| user.standing == UserRole::Courier && user.status.is_active();
             if !user.is_some_and(is_courier) {
@@ -170,7 +170,7 @@ pub(super) async fn assign(
         order: order.clone(),
         courier,
     };
-    let assigned = app.books.execute(&assign).await;
+    let assigned = app.store.execute(&assign).await;
     let is_refused = matches!(assigned, Err(GatewayStoreError::Refused(_)));
     if is_refused && caller.standing == UserRole::Courier {
         // A courier may accept an order without a courier. The response for any other order does not reveal whether it
@@ -197,7 +197,7 @@ pub(super) async fn pick_up(
     caller: AuthenticatedUser,
     PathParam(order): PathParam<InvoiceNo>,
 ) -> Result<StatusCode, Problem> {
-    take(&app, &caller, order, Step::PickedUp).await
+    advance(&app, &caller, order, Step::PickedUp).await
 }
 
 /// Report that the parcel is delivered.
@@ -215,10 +215,10 @@ pub(super) async fn deliver(
     caller: AuthenticatedUser,
     PathParam(order): PathParam<InvoiceNo>,
 ) -> Result<StatusCode, Problem> {
-    take(&app, &caller, order, Step::Delivered).await
+    advance(&app, &caller, order, Step::Delivered).await
 }
 
-async fn take(
+async fn advance(
     app: &AppState,
     caller: &AuthenticatedUser,
     order: InvoiceNo,
@@ -238,7 +238,7 @@ async fn take(
         step,
         at: Timestamp::now(),
     };
-    app.books.execute(&take).await?;
+    app.store.execute(&take).await?;
     app.feeds.notify(&order);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -294,7 +294,7 @@ pub(super) async fn record(
             "a batch has 1 to {MAX_POSITIONS} positions, and this one {count}"
         )));
     }
-    app.keeper.admit_positions()?;
+    app.admission.admit_positions()?;
     let weight = count as f64 / POSITIONS_PER_TOKEN;
     app.user_rate
         .acquire_n(caller.name.clone(), weight, Instant::now())
@@ -316,10 +316,10 @@ pub(super) async fn record(
             // one.
             let oldest = record.fixes.iter().map(|fix| fix.recorded_at).min();
             let time = oldest.unwrap_or_else(Timestamp::now);
-            app.books.execute_idempotent(id, time, &record).await?;
+            app.store.execute_idempotent(id, time, &record).await?;
         }
         None => {
-            app.books.execute(&record).await?;
+            app.store.execute(&record).await?;
         }
     }
     for fix in &record.fixes {
@@ -357,7 +357,7 @@ pub(super) async fn assigned_view(
     app: &AppState,
     order: &InvoiceNo,
 ) -> Result<Option<DeliveryView>, Problem> {
-    let entry = app.books.get(order.delivery_key()).await?;
+    let entry = app.store.get(order.delivery_key()).await?;
     match entry.as_ref().and_then(Entity::delivery) {
         Some(_) => view(app, order).await,
         None => Ok(None),
@@ -366,7 +366,7 @@ pub(super) async fn assigned_view(
 
 async fn view(app: &AppState, order: &InvoiceNo) -> Result<Option<DeliveryView>, Problem> {
     let order = DeliveryId::new(order.as_str()).map_err(|_| Problem::not_found("delivery"))?;
-    match app.roles.query(&ReadDelivery { order }).await {
+    match app.backends.query(&ReadDelivery { order }).await {
         Ok(view) => Ok(Some(view)),
         Err(CallError::Rejected(refused)) if refused.code == "unknown_delivery" => Ok(None),
         Err(e) => Err(e.into()),

@@ -61,7 +61,7 @@ struct Alive {
     (status = 503, description = "A task makes no progress: restart the gateway.", body = Alive, content_type = "application/json"),
 ))]
 pub(super) async fn livez(State(app): State<Arc<AppState>>) -> Response {
-    let stuck = stuck_loops(domain::NAME, &app.vitals, app.stuck_after);
+    let stuck = stuck_loops(domain::NAME, &app.liveness, app.stuck_after);
     let (status, alive) = match stuck.is_empty() {
         true => (StatusCode::OK, true),
         false => (StatusCode::SERVICE_UNAVAILABLE, false),
@@ -79,10 +79,10 @@ pub(super) async fn livez(State(app): State<Arc<AppState>>) -> Response {
 pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
     // Any read shows whether the store is readable.
     let read = match "nobody".parse::<UserName>() {
-        Ok(nobody) => app.books.get(nobody.entity()).await.map(drop),
+        Ok(nobody) => app.store.get(nobody.entity()).await.map(drop),
         Err(_) => Ok(()),
     };
-    let mut keeping = app.keeper.now();
+    let mut keeping = app.admission.now();
     if let Err(reason) = read {
         // The client need not have logged in, so the answer does not mention files.
         tracing::warn!(%reason, "the gateway's store cannot be read");
@@ -98,7 +98,7 @@ pub(super) async fn readyz(State(app): State<Arc<AppState>>) -> Response {
 
 /// Lists the present issues that are known without a read of the store.
 pub(crate) fn troubles(app: &AppState) -> Vec<&'static str> {
-    let keeping = app.keeper.now().trouble().map(|(_, issue)| issue);
+    let keeping = app.admission.now().trouble().map(|(_, issue)| issue);
     let others = of_broker(app).into_iter().chain(app.left.trouble());
     let issues = keeping.into_iter().chain(others);
     issues.map(|issue| issue.message).collect()
@@ -106,10 +106,10 @@ pub(crate) fn troubles(app: &AppState) -> Vec<&'static str> {
 
 fn of_broker(app: &AppState) -> Option<Issue> {
     let publishing = app
-        .vitals
+        .liveness
         .links()
         .map(|links| links.publish.borrow().clone());
-    let asking = app.roles.link();
+    let asking = app.backends.link();
     broker_trouble(publishing.iter().chain([&asking]))
 }
 

@@ -224,12 +224,12 @@ pub(super) async fn place(
         method: order.method,
         country: order.country.unwrap_or_else(|| label("unspecified")),
     };
-    let place = app.under_way.enter(&wanted.customer, &wanted.key)?;
-    if let Some((number, order)) = app.flow.replay_idempotent(&wanted).await? {
+    let place = app.in_flight_keys.insert(&wanted.customer, &wanted.key)?;
+    if let Some((number, order)) = app.checkout.replay_idempotent(&wanted).await? {
         return placed(number, order);
     }
     // A task of its own: it goes on if the customer disconnects, and counts as the customer's request until it is done.
-    let flow = app.flow.clone();
+    let flow = app.checkout.clone();
     let flow = async move {
         let placed = flow.place(wanted, place).await;
         drop(caller);
@@ -381,7 +381,7 @@ pub(super) async fn cancel(
         by,
         reason: cancellation.reason,
     };
-    let status = match app.books.execute(&cancel).await? {
+    let status = match app.store.execute(&cancel).await? {
         OrderState::Abandoned { .. } => "abandoned",
         _ => "cancelled",
     };
@@ -412,7 +412,7 @@ pub(super) async fn seen(
     number: &InvoiceNo,
 ) -> Result<Option<Order>, Problem> {
     let keys = vec![number.order_key(), number.delivery_key()];
-    let entries = app.books.entries(keys).await?;
+    let entries = app.store.entries(keys).await?;
     let mut entries = entries.into_iter();
     let order = entries.next().flatten();
     let delivery = entries.next().flatten();
@@ -442,7 +442,7 @@ pub(super) async fn view(app: &AppState, number: &InvoiceNo) -> Result<Option<Or
     let asked = ReadOrder {
         order: number.clone(),
     };
-    match app.roles.query(&asked).await {
+    match app.backends.query(&asked).await {
         Ok(view) => Ok(Some(view)),
         Err(CallError::Rejected(refused)) if refused.code == "unknown_order" => Ok(None),
         Err(e) => Err(e.into()),

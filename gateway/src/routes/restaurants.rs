@@ -200,7 +200,7 @@ pub(super) async fn configure(
     };
     configure.check().map_err(Problem::invalid)?;
     check_prices(&configure.menu)?;
-    app.roles
+    app.backends
         .command(None, after(CHANGE_TIME), &configure)
         .await?;
     Ok(StatusCode::NO_CONTENT)
@@ -220,7 +220,7 @@ pub(super) async fn show(
     _caller: AuthenticatedUser,
     PathParam(restaurant): PathParam<RestaurantId>,
 ) -> Result<Response, Problem> {
-    let menu = app.roles.query(&ReadMenu { restaurant }).await?;
+    let menu = app.backends.query(&ReadMenu { restaurant }).await?;
     Ok(json(StatusCode::OK, &menu))
 }
 

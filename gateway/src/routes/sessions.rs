@@ -14,7 +14,7 @@ use crate::{
     domain::{RevokeTokens, UserName, UserStatus},
     http::{
         Problem, Unread,
-        refusal_log::{self, AskedAs},
+        rejection_log::{self, AskedAs},
     },
     limits::LoginAttempt,
     user_cache::UserCache,
@@ -61,10 +61,10 @@ pub(super) async fn log_in(
     let address = stranger.release();
     asked_as.set(&login.name);
     let attempt = app
-        .strangers
+        .login_throttle
         .check_name(&login.name, address, Instant::now())?;
     // Read from the store, since another program may have changed the password a moment ago.
-    let user = match UserCache::as_kept(&app.books, &login.name).await {
+    let user = match UserCache::as_kept(&app.store, &login.name).await {
         Ok(user) => user.filter(|user| user.status != UserStatus::Deleted),
         Err(e) => {
             attempt.was_none(Instant::now());
@@ -85,16 +85,16 @@ pub(super) async fn log_in(
         (Ok(true), Some(user)) if user.status.is_active() => user,
         (Ok(true), Some(_)) => {
             // Only operators learn it; to others it would reveal that the password was right.
-            refusal_log::count_login("disabled");
+            rejection_log::count_login("disabled");
             return Err(wrong());
         }
         (Ok(_), _) => {
-            refusal_log::count_login("wrong");
+            rejection_log::count_login("wrong");
             return Err(wrong());
         }
     };
     attempt.was_right(Instant::now());
-    refusal_log::count_login("right");
+    rejection_log::count_login("right");
     let (token, ticket) = app
         .tokens
         .issue(&login.name, user.generation, Timestamp::now());
@@ -117,7 +117,7 @@ pub(super) async fn log_out(
     let revoke = RevokeTokens {
         name: caller.name.clone(),
     };
-    app.books.execute(&revoke).await?;
+    app.store.execute(&revoke).await?;
     app.users.forget(&caller.name);
     Ok(StatusCode::NO_CONTENT)
 }

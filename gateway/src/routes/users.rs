@@ -214,7 +214,7 @@ pub(super) async fn add_user(
         standing,
         hash: app.passwords.hash(user.password).await?,
     };
-    app.books.execute(&add).await?;
+    app.store.execute(&add).await?;
     app.users.forget(&user.name);
     let added = AddedUser {
         name: user.name,
@@ -243,7 +243,7 @@ pub(super) async fn list(
             "limit is 1 to {MAX_PAGE}, and not {limit}"
         )));
     }
-    let users = app.books.users(page.after.as_ref(), limit).await?;
+    let users = app.store.users(page.after.as_ref(), limit).await?;
     let next = users.last().filter(|_| users.len() == limit);
     let page = UserPage {
         next: next.map(|(name, _)| name.clone()),
@@ -353,7 +353,7 @@ pub(super) async fn set_password(
         hash: app.passwords.hash(change.password).await?,
         replaces,
     };
-    let done = app.books.execute(&set).await;
+    let done = app.store.execute(&set).await;
     app.users.forget(&name);
     done.map(|_| StatusCode::NO_CONTENT).map_err(Problem::from)
 }
@@ -374,7 +374,7 @@ async fn verified_hash(
     app.old_passwords
         .acquire(name.clone(), Instant::now())
         .map_err(|after| Problem::too_many("too many wrong old passwords", after))?;
-    let user = UserCache::as_kept(&app.books, name).await?;
+    let user = UserCache::as_kept(&app.store, name).await?;
     let hash = user.map(|user| user.hash);
     let verified = app.passwords.verify(old, hash.clone(), true).await;
     if !matches!(verified, Ok(false)) {
@@ -406,7 +406,7 @@ async fn set_status(
     status: UserStatus,
 ) -> Result<(), Problem> {
     let other_operator = match caller.name == *name {
-        true => app.books.other_operator(name).await?,
+        true => app.store.other_operator(name).await?,
         false => Some(caller.name.clone()),
     };
     let set = SetUserStatus {
@@ -414,14 +414,14 @@ async fn set_status(
         status,
         other_operator,
     };
-    let done = app.books.execute(&set).await;
+    let done = app.store.execute(&set).await;
     // After an error the role may have executed it all the same.
     app.users.forget(name);
     done.map(drop).map_err(Problem::from)
 }
 
 async fn shown(app: &AppState, name: UserName) -> Result<Response, Problem> {
-    let user = UserCache::as_kept(&app.books, &name).await?;
+    let user = UserCache::as_kept(&app.store, &name).await?;
     let user = user.ok_or_else(|| Problem::not_found("user"))?;
     Ok(json(StatusCode::OK, &UserBody::new(name, user)))
 }

@@ -9,7 +9,7 @@ use crate::address::AmqpAddress;
 use crate::broker::Broker;
 use crate::find::{Found, Options, find_or_start, start_image};
 use crate::management::Management;
-use crate::private::TEST_IMAGE;
+use crate::test_node::TEST_IMAGE;
 
 /// The address of the broker that `cargo xtask test` passes to the tests.
 pub const TEST_AMQP_URL: &str = "DOORSTEP_TEST_AMQP_URL";

@@ -233,8 +233,8 @@ async fn forward(mut client: TcpStream, shared: Arc<Shared>, cuts: u64) -> io::R
     };
     let carried = async {
         tokio::try_join!(
-            way(Direction::ToBroker).carry(from_client, to_broker),
-            way(Direction::ToClient).carry(from_broker, to_client),
+            way(Direction::ToBroker).forward(from_client, to_broker),
+            way(Direction::ToClient).forward(from_broker, to_client),
         )
     };
     // Whichever ends first: dropping the rest ends both sides.
@@ -258,7 +258,7 @@ struct Forwarder<'a> {
 }
 
 impl Forwarder<'_> {
-    async fn carry(mut self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+    async fn forward(mut self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
         let mut buffer = vec![0; 32 * 1024];
         let mut frames = Frames::default();
         loop {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod away;
+mod chaos;
 #[path = "../collector/mod.rs"]
 mod collector;
 mod crowds;
@@ -13,7 +14,6 @@ mod health;
 mod orders;
 mod positions;
 mod restoring;
-mod rush;
 mod sessions;
 mod shop;
 mod traces;

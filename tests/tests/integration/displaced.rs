@@ -52,7 +52,7 @@ async fn a_displaced_store_acknowledges_nothing() {
     is_paused(&role, "moved away or deleted").await;
     env.publish(&half(1)).await;
     wait_for("all of them are delivered", SOON, async || {
-        match role.status().unsettled as u64 {
+        match role.status().unacked as u64 {
             HALF => Ok(()),
             other => Err(other),
         }

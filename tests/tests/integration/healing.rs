@@ -189,7 +189,7 @@ for_each_store! {
             let account = format!("account/{stream}");
             let cursor = entries(store.inner(), &account).await.len() as u64;
             assert_eq!(gap.stream.subject.as_str(), account);
-            assert_eq!((gap.from, gap.to, gap.held), (cursor + 1, 6, 1));
+            assert_eq!((gap.from, gap.to, gap.deferred), (cursor + 1, 6, 1));
         }
         degraded(&role, "missing ").await;
 

@@ -83,7 +83,7 @@ impl Role for Crier {
         _now: Timestamp,
     ) -> Result<Effects, HandlerError> {
         *states.first_or_default() += 1;
-        let wrong = |e: doorstep_event::AttributeError| HandlerError::never(e.to_string());
+        let wrong = |e: doorstep_event::AttributeError| HandlerError::reject(e.to_string());
         let mut effects = Effects::none();
         match fact {
             CryRequested::Routed => {
@@ -108,12 +108,12 @@ for_each_store! {
         channel.declare("heard", FieldTable::default()).await;
         channel.bind("heard", &exchange, "heard.#").await;
 
-        let asked: Vec<_> = [CryRequested::Unrouted, CryRequested::Routed, CryRequested::Unrouted, CryRequested::Routed]
+        let cry_requested: Vec<_> = [CryRequested::Unrouted, CryRequested::Routed, CryRequested::Unrouted, CryRequested::Routed]
             .iter()
             .zip(1..)
-            .map(|(fact, n)| asked(n, fact))
+            .map(|(fact, n)| cry_requested(n, fact))
             .collect();
-        env.publish(&asked).await;
+        env.publish(&cry_requested).await;
         let heard = channel.take_many("heard", 2, SOON).await;
         let ids: Vec<_> = heard.iter().map(|m| m.header("cloudEvents:id")).collect();
         assert_eq!(ids, ["heard/a#1", "heard/a#2"]);
@@ -127,7 +127,7 @@ for_each_store! {
         role.stop().await.unwrap();
         assert_eq!(summary(&store).await.usage.outbox.rows, 2);
         let role = env.start(Crier, storage.open());
-        env.publish(&[self::asked(5, &CryRequested::Routed)]).await;
+        env.publish(&[self::cry_requested(5, &CryRequested::Routed)]).await;
         assert_eq!(channel.take_many("heard", 1, SOON).await[0].header("cloudEvents:id"), "heard/a#3");
 
         channel.declare("unheard", FieldTable::default()).await;
@@ -164,8 +164,8 @@ for_each_store! {
         // Every third is rejected, including the first and the last.
         let fact = |n: u64| if n % 3 == 1 { CryRequested::Unrouted } else { CryRequested::Routed };
         let last = OWED / 2 * 3 + 1;
-        let asked: Vec<_> = (1..=last).map(|n| asked(n, &fact(n))).collect();
-        env.publish(&asked).await;
+        let cry_requested: Vec<_> = (1..=last).map(|n| cry_requested(n, &fact(n))).collect();
+        env.publish(&cry_requested).await;
         wait_until("all is applied", SOON, async || {
             summary(&store).await.tally.applied == last
         })
@@ -201,11 +201,11 @@ for_each_store! {
         channel.declare("heard", FieldTable::default()).await;
         channel.bind("heard", &env.namespace().events_exchange(), "heard.#").await;
 
-        let mut all: Vec<_> = (1..=HEARD).map(|n| asked(n, &CryRequested::Routed)).collect();
+        let mut all: Vec<_> = (1..=HEARD).map(|n| cry_requested(n, &CryRequested::Routed)).collect();
         let unknown = Event {
             event_type: "cry.asked.v9".parse().unwrap(),
             subject: "cry/b".parse().unwrap(),
-            ..asked(1, &CryRequested::Routed)
+            ..cry_requested(1, &CryRequested::Routed)
         };
         all.insert(0, unknown);
         env.publish(&all).await;
@@ -255,7 +255,7 @@ for_each_store! {
         // Alternating, and more once the rejected ones are known.
         let mix = |from: u64| -> Vec<_> {
             (from..from + 2 * EACH)
-                .map(|n| asked(n, if n % 2 == 0 { &CryRequested::Routed } else { &CryRequested::Unrouted }))
+                .map(|n| cry_requested(n, if n % 2 == 0 { &CryRequested::Routed } else { &CryRequested::Unrouted }))
                 .collect()
         };
         for round in 0..2 {
@@ -285,7 +285,7 @@ for_each_store! {
     }
 }
 
-fn asked(sequence: u64, fact: &CryRequested) -> Event {
+fn cry_requested(sequence: u64, fact: &CryRequested) -> Event {
     Event::from_contract(
         &"town".parse().unwrap(),
         &"cry/a".parse().unwrap(),

@@ -178,7 +178,7 @@ fn nothing_was_lost(links: &RoleConnections) {
         Some(&links.publish),
         links.consume.as_ref(),
         links.quarantine.as_ref(),
-        links.answer.as_ref(),
+        links.serve.as_ref(),
     ];
     for state in states.into_iter().flatten() {
         let ConnectionStatus {
@@ -295,7 +295,7 @@ for_each_store! {
         let vitals = role.vitals();
         let links = vitals.links().unwrap();
         wait_for("all of them are counted", SOON, async || {
-            let counts = links.answered.as_ref().unwrap().read();
+            let counts = links.served.as_ref().unwrap().read();
             if counts.malformed == sent.len() as u64 { Ok(()) } else { Err(counts) }
         })
         .await;

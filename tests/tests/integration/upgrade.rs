@@ -9,7 +9,7 @@ use tokio::task::block_in_place;
 use crate::SOON;
 
 /// A store of the role `payments` in schema version 4.
-const STORE_4: &str = include_str!("../../../common/store/tests/sqlite/form4.sql");
+const STORE_4: &str = include_str!("../../../common/store/tests/sqlite/schema_4.sql");
 
 const PAYMENTS: RoleQueues = RoleQueues {
     role: "payments",

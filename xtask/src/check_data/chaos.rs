@@ -15,7 +15,7 @@ use crate::checkout::{own_vhost, print_progress};
 use crate::sandbox::{Roles, Sandbox};
 
 /// The number of kills of each kind, in random order. A kill counts only if the process was running.
-const BLOWS: [(Blow, usize); 3] = [(Blow::Consumers, 6), (Blow::Producer, 3), (Blow::Broker, 2)];
+const KILLS: [(Kill, usize); 3] = [(Kill::Consumers, 6), (Kill::Producer, 3), (Kill::Broker, 2)];
 /// The maximum number of missed kills, which occur because the import has just finished; the next import is killed
 /// instead.
 const MAX_MISSED_KILLS: usize = 50;
@@ -29,7 +29,7 @@ const MAX_UNREACHABLE: usize = 5;
 const IMPORT_BOUND: Duration = Duration::from_secs(1_800);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blow {
+enum Kill {
     /// SIGKILL to the roles.
     Consumers,
     /// SIGKILL to the import.
@@ -42,12 +42,12 @@ enum Blow {
 pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) -> Result<()> {
     let stage = Sandbox::new("check-data", own_vhost(&node.broker(), "check-data")?)?;
     let mut rng = SeededRng::new();
-    let mut blows: Vec<Blow> = BLOWS
+    let mut kills: Vec<Kill> = KILLS
         .iter()
-        .flat_map(|(blow, times)| vec![*blow; *times])
+        .flat_map(|(kill, times)| vec![*kill; *times])
         .collect();
-    rng.shuffle(&mut blows);
-    print_progress(&format!("blows: {blows:?}"));
+    rng.shuffle(&mut kills);
+    print_progress(&format!("blows: {kills:?}"));
 
     // Once undisturbed, so that the queues exist before the broker is killed.
     all_applied(&stage)?;
@@ -55,20 +55,20 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     let mut roles = stage.start_roles()?;
     let mut producer = Import::start(&stage, file)?;
     let mut misses = 0;
-    while let Some(blow) = blows.last().copied() {
+    while let Some(kill) = kills.last().copied() {
         sleep(Duration::from_millis(
             PAUSE.start + rng.below(PAUSE.end - PAUSE.start),
         ));
         still_run(&mut roles, &stage)?;
-        let landed = match blow {
-            Blow::Consumers => {
+        let landed = match kill {
+            Kill::Consumers => {
                 // Dropping them is SIGKILL.
                 drop(roles);
                 roles = stage.start_roles()?;
                 true
             }
-            Blow::Producer => producer.kill()?,
-            Blow::Broker => {
+            Kill::Producer => producer.kill()?,
+            Kill::Broker => {
                 let alive = node.management().get("/api/overview");
                 alive.context("the broker was gone before it was killed")?;
                 node.kill()?;
@@ -77,7 +77,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
             }
         };
         if landed {
-            blows.pop();
+            kills.pop();
         } else {
             misses += 1;
             ensure!(

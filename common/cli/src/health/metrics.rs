@@ -123,18 +123,18 @@ pub(super) fn export_connections(
         export_consumed(role, [&consumed, &quarantined]);
     }
     export_published(role, namespace, &links.published.read());
-    if let Some(answer) = &links.answer {
+    if let Some(answer) = &links.serve {
         export_connection(role, "rpc_server", &answer.borrow());
     }
-    if let Some(answered) = &links.answered {
+    if let Some(answered) = &links.served {
         export_rpc_server(role, &answered.read());
     }
 }
 
 /// Exports the calls made in the name of this role.
-pub(super) fn export_rpc_client(role: &'static str, asking: &RpcClientHealth) {
-    export_connection(role, "rpc_client", &asking.link.borrow());
-    let counts = asking.asked.read();
+pub(super) fn export_rpc_client(role: &'static str, rpc_client: &RpcClientHealth) {
+    export_connection(role, "rpc_client", &rpc_client.link.borrow());
+    let counts = rpc_client.stats.read();
     for (outcome, count) in [
         ("answered", counts.replied),
         ("rejected", counts.rejected),

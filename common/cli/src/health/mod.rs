@@ -60,15 +60,15 @@ struct MonitoredRole {
     name: &'static str,
     store: SqliteStore,
     status: watch::Receiver<RoleStatus>,
-    vitals: Arc<Liveness>,
-    looked: Mutex<Polled>,
+    liveness: Arc<Liveness>,
+    polled: Mutex<Polled>,
     policies: Mutex<Policies>,
 }
 
 impl MonitoredRole {
-    fn seen(&self) -> RoleSnapshot {
+    fn snapshot(&self) -> RoleSnapshot {
         let status = self.status.borrow().clone();
-        let links = self.vitals.links();
+        let links = self.liveness.links();
         let meters = links.map(|links| [&links.consumed, &links.quarantined]);
         let consumed: Vec<_> = meters
             .into_iter()
@@ -96,13 +96,13 @@ impl MonitoredRole {
                 .filter_map(|counts| counts.oldest_unacked)
                 .min()
                 .map(|since| since.elapsed()),
-            looked: self.looked().clone(),
+            polled: self.polled().clone(),
             policies: self.policies().reasons(),
         }
     }
 
-    fn looked(&self) -> std::sync::MutexGuard<'_, Polled> {
-        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn polled(&self) -> std::sync::MutexGuard<'_, Polled> {
+        self.polled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn policies(&self) -> std::sync::MutexGuard<'_, Policies> {
@@ -116,13 +116,13 @@ pub struct RpcClientHealth {
     /// The connection's status.
     pub link: watch::Receiver<ConnectionStatus>,
     /// The calls made over it.
-    pub asked: RpcClientStats,
+    pub stats: RpcClientStats,
 }
 
 /// The state of the process, as far as it is monitored.
 struct ProcessHealth {
     roles: Vec<MonitoredRole>,
-    asking: Option<RpcClientHealth>,
+    rpc_client: Option<RpcClientHealth>,
     namespace: Namespace,
     stuck_after: Duration,
     heart: Arc<RuntimeHeartbeat>,
@@ -136,7 +136,7 @@ impl Probe for ProcessHealth {
             stuck.push(format!("no task of the program has run for {silent:.0?}"));
         }
         for role in &self.roles {
-            stuck.extend(stuck_loops(role.name, &role.vitals, self.stuck_after));
+            stuck.extend(stuck_loops(role.name, &role.liveness, self.stuck_after));
         }
         stuck
     }
@@ -145,11 +145,11 @@ impl Probe for ProcessHealth {
         let mut readiness = Readiness::from_roles(
             self.roles
                 .iter()
-                .map(|role| evaluate(role.seen()))
+                .map(|role| evaluate(role.snapshot()))
                 .collect(),
         );
-        if let Some(asking) = &self.asking
-            && let Some(trouble) = readiness::rpc_degraded_reason(&asking.link.borrow())
+        if let Some(rpc_client) = &self.rpc_client
+            && let Some(trouble) = readiness::rpc_degraded_reason(&rpc_client.link.borrow())
         {
             readiness.status = readiness.status.max(HealthStatus::Degraded);
             readiness.reasons.push(published(trouble));
@@ -158,20 +158,20 @@ impl Probe for ProcessHealth {
     }
 
     fn refresh(&self) {
-        if let (Some(asking), Some(role)) = (&self.asking, self.roles.first()) {
-            metrics::export_rpc_client(role.name, asking);
+        if let (Some(rpc_client), Some(role)) = (&self.rpc_client, self.roles.first()) {
+            metrics::export_rpc_client(role.name, rpc_client);
         }
         for role in &self.roles {
-            metrics::export_health(role.name, &evaluate(role.seen()));
+            metrics::export_health(role.name, &evaluate(role.snapshot()));
             metrics::export_done(role.name, &role.status.borrow().done);
-            if let Some(links) = role.vitals.links() {
+            if let Some(links) = role.liveness.links() {
                 metrics::export_connections(role.name, &self.namespace, links);
             }
-            let looked = role.looked();
-            if let Some(waiting) = looked.waiting {
+            let polled = role.polled();
+            if let Some(waiting) = polled.waiting {
                 metrics::export_waiting(role.name, waiting);
             }
-            if let Some(summary) = &looked.summary {
+            if let Some(summary) = &polled.summary {
                 metrics::export_store(role.name, summary);
             }
         }
@@ -186,10 +186,10 @@ pub(crate) fn describe() {
 
 /// Describes each loop of a role whose present step takes longer than that.
 #[must_use]
-pub fn stuck_loops(role: &str, vitals: &Liveness, after: Duration) -> Vec<String> {
+pub fn stuck_loops(role: &str, liveness: &Liveness, after: Duration) -> Vec<String> {
     let loops: [(&str, &ProgressWatch); 2] = [
-        ("a batch is being worked", &vitals.engine),
-        ("the outbox is being sent", &vitals.relay),
+        ("a batch is being worked", &liveness.engine),
+        ("the outbox is being sent", &liveness.relay),
     ];
     loops
         .into_iter()
@@ -260,22 +260,22 @@ pub fn serve<'a>(
     broker: &BrokerSettings,
     management: Option<Management>,
     roles: impl Iterator<Item = (&'a RunningRole, SqliteStore)>,
-    asking: Option<RpcClientHealth>,
+    rpc_client: Option<RpcClientHealth>,
 ) -> Result<Endpoint, CliError> {
     let roles = roles
         .map(|(role, store)| MonitoredRole {
             name: role.name(),
             store,
             status: role.watch(),
-            vitals: role.liveness(),
-            looked: Mutex::new(Polled::nothing_yet()),
+            liveness: role.liveness(),
+            polled: Mutex::new(Polled::nothing_yet()),
             policies: Mutex::default(),
         })
         .collect();
     describe();
     let crew = Arc::new(ProcessHealth {
         roles,
-        asking,
+        rpc_client: rpc_client,
         namespace: broker.namespace.clone(),
         stuck_after: settings.stuck_after,
         heart: RuntimeHeartbeat::start(),

@@ -61,7 +61,7 @@ impl Ages {
     fn correct(&mut self, summary: &mut Summary, now: Instant) {
         let outbox = self.outbox.age_ms(summary.oldest_outbox, now);
         summary.oldest_outbox_ms = summary.oldest_outbox_ms.max(outbox);
-        let held = self.held.age_ms(summary.oldest_held, now);
+        let held = self.held.age_ms(summary.oldest_deferred, now);
         // The oldest by date need not be the oldest if some rows are dated ahead.
         let ahead = (summary.dated_ahead > 0).then_some(Timestamp::MIN);
         let ahead = self.ahead.age_ms(ahead, now).filter(|_| held.is_some());
@@ -114,16 +114,16 @@ pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, broker: BrokerSettings) 
         timer.tick().await;
         for role in &crew.roles {
             poll_store(role).await;
-            let links = role.vitals.links();
+            let links = role.liveness.links();
             if links.is_some_and(|links| links.consume.is_none()) {
-                role.looked().consumers = ConsumerCount::NoQueue;
+                role.polled().consumers = ConsumerCount::NoQueue;
                 continue;
             }
             let counted = count(role, &broker, &mut inspector).await;
             let waiting = waiting(role, &broker, inspector.as_ref()).await;
-            let mut looked = role.looked();
-            looked.waiting = waiting.or(looked.waiting);
-            looked.consumers = match (counted, &looked.consumers) {
+            let mut polled = role.polled();
+            polled.waiting = waiting.or(polled.waiting);
+            polled.consumers = match (counted, &polled.consumers) {
                 (Ok((queue, quarantine)), _) => ConsumerCount::Known { queue, quarantine },
                 (Err(reason), ConsumerCount::Unknown { since, .. }) => ConsumerCount::Unknown {
                     since: *since,
@@ -144,9 +144,9 @@ async fn poll_store(role: &MonitoredRole) {
     let summary = timeout(STORE_LIMIT, role.store.summary(Timestamp::now())).await;
     // A store that cannot be read shows in the role's own phase.
     if let Ok(Ok(mut summary)) = summary {
-        let mut looked = role.looked();
-        looked.ages.correct(&mut summary, Instant::now());
-        looked.summary = Some(summary);
+        let mut polled = role.polled();
+        polled.ages.correct(&mut summary, Instant::now());
+        polled.summary = Some(summary);
     }
 }
 
@@ -173,7 +173,7 @@ async fn waiting(
     broker: &BrokerSettings,
     inspector: Option<&Inspector>,
 ) -> Option<u64> {
-    role.vitals.links()?.answer.as_ref()?;
+    role.liveness.links()?.serve.as_ref()?;
     let queue = broker.namespace.rpc_queue(role.name);
     let depth = inspector?.queue_depth(&queue).await;
     depth.ok().map(|depth| depth.ready)
@@ -201,7 +201,7 @@ mod tests {
                 oldest_outbox_ms: Some(0),
                 oldest_held_ms: Some(3_000),
                 oldest_outbox: outbox,
-                oldest_held: held,
+                oldest_deferred: held,
                 dated_ahead,
                 ..Summary::default()
             };

@@ -25,7 +25,7 @@ pub(super) struct RoleSnapshot {
     pub(super) quarantine: ConsumerLink,
     pub(super) unsettled: u64,
     pub(super) oldest_unsettled: Option<Duration>,
-    pub(super) looked: Polled,
+    pub(super) polled: Polled,
     /// The policies that can lose messages.
     pub(super) policies: Vec<ReadinessReason>,
 }
@@ -85,7 +85,7 @@ pub(super) fn rpc_degraded_reason(link: &ConnectionStatus) -> Option<ReadinessRe
 
 /// Derives the health of a role.
 pub(super) fn evaluate(seen: RoleSnapshot) -> RoleHealth {
-    let summary = seen.looked.summary.as_ref();
+    let summary = seen.polled.summary.as_ref();
     let oldest_outbox_ms = summary.and_then(|s| s.oldest_outbox_ms);
     let oldest_held_ms = summary.and_then(|s| s.oldest_held_ms);
     let against = unready_reasons(&seen);
@@ -105,7 +105,7 @@ pub(super) fn evaluate(seen: RoleSnapshot) -> RoleHealth {
         status,
         phase: as_str(&seen.phase).to_owned(),
         reasons,
-        consumers: match seen.looked.consumers {
+        consumers: match seen.polled.consumers {
             ConsumerCount::Known { queue, .. } => Some(queue),
             ConsumerCount::Unknown { .. } | ConsumerCount::NoQueue => None,
         },
@@ -159,7 +159,7 @@ fn unready_reasons(seen: &RoleSnapshot) -> Vec<ReadinessReason> {
             format!("no connection to the quarantine: {reason}"),
         );
     }
-    if let ConsumerCount::Known { queue, quarantine } = seen.looked.consumers {
+    if let ConsumerCount::Known { queue, quarantine } = seen.polled.consumers {
         if queue == 0 {
             add(
                 ReasonName::NoConsumer,
@@ -180,12 +180,12 @@ fn unready_reasons(seen: &RoleSnapshot) -> Vec<ReadinessReason> {
 fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<ReadinessReason> {
     let mut reasons = seen.degraded.clone();
     reasons.extend_from_slice(&seen.policies);
-    if let Some(summary) = &seen.looked.summary {
+    if let Some(summary) = &seen.polled.summary {
         reasons.extend(restored(summary, seen.role));
         reasons.extend(dead_letters(summary, seen.role));
     }
     let mut add = |name, message: String| reasons.push(ReadinessReason::new(name, message));
-    if let ConsumerCount::Unknown { since, reason } = &seen.looked.consumers
+    if let ConsumerCount::Unknown { since, reason } = &seen.polled.consumers
         && since.elapsed() > COUNT_UNKNOWN
     {
         add(
@@ -208,7 +208,7 @@ fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<R
             format!("a row of the outbox has been pending for {age:.0?}"),
         );
     }
-    if let Some(ahead) = seen.looked.summary.as_ref().map(|s| s.dated_ahead)
+    if let Some(ahead) = seen.polled.summary.as_ref().map(|s| s.dated_ahead)
         && ahead > 0
     {
         add(
@@ -313,7 +313,7 @@ mod tests {
             quarantine: ConsumerLink::Open,
             unsettled: 0,
             oldest_unsettled: None,
-            looked: Polled {
+            polled: Polled {
                 consumers: ConsumerCount::Known {
                     queue: 1,
                     quarantine: 1,
@@ -339,12 +339,12 @@ mod tests {
         let mut away = well();
         away.consume = ConsumerLink::Away("broken".to_owned());
         let mut uncounted = well();
-        uncounted.looked.consumers = ConsumerCount::Known {
+        uncounted.polled.consumers = ConsumerCount::Known {
             queue: 0,
             quarantine: 1,
         };
         let mut no_quarantine = well();
-        no_quarantine.looked.consumers = ConsumerCount::Known {
+        no_quarantine.polled.consumers = ConsumerCount::Known {
             queue: 1,
             quarantine: 0,
         };
@@ -388,17 +388,17 @@ mod tests {
             "policy p sets expires",
         ));
         let mut unknown = well();
-        unknown.looked.consumers = ConsumerCount::Unknown {
+        unknown.polled.consumers = ConsumerCount::Unknown {
             since: Instant::now().checked_sub(COUNT_UNKNOWN * 2).unwrap(),
             reason: "away".to_owned(),
         };
         let mut pending = well();
-        pending.looked.summary = Some(Summary {
+        pending.polled.summary = Some(Summary {
             oldest_outbox_ms: Some(2 * 60_000),
             ..Summary::default()
         });
         let mut ahead = well();
-        ahead.looked.summary = Some(Summary {
+        ahead.polled.summary = Some(Summary {
             dated_ahead: 3,
             ..Summary::default()
         });
@@ -409,7 +409,7 @@ mod tests {
             ..Summary::default()
         };
         summary.usage.dead_letters.rows = 3;
-        dead.looked.summary = Some(summary);
+        dead.polled.summary = Some(summary);
         let mut slow = well();
         slow.oldest_unsettled = Some(OLD * 2);
         for (seen, word) in [
@@ -438,7 +438,7 @@ mod tests {
     fn a_role_without_a_queue_needs_no_consumer() {
         let mut desk = well();
         desk.consume = ConsumerLink::NoQueue;
-        desk.looked.consumers = ConsumerCount::NoQueue;
+        desk.polled.consumers = ConsumerCount::NoQueue;
         let health = evaluate(desk.clone());
         assert_eq!(
             (health.status, health.consumers),
@@ -451,7 +451,7 @@ mod tests {
     #[test]
     fn briefly_unknown_count_is_no_reason() {
         let mut seen = well();
-        seen.looked.consumers = ConsumerCount::Unknown {
+        seen.polled.consumers = ConsumerCount::Unknown {
             since: Instant::now(),
             reason: "away".to_owned(),
         };

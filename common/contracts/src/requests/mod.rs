@@ -45,7 +45,7 @@ pub struct RequestSpec {
     pub request: &'static str,
     /// An example reply in JSON.
     pub reply: &'static str,
-    pub refusals: &'static [ErrorCode],
+    pub errors: &'static [ErrorCode],
 }
 
 impl RequestSpec {
@@ -73,13 +73,13 @@ impl ErrorCode {
 }
 
 macro_rules! requests {
-    ($($contract:ty: $kind:literal, $refusals:expr);+ $(;)?) => {
+    ($($contract:ty: $kind:literal, $errors:expr);+ $(;)?) => {
         pub const REQUESTS: &[RequestSpec] = &[$(RequestSpec {
             kind: <$contract as RequestContract>::TYPE,
             act: <$contract as RequestContract>::ACT,
             request: include_str!(concat!("../../golden/requests/", $kind, ".request.json")),
             reply: include_str!(concat!("../../golden/requests/", $kind, ".reply.json")),
-            refusals: $refusals,
+            errors: $errors,
         }),+];
 
         /// Checks a request against the contract of its type: format and rules.
@@ -192,8 +192,8 @@ mod tests {
     #[test]
     fn error_codes_are_words_listed_once() {
         for spec in REQUESTS {
-            let codes: BTreeSet<&str> = spec.refusals.iter().map(|r| r.code).collect();
-            assert_eq!(codes.len(), spec.refusals.len(), "{}", spec.kind);
+            let codes: BTreeSet<&str> = spec.errors.iter().map(|r| r.code).collect();
+            assert_eq!(codes.len(), spec.errors.len(), "{}", spec.kind);
             for code in codes {
                 let is_word = |b: u8| b.is_ascii_lowercase() || b == b'_';
                 assert!(code.bytes().all(is_word), "{code}");

@@ -34,12 +34,12 @@ impl<F> BatchCursor<F> {
             match (past, parts.back_mut()) {
                 (DeliveryHistory::First, Some(Segment::Fresh(fresh))) => fresh.push(incoming),
                 (DeliveryHistory::First, _) => parts.push_back(Segment::Fresh(vec![incoming])),
-                (_, Some(Segment::Candidates(suspects))) => {
-                    suspects.push_back(PoisonCandidate::delivery(incoming, past));
+                (_, Some(Segment::Candidates(candidates))) => {
+                    candidates.push_back(PoisonCandidate::delivery(incoming, past));
                 }
                 _ => {
-                    let suspects = VecDeque::from([PoisonCandidate::delivery(incoming, past)]);
-                    parts.push_back(Segment::Candidates(suspects));
+                    let candidates = VecDeque::from([PoisonCandidate::delivery(incoming, past)]);
+                    parts.push_back(Segment::Candidates(candidates));
                 }
             }
         }

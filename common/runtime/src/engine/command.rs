@@ -26,7 +26,7 @@ pub struct Commands<C> {
     /// Not processed yet. Each is decoded once, however often it has to be processed.
     pub(super) fresh: Vec<PreparedCommand<C>>,
     /// Poison candidates: each is processed alone, and decoded only after its crash count has been raised.
-    pub(super) suspects: VecDeque<CandidateCommand>,
+    pub(super) candidates: VecDeque<CandidateCommand>,
     decided: Vec<(usize, CommandResult)>,
 }
 
@@ -41,10 +41,10 @@ pub(super) struct PreparedCommand<C> {
 
 /// A command that may have crashed a process.
 pub(super) struct CandidateCommand {
-    pub(super) place: usize,
+    pub(super) index: usize,
     pub(super) request: Request,
     /// The crash count that this process has written, or may have written. This process survived that attempt.
-    pub(super) begun: Option<u32>,
+    pub(super) counted_by_us: Option<u32>,
 }
 
 /// A plan's decision on a command.
@@ -61,10 +61,10 @@ impl<C> Commands<C> {
             match past {
                 DeliveryHistory::First => new.fresh.push(PreparedCommand::unread(place, request)),
                 DeliveryHistory::Redelivered | DeliveryHistory::LimitExceeded => {
-                    new.suspects.push_back(CandidateCommand {
-                        place,
+                    new.candidates.push_back(CandidateCommand {
+                        index: place,
                         request,
-                        begun: None,
+                        counted_by_us: None,
                     });
                 }
             }
@@ -75,7 +75,7 @@ impl<C> Commands<C> {
     pub(super) fn none() -> Self {
         Self {
             fresh: Vec::new(),
-            suspects: VecDeque::new(),
+            candidates: VecDeque::new(),
             decided: Vec::new(),
         }
     }
@@ -83,7 +83,7 @@ impl<C> Commands<C> {
     /// Returns whether all of them are decided.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.fresh.is_empty() && self.suspects.is_empty()
+        self.fresh.is_empty() && self.candidates.is_empty()
     }
 
     /// Takes the results decided since the last call, each with the index of its command, counted from 0.
@@ -95,10 +95,10 @@ impl<C> Commands<C> {
     /// whose crash count this process has raised stays: its result resets the count.
     pub fn give_up(&mut self, is_gone: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut given_up = Vec::new();
-        self.suspects.retain(|suspect| {
-            let stays = suspect.begun.is_some() || !is_gone(suspect.place);
+        self.candidates.retain(|candidate| {
+            let stays = candidate.counted_by_us.is_some() || !is_gone(candidate.index);
             if !stays {
-                given_up.push(suspect.place);
+                given_up.push(candidate.index);
             }
             stays
         });
@@ -110,10 +110,10 @@ impl<C> Commands<C> {
         for (command, outcome) in self.fresh.drain(..).zip(outcomes) {
             match outcome {
                 PlannedCommand::Decided(decided) => self.decided.push((command.place, decided)),
-                PlannedCommand::Candidate => self.suspects.push_back(CandidateCommand {
-                    place: command.place,
+                PlannedCommand::Candidate => self.candidates.push_back(CandidateCommand {
+                    index: command.place,
                     request: command.request,
-                    begun: None,
+                    counted_by_us: None,
                 }),
             }
         }
@@ -121,8 +121,8 @@ impl<C> Commands<C> {
 
     /// Takes in the result of the first poison candidate.
     pub(super) fn decide_candidate(&mut self, decided: CommandResult) {
-        if let Some(suspect) = self.suspects.pop_front() {
-            self.decided.push((suspect.place, decided));
+        if let Some(candidate) = self.candidates.pop_front() {
+            self.decided.push((candidate.index, decided));
         }
     }
 }
@@ -138,8 +138,8 @@ impl<C> PreparedCommand<C> {
     }
 
     /// A poison candidate, not decoded yet.
-    pub(super) fn of_suspect(suspect: &CandidateCommand) -> Self {
-        Self::unread(suspect.place, suspect.request.clone())
+    pub(super) fn of_suspect(candidate: &CandidateCommand) -> Self {
+        Self::unread(candidate.index, candidate.request.clone())
     }
 
     /// Has the role decode it, unless that was done before.

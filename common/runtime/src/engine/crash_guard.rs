@@ -21,14 +21,14 @@ use crate::{
 pub(super) struct StartupDue {
     at: Option<Timestamp>,
     /// The crash counts that this process has raised, or may have raised, of rows not finished yet.
-    begun: HashMap<DeferredId, u32>,
+    counted_by_us: HashMap<DeferredId, u32>,
 }
 
 impl StartupDue {
     pub(super) fn at(started: Timestamp) -> Self {
         Self {
             at: Some(started),
-            begun: HashMap::new(),
+            counted_by_us: HashMap::new(),
         }
     }
 }
@@ -37,21 +37,21 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// Processes the first of these: together if they have no crash count, or one alone. Returns their number.
     pub(super) async fn process_candidates(
         &mut self,
-        suspects: &mut VecDeque<PoisonCandidate>,
+        candidates: &mut VecDeque<PoisonCandidate>,
         now: Timestamp,
         jitter: f64,
     ) -> Result<(BatchReport, usize), StoreError> {
         for conflicts in 0..=self.limits.conflicts {
-            let suspects = suspects.make_contiguous();
-            if let Some((worked, done)) = self.try_candidates(suspects, now, jitter).await? {
+            let candidates = candidates.make_contiguous();
+            if let Some((worked, done)) = self.try_candidates(candidates, now, jitter).await? {
                 let worked = BatchReport {
                     conflicts,
                     ..worked
                 };
                 return Ok((worked, done));
             }
-            for suspect in suspects {
-                suspect.forget();
+            for candidate in candidates {
+                candidate.forget();
             }
         }
         Err(self.too_many_conflicts())
@@ -74,19 +74,19 @@ impl<R: Role, S: Store> Engine<R, S> {
                 self.start = StartupDue::default();
                 return Ok(None);
             }
-            due.sort_by_key(|held| held.event.sequence);
-            let mut suspects: Vec<_> = due
+            due.sort_by_key(|deferred| deferred.event.sequence);
+            let mut candidates: Vec<_> = due
                 .into_iter()
                 .map(|row| {
-                    let begun = self.start.begun.get(&row.id).copied();
-                    PoisonCandidate::held(row, begun)
+                    let counted_by_us = self.start.counted_by_us.get(&row.id).copied();
+                    PoisonCandidate::deferred(row, counted_by_us)
                 })
                 .collect();
-            let tried = self.try_candidates(&mut suspects, now, jitter).await;
-            self.start.begun = suspects
+            let tried = self.try_candidates(&mut candidates, now, jitter).await;
+            self.start.counted_by_us = candidates
                 .iter()
-                .filter_map(|suspect| match &suspect.matter {
-                    CandidateSource::Held(row) => Some((row.id, suspect.counted_by_us()?)),
+                .filter_map(|candidate| match &candidate.source {
+                    CandidateSource::Deferred(row) => Some((row.id, candidate.counted_by_us()?)),
                     CandidateSource::Delivery(_) => None,
                 })
                 .collect();
@@ -103,35 +103,35 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// Raises crash counts, processes, and resets the counts with the outcomes. Returns `None` on a conflict.
     async fn try_candidates(
         &mut self,
-        suspects: &mut [PoisonCandidate],
+        candidates: &mut [PoisonCandidate],
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<(BatchReport, usize)>, StoreError> {
-        let ask = poison::read_set(suspects.iter());
-        if !(ask.trials.is_empty() && ask.streams.is_empty() && ask.seen.is_empty()) {
+        let ask = poison::read_set(candidates.iter());
+        if !(ask.crash_counts.is_empty() && ask.streams.is_empty() && ask.seen.is_empty()) {
             let loaded = self.store.load(ask).await?;
-            poison::apply_lookup(suspects.iter_mut(), loaded, &self.limits, now);
+            poison::apply_lookup(candidates.iter_mut(), loaded, &self.limits, now);
         } else {
             let nothing = doorstep_store::ReadResult::default();
-            poison::apply_lookup(suspects.iter_mut(), nothing, &self.limits, now);
+            poison::apply_lookup(candidates.iter_mut(), nothing, &self.limits, now);
         }
-        let meeting = poison::plan_trial(suspects.iter(), self.limits.max_crashes);
-        let (count, company) = match meeting {
+        let plan = poison::plan_trial(candidates.iter(), self.limits.max_crashes);
+        let (count, company) = match plan {
             TrialPlan::Together(count) => (count, Isolation::SharedNoDeferred),
             TrialPlan::Alone | TrialPlan::Poison(_) => (1, Isolation::Exclusive),
         };
-        let suspects = &mut suspects[..count];
+        let candidates = &mut candidates[..count];
         // Locked from before the count is raised until it is reset, so that no other handler can crash the process
         // meanwhile.
         let process = self.process.clone();
-        let _alone = match meeting {
+        let _alone = match plan {
             TrialPlan::Alone => Some(process.exclusive().await),
             TrialPlan::Together(_) | TrialPlan::Poison(_) => None,
         };
-        let counted = match meeting {
+        let counted = match plan {
             TrialPlan::Poison(_) => Vec::new(),
             TrialPlan::Together(_) | TrialPlan::Alone => {
-                let Some(counted) = self.count_crashes(suspects, now).await? else {
+                let Some(counted) = self.count_crashes(candidates, now).await? else {
                     return Ok(None);
                 };
                 counted
@@ -142,10 +142,10 @@ impl<R: Role, S: Store> Engine<R, S> {
                 Isolation::Shared | Isolation::SharedNoDeferred => Some(process.shared().await),
                 Isolation::Exclusive => None,
             };
-            let prepared = suspects.iter().map(|s| self.prepare_candidate(s, meeting));
+            let prepared = candidates.iter().map(|s| self.prepare_candidate(s, plan));
             prepared.collect()
         };
-        let ends = suspects.iter().filter_map(PoisonCandidate::end).collect();
+        let ends = candidates.iter().filter_map(PoisonCandidate::end).collect();
         let attempt = self.try_commit(&items, &[], company, ends, now, jitter);
         let worked = attempt.await;
         if matches!(worked, Err(StoreError::Unusable { .. })) {
@@ -176,11 +176,11 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// a conflict.
     async fn count_crashes(
         &self,
-        suspects: &mut [PoisonCandidate],
+        candidates: &mut [PoisonCandidate],
         now: Timestamp,
     ) -> Result<Option<Vec<CrashCountChange>>, StoreError> {
         let mut changes = WriteSet::at(now);
-        changes.crash_counts = suspects
+        changes.crash_counts = candidates
             .iter_mut()
             .filter_map(PoisonCandidate::begin)
             .collect();
@@ -189,13 +189,13 @@ impl<R: Role, S: Store> Engine<R, S> {
             return Ok(Some(counted));
         }
         let commit = self.store.commit(changes).await;
-        for suspect in suspects {
+        for candidate in candidates {
             match commit {
-                Ok(Commit::Written(_)) => suspect.counted(),
-                Ok(Commit::Conflict) => suspect.not_counted(),
+                Ok(Commit::Written(_)) => candidate.counted(),
+                Ok(Commit::Conflict) => candidate.not_counted(),
                 // The counts may be written all the same: the raised count stays known and is compared at the next
                 // lookup.
-                Err(_) => suspect.forget(),
+                Err(_) => candidate.forget(),
             }
         }
         Ok(matches!(commit?, Commit::Written(_)).then_some(counted))
@@ -204,24 +204,24 @@ impl<R: Role, S: Store> Engine<R, S> {
     /// Has the role decode a candidate, if its handler will be called.
     fn prepare_candidate(
         &self,
-        suspect: &PoisonCandidate,
-        meeting: TrialPlan,
+        candidate: &PoisonCandidate,
+        plan: TrialPlan,
     ) -> DecodedEvent<R::Payload> {
-        let unread = match meeting {
-            TrialPlan::Poison(trials) => Interpretation::Refused(Cause::new(
+        let unread = match plan {
+            TrialPlan::Poison(crash_counts) => Interpretation::Refused(Cause::new(
                 reason::POISON,
-                format!("the process ended {trials} times while it processed this event"),
+                format!("the process ended {crash_counts} times while it processed this event"),
             )),
-            TrialPlan::Together(_) | TrialPlan::Alone if suspect.is_open() => {
-                return match &suspect.matter {
+            TrialPlan::Together(_) | TrialPlan::Alone if candidate.is_open() => {
+                return match &candidate.source {
                     CandidateSource::Delivery(incoming) => self.prepare(incoming.clone()),
-                    CandidateSource::Held(row) => self.prepare_deferred(row.clone()),
+                    CandidateSource::Deferred(row) => self.prepare_deferred(row.clone()),
                 };
             }
             TrialPlan::Together(_) | TrialPlan::Alone => Interpretation::Undecoded,
         };
-        let (decoded, origin) = match &suspect.matter {
-            CandidateSource::Held(row) => DeferredItem::split(row.clone()),
+        let (decoded, origin) = match &candidate.source {
+            CandidateSource::Deferred(row) => DeferredItem::split(row.clone()),
             CandidateSource::Delivery(message) if message.decoded.event().is_none() => {
                 return self.prepare(message.clone());
             }

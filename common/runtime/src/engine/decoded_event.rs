@@ -14,7 +14,7 @@ use crate::{
 pub(super) enum Origin {
     /// A delivery from this sender.
     Delivery(Sender),
-    Held(Box<DeferredItem>),
+    Deferred(Box<DeferredItem>),
 }
 
 /// The row of a deferred item, without its event.
@@ -28,7 +28,7 @@ pub(super) struct DeferredItem {
 impl DeferredItem {
     /// Splits a deferred event into its parts.
     pub(super) fn split(row: DeferredEvent) -> (Decoded, Origin) {
-        let held = Self {
+        let deferred = Self {
             id: row.id,
             reason: row.reason,
             since: row.since,
@@ -38,7 +38,7 @@ impl DeferredItem {
             None => Decoded::Valid(row.event),
             Some(defect) => Decoded::Invalid(row.event, defect),
         };
-        (decoded, Origin::Held(Box::new(held)))
+        (decoded, Origin::Deferred(Box::new(deferred)))
     }
 }
 
@@ -118,13 +118,13 @@ impl<F> DecodedEvent<F> {
     pub(super) fn attempts(&self) -> u32 {
         match &self.origin {
             Origin::Delivery(_) => 0,
-            Origin::Held(held) => held.attempts,
+            Origin::Deferred(deferred) => deferred.attempts,
         }
     }
 
     /// Returns whether it is deferred in the store.
     pub(super) fn is_deferred(&self) -> bool {
-        matches!(self.origin, Origin::Held(_))
+        matches!(self.origin, Origin::Deferred(_))
     }
 
     /// Returns the id that identifies a delivery without a position in a stream. `None` if a cursor does that, and for

@@ -61,7 +61,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         {
             return Ok(rehearsal);
         }
-        let origin = Origin::Held(Box::new(DeferredItem {
+        let origin = Origin::Deferred(Box::new(DeferredItem {
             id: NOT_DEFERRED,
             reason: DeferReason::Replay(dead.id.clone()),
             since: now,

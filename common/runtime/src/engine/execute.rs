@@ -69,11 +69,11 @@ impl<R: Role, S: Store> Engine<R, S> {
             *part = Segment::Read(read.map(|incoming| self.prepare(incoming)).collect());
         }
         let worked = match part {
-            Segment::Candidates(suspects) => {
-                let (worked, done) = self.process_candidates(suspects, now, jitter).await?;
-                suspects.drain(..done);
+            Segment::Candidates(candidates) => {
+                let (worked, done) = self.process_candidates(candidates, now, jitter).await?;
+                candidates.drain(..done);
                 batch.done += done;
-                if !suspects.is_empty() {
+                if !candidates.is_empty() {
                     return Ok(worked);
                 }
                 worked
@@ -97,7 +97,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         jitter: f64,
     ) -> Result<BatchReport, StoreError> {
         for conflicts in 0..=self.limits.conflicts {
-            if commands.suspects.is_empty() {
+            if commands.candidates.is_empty() {
                 return Ok(BatchReport::default());
             }
             let tried = self.try_candidate_command(commands, now, jitter).await?;
@@ -119,13 +119,13 @@ impl<R: Role, S: Store> Engine<R, S> {
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<(BatchReport, CommandResult)>, StoreError> {
-        let Some(suspect) = commands.suspects.front_mut() else {
+        let Some(candidate) = commands.candidates.front_mut() else {
             return Ok(None);
         };
-        let (source, id) = crash_key(&suspect.request);
+        let (source, id) = crash_key(&candidate.request);
         let ask = ReadSet {
-            trials: vec![(source.clone(), id.clone())],
-            replies: vec![reply_key(&suspect.request)],
+            crash_counts: vec![(source.clone(), id.clone())],
+            replies: vec![reply_key(&candidate.request)],
             ..ReadSet::default()
         };
         // Locked from before the count is raised until it is reset, so that no other handler can crash the process
@@ -133,7 +133,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         let process = self.process.clone();
         let _alone = process.exclusive().await;
         let mut loaded = self.store.load(ask).await?;
-        let mut count = loaded.trials.pop().unwrap_or_default();
+        let mut count = loaded.crash_counts.pop().unwrap_or_default();
         let stored = loaded.replies.pop().flatten().is_some();
         let trial = |before, after| CrashCountChange {
             source: source.clone(),
@@ -141,14 +141,16 @@ impl<R: Role, S: Store> Engine<R, S> {
             before,
             after,
         };
-        if stored || suspect.request.deadline <= self.clock.time(now) {
+        if stored || candidate.request.deadline <= self.clock.time(now) {
             // No handler will be called: the process crashed between the commit and the reply, or no client waits any
             // more.
-            let prepared = [PreparedCommand::of_suspect(suspect)];
+            let prepared = [PreparedCommand::of_suspect(candidate)];
             let ends = (count > 0).then(|| trial(count, 0));
             return self.attempt_alone(&prepared, ends, now, jitter).await;
         }
-        let has_begun = suspect.begun.is_some_and(|begun| count >= begun);
+        let has_begun = candidate
+            .counted_by_us
+            .is_some_and(|counted_by_us| count >= counted_by_us);
         let former = count.saturating_sub(u32::from(has_begun));
         if former >= self.limits.max_crashes {
             // The crash count stays, so that a repeated request does not crash the process once more.
@@ -163,13 +165,13 @@ impl<R: Role, S: Store> Engine<R, S> {
             changes.crash_counts = vec![trial(count, count.saturating_add(1))];
             count = count.saturating_add(1);
             // The count may be written even if the store's response was lost.
-            suspect.begun = Some(count);
+            candidate.counted_by_us = Some(count);
             if self.store.commit(changes).await? == Commit::Conflict {
-                suspect.begun = None;
+                candidate.counted_by_us = None;
                 return Ok(None);
             }
         }
-        let mut prepared = [PreparedCommand::of_suspect(suspect)];
+        let mut prepared = [PreparedCommand::of_suspect(candidate)];
         prepared[0].read(&*self.role);
         let ends = Some(trial(count, 0));
         self.attempt_alone(&prepared, ends, now, jitter).await

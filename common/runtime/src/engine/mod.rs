@@ -238,11 +238,11 @@ impl<R: Role, S: Store> Engine<R, S> {
                 return Ok(None);
             }
             // Sorted by sequence within each stream; the order between streams does not matter.
-            due.sort_by_key(|held| held.event.sequence);
+            due.sort_by_key(|deferred| deferred.event.sequence);
             let items: Vec<_> = {
                 let _together = self.process.shared().await;
                 due.into_iter()
-                    .map(|held| self.prepare_deferred(held))
+                    .map(|deferred| self.prepare_deferred(deferred))
                     .collect()
             };
             let attempt = self.try_commit(&items, &[], Isolation::Shared, Vec::new(), now, jitter);
@@ -265,8 +265,8 @@ impl<R: Role, S: Store> Engine<R, S> {
         DecodedEvent::delivery(&*self.role, incoming)
     }
 
-    fn prepare_deferred(&self, held: DeferredEvent) -> DecodedEvent<R::Payload> {
-        let (decoded, origin) = DeferredItem::split(held);
+    fn prepare_deferred(&self, deferred: DeferredEvent) -> DecodedEvent<R::Payload> {
+        let (decoded, origin) = DeferredItem::split(deferred);
         DecodedEvent::event(&*self.role, decoded, origin)
     }
 
@@ -276,7 +276,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         items: &[DecodedEvent<R::Payload>],
         commands: &[PreparedCommand<R::Command>],
         company: Isolation,
-        trials: Vec<CrashCountChange>,
+        crash_counts: Vec<CrashCountChange>,
         now: Timestamp,
         jitter: f64,
     ) -> Result<Option<(BatchReport, Vec<PlannedCommand>)>, StoreError> {
@@ -307,7 +307,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             return Ok(None);
         }
         let (mut changes, slots) = self.number(plan).await?;
-        changes.crash_counts = trials;
+        changes.crash_counts = crash_counts;
         let mut tally = changes.counts;
         let pending = changes.outbox.len();
         let perhaps_known =
@@ -375,25 +375,25 @@ impl<R: Role, S: Store> Engine<R, S> {
         // Deferred events are taken along within the batch's bound: the more streams, the fewer of each.
         let share = self.limits.batch_size / ask.streams.len().max(1);
         if company == Isolation::Shared {
-            ask.held_per_stream = share.max(1).min(self.limits.deferred_per_stream);
-            ask.held_bytes = self.limits.batch_bytes as u64;
+            ask.deferred_per_stream = share.max(1).min(self.limits.deferred_per_stream);
+            ask.deferred_bytes = self.limits.batch_bytes as u64;
         }
         if !working_set::is_empty(&ask) {
             let mut loaded = self.store.load(ask.clone()).await?;
             known.replies = std::mem::take(&mut loaded.replies);
-            known.trials = std::mem::take(&mut loaded.trials);
+            known.crash_counts = std::mem::take(&mut loaded.crash_counts);
             slots.fill(&ask, loaded, &self.memory)?;
         }
         // The deferred events that come next were read with the streams; only now are their entities known. Reading
         // these a moment later is safe: the commit checks every version.
         let mut ask = ReadSet::default();
-        let held: Vec<_> = slots
+        let deferred: Vec<_> = slots
             .take_loaded_deferred()
             .into_iter()
             .map(|row| {
-                let held = self.prepare_deferred(row);
-                let claim = slots.reserve_deferred(&held, &mut self.memory, &mut ask);
-                (held, claim)
+                let deferred = self.prepare_deferred(row);
+                let claim = slots.reserve_deferred(&deferred, &mut self.memory, &mut ask);
+                (deferred, claim)
             })
             .collect();
         slots.ask_places(items, &mut ask);
@@ -401,7 +401,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             let loaded = self.store.load(ask.clone()).await?;
             slots.fill(&ask, loaded, &self.memory)?;
         }
-        slots.queue_deferred(held);
+        slots.queue_deferred(deferred);
         Ok((slots, known))
     }
 
@@ -411,14 +411,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         plan: Plan<'_, R>,
     ) -> Result<(doorstep_store::WriteSet, WorkingSet<R>), StoreError> {
         let ask = ReadSet {
-            outgoing: plan.emitted_subjects(),
+            emitted_sequences: plan.emitted_subjects(),
             ..ReadSet::default()
         };
-        let subjects = ask.outgoing.clone();
+        let subjects = ask.emitted_sequences.clone();
         let last = if subjects.is_empty() {
             Vec::new()
         } else {
-            self.store.load(ask).await?.outgoing
+            self.store.load(ask).await?.emitted_sequences
         };
         plan.finish(self.store.source(), subjects, last)
     }

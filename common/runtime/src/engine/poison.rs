@@ -19,17 +19,17 @@ use crate::Limits;
 
 /// An event that may have crashed a process.
 pub(super) struct PoisonCandidate {
-    pub(super) matter: CandidateSource,
+    pub(super) source: CandidateSource,
     past: DeliveryHistory,
-    standing: CandidateState,
+    state: CandidateState,
     /// The count that this process has written, or may have written. This process survived that attempt.
-    begun: Option<u32>,
+    counted_by_us: Option<u32>,
 }
 
 /// The origin of a poison candidate.
 pub(super) enum CandidateSource {
     Delivery(InboundMessage),
-    Held(DeferredEvent),
+    Deferred(DeferredEvent),
 }
 
 /// The store's knowledge of a poison candidate.
@@ -58,36 +58,36 @@ pub(super) enum TrialPlan {
 impl PoisonCandidate {
     pub(super) fn delivery(incoming: InboundMessage, past: DeliveryHistory) -> Self {
         Self {
-            matter: CandidateSource::Delivery(incoming),
+            source: CandidateSource::Delivery(incoming),
             past,
-            standing: CandidateState::Unknown,
-            begun: None,
+            state: CandidateState::Unknown,
+            counted_by_us: None,
         }
     }
 
     /// A deferred event, whose attempt this process may already have started.
-    pub(super) fn held(row: DeferredEvent, begun: Option<u32>) -> Self {
+    pub(super) fn deferred(row: DeferredEvent, counted_by_us: Option<u32>) -> Self {
         Self {
-            matter: CandidateSource::Held(row),
+            source: CandidateSource::Deferred(row),
             past: DeliveryHistory::Redelivered,
-            standing: CandidateState::Unknown,
-            begun,
+            state: CandidateState::Unknown,
+            counted_by_us,
         }
     }
 
     /// Returns the count that this process has written or may have written.
     pub(super) fn counted_by_us(&self) -> Option<u32> {
-        self.begun
+        self.counted_by_us
     }
 
     /// Returns whether a handler may be called for it.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.standing, CandidateState::Pending(_))
+        matches!(self.state, CandidateState::Pending(_))
     }
 
     fn key(&self) -> Option<(Source, EventId)> {
-        let event = match &self.matter {
-            CandidateSource::Held(row) => &row.event,
+        let event = match &self.source {
+            CandidateSource::Deferred(row) => &row.event,
             CandidateSource::Delivery(message) => message.decoded.event()?,
         };
         Some((event.source.clone(), event.id.clone()))
@@ -95,7 +95,7 @@ impl PoisonCandidate {
 
     /// Returns the crashes counted by other processes or by an earlier life of this one.
     fn previous_crashes(&self) -> u32 {
-        match self.standing {
+        match self.state {
             CandidateState::Pending(count) if self.is_counted_by_us() => count - 1,
             CandidateState::Pending(count) | CandidateState::Done(count) => count,
             CandidateState::Unknown => 0,
@@ -103,18 +103,17 @@ impl PoisonCandidate {
     }
 
     fn is_counted_by_us(&self) -> bool {
-        matches!((self.standing, self.begun), (CandidateState::Pending(count), Some(begun)) if count >= begun)
+        matches!((self.state, self.counted_by_us), (CandidateState::Pending(count), Some(counted_by_us)) if count >= counted_by_us)
     }
 
     /// Raises the crash count, unless this process has done so already.
     pub(super) fn begin(&mut self) -> Option<CrashCountChange> {
-        let (CandidateState::Pending(before), false) = (self.standing, self.is_counted_by_us())
-        else {
+        let (CandidateState::Pending(before), false) = (self.state, self.is_counted_by_us()) else {
             return None;
         };
         let (source, id) = self.key()?;
         let after = before.saturating_add(1);
-        self.begun = Some(after);
+        self.counted_by_us = Some(after);
         Some(CrashCountChange {
             source,
             id,
@@ -125,21 +124,22 @@ impl PoisonCandidate {
 
     /// Notes that the count of [`PoisonCandidate::begin`] is written.
     pub(super) fn counted(&mut self) {
-        if let (CandidateState::Pending(_), Some(begun)) = (self.standing, self.begun) {
-            self.standing = CandidateState::Pending(begun);
+        if let (CandidateState::Pending(_), Some(counted_by_us)) = (self.state, self.counted_by_us)
+        {
+            self.state = CandidateState::Pending(counted_by_us);
         }
     }
 
     /// Notes that the count was certainly not written.
     pub(super) fn not_counted(&mut self) {
         if !self.is_counted_by_us() {
-            self.begun = None;
+            self.counted_by_us = None;
         }
     }
 
     /// Returns the reset of the crash count, to be committed with the event's outcome.
     pub(super) fn end(&self) -> Option<CrashCountChange> {
-        let before = match self.standing {
+        let before = match self.state {
             CandidateState::Pending(count) | CandidateState::Done(count) if count > 0 => count,
             _ => return None,
         };
@@ -154,30 +154,30 @@ impl PoisonCandidate {
 
     /// Drops what was looked up, which may have changed.
     pub(super) fn forget(&mut self) {
-        self.standing = CandidateState::Unknown;
+        self.state = CandidateState::Unknown;
     }
 }
 
 /// Decides the next step for the first of these candidates, which were looked up.
 pub(super) fn plan_trial<'a>(
-    suspects: impl IntoIterator<Item = &'a PoisonCandidate>,
+    candidates: impl IntoIterator<Item = &'a PoisonCandidate>,
     limit: u32,
 ) -> TrialPlan {
     let mut keys = std::collections::HashSet::new();
     let mut together = 0;
-    for suspect in suspects {
-        let trials = suspect.previous_crashes();
-        if suspect.is_open() {
-            let alone = trials > 0 || suspect.past == DeliveryHistory::LimitExceeded;
+    for candidate in candidates {
+        let crash_counts = candidate.previous_crashes();
+        if candidate.is_open() {
+            let alone = crash_counts > 0 || candidate.past == DeliveryHistory::LimitExceeded;
             match (together, alone) {
-                (0, true) if trials >= limit => return TrialPlan::Poison(trials),
+                (0, true) if crash_counts >= limit => return TrialPlan::Poison(crash_counts),
                 (0, true) => return TrialPlan::Alone,
                 (_, true) => break,
                 (_, false) => {}
             }
         }
         // The same event twice: the second is planned again when the first is finished.
-        if suspect.key().is_some_and(|key| !keys.insert(key)) {
+        if candidate.key().is_some_and(|key| !keys.insert(key)) {
             break;
         }
         together += 1;
@@ -187,22 +187,22 @@ pub(super) fn plan_trial<'a>(
 
 /// Asks for the rows that tell whether a handler may be called for the candidates not yet looked up, and for their
 /// crash counts.
-pub(super) fn read_set<'a>(suspects: impl IntoIterator<Item = &'a PoisonCandidate>) -> ReadSet {
+pub(super) fn read_set<'a>(candidates: impl IntoIterator<Item = &'a PoisonCandidate>) -> ReadSet {
     let mut ask = ReadSet::default();
-    let unknown = suspects
+    let unknown = candidates
         .into_iter()
-        .filter(|suspect| suspect.standing == CandidateState::Unknown);
-    for suspect in unknown {
-        if let Some(key) = suspect.key() {
-            ask.trials.push(key.clone());
-            if let CandidateSource::Delivery(message) = &suspect.matter
+        .filter(|candidate| candidate.state == CandidateState::Unknown);
+    for candidate in unknown {
+        if let Some(key) = candidate.key() {
+            ask.crash_counts.push(key.clone());
+            if let CandidateSource::Delivery(message) = &candidate.source
                 && let Some(event) = message.decoded.event()
             {
                 ask.owners.push(event.source.clone());
                 match event.sequence {
                     Some(sequence) => {
                         ask.streams.push(event.stream());
-                        ask.held_at.push((event.stream(), sequence));
+                        ask.deferred_at.push((event.stream(), sequence));
                     }
                     None => ask.seen.push(key),
                 }
@@ -214,25 +214,25 @@ pub(super) fn read_set<'a>(suspects: impl IntoIterator<Item = &'a PoisonCandidat
 
 /// Takes in the rows that were read for them.
 pub(super) fn apply_lookup<'a>(
-    suspects: impl IntoIterator<Item = &'a mut PoisonCandidate>,
+    candidates: impl IntoIterator<Item = &'a mut PoisonCandidate>,
     loaded: ReadResult,
     limits: &Limits,
     now: Timestamp,
 ) {
     let mut owners = loaded.owners.into_iter();
-    let mut trials = loaded.trials.into_iter();
-    let mut streams = loaded.streams.into_iter().zip(loaded.held_at);
+    let mut crash_counts = loaded.crash_counts.into_iter();
+    let mut streams = loaded.streams.into_iter().zip(loaded.deferred_at);
     let mut seen = loaded.seen.into_iter();
-    let unknown = suspects
+    let unknown = candidates
         .into_iter()
-        .filter(|suspect| suspect.standing == CandidateState::Unknown);
-    for suspect in unknown {
-        let mut count = || trials.next().unwrap_or_default();
-        suspect.standing = match &suspect.matter {
-            CandidateSource::Held(_) => CandidateState::Pending(count()),
+        .filter(|candidate| candidate.state == CandidateState::Unknown);
+    for candidate in unknown {
+        let mut count = || crash_counts.next().unwrap_or_default();
+        candidate.state = match &candidate.source {
+            CandidateSource::Deferred(_) => CandidateState::Pending(count()),
             CandidateSource::Delivery(message) => {
                 let Some(event) = message.decoded.event() else {
-                    suspect.standing = CandidateState::Done(0);
+                    candidate.state = CandidateState::Done(0);
                     continue;
                 };
                 let count = count();
@@ -245,10 +245,10 @@ pub(super) fn apply_lookup<'a>(
                 );
                 let is_settled = match event.sequence {
                     None => seen.next().unwrap_or_default(),
-                    Some(sequence) => streams.next().is_some_and(|(stream, held)| {
+                    Some(sequence) => streams.next().is_some_and(|(stream, deferred)| {
                         let next = stream.cursor.saturating_add(1);
                         sequence.get() < next
-                            || held.is_some()
+                            || deferred.is_some()
                             || (stream.blocked.is_some() && sequence.get() == next)
                     }),
                 };

@@ -155,17 +155,17 @@ pub(crate) async fn place<S: Store>(
 ) -> Result<BlockedPosition, StoreError> {
     let ask = ReadSet {
         streams: vec![event.stream()],
-        held_at: vec![(event.stream(), sequence)],
+        deferred_at: vec![(event.stream(), sequence)],
         ..ReadSet::default()
     };
     let mut loaded = store.load(ask).await?;
-    let held = loaded.held_at.pop().flatten();
+    let deferred = loaded.deferred_at.pop().flatten();
     let stream = loaded.streams.pop().ok_or_else(|| StoreError::Unusable {
         store: store.source().to_string(),
         detail: format!("it tells nothing of the stream {}", event.stream()),
     })?;
     let is_blocker = stream.blocked.is_some() && sequence.get() == stream.cursor + 1;
-    let is_free = sequence.get() > stream.cursor && held.is_none() && !is_blocker;
+    let is_free = sequence.get() > stream.cursor && deferred.is_none() && !is_blocker;
     Ok(BlockedPosition { stream, is_free })
 }
 

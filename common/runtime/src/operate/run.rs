@@ -13,7 +13,7 @@ use super::Attribution;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayRun {
     /// The start of the run. Younger dead letters are not part of it.
-    pub begun: Timestamp,
+    pub started: Timestamp,
     /// Set if an earlier run is resumed.
     pub resumed: bool,
     about: String,
@@ -37,14 +37,14 @@ pub async fn start_replay<S: Store>(
         && last.entry.action == AuditAction::RunBegun
     {
         return Ok(ReplayRun {
-            begun: last.at,
+            started: last.at,
             resumed: true,
             about,
         });
     }
     audit_run(store, &about, AuditAction::RunBegun, &by).await?;
     Ok(ReplayRun {
-        begun: by.at,
+        started: by.at,
         resumed: false,
         about,
     })

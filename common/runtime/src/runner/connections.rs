@@ -11,9 +11,9 @@ pub(super) struct ConnectionMonitor {
     /// The connections of the queue and of the quarantine; `None` if the role has no queue.
     consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
     /// `None` if the role serves no requests from the broker.
-    answering: Option<watch::Receiver<ConnectionStatus>>,
+    serving: Option<watch::Receiver<ConnectionStatus>>,
     /// The outbox rows that the broker rejects; `None` until the relay runs.
-    refusals: Option<watch::Receiver<Option<String>>>,
+    rejections: Option<watch::Receiver<Option<String>>>,
     /// Set if the store had seen events before this start. Only then does a queue created at the start mean a loss.
     has_past: bool,
 }
@@ -22,21 +22,21 @@ impl ConnectionMonitor {
     pub(super) fn new(
         publishing: watch::Receiver<ConnectionStatus>,
         consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
-        answering: Option<watch::Receiver<ConnectionStatus>>,
+        serving: Option<watch::Receiver<ConnectionStatus>>,
         has_past: bool,
     ) -> Self {
         Self {
             publishing,
             consuming,
-            answering,
-            refusals: None,
+            serving,
+            rejections: None,
             has_past,
         }
     }
 
     /// Adds the relay's report of rejected rows.
-    pub(super) fn with_refusals(mut self, refusals: watch::Receiver<Option<String>>) -> Self {
-        self.refusals = Some(refusals);
+    pub(super) fn with_rejections(mut self, rejections: watch::Receiver<Option<String>>) -> Self {
+        self.rejections = Some(rejections);
         self
     }
 
@@ -50,8 +50,8 @@ impl ConnectionMonitor {
             changed = self.publishing.changed() => changed,
             changed = changed(queue) => changed,
             changed = changed(quarantine) => changed,
-            changed = changed(&mut self.answering) => changed,
-            () = refused(&mut self.refusals) => Ok(()),
+            changed = changed(&mut self.serving) => changed,
+            () = refused(&mut self.rejections) => Ok(()),
         }
     }
 
@@ -60,10 +60,10 @@ impl ConnectionMonitor {
         let publishing = self.publishing.borrow_and_update().clone();
         let mut issues = Vec::new();
         let mut add = |name, message| issues.push(ReadinessReason::new(name, message));
-        if let Some(refusals) = &mut self.refusals
-            && let Some(refusals) = refusals.borrow_and_update().clone()
+        if let Some(rejections) = &mut self.rejections
+            && let Some(rejections) = rejections.borrow_and_update().clone()
         {
-            add(ReasonName::OutboxRefused, refusals);
+            add(ReasonName::OutboxRefused, rejections);
         }
         match &publishing.phase {
             ConnectionPhase::Blocked(reason) => add(
@@ -123,8 +123,8 @@ impl ConnectionMonitor {
                 );
             }
         }
-        if let Some(answering) = latest(&mut self.answering) {
-            match &answering.phase {
+        if let Some(serving) = latest(&mut self.serving) {
+            match &serving.phase {
                 ConnectionPhase::Blocked(reason) => add(
                     ReasonName::BrokerBlocked,
                     format!("the broker blocks replies ({reason}): requests wait"),
@@ -132,7 +132,7 @@ impl ConnectionMonitor {
                 ConnectionPhase::Connecting => {
                     add(
                         ReasonName::NoRpcServerConnection,
-                        format!("no connection to serve requests ({})", reason(&answering)),
+                        format!("no connection to serve requests ({})", reason(&serving)),
                     );
                 }
                 ConnectionPhase::Connected
@@ -146,7 +146,7 @@ impl ConnectionMonitor {
 
     /// Returns the error with which the role must stop consuming, if another store owns its queues by now.
     pub(super) fn other_store(&self) -> Option<ConnectError> {
-        let links = self.consuming.iter().chain([&self.answering]);
+        let links = self.consuming.iter().chain([&self.serving]);
         let mut errors = links.flatten().filter_map(|link| {
             let error = link.borrow().last_error.clone();
             error.filter(|error| error.kind() == ConnectErrorKind::OtherStore)
@@ -182,9 +182,9 @@ async fn changed(
 }
 
 /// Waits for a change of the rejected rows, for ever if the relay has ended or not started.
-async fn refused(refusals: &mut Option<watch::Receiver<Option<String>>>) {
-    if let Some(refusals) = refusals
-        && refusals.changed().await.is_ok()
+async fn refused(rejections: &mut Option<watch::Receiver<Option<String>>>) {
+    if let Some(rejections) = rejections
+        && rejections.changed().await.is_ok()
     {
         return;
     }

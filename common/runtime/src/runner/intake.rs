@@ -34,7 +34,7 @@ impl Intake<'_> {
         from.ack_up_to(channel, up_to_tag).await
     }
 
-    pub(super) fn unsettled(self) -> usize {
+    pub(super) fn unacked(self) -> usize {
         self.queue.unacked() + self.quarantine.unacked()
     }
 }

@@ -35,7 +35,7 @@ pub struct RoleConnections {
     /// The connection that consumes from the quarantine, if the role has a queue.
     pub quarantine: Option<watch::Receiver<ConnectionStatus>>,
     /// The connection that serves requests, if there is one.
-    pub answer: Option<watch::Receiver<ConnectionStatus>>,
+    pub serve: Option<watch::Receiver<ConnectionStatus>>,
     /// Counters of publishing.
     pub published: PublisherStats,
     /// Counters of deliveries and acks, if the role has a queue.
@@ -43,7 +43,7 @@ pub struct RoleConnections {
     /// The same for the quarantine.
     pub quarantined: Option<ConsumerStats>,
     /// Counters of requests and replies, if the role serves any.
-    pub answered: Option<RpcServerStats>,
+    pub served: Option<RpcServerStats>,
 }
 
 impl Liveness {

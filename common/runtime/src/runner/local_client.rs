@@ -59,14 +59,14 @@ impl LocalClient {
         limits: &Limits,
     ) -> (Self, mpsc::Receiver<QueuedCommand>) {
         let (commands, waiting) = mpsc::channel(limits.waiting_commands.max(1));
-        let desk = Self(Arc::new(Inner {
+        let local_client = Self(Arc::new(Inner {
             commands,
             queries: Box::new(queries),
             under_way: Semaphore::new(limits.queries),
             retry_after: limits.retry_after,
             meters: RequestInstruments::new(role),
         }));
-        (desk, waiting)
+        (local_client, waiting)
     }
 
     /// Calls [`LocalClient::execute`] or [`LocalClient::query`], by the request's kind.

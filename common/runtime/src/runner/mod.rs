@@ -88,8 +88,8 @@ pub enum RunError {
 pub struct RunningRole {
     name: &'static str,
     status: watch::Receiver<RoleStatus>,
-    vitals: Arc<Liveness>,
-    desk: LocalClient,
+    liveness: Arc<Liveness>,
+    local_client: LocalClient,
     stop: ShutdownTrigger,
     task: JoinHandle<Result<(), RunError>>,
 }
@@ -105,12 +105,12 @@ impl RunningRole {
     pub fn status(&self) -> RoleStatus {
         let mut status = self.status.borrow().clone();
         // The loop records the status after each batch. Deliveries that came since then are unacked, too.
-        if let Some(links) = self.vitals.links()
+        if let Some(links) = self.liveness.links()
             && links.consumed.is_some()
         {
             let meters = [&links.consumed, &links.quarantined].into_iter().flatten();
-            let unsettled: u64 = meters.map(|meter| meter.read().unacked).sum();
-            status.unsettled = usize::try_from(unsettled).unwrap_or(usize::MAX);
+            let unacked: u64 = meters.map(|meter| meter.read().unacked).sum();
+            status.unacked = usize::try_from(unacked).unwrap_or(usize::MAX);
         }
         status
     }
@@ -124,13 +124,13 @@ impl RunningRole {
     /// Returns its liveness. It stays readable after the role has ended.
     #[must_use]
     pub fn liveness(&self) -> Arc<Liveness> {
-        Arc::clone(&self.vitals)
+        Arc::clone(&self.liveness)
     }
 
     /// Returns a client in this process. It works without a queue and while the broker is unreachable, too.
     #[must_use]
     pub fn local_client(&self) -> LocalClient {
-        self.desk.clone()
+        self.local_client.clone()
     }
 
     /// Asks the role to stop: it finishes and acks its batch, publishes its outbox and closes, all within the shutdown timeout
@@ -182,16 +182,16 @@ fn begin<R: Role, S: Store>(
     let name = role.name();
     let (status, watch_status) = watch::channel(RoleStatus::starting());
     let (stopper, stop) = ShutdownTrigger::new(settings.shutdown_timeout);
-    let vitals = Arc::new(Liveness::new());
+    let liveness = Arc::new(Liveness::new());
     let engine =
         Engine::new(role, store, settings.limits.clone()).sharing(settings.process.clone());
-    let (desk, commands) = LocalClient::new(engine.queries(), name, &settings.limits);
-    let run = Run {
+    let (local_client, commands) = LocalClient::new(engine.queries(), name, &settings.limits);
+    let run = RoleRun {
         engine,
         settings,
-        desk: desk.clone(),
+        local_client: local_client.clone(),
         commands,
-        vitals: Arc::clone(&vitals),
+        liveness: Arc::clone(&liveness),
         stop,
     };
     // The task keeps a clone, too, so that a dropped handle does not look like a stop.
@@ -208,24 +208,24 @@ fn begin<R: Role, S: Store>(
     RunningRole {
         name,
         status: watch_status,
-        vitals,
-        desk,
+        liveness,
+        local_client,
         stop: stopper,
         task,
     }
 }
 
 /// A role that is about to run.
-struct Run<R: Role, S: Store> {
+struct RoleRun<R: Role, S: Store> {
     engine: Engine<R, S>,
     settings: RunSettings,
-    desk: LocalClient,
+    local_client: LocalClient,
     commands: mpsc::Receiver<QueuedCommand>,
-    vitals: Arc<Liveness>,
+    liveness: Arc<Liveness>,
     stop: Shutdown,
 }
 
-impl<R: Role, S: Store> Run<R, S> {
+impl<R: Role, S: Store> RoleRun<R, S> {
     fn name(&self) -> &'static str {
         self.engine.role().name()
     }
@@ -258,7 +258,7 @@ impl<R: Role, S: Store> Run<R, S> {
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY_DELAY) => {}
-                () = stop.asked() => return Ok(None),
+                () = stop.requested() => return Ok(None),
             }
         }
     }
@@ -270,15 +270,15 @@ impl<R: Role, S: Store> Run<R, S> {
             return Ok(());
         };
         let publisher = self.publisher();
-        self.vitals.linked(RoleConnections {
+        self.liveness.linked(RoleConnections {
             publish: publisher.status(),
             consume: None,
             quarantine: None,
-            answer: None,
+            serve: None,
             published: publisher.stats(),
             consumed: None,
             quarantined: None,
-            answered: None,
+            served: None,
         });
         let stop = self.stop.clone();
         let links = connections::ConnectionMonitor::new(
@@ -322,15 +322,15 @@ impl<R: Role, S: Store> Run<R, S> {
             Some(claim.clone()),
         );
         let responder = self.answers().then(|| self.start_rpc_server(claim));
-        self.vitals.linked(RoleConnections {
+        self.liveness.linked(RoleConnections {
             publish: publisher.status(),
             consume: Some(subscription.status()),
             quarantine: Some(quarantine.status()),
-            answer: responder.as_ref().map(|r| r.status()),
+            serve: responder.as_ref().map(|r| r.status()),
             published: publisher.stats(),
             consumed: Some(subscription.stats()),
             quarantined: Some(quarantine.stats()),
-            answered: responder.as_ref().map(|r| r.stats()),
+            served: responder.as_ref().map(|r| r.stats()),
         });
         let limit = settings.broker.start_timeout;
         let ready = async {
@@ -346,7 +346,7 @@ impl<R: Role, S: Store> Run<R, S> {
         let mut stop = self.stop.clone();
         let started = tokio::select! {
             ready = ready => ready.map(|()| true),
-            () = stop.asked() => Ok(false),
+            () = stop.requested() => Ok(false),
         };
         let result = match started {
             Err(e) => Err(e.into()),
@@ -430,14 +430,14 @@ impl<R: Role, S: Store> Run<R, S> {
         let namespace = &self.settings.broker.namespace;
         let outbox_filled = Arc::new(Notify::new());
         let (at_its_end, ended) = watch::channel(false);
-        let asked = self.stop.clone();
+        let requested = self.stop.clone();
         let meters = BatchInstruments::new(
             name,
             &namespace.role_queue(name, 0),
             &namespace.events_exchange(),
         );
         let (refusals, refused) = watch::channel(None);
-        let links = links.with_refusals(refused);
+        let links = links.with_rejections(refused);
         let mut beside = JoinSet::new();
         beside.spawn(outbox_publisher::relay(
             name,
@@ -446,7 +446,7 @@ impl<R: Role, S: Store> Run<R, S> {
             Some(namespace.dead_letter_queue(name)).filter(|queue| self.declares(queue)),
             self.settings.limits.clone(),
             Arc::clone(&outbox_filled),
-            Arc::clone(&self.vitals),
+            Arc::clone(&self.liveness),
             meters.clone(),
             self.stop.clone(),
             ended,
@@ -455,7 +455,7 @@ impl<R: Role, S: Store> Run<R, S> {
         if let Some(responder) = responder {
             beside.spawn(serve_rpc::serve_rpc(
                 responder,
-                self.desk,
+                self.local_client,
                 self.stop.clone(),
             ));
         }
@@ -467,7 +467,7 @@ impl<R: Role, S: Store> Run<R, S> {
             status,
             outbox_filled: &outbox_filled,
             quarantine: namespace.quarantine_queue(name),
-            pulse: &self.vitals.engine,
+            pulse: &self.liveness.engine,
             meters: &meters,
             requests: &request_meters,
             stop: self.stop,
@@ -479,7 +479,7 @@ impl<R: Role, S: Store> Run<R, S> {
         .run(usage);
         let worked = tokio::select! {
             worked = looped => worked,
-            () = task_panicked(&mut beside, &asked) => Err(RunError::Broken(name)),
+            () = task_panicked(&mut beside, &requested) => Err(RunError::Broken(name)),
         };
         status.send_modify(|status| status.phase = Phase::Stopping);
         // From here on, nothing is added to the outbox.
@@ -502,7 +502,7 @@ impl<R: Role, S: Store> Run<R, S> {
 /// Waits until a task that should run until the stop has ended or panicked; for ever if none has.
 async fn task_panicked(tasks: &mut JoinSet<()>, stop: &Shutdown) {
     while let Some(ended) = tasks.join_next().await {
-        if ended.is_err() || !stop.is_asked() {
+        if ended.is_err() || !stop.is_requested() {
             return;
         }
     }

@@ -95,11 +95,11 @@ pub(super) async fn relay<S: Store>(
     dead_queue: Option<QueueName>,
     limits: Limits,
     outbox_filled: Arc<Notify>,
-    vitals: Arc<Liveness>,
+    liveness: Arc<Liveness>,
     meters: BatchInstruments,
     mut stop: Shutdown,
     mut ended: watch::Receiver<bool>,
-    refusals: watch::Sender<Option<String>>,
+    rejections: watch::Sender<Option<String>>,
 ) {
     let mut sender = OutboxPublisher {
         store,
@@ -111,22 +111,22 @@ pub(super) async fn relay<S: Store>(
             meters,
         },
         limits,
-        vitals,
+        liveness,
         outage: SendFailure {
             role,
-            told: Vec::new(),
+            reported: Vec::new(),
         },
         postponed_until: None,
         singly: 0,
-        refused: RejectedRows::default(),
-        refusals,
+        rejected: RejectedRows::default(),
+        rejections,
     };
     let mut over = stop.clone();
     loop {
         // Each may be cancelled: a notification, the stop signal and the engine's end are kept until they are taken.
         let stops = tokio::select! {
             biased;
-            () = stop.asked() => true,
+            () = stop.requested() => true,
             _ = ended.wait_for(|ended| *ended) => true,
             _ = timeout(POLL_INTERVAL, outbox_filled.notified()) => false,
         };
@@ -170,7 +170,7 @@ struct OutboxPublisher<S> {
     store: S,
     outlet: BrokerTarget,
     limits: Limits,
-    vitals: Arc<Liveness>,
+    liveness: Arc<Liveness>,
     outage: SendFailure,
     /// The time until which there may be rows that the broker has not accepted for reasons of its own and that are not
     /// due again yet.
@@ -178,9 +178,9 @@ struct OutboxPublisher<S> {
     /// The number of rows still published one by one, to find the one for which the broker closes the channel.
     singly: usize,
     /// The rows for which the broker has closed the channel.
-    refused: RejectedRows,
+    rejected: RejectedRows,
     /// The reason why the role is degraded while there are such rows.
-    refusals: watch::Sender<Option<String>>,
+    rejections: watch::Sender<Option<String>>,
 }
 
 impl<S: Store> OutboxPublisher<S> {
@@ -189,15 +189,15 @@ impl<S: Store> OutboxPublisher<S> {
     async fn send_all(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
         let mut all = RelayReport::default();
-        let vitals = Arc::clone(&self.vitals);
+        let liveness = Arc::clone(&self.liveness);
         let done = loop {
-            let _step = vitals.relay.step();
+            let _step = liveness.relay.step();
             let share = self.batch();
             let turn = relay_once(
                 &self.store,
                 &self.outlet,
                 share,
-                &mut self.refused,
+                &mut self.rejected,
                 Timestamp::now,
             );
             let relayed = match turn.await {
@@ -211,7 +211,7 @@ impl<S: Store> OutboxPublisher<S> {
             }
             // After a full turn the next one follows at once, unless no row gets through: rows rejected for their own
             // content delay no others.
-            let is_full = relayed.paid + relayed.postponed >= share.most();
+            let is_full = relayed.published + relayed.postponed >= share.most();
             if relayed.transient > 0 || !is_full {
                 break Ok(());
             }
@@ -223,7 +223,7 @@ impl<S: Store> OutboxPublisher<S> {
             // Rows that were due again by then are published.
             self.postponed_until = self.postponed_until.filter(|due| *due > began);
         }
-        if all.paid > 0 && all.postponed == 0 {
+        if all.published > 0 && all.postponed == 0 {
             self.outage.over();
         }
         done
@@ -244,8 +244,8 @@ impl<S> OutboxPublisher<S> {
 
     /// Reports the rows that the broker rejects, for as long as it does.
     fn show_refused(&self) {
-        let rows = self.refused.len();
-        if rows == 0 && self.refusals.borrow().is_none() {
+        let rows = self.rejected.len();
+        if rows == 0 && self.rejections.borrow().is_none() {
             return;
         }
         let words = (rows > 0).then(|| {
@@ -256,7 +256,7 @@ impl<S> OutboxPublisher<S> {
                 reason.as_deref().unwrap_or("it gave no reason")
             )
         });
-        self.refusals.send_if_modified(|shown| {
+        self.rejections.send_if_modified(|shown| {
             let changed = *shown != words;
             if changed {
                 *shown = words;
@@ -270,7 +270,9 @@ impl<S> OutboxPublisher<S> {
         self.singly = match share {
             RelayBatch::Rows(rows) if rows > 1 && relayed.broke => self.limits.relay_rows,
             RelayBatch::OneByOne if relayed.broke => 0,
-            _ => self.singly.saturating_sub(relayed.paid + relayed.postponed),
+            _ => self
+                .singly
+                .saturating_sub(relayed.published + relayed.postponed),
         };
     }
 }
@@ -278,20 +280,20 @@ impl<S> OutboxPublisher<S> {
 /// Rows that cannot be published. Each outcome is logged once until the outbox recovers, not with every attempt.
 struct SendFailure {
     role: &'static str,
-    told: Vec<PublishOutcome>,
+    reported: Vec<PublishOutcome>,
 }
 
 impl SendFailure {
     fn stalled(&mut self, rows: usize, outcome: PublishOutcome) {
-        if !self.told.contains(&outcome) {
+        if !self.reported.contains(&outcome) {
             let role = self.role;
             telemetry::outbox_stalled(role, rows, outcome);
-            self.told.push(outcome);
+            self.reported.push(outcome);
         }
     }
 
     fn over(&mut self) {
-        if !std::mem::take(&mut self.told).is_empty() {
+        if !std::mem::take(&mut self.reported).is_empty() {
             telemetry::outbox_recovered(self.role);
         }
     }

@@ -16,20 +16,24 @@ use crate::DeliveryHistory;
 
 /// Serves requests until the role stops. Then waits for the replies to those in flight, within the shutdown timeout, and
 /// closes.
-pub(super) async fn serve_rpc(responder: Arc<RpcServer>, desk: LocalClient, mut stop: Shutdown) {
+pub(super) async fn serve_rpc(
+    responder: Arc<RpcServer>,
+    local_client: LocalClient,
+    mut stop: Shutdown,
+) {
     loop {
         // Both may be cancelled: a request leaves the server only if its arm wins.
-        let asked = tokio::select! {
+        let requested = tokio::select! {
             biased;
-            () = stop.asked() => break,
-            asked = responder.next() => asked,
+            () = stop.requested() => break,
+            requested = responder.next() => requested,
         };
-        let Some(asked) = asked else { break };
-        match asked.request.act {
-            RequestKind::Command => execute(&desk, asked),
+        let Some(requested) = requested else { break };
+        match requested.request.act {
+            RequestKind::Command => execute(&local_client, requested),
             RequestKind::Query => {
                 // Most queries are served from memory, which is not worth a task.
-                let mut query = Box::pin(query(desk.clone(), asked));
+                let mut query = Box::pin(query(local_client.clone(), requested));
                 if (&mut query).now_or_never().is_none() {
                     drop(tokio::spawn(query));
                 }
@@ -39,31 +43,31 @@ pub(super) async fn serve_rpc(responder: Arc<RpcServer>, desk: LocalClient, mut 
     responder.close(stop.time_remaining()).await;
 }
 
-fn execute(desk: &LocalClient, asked: IncomingRequest) {
-    let past = if asked.redelivered {
+fn execute(local_client: &LocalClient, requested: IncomingRequest) {
+    let past = if requested.redelivered {
         DeliveryHistory::Redelivered
     } else {
         DeliveryHistory::First
     };
-    let caller = ReplyTo::Rpc(asked.reply, asked.cancelled);
-    let refused = desk.take(QueuedCommand::new(asked.request, past, caller));
+    let caller = ReplyTo::Rpc(requested.reply, requested.cancelled);
+    let refused = local_client.take(QueuedCommand::new(requested.request, past, caller));
     if let Err((waiting, LocalCallError::Overloaded { retry_after })) = refused {
         waiting.caller.reject_overloaded(retry_after);
     }
 }
 
 /// The server's bound on requests also bounds these tasks.
-async fn query(desk: LocalClient, asked: IncomingRequest) {
+async fn query(local_client: LocalClient, requested: IncomingRequest) {
     let IncomingRequest {
         request,
         redelivered,
         cancelled,
         reply,
-    } = asked;
+    } = requested;
     // Nothing is written, so a query whose caller has gone may be dropped at any point.
     let answer = tokio::select! {
         biased;
-        answer = desk.query(request) => answer,
+        answer = local_client.query(request) => answer,
         () = cancelled.cancelled() => return reply.ack_without_reply(),
     };
     match answer {
@@ -78,7 +82,7 @@ async fn query(desk: LocalClient, asked: IncomingRequest) {
         // Perhaps no server can read now. That is not the query's fault, so it is not rejected, and its caller may try
         // again.
         Err(LocalCallError::Closed | LocalCallError::Unavailable { .. }) if redelivered => {
-            let retry_after = desk.retry_after();
+            let retry_after = local_client.retry_after();
             reply.send(Reply::Overloaded { retry_after });
         }
         // Another server may serve it.

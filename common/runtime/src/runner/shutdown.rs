@@ -53,26 +53,26 @@ impl ShutdownTrigger {
 
 impl Shutdown {
     /// Returns whether the stop was triggered.
-    pub(super) fn is_asked(&self) -> bool {
+    pub(super) fn is_requested(&self) -> bool {
         self.deadline.borrow().is_some()
     }
 
     /// Waits until the stop is triggered. Cancel-safe.
-    pub(super) async fn asked(&mut self) {
+    pub(super) async fn requested(&mut self) {
         // An error means the end of the role, which counts as a stop.
         let _ = self.deadline.wait_for(Option::is_some).await;
     }
 
     /// Waits until the stop is triggered and its shutdown timeout is over. Cancel-safe.
     pub(super) async fn is_over(&mut self) {
-        self.asked().await;
+        self.requested().await;
         sleep_until(self.deadline()).await;
     }
 
     /// Returns the deadline of the stop. If none was triggered because the role fails, the shutdown timeout starts now.
     pub(super) fn deadline(&self) -> Instant {
-        let asked = *self.deadline.borrow();
-        asked.unwrap_or_else(|| Instant::now() + self.shutdown_timeout)
+        let requested = *self.deadline.borrow();
+        requested.unwrap_or_else(|| Instant::now() + self.shutdown_timeout)
     }
 
     /// Returns the time until the deadline, and never less than [`MIN_GRACE`].
@@ -90,12 +90,12 @@ mod tests {
     #[tokio::test]
     async fn every_part_shares_one_deadline() {
         let (stopper, stop) = ShutdownTrigger::new(Duration::from_secs(600));
-        assert!(!stop.is_asked());
+        assert!(!stop.is_requested());
         stopper.stop();
         let deadline = stop.deadline();
         // A second call gives no more time.
         stopper.stop();
-        assert!(stop.is_asked());
+        assert!(stop.is_requested());
         assert_eq!(stop.deadline(), deadline);
         assert!(stop.time_remaining() <= Duration::from_secs(600));
     }
@@ -104,7 +104,7 @@ mod tests {
     async fn late_part_still_gets_a_moment() {
         let (stopper, mut stop) = ShutdownTrigger::new(Duration::ZERO);
         stopper.stop();
-        stop.asked().await;
+        stop.requested().await;
         stop.is_over().await;
         assert_eq!(stop.time_remaining(), MIN_GRACE);
     }

@@ -31,7 +31,7 @@ pub struct RoleStatus {
     /// All reasons why it is degraded; empty while it is healthy.
     pub degraded: Vec<ReadinessReason>,
     /// Deliveries from the broker that are still unacked.
-    pub unsettled: usize,
+    pub unacked: usize,
     /// The fill level of its store.
     pub usage: StoreUsage,
     /// The outcomes counted since its start.
@@ -43,7 +43,7 @@ impl RoleStatus {
         Self {
             phase: Phase::Starting,
             degraded: Vec::new(),
-            unsettled: 0,
+            unacked: 0,
             usage: StoreUsage::default(),
             done: EventCounts::default(),
         }

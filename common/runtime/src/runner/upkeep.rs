@@ -116,14 +116,14 @@ pub(super) mod tests {
         let id = EventId::new(name).unwrap();
         let ask = ReadSet {
             seen: vec![(source(), id.clone())],
-            trials: vec![(source(), id)],
+            crash_counts: vec![(source(), id)],
             replies: vec![(source(), RequestId::new(name).unwrap())],
             ..ReadSet::default()
         };
         let loaded = store.load(ask).await.unwrap();
         [
             loaded.seen[0],
-            loaded.trials[0] > 0,
+            loaded.crash_counts[0] > 0,
             loaded.replies[0].is_some(),
         ]
     }

@@ -75,7 +75,7 @@ impl WallClock {
     }
 
     /// Describes the last jump and its consequences, until the clock has run evenly again.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(super) fn degraded_reason(&self) -> Option<String> {
         let jump = self.jump?;
         let direction = if jump.is_positive() { "ahead" } else { "back" };
         let hours = jump.abs().as_hours();
@@ -137,7 +137,7 @@ mod tests {
         assert!(!clocks.clock.is_steady());
         clocks.run(1);
         assert!(clocks.clock.is_steady() && clocks.clock.may_prune(false));
-        assert_eq!(clocks.clock.trouble(), None);
+        assert_eq!(clocks.clock.degraded_reason(), None);
     }
 
     #[test]
@@ -148,17 +148,17 @@ mod tests {
             let jump = SignedDuration::from_hours(24 * days);
             assert_eq!(clocks.set(jump), Some(jump));
             assert!(!clocks.clock.is_steady() && !clocks.clock.may_prune(true));
-            let trouble = clocks.clock.trouble().unwrap();
+            let trouble = clocks.clock.degraded_reason().unwrap();
             assert!(trouble.contains(direction), "{trouble}");
             clocks.run(30);
-            assert!(clocks.clock.trouble().is_some());
+            assert!(clocks.clock.degraded_reason().is_some());
             // Setting it right is a jump, too.
             assert_eq!(clocks.set(-jump), Some(-jump));
             clocks.run(59);
             assert!(!clocks.clock.is_steady());
             clocks.run(1);
             assert!(clocks.clock.is_steady());
-            assert_eq!(clocks.clock.trouble(), None);
+            assert_eq!(clocks.clock.degraded_reason(), None);
         }
     }
 

@@ -187,9 +187,9 @@ impl Role for Ledger {
             Move::AwaitUnnamed(other) => {
                 return Err(HandlerError::Retry(EntityKey::new(other.as_str())));
             }
-            Move::Poison => return Err(HandlerError::never("poison")),
+            Move::Poison => return Err(HandlerError::reject("poison")),
             Move::PoisonUntilFixed if !account.fixed => {
-                return Err(HandlerError::never("not fixed"));
+                return Err(HandlerError::reject("not fixed"));
             }
             Move::PoisonUntilFixed => {}
             Move::Fix => account.fixed = true,
@@ -201,7 +201,7 @@ impl Role for Ledger {
             Move::Panic => panic!("this event makes the handler panic"),
             Move::Tell => emits.push(NewEvent::from_contract(
                 &Subject::new(format!("told/{}", event.subject))
-                    .map_err(|e| HandlerError::never(e.to_string()))?,
+                    .map_err(|e| HandlerError::reject(e.to_string()))?,
                 &Notice { of: name.clone() },
             )?),
             Move::Later(seconds, fact) => later.schedule(

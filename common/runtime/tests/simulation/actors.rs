@@ -12,9 +12,10 @@ use doorstep_store::{DeadLetter, DeadLetterFilter, MemoryStore, Store, StoreErro
 
 use super::{
     callers::Given,
-    checker, executed,
+    checker,
+    crashing_role::CrashingRole,
+    executed,
     executor::{Actor, race, step},
-    mortal::Mortal,
     queue::Message,
     shape::{Guard, Settling},
     world::{Shared, SimulatedOutlet, now, with},
@@ -104,8 +105,8 @@ pub fn engine(
     world: &Shared,
     store: SimulatedStore,
     limits: Limits,
-) -> Engine<Mortal, SimulatedStore> {
-    let engine = Engine::new(Mortal, store, limits).with_frozen_clock();
+) -> Engine<CrashingRole, SimulatedStore> {
+    let engine = Engine::new(CrashingRole, store, limits).with_frozen_clock();
     match with(world, |world| world.shape.guard) {
         Guard::Informed => engine.started_at(now(world)),
         Guard::Uninformed => engine,
@@ -115,7 +116,7 @@ pub fn engine(
 /// Takes deliveries with the delivery history that the queue reports.
 pub fn read(
     world: &Shared,
-    engine: &Engine<Mortal, SimulatedStore>,
+    engine: &Engine<CrashingRole, SimulatedStore>,
     messages: &[Message],
 ) -> BatchCursor<Move> {
     let guard = with(world, |world| world.shape.guard);
@@ -131,7 +132,7 @@ pub fn read(
 /// Takes commands with their delivery history.
 pub fn read_commands(
     world: &Shared,
-    engine: &Engine<Mortal, SimulatedStore>,
+    engine: &Engine<CrashingRole, SimulatedStore>,
     asked: &[Given],
 ) -> Commands<Order> {
     let guard = with(world, |world| world.shape.guard);
@@ -149,15 +150,15 @@ pub fn answer(world: &Shared, given: &Given, decided: CommandResult) {
     with(world, |world| {
         world.note(|| format!("answers {} with {decided:?}", given.request.id));
         match &decided {
-            CommandResult::Expired => world.book.count("expired"),
-            CommandResult::Answer(Ok(_)) => world.book.count("replied anew"),
+            CommandResult::Expired => world.history.count("expired"),
+            CommandResult::Answer(Ok(_)) => world.history.count("replied anew"),
             CommandResult::Answer(Err(refused)) if refused.code == Rejection::ID_REUSED => {
-                world.book.count("id reused");
+                world.history.count("id reused");
             }
             CommandResult::Answer(Err(refused)) if refused.code == Rejection::TOO_OLD => {
-                world.book.count("command too old");
+                world.history.count("command too old");
             }
-            CommandResult::Answer(Err(_)) => world.book.count("refused"),
+            CommandResult::Answer(Err(_)) => world.history.count("refused"),
         }
         if let CommandResult::Answer(answer) = &decided {
             executed::replied(world, given, answer);
@@ -171,7 +172,7 @@ fn contended(world: &Shared, error: Option<StoreError>) {
     if let Some(StoreError::Unavailable { detail, .. }) = error
         && detail.contains("in a row")
     {
-        with(world, |world| world.book.violations.push(detail));
+        with(world, |world| world.history.violations.push(detail));
     }
 }
 
@@ -276,7 +277,7 @@ async fn both(
     let was_open = dead.status == doorstep_store::DeadLetterStatus::Open;
     let (replay, skip) = race(rng, replay, skip).await;
     with(world, |world| {
-        world.book.count("replay against skip");
+        world.history.count("replay against skip");
         let won = usize::from(replay.is_ok()) + usize::from(skip.is_ok());
         let failed = [&replay, &skip]
             .iter()
@@ -286,7 +287,7 @@ async fn both(
         let expected = usize::from(was_open)..=1;
         if !expected.contains(&won) && !failed {
             let id = &dead.id;
-            world.book.violations.push(format!(
+            world.history.violations.push(format!(
                 "of replay and skip of {id} {won} have won: {replay:?}, {skip:?}"
             ));
         }

@@ -20,7 +20,7 @@ pub fn settled(world: &mut Environment, messages: &[Message]) {
     for message in messages {
         if let Err(why) = durable(world, &message.incoming) {
             world
-                .book
+                .history
                 .violations
                 .push(format!("settled too early: {why}: {:?}", message.incoming));
         }
@@ -32,7 +32,7 @@ fn durable(world: &Environment, incoming: &InboundMessage) -> Result<(), String>
         Decoded::Valid(event) | Decoded::Invalid(event, _) => event,
         Decoded::Undecodable { body, .. } => {
             let body = String::from_utf8_lossy(body);
-            let made = world.book.dead.values();
+            let made = world.history.dead.values();
             return match made
                 .filter(|(dead, _)| *dead.body == *body.as_bytes())
                 .count()
@@ -57,7 +57,7 @@ fn durable(world: &Environment, incoming: &InboundMessage) -> Result<(), String>
     };
     let ask = ReadSet {
         streams: vec![event.stream()],
-        held_at: vec![(event.stream(), sequence)],
+        deferred_at: vec![(event.stream(), sequence)],
         ..ReadSet::default()
     };
     let loaded = finish(world.store.load(ask)).unwrap();
@@ -68,7 +68,7 @@ fn durable(world: &Environment, incoming: &InboundMessage) -> Result<(), String>
     if stream.blocked.is_some() && sequence.get() == stream.cursor + 1 {
         return Ok(());
     }
-    match &loaded.held_at[0] {
+    match &loaded.deferred_at[0] {
         Some((id, epoch)) if *id == event.id && *epoch == event.epoch => Ok(()),
         Some(_) if is_dead(world, event) => Ok(()),
         Some((id, _)) => Err(format!("{id} is held in its place")),
@@ -81,7 +81,7 @@ fn durable(world: &Environment, incoming: &InboundMessage) -> Result<(), String>
 
 fn is_dead(world: &Environment, event: &Event) -> bool {
     let key = (event.source.to_string(), event.id.clone());
-    world.book.skipped_ids.contains(&key)
+    world.history.skipped_ids.contains(&key)
         || finish(
             world
                 .store
@@ -94,7 +94,7 @@ fn is_dead(world: &Environment, event: &Event) -> bool {
 
 /// Checks the final state after draining, after any course of events.
 pub fn drained(world: &Environment) -> Vec<String> {
-    let mut wrong = world.book.violations.clone();
+    let mut wrong = world.history.violations.clone();
     let accounts: BTreeMap<_, _> = finish(ledger::accounts(&world.store)).into_iter().collect();
     wrong.extend(leftovers(world));
     wrong.extend(executed::commands(world, &accounts));
@@ -153,7 +153,7 @@ fn streams(world: &Environment, accounts: &Accounts) -> Vec<String> {
         }
         for (index, meant) in meant.iter().enumerate() {
             let number = index as u64 + 1;
-            let skipped = world.book.skipped.contains(&(key.clone(), number));
+            let skipped = world.history.skipped.contains(&(key.clone(), number));
             let times = applied.iter().filter(|n| **n == number).count();
             if times != expected_times(meant, skipped) {
                 wrong.push(format!(
@@ -200,7 +200,7 @@ fn loose(world: &Environment, accounts: &Accounts) -> Vec<String> {
             .filter(|entry| **entry == name)
             .count();
         let skipped = world
-            .book
+            .history
             .skipped_ids
             .iter()
             .any(|(source, _)| *source == loose.source);
@@ -288,8 +288,8 @@ fn states(world: &Environment, accounts: &Accounts) -> Vec<String> {
     }
     let entries = accounts.values().flat_map(|account| &account.entries);
     let applied = entries.filter(|entry| !entry.starts_with(CALLER)).count();
-    if applied as u64 != world.book.tally.applied {
-        let tally = world.book.tally.applied;
+    if applied as u64 != world.history.tally.applied {
+        let tally = world.history.tally.applied;
         wrong.push(format!("{applied} were applied, the tally says {tally}"));
     }
     wrong
@@ -350,7 +350,7 @@ fn emitted(world: &Environment, accounts: &Accounts) -> Vec<String> {
     if !told.is_empty() {
         wrong.push(format!("told of nothing that was applied: {told:?}"));
     }
-    for id in world.book.dead.keys().filter(|id| !copies.contains(*id)) {
+    for id in world.history.dead.keys().filter(|id| !copies.contains(*id)) {
         wrong.push(format!("no copy of dead letter {id} was published"));
     }
     wrong
@@ -359,14 +359,14 @@ fn emitted(world: &Environment, accounts: &Accounts) -> Vec<String> {
 /// Each rejection is one dead letter.
 fn dead_letters(world: &Environment) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (id, (_, times)) in &world.book.dead {
+    for (id, (_, times)) in &world.history.dead {
         // Its message may come again after its id was pruned and the dead letter was resolved.
-        let of_a_stream = world.book.dead[id].0.blocks;
+        let of_a_stream = world.history.dead[id].0.blocks;
         if *times != 1 && (of_a_stream || !world.shape.jumps) {
             wrong.push(format!("dead letter {id} was made {times} times"));
         }
     }
-    for (dead, _) in world.book.dead.values() {
+    for (dead, _) in world.history.dead.values() {
         let kills = dead
             .event
             .as_ref()
@@ -377,7 +377,7 @@ fn dead_letters(world: &Environment) -> Vec<String> {
         }
     }
     for body in &world.input.unreadable {
-        let made = world.book.dead.values();
+        let made = world.history.dead.values();
         let times = made
             .filter(|(dead, _)| dead.event.is_none() && dead.body == body.as_bytes())
             .count();

@@ -28,7 +28,7 @@ pub fn replied(world: &mut Environment, given: &Given, answer: &RequestResult) {
     }
     if stored.is_none_or(|stored| stored.reply != *reply) {
         let violation = format!("replied too early: {request:?}");
-        world.book.violations.push(violation);
+        world.history.violations.push(violation);
     }
 }
 
@@ -103,7 +103,7 @@ pub fn scheduled(world: &Environment, key: &str, account: &Account) -> Result<i6
         }
     }
     let skipped: Vec<Move> = world
-        .book
+        .history
         .skipped_events
         .iter()
         .filter(|event| {

@@ -6,16 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 mod actors;
-mod book;
 mod callers;
 mod checker;
-mod every_order;
+mod crashing_role;
 mod executed;
 mod executor;
+mod exhaustive;
+mod history;
 mod input;
 #[path = "../ledger/mod.rs"]
 mod ledger;
-mod mortal;
 mod queue;
 mod scenes;
 mod schedules;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use super::{
-    book::Book,
     executor::{Actor, advance},
+    history::History,
     input::Input,
     queue::Queue,
     seeded_rng::SeededRng,
@@ -63,7 +63,7 @@ fn quiet_world(store: MemoryStore) -> Shared {
         faulty: false,
         callers: super::callers::Callers::new(&mut SeededRng::new(0), at(), 0, false),
         queue: Queue::new(1, 1),
-        book: Book::default(),
+        history: History::default(),
         published: Vec::new(),
         store,
         moving: String::new(),

@@ -20,9 +20,9 @@ use super::{
     actors,
     callers::Callers,
     checker,
+    crashing_role::{CrashingRole, lethal},
     executor::{Actor, advance, finish},
     input::Input,
-    mortal::{Mortal, lethal},
     queue::{Queue, Return},
     seeded_rng::SeededRng,
     shape::Shape,
@@ -47,7 +47,7 @@ pub fn run(shape: &Shape) -> Result<BTreeMap<String, usize>, Vec<String>> {
         let mut wrong: Vec<_> = drained.err().into_iter().collect();
         wrong.extend(checker::drained(world));
         if wrong.is_empty() {
-            return Ok(std::mem::take(&mut world.book.counts));
+            return Ok(std::mem::take(&mut world.history.counts));
         }
         wrong.append(&mut world.trace);
         Err(wrong)
@@ -67,7 +67,7 @@ fn world(shape: &Shape, rng: &mut SeededRng) -> Shared {
         shape: shape.clone(),
         faulty: true,
         queue: Queue::new(2, prefetch),
-        book: super::book::Book::default(),
+        history: super::history::History::default(),
         published: Vec::new(),
         store: MemoryStore::with_source(source),
         moving: String::new(),
@@ -190,7 +190,7 @@ impl Schedule {
             Return::ToBack
         };
         with(&self.world, |world| {
-            world.book.count("cut");
+            world.history.count("cut");
             world
                 .note(|| format!("cut the channel of owner {owner}, its deliveries return {to:?}"));
             world.queue.cut(owner, to);
@@ -202,7 +202,7 @@ impl Schedule {
     fn set_clock(&mut self) {
         let days = self.rng.below(3) * self.rng.between(2, 12);
         with(&self.world, |world| {
-            world.book.count("clock set");
+            world.history.count("clock set");
             world.note(|| format!("the clock is {days} days ahead"));
             world.ahead = Duration::from_hours(24) * days as u32;
         });
@@ -212,7 +212,7 @@ impl Schedule {
         let index = self.rng.below(self.actors.len());
         let who = self.actors[index].0;
         with(&self.world, |world| {
-            world.book.count("crash");
+            world.history.count("crash");
             world.note(|| format!("crash {who:?} {index}"));
         });
         if let Who::Owner(number) = who {
@@ -271,7 +271,7 @@ fn drain(world: &Shared) -> Result<(), String> {
 struct Drain {
     world: Shared,
     store: actors::SimulatedStore,
-    engine: Engine<Mortal, actors::SimulatedStore>,
+    engine: Engine<CrashingRole, actors::SimulatedStore>,
     limits: Limits,
     outlet: SimulatedOutlet,
     /// The ids of replayed events.
@@ -321,7 +321,7 @@ impl Drain {
                 &mut relay::RejectedRows::default(),
                 || now(&self.world),
             ))?;
-            if relayed.paid == 0 {
+            if relayed.published == 0 {
                 break;
             }
         }

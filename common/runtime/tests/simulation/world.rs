@@ -9,7 +9,7 @@ use doorstep_runtime::relay::OutboxSink;
 use doorstep_store::{MemoryStore, OutboxKind};
 
 use super::{
-    book::Book, callers::Callers, executor::step, input::Input, queue::Queue,
+    callers::Callers, executor::step, history::History, input::Input, queue::Queue,
     seeded_rng::SeededRng, shape::Shape,
 };
 
@@ -26,7 +26,7 @@ pub struct Environment {
     pub faulty: bool,
     pub queue: Queue,
     pub callers: Callers,
-    pub book: Book,
+    pub history: History,
     /// The messages that the broker got from the outbox, in the order of their arrival.
     pub published: Vec<OutboxKind>,
     /// The store itself, for reading without a step.

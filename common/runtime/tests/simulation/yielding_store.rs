@@ -11,8 +11,8 @@ use doorstep_store::{
 };
 
 use super::{
+    crashing_role::stop_if_dead,
     executor::step,
-    mortal::stop_if_dead,
     world::{Fault, Shared, with},
 };
 
@@ -126,7 +126,7 @@ impl<S: Store> YieldingStore<S> {
         let commit = self.store.commit(changes.clone()).await?;
         with(&self.world, |world| {
             world.note(|| story(&changes, &commit));
-            world.book.committed(&changes, &before, settled, &commit);
+            world.history.committed(&changes, &before, settled, &commit);
         });
         Ok(commit)
     }

@@ -67,7 +67,7 @@ impl Data {
         limit: usize,
     ) -> Vec<Sequence> {
         let first = after.saturating_add(1);
-        self.places
+        self.deferred_at
             .range((stream.clone(), first)..=(stream.clone(), u64::MAX))
             .filter_map(|((_, sequence), _)| Sequence::new(*sequence))
             .take(limit)

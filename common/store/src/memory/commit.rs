@@ -45,15 +45,15 @@ impl Data {
     pub(super) fn accept(&mut self) {
         self.streams.accept();
         self.entities.accept();
-        self.held.accept();
+        self.deferred.accept();
         self.scheduled.accept();
-        self.places.accept();
+        self.deferred_at.accept();
         self.dead.accept();
         self.dead_numbers.accept();
         self.streamless.accept();
         self.seen.accept();
-        self.trials.accept();
-        self.outgoing.accept();
+        self.crash_counts.accept();
+        self.emitted_sequences.accept();
         self.owners.accept();
         self.replies.accept();
         self.outbox.accept();
@@ -66,16 +66,16 @@ impl Data {
     fn undo(&mut self) {
         self.streams.undo();
         self.entities.undo();
-        self.held.undo();
+        self.deferred.undo();
         self.scheduled.undo();
-        self.places.undo();
+        self.deferred_at.undo();
         self.dead.undo();
         self.dead_numbers.undo();
         self.streamless.undo();
         self.overflow_new.clear();
         self.seen.undo();
-        self.trials.undo();
-        self.outgoing.undo();
+        self.crash_counts.undo();
+        self.emitted_sequences.undo();
         self.owners.undo();
         self.replies.undo();
         self.outbox.undo();

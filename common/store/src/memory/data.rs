@@ -16,11 +16,11 @@ use crate::{
 pub(super) struct Data {
     pub(super) streams: UndoMap<StreamKey, Stream>,
     pub(super) entities: UndoMap<EntityKey, Entity>,
-    pub(super) held: UndoMap<DeferredId, Held>,
+    pub(super) deferred: UndoMap<DeferredId, DeferredRow>,
     /// Numbered in the same series as the deferred events.
-    pub(super) scheduled: UndoMap<DeferredId, Held>,
+    pub(super) scheduled: UndoMap<DeferredId, DeferredRow>,
     /// The number of each deferred event with a sequence.
-    pub(super) places: UndoMap<(StreamKey, u64), DeferredId>,
+    pub(super) deferred_at: UndoMap<(StreamKey, u64), DeferredId>,
     /// By number, in the order of creation.
     pub(super) dead: UndoMap<u64, DeadLetter>,
     pub(super) dead_numbers: UndoMap<DeadLetterId, u64>,
@@ -28,8 +28,8 @@ pub(super) struct Data {
     pub(super) streamless: UndoMap<DeadLetterId, (String, u64)>,
     pub(super) seen: UndoMap<(Source, EventId), Timestamp>,
     /// The count and the time of its last change.
-    pub(super) trials: UndoMap<(Source, EventId), (u32, Timestamp)>,
-    pub(super) outgoing: UndoMap<Subject, u64>,
+    pub(super) crash_counts: UndoMap<(Source, EventId), (u32, Timestamp)>,
+    pub(super) emitted_sequences: UndoMap<Subject, u64>,
     pub(super) owners: UndoMap<Source, OwnerRow>,
     pub(super) replies: UndoMap<(Source, RequestId), NewReply>,
     pub(super) outbox: UndoMap<OutboxId, PendingMessage>,
@@ -50,7 +50,7 @@ pub(super) struct Data {
 pub(super) struct Counters {
     pub(super) last_stream: i64,
     pub(super) last_entity: i64,
-    pub(super) last_held: i64,
+    pub(super) last_deferred: i64,
     pub(super) last_dead: u64,
     pub(super) last_outbox: i64,
     pub(super) entities_with_state: u64,
@@ -77,7 +77,7 @@ pub(super) struct Stream {
     pub(super) last_id: Option<EventId>,
     pub(super) blocked: Option<DeadLetterId>,
     pub(super) epoch: Option<StreamEpoch>,
-    pub(super) held: u64,
+    pub(super) deferred: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -88,7 +88,7 @@ pub(super) struct Entity {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(super) struct DeferredRow {
     pub(super) row: DeferredEvent,
     pub(super) due: Option<Timestamp>,
 }
@@ -100,7 +100,7 @@ pub(super) struct PendingMessage {
     pub(super) due: Option<Timestamp>,
 }
 
-impl Held {
+impl DeferredRow {
     /// The approximate bytes of the row.
     pub(super) fn bytes(&self) -> u64 {
         size::deferred(&self.row.event, self.row.defect.as_deref())

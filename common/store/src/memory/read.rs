@@ -16,25 +16,25 @@ use crate::{
 impl Data {
     pub(super) fn load(&self, ask: &ReadSet) -> ReadResult {
         let mut loaded = ReadResult::default();
-        let mut bytes = ByteBudget::new(ask.held_bytes);
+        let mut bytes = ByteBudget::new(ask.deferred_bytes);
         for key in &ask.streams {
             let row = stream_row(key, self.streams.get(key));
             let first = row.cursor.saturating_add(1);
             let next = (first..)
-                .take(ask.held_per_stream)
-                .map_while(|n| self.places.get(&(key.clone(), n)))
-                .filter_map(|id| self.held.get(id))
-                .take_while(|held| bytes.takes(held.bytes()))
-                .map(|held| held.row.clone());
-            loaded.held.extend(next);
+                .take(ask.deferred_per_stream)
+                .map_while(|n| self.deferred_at.get(&(key.clone(), n)))
+                .filter_map(|id| self.deferred.get(id))
+                .take_while(|deferred| bytes.takes(deferred.bytes()))
+                .map(|deferred| deferred.row.clone());
+            loaded.deferred.extend(next);
             loaded.streams.push(row);
         }
-        for (key, sequence) in &ask.held_at {
-            let id = self.places.get(&(key.clone(), sequence.get()));
-            let held = id.and_then(|id| self.held.get(id));
-            loaded
-                .held_at
-                .push(held.map(|held| (held.row.event.id.clone(), held.row.event.epoch)));
+        for (key, sequence) in &ask.deferred_at {
+            let id = self.deferred_at.get(&(key.clone(), sequence.get()));
+            let deferred = id.and_then(|id| self.deferred.get(id));
+            loaded.deferred_at.push(
+                deferred.map(|deferred| (deferred.row.event.id.clone(), deferred.row.event.epoch)),
+            );
         }
         for key in &ask.entities {
             loaded
@@ -44,13 +44,13 @@ impl Data {
         for key in &ask.seen {
             loaded.seen.push(self.seen.get(key).is_some());
         }
-        for key in &ask.trials {
-            let trials = self.trials.get(key).map_or(0, |(count, _)| *count);
-            loaded.trials.push(trials);
+        for key in &ask.crash_counts {
+            let trials = self.crash_counts.get(key).map_or(0, |(count, _)| *count);
+            loaded.crash_counts.push(trials);
         }
-        for subject in &ask.outgoing {
-            let last = self.outgoing.get(subject).copied();
-            loaded.outgoing.push(last.unwrap_or(0));
+        for subject in &ask.emitted_sequences {
+            let last = self.emitted_sequences.get(subject).copied();
+            loaded.emitted_sequences.push(last.unwrap_or(0));
         }
         for source in &ask.epochs {
             let epochs = self.source_epochs.get(source).cloned();
@@ -81,10 +81,10 @@ impl Data {
 
     pub(super) fn due(&self, now: Timestamp, limit: usize, max_bytes: u64) -> Vec<DeferredEvent> {
         let mut due: Vec<_> = self
-            .held
+            .deferred
             .iter()
             .chain(self.scheduled.iter())
-            .filter_map(|(id, held)| Some((held.due?, *id, held)))
+            .filter_map(|(id, deferred)| Some((deferred.due?, *id, deferred)))
             .filter(|(due, ..)| *due <= now)
             .collect();
         due.sort_by_key(|(due, id, _)| (*due, *id));
@@ -92,14 +92,14 @@ impl Data {
         due.into_iter()
             .take(limit)
             .enumerate()
-            .take_while(|(index, (_, _, held))| bytes.takes(held.bytes()) || *index == 0)
-            .map(|(_, (_, _, held))| held.row.clone())
+            .take_while(|(index, (_, _, deferred))| bytes.takes(deferred.bytes()) || *index == 0)
+            .map(|(_, (_, _, deferred))| deferred.row.clone())
             .collect()
     }
 
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let all = self.held.iter().chain(self.scheduled.iter());
-        all.filter_map(|(_, held)| held.due).min()
+        let all = self.deferred.iter().chain(self.scheduled.iter());
+        all.filter_map(|(_, deferred)| deferred.due).min()
     }
 
     pub(super) fn outbox(&self, now: Timestamp, limit: usize) -> Vec<OutboxRow> {
@@ -223,7 +223,7 @@ impl Data {
         let mut gaps: Vec<_> = self
             .streams
             .iter()
-            .filter(|(_, stream)| stream.blocked.is_none() && stream.held > 0)
+            .filter(|(_, stream)| stream.blocked.is_none() && stream.deferred > 0)
             .filter_map(|(key, stream)| Some((stream.row.0, self.gap(key, stream)?)))
             .filter(|(_, gap)| is_old(gap.since))
             .collect();
@@ -233,20 +233,20 @@ impl Data {
 
     fn gap(&self, key: &StreamKey, stream: &Stream) -> Option<SequenceGap> {
         let from = stream.cursor.checked_add(1)?;
-        let held = || {
-            self.places
+        let deferred = || {
+            self.deferred_at
                 .range((key.clone(), from)..=(key.clone(), u64::MAX))
         };
-        let (first, _) = held().next()?;
+        let (first, _) = deferred().next()?;
         if first.1 == from {
             return None;
         }
-        let since = held().filter_map(|(_, id)| Some(self.held.get(id)?.row.since));
+        let since = deferred().filter_map(|(_, id)| Some(self.deferred.get(id)?.row.since));
         Some(SequenceGap {
             stream: key.clone(),
             from,
             to: first.1 - 1,
-            held: stream.held,
+            deferred: stream.deferred,
             since: since.min()?,
         })
     }
@@ -257,17 +257,25 @@ impl Data {
             .iter()
             .map(|(_, pending)| pending.row.since)
             .next();
-        let oldest_held = self.held.iter().map(|(_, held)| held.row.since).min();
+        let oldest_held = self
+            .deferred
+            .iter()
+            .map(|(_, deferred)| deferred.row.since)
+            .min();
         let oldest_dead = self.dead.iter().map(|(_, dead)| dead.since).next();
         let ahead = ahead_of(now);
-        let held_ahead = self.held.iter().filter(|(_, h)| h.row.since > ahead);
+        let held_ahead = self.deferred.iter().filter(|(_, h)| h.row.since > ahead);
         let blocked = self.streams.iter().filter(|(_, s)| s.blocked.is_some());
         Summary {
             entities: self.counters.entities_with_state,
             streams: self.streams.len() as u64,
             blocked: blocked.count() as u64,
             gaps: self.gaps(|_| true, usize::MAX).len() as u64,
-            held_due: self.held.iter().filter(|(_, h)| h.due.is_some()).count() as u64,
+            held_due: self
+                .deferred
+                .iter()
+                .filter(|(_, h)| h.due.is_some())
+                .count() as u64,
             scheduled_due: self
                 .scheduled
                 .iter()
@@ -281,7 +289,7 @@ impl Data {
             oldest_dead_ms: oldest_dead.map(|since| age_millis(since, now)),
             restored: self.counters.restored.clone(),
             oldest_outbox,
-            oldest_held,
+            oldest_deferred: oldest_held,
             oldest_dead,
             dated_ahead: held_ahead.count() as u64
                 + u64::from(oldest_outbox.is_some_and(|since| since > ahead)),
@@ -310,7 +318,7 @@ fn stream_row(key: &StreamKey, stream: Option<&Stream>) -> StreamRow {
         cursor: stream.map_or(0, |s| s.cursor),
         last_id: stream.and_then(|s| s.last_id.clone()),
         blocked: stream.and_then(|s| s.blocked.clone()),
-        held: stream.map_or(0, |s| s.held),
+        deferred: stream.map_or(0, |s| s.deferred),
         epoch: stream.and_then(|s| s.epoch),
     }
 }

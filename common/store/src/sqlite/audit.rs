@@ -138,13 +138,13 @@ pub(super) fn deferred_sequences(
     after: u64,
     limit: usize,
 ) -> Result<Vec<Sequence>, SqliteError> {
-    let mut held = db.conn.prepare_cached(
+    let mut deferred = db.conn.prepare_cached(
         "SELECT h.sequence FROM sources s
          JOIN stream_keys k ON k.source_id = s.id AND k.subject = ?2
          JOIN held h INDEXED BY held_place ON h.stream_id = k.id AND h.sequence > ?3
          WHERE s.source = ?1 AND h.sequence IS NOT NULL ORDER BY h.sequence LIMIT ?4",
     )?;
-    let held = held.query_map(
+    let deferred = deferred.query_map(
         params![
             stream.source.as_str(),
             stream.subject.as_str(),
@@ -153,6 +153,6 @@ pub(super) fn deferred_sequences(
         ],
         |row| unsigned(row, 0),
     )?;
-    let held: Vec<u64> = held.collect::<Result<_>>()?;
-    Ok(held.into_iter().filter_map(Sequence::new).collect())
+    let deferred: Vec<u64> = deferred.collect::<Result<_>>()?;
+    Ok(deferred.into_iter().filter_map(Sequence::new).collect())
 }

@@ -109,7 +109,7 @@ fn contents(conn: &Connection, role: &str, bytes: u64) -> Result<Backup, SqliteE
         )));
     }
     // Backups before schema version 5 have no epochs.
-    let has_epochs = file::form(conn)? >= 5;
+    let has_epochs = file::schema_version(conn)? >= 5;
     let epoch = match has_epochs {
         true => conn.query_row("SELECT epoch, epoch_random FROM store", [], |row| {
             optional_epoch(row, 0)

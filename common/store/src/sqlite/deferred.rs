@@ -92,14 +92,14 @@ pub(super) fn due(
             ", due FROM scheduled INDEXED BY scheduled_due WHERE due <= ?1 ORDER BY due, id LIMIT ?2"
         ))?;
         let mut rows = due.query(params![nanos(now), signed(limit as u64)])?;
-        let mut held = Vec::new();
+        let mut deferred = Vec::new();
         while let Some(row) = rows.next()? {
-            if !bytes.takes(held_bytes(row)?) && !held.is_empty() {
+            if !bytes.takes(held_bytes(row)?) && !deferred.is_empty() {
                 break;
             }
-            held.push(deferred_row(row, conn, sources)?);
+            deferred.push(deferred_row(row, conn, sources)?);
         }
-        Ok(held)
+        Ok(deferred)
     })
 }
 

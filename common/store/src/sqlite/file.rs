@@ -20,7 +20,7 @@ use super::{
     options::{Options, PAGE_BYTES},
     sources::Sources,
 };
-use crate::{StoreError, WriteSet, mint};
+use crate::{StoreError, WriteSet, source_id::new_source_id};
 
 /// The condition on the outbox of a store that gets a new source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +37,10 @@ const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
 /// The statements that each schema version has added. Opening a file of an older version for writing migrates it; a
 /// file of a newer version is rejected rather than misread.
 const MIGRATIONS: [&str; 4] = [
-    include_str!("form2.sql"),
-    include_str!("form3.sql"),
-    include_str!("form4.sql"),
-    include_str!("form5.sql"),
+    include_str!("migrations/0002_audit.sql"),
+    include_str!("migrations/0003_crash_counts.sql"),
+    include_str!("migrations/0004_replies_and_timers.sql"),
+    include_str!("migrations/0005_epochs_and_owners.sql"),
 ];
 
 /// The schema version that this program writes.
@@ -106,11 +106,11 @@ pub(super) fn connect_to_backup(place: &StorePath) -> Result<Connection, SqliteE
 /// Returns true if opening the store for writing would migrate it.
 pub(super) fn needs_migration(place: &StorePath) -> Result<bool, SqliteError> {
     let conn = connect_to_backup(place)?;
-    Ok(form(&conn)? < SCHEMA_VERSION)
+    Ok(schema_version(&conn)? < SCHEMA_VERSION)
 }
 
 /// The schema version of a file.
-pub(super) fn form(conn: &Connection) -> rusqlite::Result<i32> {
+pub(super) fn schema_version(conn: &Connection) -> rusqlite::Result<i32> {
     number(conn, "user_version")
 }
 
@@ -263,7 +263,7 @@ fn is_blank(conn: &Connection) -> rusqlite::Result<bool> {
 }
 
 fn create(conn: &mut Connection, role: &str, options: &Options) -> Result<(), SqliteError> {
-    let source = mint::source(role).map_err(|e| SqliteError::Unusable(e.to_string()))?;
+    let source = new_source_id(role).map_err(|e| SqliteError::Unusable(e.to_string()))?;
     // These two cannot be part of a transaction. A file that contains nothing else still counts as blank.
     conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     write_ahead(conn, options)?;
@@ -277,18 +277,18 @@ fn create(conn: &mut Connection, role: &str, options: &Options) -> Result<(), Sq
         )?;
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
         tx.pragma_update(None, "user_version", 1)?;
-        add_forms(&tx, 1)?;
+        apply_migrations(&tx, 1)?;
     }
     tx.commit()?;
     Ok(())
 }
 
 /// Applies the migrations that follow this schema version.
-fn add_forms(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
-    for (form, added) in (2..).zip(MIGRATIONS) {
-        if form > from {
+fn apply_migrations(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
+    for (version, added) in (2..).zip(MIGRATIONS) {
+        if version > from {
             tx.execute_batch(added)?;
-            tx.pragma_update(None, "user_version", form)?;
+            tx.pragma_update(None, "user_version", version)?;
         }
     }
     Ok(())
@@ -298,16 +298,16 @@ fn add_forms(tx: &Transaction<'_>, from: i32) -> rusqlite::Result<()> {
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), SqliteError> {
     let older = |conn: &Connection| -> rusqlite::Result<Option<i32>> {
         let ours = number(conn, "application_id")? == APPLICATION_ID;
-        let form = number(conn, "user_version")?;
-        Ok(Some(form).filter(|form| ours && (1..SCHEMA_VERSION).contains(form)))
+        let version = number(conn, "user_version")?;
+        Ok(Some(version).filter(|version| ours && (1..SCHEMA_VERSION).contains(version)))
     };
     if older(conn)?.is_none() {
         return Ok(());
     }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have migrated it meanwhile.
-    if let Some(form) = older(&tx)? {
-        add_forms(&tx, form)?;
+    if let Some(version) = older(&tx)? {
+        apply_migrations(&tx, version)?;
     }
     tx.commit()?;
     Ok(())
@@ -399,7 +399,7 @@ pub(super) fn mint_source(
 ) -> Result<Source, StoreError> {
     let mut opened = open(folder, role, Access::Existing, options)?;
     let place = opened.db.place.clone();
-    let source = mint::source(role).map_err(|e| place.unusable(e.to_string()))?;
+    let source = new_source_id(role).map_err(|e| place.unusable(e.to_string()))?;
     let minted = super::commit::mint(&mut opened.db, &source, outbox, record);
     minted.map_err(|stop| opened.db.failed(stop))?;
     Ok(source)

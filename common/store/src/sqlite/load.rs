@@ -25,17 +25,19 @@ pub(super) fn load(db: &mut Db, ask: &ReadSet) -> Result<ReadResult, SqliteError
         let mut loaded = ReadResult::default();
         load_streams(conn, sources, ask, &mut loaded)?;
         load_entities(conn, &ask.entities, &mut loaded.entities)?;
-        for (key, sequence) in &ask.held_at {
-            loaded.held_at.push(held_at(conn, sources, key, *sequence)?);
+        for (key, sequence) in &ask.deferred_at {
+            loaded
+                .deferred_at
+                .push(deferred_at(conn, sources, key, *sequence)?);
         }
         for (source, id) in &ask.seen {
             loaded.seen.push(seen(conn, sources, source, id)?);
         }
-        for (source, id) in &ask.trials {
-            loaded.trials.push(trials(conn, sources, source, id)?);
+        for (source, id) in &ask.crash_counts {
+            loaded.crash_counts.push(trials(conn, sources, source, id)?);
         }
-        for subject in &ask.outgoing {
-            loaded.outgoing.push(outgoing(conn, subject)?);
+        for subject in &ask.emitted_sequences {
+            loaded.emitted_sequences.push(outgoing(conn, subject)?);
         }
         for source in &ask.epochs {
             let epochs = match sources.find(conn, source)? {
@@ -80,7 +82,7 @@ fn load_streams(
          FROM stream_keys k CROSS JOIN streams s ON s.id = k.id WHERE k.source_id = ?1 AND k.subject = ?2",
     )?;
     loaded.streams.reserve(ask.streams.len());
-    let mut allowance = ByteBudget::new(ask.held_bytes);
+    let mut allowance = ByteBudget::new(ask.deferred_bytes);
     for key in &ask.streams {
         let source = sources.find(conn, &key.source)?;
         let row = match source {
@@ -93,15 +95,15 @@ fn load_streams(
             }
         };
         let row = row.unwrap_or_else(|| absent_stream(key));
-        if let Some(stream) = row.row.filter(|_| row.held > 0) {
-            held_next(
+        if let Some(stream) = row.row.filter(|_| row.deferred > 0) {
+            deferred_next(
                 conn,
                 sources,
                 stream,
                 row.cursor,
-                ask.held_per_stream,
+                ask.deferred_per_stream,
                 &mut allowance,
-                &mut loaded.held,
+                &mut loaded.deferred,
             )?;
         }
         loaded.streams.push(row);
@@ -120,7 +122,7 @@ pub(super) fn stream_row(row: &Row<'_>, first: usize, key: &StreamKey) -> Result
         cursor,
         last_id: read_last_id(row, first + 4, &key.subject, cursor)?,
         blocked: optional_text(row, first + 5)?.map(DeadLetterId),
-        held: unsigned(row, first + 3)?,
+        deferred: unsigned(row, first + 3)?,
         epoch: stream_epoch(row, first + 6)?,
     })
 }
@@ -133,13 +135,13 @@ fn absent_stream(key: &StreamKey) -> StreamRow {
         cursor: 0,
         last_id: None,
         blocked: None,
-        held: 0,
+        deferred: 0,
         epoch: None,
     }
 }
 
 /// Reads the deferred events right after the cursor, up to the first gap.
-fn held_next(
+fn deferred_next(
     conn: &Connection,
     sources: &mut Sources,
     stream: RowRef,
@@ -210,7 +212,7 @@ pub(super) fn entity_row(row: &Row<'_>, key: EntityKey) -> Result<EntityRow> {
     })
 }
 
-fn held_at(
+fn deferred_at(
     conn: &Connection,
     sources: &mut Sources,
     key: &StreamKey,

@@ -146,7 +146,7 @@ pub(super) fn gaps(
                 },
                 from: unsigned(row, 2)? + 1,
                 to: unsigned(row, 3)?.saturating_sub(1),
-                held: unsigned(row, 4)?,
+                deferred: unsigned(row, 4)?,
                 since: time(row, 5)?,
             });
         }
@@ -246,7 +246,7 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, SqliteErro
             oldest_held_ms: oldest_held.map(|since| age_millis(since, now)),
             oldest_dead_ms: oldest_dead.map(|since| age_millis(since, now)),
             oldest_outbox,
-            oldest_held,
+            oldest_deferred: oldest_held,
             oldest_dead,
             dated_ahead: held_ahead + u64::from(oldest_outbox.is_some_and(|since| since > ahead)),
             log_bytes,

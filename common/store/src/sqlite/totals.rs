@@ -15,7 +15,7 @@ pub(super) struct Totals {
     pub(super) commits: u64,
     pub(super) last_stream: i64,
     pub(super) last_entity: i64,
-    pub(super) last_held: i64,
+    pub(super) last_deferred: i64,
     pub(super) last_outbox: i64,
     pub(super) streams: u64,
     /// Entities with a state.
@@ -49,7 +49,7 @@ impl Totals {
                 commits: unsigned(row, 1)?,
                 last_stream: row.get(2)?,
                 last_entity: row.get(3)?,
-                last_held: row.get(4)?,
+                last_deferred: row.get(4)?,
                 last_outbox: row.get(5)?,
                 streams: unsigned(row, 6)?,
                 entities: unsigned(row, 7)?,
@@ -82,7 +82,7 @@ impl Totals {
 
     pub(super) fn write(&self, conn: &Connection) -> Result<()> {
         let StoreUsage {
-            deferred: held,
+            deferred,
             dead_letters: dead,
             seen,
             outbox,
@@ -101,13 +101,13 @@ impl Totals {
             signed(self.commits),
             self.last_stream,
             self.last_entity,
-            self.last_held,
+            self.last_deferred,
             self.last_outbox,
             signed(self.streams),
             signed(self.entities),
             signed(self.awaiting),
-            signed(held.rows),
-            signed(held.bytes),
+            signed(deferred.rows),
+            signed(deferred.bytes),
             signed(dead.rows),
             signed(dead.bytes),
             signed(seen.rows),

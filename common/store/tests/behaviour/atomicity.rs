@@ -14,13 +14,13 @@ fn read_set() -> ReadSet {
     let place = |n| (stream("order/1"), Sequence::new(n).unwrap());
     ReadSet {
         streams: vec![stream("order/1"), stream("order/2"), stream("order/7")],
-        held_per_stream: 10,
-        held_bytes: u64::MAX,
-        held_at: (1..9).map(place).collect(),
+        deferred_per_stream: 10,
+        deferred_bytes: u64::MAX,
+        deferred_at: (1..9).map(place).collect(),
         entities: vec![entity("order/1"), entity("order/2"), entity("order/7")],
         seen: ["a", "b", "c"].map(seen_id).into(),
-        trials: ["a", "b"].map(seen_id).into(),
-        outgoing: vec![subject("delivery/1"), subject("delivery/2")],
+        crash_counts: ["a", "b"].map(seen_id).into(),
+        emitted_sequences: vec![subject("delivery/1"), subject("delivery/2")],
         epochs: vec![],
         replies: ["a", "b"]
             .map(|id| (source("gateway/1"), reply(id, 1, 1).id))

@@ -22,13 +22,13 @@ fn crash_counts(second: i64, changed: Vec<CrashCountChange>) -> WriteSet {
 
 async fn counted(store: &impl Store, of: &[(&str, &str)]) -> Vec<u32> {
     let ask = ReadSet {
-        trials: of
+        crash_counts: of
             .iter()
             .map(|(from, id)| (source(from), EventId::new(*id).unwrap()))
             .collect(),
         ..ReadSet::default()
     };
-    load(store, ask).await.trials
+    load(store, ask).await.crash_counts
 }
 
 pub async fn crash_counts_are_raised_and_removed(store: impl Store) {

@@ -374,11 +374,11 @@ pub async fn blocked_events_are_listed_by_sequence(store: impl Store) {
     changes.defer.push(deferred(event("order/2", 4)));
     commit(&store, changes).await;
     let sequences_of = async |about: &str, after, limit| {
-        let held = store
+        let deferred = store
             .deferred_sequences(stream(about), after, limit)
             .await
             .unwrap();
-        held.into_iter().map(|n| n.get()).collect::<Vec<_>>()
+        deferred.into_iter().map(|n| n.get()).collect::<Vec<_>>()
     };
     assert_eq!(sequences_of("order/1", 0, 9).await, [3, 5, 9]);
     assert_eq!(sequences_of("order/1", 3, 1).await, [5]);

@@ -26,25 +26,28 @@ pub async fn the_next_events_load_with_their_stream(store: impl Store) {
     let events = [2, 3, 4, 6, 7].map(|n| deferred(event("order/1", n)));
     defer(&store, 1, events.into()).await;
     defer(&store, 1, vec![deferred(event("order/2", 2))]).await;
-    assert_eq!(held_next(&store, "order/1", 8).await, []);
+    assert_eq!(deferred_next(&store, "order/1", 8).await, []);
     advance(&store, 2, "order/1", cursor("order/1", 1)).await;
-    let next = held_next(&store, "order/1", 8).await;
+    let next = deferred_next(&store, "order/1", 8).await;
     assert_eq!(sequences(&next), [2, 3, 4]);
-    assert_eq!(sequences(&held_next(&store, "order/1", 2).await), [2, 3]);
-    assert_eq!(held_next(&store, "order/1", 0).await, []);
+    assert_eq!(
+        sequences(&deferred_next(&store, "order/1", 2).await),
+        [2, 3]
+    );
+    assert_eq!(deferred_next(&store, "order/1", 0).await, []);
     let row = stream_row(&store, &stream("order/1")).await;
-    assert_eq!(row.held, 5);
+    assert_eq!(row.deferred, 5);
 
     advance(&store, 3, "order/2", cursor("order/2", 1)).await;
     let ask = ReadSet {
         streams: vec![stream("order/2"), stream("order/9"), stream("order/1")],
-        held_per_stream: 8,
-        held_bytes: u64::MAX,
+        deferred_per_stream: 8,
+        deferred_bytes: u64::MAX,
         ..ReadSet::default()
     };
     let loaded = load(&store, ask).await;
-    assert_eq!(sequences(&loaded.held), [2, 2, 3, 4]);
-    assert_eq!(loaded.held[0].event.subject, subject("order/2"));
+    assert_eq!(sequences(&loaded.deferred), [2, 2, 3, 4]);
+    assert_eq!(loaded.deferred[0].event.subject, subject("order/2"));
 }
 
 pub async fn the_next_events_load_within_their_bytes(store: impl Store) {
@@ -57,11 +60,11 @@ pub async fn the_next_events_load_within_their_bytes(store: impl Store) {
     let brought = async |bytes| {
         let ask = ReadSet {
             streams: vec![stream("order/1"), stream("order/2")],
-            held_per_stream: 8,
-            held_bytes: bytes,
+            deferred_per_stream: 8,
+            deferred_bytes: bytes,
             ..ReadSet::default()
         };
-        sequences(&load(&store, ask).await.held)
+        sequences(&load(&store, ask).await.deferred)
     };
     assert_eq!(brought(one - 1).await, NONE);
     assert_eq!(brought(one * 2).await, [2, 3]);
@@ -91,14 +94,14 @@ pub async fn due_events_respect_the_byte_limit_except_one(store: impl Store) {
 pub async fn a_blocked_stream_loads_its_replay(store: impl Store) {
     advance(&store, 1, "order/1", blocked("order/1", 3, "d1")).await;
     defer(&store, 2, vec![deferred(event("order/1", 5))]).await;
-    assert_eq!(held_next(&store, "order/1", 8).await, []);
+    assert_eq!(deferred_next(&store, "order/1", 8).await, []);
     let replay = NewDeferred {
         reason: DeferReason::Replay(dead_id("d1")),
         due: Some(at(3)),
         ..deferred(event("order/1", 4))
     };
     defer(&store, 3, vec![replay]).await;
-    let next = held_next(&store, "order/1", 8).await;
+    let next = deferred_next(&store, "order/1", 8).await;
     assert_eq!(sequences(&next), [4, 5]);
     assert_eq!(next[0].reason, DeferReason::Replay(dead_id("d1")));
     assert_eq!(due_at(&store, 3).await, [4]);
@@ -137,14 +140,14 @@ pub async fn a_sequence_shows_its_deferred_event(store: impl Store) {
     defer(&store, 1, vec![deferred(event("order/1", 5))]).await;
     let place = |about, n| (stream(about), Sequence::new(n).unwrap());
     let ask = ReadSet {
-        held_at: vec![
+        deferred_at: vec![
             place("order/1", 4),
             place("order/1", 5),
             place("order/2", 5),
         ],
         ..ReadSet::default()
     };
-    let there = load(&store, ask).await.held_at;
+    let there = load(&store, ask).await.deferred_at;
     assert_eq!(there, [None, Some((event("order/1", 5).id, None)), None]);
 }
 
@@ -156,13 +159,13 @@ pub async fn an_occupied_sequence_is_a_conflict(store: impl Store) {
     let mut twice = WriteSet::at(at(2));
     twice.defer = vec![deferred(event("order/1", 6)), deferred(event("order/1", 6))];
     conflict(&store, twice).await;
-    assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
+    assert_eq!(stream_row(&store, &stream("order/1")).await.deferred, 1);
 }
 
 pub async fn a_release_makes_room_in_the_same_changes(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 4)).await;
     defer(&store, 1, vec![deferred(event("order/1", 5))]).await;
-    let before = held_next(&store, "order/1", 1).await.remove(0);
+    let before = deferred_next(&store, "order/1", 1).await.remove(0);
     let mut changes = WriteSet::at(at(2));
     changes.release = vec![before.id];
     changes.defer = vec![NewDeferred {
@@ -170,16 +173,16 @@ pub async fn a_release_makes_room_in_the_same_changes(store: impl Store) {
         ..deferred(event("order/1", 5))
     }];
     commit(&store, changes).await;
-    let after = held_next(&store, "order/1", 1).await.remove(0);
+    let after = deferred_next(&store, "order/1", 1).await.remove(0);
     assert_eq!(after.attempts, 3);
     assert_ne!(after.id, before.id);
-    assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
+    assert_eq!(stream_row(&store, &stream("order/1")).await.deferred, 1);
 }
 
 pub async fn a_missing_event_cannot_be_released_or_rescheduled(store: impl Store) {
     advance(&store, 1, "order/1", cursor("order/1", 4)).await;
     defer(&store, 1, vec![deferred(event("order/1", 5))]).await;
-    let id = held_next(&store, "order/1", 1).await.remove(0).id;
+    let id = deferred_next(&store, "order/1", 1).await.remove(0).id;
     let release = |ids: &[DeferredId]| {
         let mut changes = WriteSet::at(at(2));
         changes.release = ids.into();
@@ -208,9 +211,9 @@ pub async fn a_cursor_drops_the_events_it_passes(store: impl Store) {
     defer(&store, 1, vec![deferred(event("order/2", 2))]).await;
     advance(&store, 2, "order/1", cursor("order/1", 5)).await;
     let row = stream_row(&store, &stream("order/1")).await;
-    assert_eq!(row.held, 1);
+    assert_eq!(row.deferred, 1);
     let gaps = store.gaps(at(10), at(999), 10).await.unwrap();
-    assert_eq!((gaps[0].from, gaps[0].to, gaps[0].held), (6, 8, 1));
+    assert_eq!((gaps[0].from, gaps[0].to, gaps[0].deferred), (6, 8, 1));
     assert_eq!(gaps[1].stream, stream("order/2"));
     assert_eq!(store.summary(at(2)).await.unwrap().usage.deferred.rows, 2);
 }
@@ -251,7 +254,7 @@ pub async fn a_blocked_stream_makes_nothing_due(store: impl Store) {
     advance(&store, 2, "order/1", blocked("order/1", 1, "d1")).await;
     assert_eq!(store.next_due().await.unwrap(), None);
     assert_eq!(store.repair_due(at(3)).await.unwrap(), 0);
-    assert_eq!(stream_row(&store, &stream("order/1")).await.held, 1);
+    assert_eq!(stream_row(&store, &stream("order/1")).await.deferred, 1);
     advance(&store, 4, "order/1", cursor("order/1", 1)).await;
     assert_eq!(due_at(&store, 4).await, [2]);
 }

@@ -103,7 +103,10 @@ pub async fn epochs_of_events_are_read_back(store: impl Store) {
     ] {
         advance(&store, 3, about, cursor(about, 1)).await;
         let due = store.due(at(9), 10, u64::MAX).await.unwrap();
-        assert!(due.iter().any(|held| held.event == expected), "{due:?}");
+        assert!(
+            due.iter().any(|deferred| deferred.event == expected),
+            "{due:?}"
+        );
     }
     let dead = store
         .dead_letters(DeadLetterFilter::All, None, 10)

@@ -101,7 +101,7 @@ enum Part {
         which: u8,
         due: u8,
     },
-    Tally,
+    AddCounts,
 }
 
 /// The freshness of a part's reads: before or after the last commit.
@@ -153,7 +153,7 @@ fn part() -> impl Strategy<Value = Part> {
         2 => (0..5_u8, any::<bool>()).prop_map(|(which, copy)| Part::Owe { which, copy }),
         2 => any::<u8>().prop_map(Part::Pay),
         1 => (any::<u8>(), 0..60_u8).prop_map(|(which, due)| Part::Unpaid { which, due }),
-        1 => Just(Part::Tally),
+        1 => Just(Part::AddCounts),
     ]
 }
 
@@ -212,13 +212,13 @@ fn everything() -> ReadSet {
         (0..5).flat_map(|which| (1..9).map(move |n| (key(which), Sequence::new(n).unwrap())));
     ReadSet {
         streams: (0..5).map(key).collect(),
-        held_per_stream: 3,
-        held_bytes: 150,
-        held_at: places.collect(),
+        deferred_per_stream: 3,
+        deferred_bytes: 150,
+        deferred_at: places.collect(),
         entities: (0..4).map(|n| entity(&entity_of(n))).collect(),
         seen: (0..20).map(seen_id).collect(),
-        trials: (0..6).map(seen_id).collect(),
-        outgoing: (0..3).map(|n| subject(&format!("delivery/{n}"))).collect(),
+        crash_counts: (0..6).map(seen_id).collect(),
+        emitted_sequences: (0..3).map(|n| subject(&format!("delivery/{n}"))).collect(),
         epochs: vec![],
         replies: (0..12)
             .map(|n| reply_of(n, 0))
@@ -230,15 +230,18 @@ fn everything() -> ReadSet {
 
 /// Existing rows for parts to choose from.
 struct Known {
-    held: Vec<DeferredId>,
+    deferred: Vec<DeferredId>,
     outbox: Vec<OutboxId>,
 }
 
 impl Known {
     fn deferred(&self, which: u8) -> DeferredId {
-        let there = usize::from(which) % (self.held.len() + 1);
+        let there = usize::from(which) % (self.deferred.len() + 1);
         // Mostly an existing id, and sometimes one that never existed.
-        self.held.get(there).copied().unwrap_or(DeferredId(100_000))
+        self.deferred
+            .get(there)
+            .copied()
+            .unwrap_or(DeferredId(100_000))
     }
 
     fn pending(&self, which: u8) -> OutboxId {
@@ -395,10 +398,10 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
         } => {
             let (source, id) = seen_id(which);
             let ask = ReadSet {
-                trials: vec![(source.clone(), id.clone())],
+                crash_counts: vec![(source.clone(), id.clone())],
                 ..ReadSet::default()
             };
-            let count = load(store, ask).await.trials[0];
+            let count = load(store, ask).await.crash_counts[0];
             changes.crash_counts.push(CrashCountChange {
                 source,
                 id,
@@ -434,10 +437,10 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
         Part::Outgoing { which, fresh, more } => {
             let subject = subject(&format!("delivery/{which}"));
             let ask = ReadSet {
-                outgoing: vec![subject.clone()],
+                emitted_sequences: vec![subject.clone()],
                 ..ReadSet::default()
             };
-            let last = load(store, ask).await.outgoing[0];
+            let last = load(store, ask).await.emitted_sequences[0];
             let before = if fresh == Fresh::Stale {
                 last + 1
             } else {
@@ -472,7 +475,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             id: known.pending(which),
             due: at(due.into()),
         }),
-        Part::Tally => changes.counts.applied += 1,
+        Part::AddCounts => changes.counts.applied += 1,
     }
 }
 
@@ -517,7 +520,7 @@ async fn run(steps: Vec<Step>) -> (usize, usize) {
     for (second, step) in (0_i64..).zip(steps) {
         let mut changes = WriteSet::at(at(second));
         let mut known = Known {
-            held: Vec::new(),
+            deferred: Vec::new(),
             outbox: memory
                 .outbox(doorstep_event::Timestamp::MAX, 99)
                 .await
@@ -526,7 +529,7 @@ async fn run(steps: Vec<Step>) -> (usize, usize) {
                 .map(|o| o.id)
                 .collect(),
         };
-        known.held = memory
+        known.deferred = memory
             .due(doorstep_event::Timestamp::MAX, 99, u64::MAX)
             .await
             .unwrap()

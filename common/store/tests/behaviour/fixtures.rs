@@ -146,19 +146,20 @@ pub async fn entity_row(store: &impl Store, key: &str) -> EntityRow {
     load(store, ask).await.entities.remove(0)
 }
 
-pub async fn held_next(store: &impl Store, about: &str, most: usize) -> Vec<DeferredEvent> {
+pub async fn deferred_next(store: &impl Store, about: &str, most: usize) -> Vec<DeferredEvent> {
     let ask = ReadSet {
         streams: vec![stream(about)],
-        held_per_stream: most,
-        held_bytes: u64::MAX,
+        deferred_per_stream: most,
+        deferred_bytes: u64::MAX,
         ..ReadSet::default()
     };
-    load(store, ask).await.held
+    load(store, ask).await.deferred
 }
 
 /// Sequences of deferred events.
-pub fn sequences(held: &[DeferredEvent]) -> Vec<u64> {
-    held.iter()
+pub fn sequences(deferred: &[DeferredEvent]) -> Vec<u64> {
+    deferred
+        .iter()
         .filter_map(|h| h.event.sequence.map(Sequence::get))
         .collect()
 }
@@ -261,8 +262,8 @@ pub struct Contents {
 /// A comparable form of [`ReadResult`].
 #[derive(Debug, PartialEq)]
 pub struct Loadable {
-    pub held: Vec<DeferredEvent>,
-    pub held_at: Vec<Option<(EventId, Option<Epoch>)>>,
+    pub deferred: Vec<DeferredEvent>,
+    pub deferred_at: Vec<Option<(EventId, Option<Epoch>)>>,
     pub entities: Vec<EntityRow>,
     pub seen: Vec<bool>,
     pub trials: Vec<u32>,
@@ -281,12 +282,12 @@ pub async fn contents(store: &impl Store, ask: ReadSet) -> Contents {
         streams: store.streams(None, 1_000).await.unwrap(),
         entities: store.entities(None, 1_000).await.unwrap(),
         loaded: Loadable {
-            held: loaded.held,
-            held_at: loaded.held_at,
+            deferred: loaded.deferred,
+            deferred_at: loaded.deferred_at,
             entities: loaded.entities,
             seen: loaded.seen,
-            trials: loaded.trials,
-            outgoing: loaded.outgoing,
+            trials: loaded.crash_counts,
+            outgoing: loaded.emitted_sequences,
             epochs: loaded.epochs,
             replies: loaded.replies,
             pruned_to: loaded.pruned_to,

@@ -119,7 +119,7 @@ pub async fn gaps_are_listed_with_missing_sequences(store: impl Store) {
     assert_eq!(gaps.len(), 2);
     assert_eq!(gaps[0].stream, stream("order/1"));
     assert_eq!((gaps[0].from, gaps[0].to), (4, 6));
-    assert_eq!((gaps[0].held, gaps[0].since), (2, at(20)));
+    assert_eq!((gaps[0].deferred, gaps[0].since), (2, at(20)));
     assert_eq!(gaps[1].stream, stream("order/4"));
     assert_eq!((gaps[1].from, gaps[1].to), (1, 1));
     assert_eq!(store.gaps(at(40), at(999), 10).await.unwrap(), gaps[..1]);
@@ -150,7 +150,7 @@ pub async fn rows_dated_ahead_are_counted(store: impl Store) {
     let summary = store.summary(at(30)).await.unwrap();
     assert_eq!(summary.dated_ahead, 2);
     assert_eq!(summary.oldest_outbox, Some(at(800)));
-    assert_eq!(summary.oldest_held, Some(at(10)));
+    assert_eq!(summary.oldest_deferred, Some(at(10)));
 }
 
 pub async fn the_summary_counts_everything(store: impl Store) {

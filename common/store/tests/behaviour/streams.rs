@@ -10,13 +10,13 @@ use crate::fixtures::*;
 pub async fn an_unwritten_stream_reads_as_absent(store: impl Store) {
     let ask = ReadSet {
         streams: vec![stream("order/1")],
-        held_per_stream: 8,
-        held_bytes: u64::MAX,
-        held_at: vec![(stream("order/1"), event("order/1", 1).sequence.unwrap())],
+        deferred_per_stream: 8,
+        deferred_bytes: u64::MAX,
+        deferred_at: vec![(stream("order/1"), event("order/1", 1).sequence.unwrap())],
         entities: vec![entity("order/1")],
         seen: vec![(source("shop/1"), event("order/1", 1).id)],
-        trials: vec![(source("shop/1"), event("order/1", 1).id)],
-        outgoing: vec![subject("order/1")],
+        crash_counts: vec![(source("shop/1"), event("order/1", 1).id)],
+        emitted_sequences: vec![subject("order/1")],
         epochs: vec![],
         replies: vec![(source("gateway/1"), reply("a", 1, 1).id)],
         owners: vec![source("shop/1")],
@@ -24,7 +24,7 @@ pub async fn an_unwritten_stream_reads_as_absent(store: impl Store) {
     let loaded = load(&store, ask).await;
     let row = &loaded.streams[0];
     assert_eq!(
-        (row.row, row.version, row.cursor, row.held),
+        (row.row, row.version, row.cursor, row.deferred),
         (None, 0, 0, 0)
     );
     assert_eq!((&row.last_id, &row.blocked), (&None, &None));
@@ -34,10 +34,13 @@ pub async fn an_unwritten_stream_reads_as_absent(store: impl Store) {
         (None, 0)
     );
     assert_eq!(loaded.entities[0].state, None);
-    assert_eq!(loaded.held, []);
-    assert_eq!(loaded.held_at, [None]);
+    assert_eq!(loaded.deferred, []);
+    assert_eq!(loaded.deferred_at, [None]);
     assert_eq!(loaded.seen, [false]);
-    assert_eq!((loaded.trials, loaded.outgoing), (vec![0], vec![0]));
+    assert_eq!(
+        (loaded.crash_counts, loaded.emitted_sequences),
+        (vec![0], vec![0])
+    );
 }
 
 pub async fn a_written_stream_is_read_back(store: impl Store) {
@@ -177,7 +180,7 @@ pub async fn sequences_above_the_maximum_are_rejected(store: impl Store) {
     assert_eq!(store.due(at(2), 10, u64::MAX).await.unwrap().len(), 1);
     advance(&store, 3, "order/1", cursor("order/1", last)).await;
     let row = stream_row(&store, &stream("order/1")).await;
-    assert_eq!((row.cursor, row.held), (last, 0));
+    assert_eq!((row.cursor, row.deferred), (last, 0));
     assert_eq!(row.last_id, Some(event("order/1", last).id));
     assert_eq!(store.repair_due(at(4)).await.unwrap(), 0);
 

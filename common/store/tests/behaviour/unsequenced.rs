@@ -16,7 +16,7 @@ pub async fn an_event_without_a_sequence_has_no_stream(store: impl Store) {
     defer(&store, 1, vec![loose(), loose()]).await;
     assert_eq!(stream_row(&store, &stream("order/1")).await.row, None);
     advance(&store, 2, "order/1", cursor("order/1", 5)).await;
-    assert_eq!(stream_row(&store, &stream("order/1")).await.held, 0);
+    assert_eq!(stream_row(&store, &stream("order/1")).await.deferred, 0);
     assert_eq!(store.due(at(2), 10, u64::MAX).await.unwrap().len(), 2);
     assert_eq!(store.gaps(at(100), at(999), 10).await.unwrap(), []);
     assert_eq!(store.summary(at(2)).await.unwrap().usage.deferred.rows, 2);
@@ -137,8 +137,11 @@ pub async fn sequences_are_emitted_once(store: impl Store) {
     conflict(&store, given("delivery/2", 1, 2)).await;
     commit(&store, given("delivery/1", 3, i64::MAX as u64)).await;
     let ask = ReadSet {
-        outgoing: vec![subject("delivery/2"), subject("delivery/1")],
+        emitted_sequences: vec![subject("delivery/2"), subject("delivery/1")],
         ..ReadSet::default()
     };
-    assert_eq!(load(&store, ask).await.outgoing, [0, i64::MAX as u64]);
+    assert_eq!(
+        load(&store, ask).await.emitted_sequences,
+        [0, i64::MAX as u64]
+    );
 }

@@ -310,12 +310,12 @@ async fn a_restored_store_gets_a_new_source() {
     assert_ne!(minted, *store.source());
 
     let last = async |store: &SqliteStore| {
-        let outgoing = vec![Subject::new("delivery/1").unwrap()];
+        let emitted_sequences = vec![Subject::new("delivery/1").unwrap()];
         let ask = ReadSet {
-            outgoing,
+            emitted_sequences,
             ..ReadSet::default()
         };
-        load(store, ask).await.outgoing[0]
+        load(store, ask).await.emitted_sequences[0]
     };
     let again = open(&folder);
     assert_eq!(*again.source(), minted);

@@ -14,9 +14,9 @@ mod concurrent;
 mod copies;
 mod displaced;
 mod files;
-mod form4;
 mod full;
 mod log;
+mod migration;
 mod overflow;
 
 use doorstep_store::{SqliteStore, sqlite::Options};

@@ -25,9 +25,9 @@ use super::{
     skip::{WHEN, failed},
 };
 use crate::{
+    commands::log_forced_exit,
     format::{sanitize, time},
     progress::Progress,
-    stop::ended_at_once,
     stores::{self, StoreLocation},
 };
 
@@ -62,15 +62,15 @@ pub(crate) async fn replay(
     }
     let store = stores::open_existing(place)?;
     let role = place.role.name;
-    let mut stop = ShutdownSignal::listen(ended_at_once)?;
+    let mut stop = ShutdownSignal::listen(log_forced_exit)?;
     let chosen = &replay.chosen;
     let run = begin(&store, chosen, by).await?;
-    let until = run.as_ref().map_or(Timestamp::MAX, |run| run.begun);
+    let until = run.as_ref().map_or(Timestamp::MAX, |run| run.started);
     let ids = open_ids(&store, chosen, until).await?;
     if let Some(run) = run.as_ref().filter(|run| run.resumed) {
         eprintln!(
             "resuming the run of {}: {} left; later dead letters are for another one",
-            time(run.begun),
+            time(run.started),
             ids.len()
         );
     }

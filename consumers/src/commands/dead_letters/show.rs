@@ -183,7 +183,7 @@ async fn held_in_all<S: Store>(store: &S, event: &Event) -> Result<u64, CliError
         ..ReadSet::default()
     };
     let loaded = store.load(ask).await.map_err(|e| stores::failed(&e))?;
-    Ok(loaded.streams.first().map_or(0, |stream| stream.held))
+    Ok(loaded.streams.first().map_or(0, |stream| stream.deferred))
 }
 
 /// Returns ascending numbers as ranges without gaps.

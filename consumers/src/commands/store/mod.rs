@@ -23,7 +23,7 @@ pub(crate) async fn copy(place: &StoreLocation, job: CopyJob) -> Result<(), CliE
         command: "consumers store",
         named: &format!(" {role}"),
         created_by: &format!("consumers run {role}"),
-        told_by: "`consumers health`",
+        restored_sign: "`consumers health`",
     };
     place.work(job).await
 }

@@ -36,12 +36,12 @@ pub(super) struct User {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn permissions(asked: &PermissionsQuery, form: OutputFormat) -> Result<(), CliError> {
-    let users = users(asked);
+pub(crate) fn permissions(query: &PermissionsQuery, form: OutputFormat) -> Result<(), CliError> {
+    let users = users(query);
     match form {
         OutputFormat::Json => print_json(&serde_json::json!({
-            "vhost": asked.vhost,
-            "declared": asked.declared_by == TopologyOwner::Others,
+            "vhost": query.vhost,
+            "declared": query.declared_by == TopologyOwner::Others,
             "users": users,
         })),
         OutputFormat::Text => print(|out| {
@@ -62,12 +62,12 @@ pub(crate) fn permissions(asked: &PermissionsQuery, form: OutputFormat) -> Resul
                 writeln!(out, "{}", fields(&lines, None))?;
             }
             for user in &users {
-                writeln!(out, "{}", command(&asked.vhost, user))?;
-                if let Some(command) = topic_command(&asked.vhost, user) {
+                writeln!(out, "{}", command(&query.vhost, user))?;
+                if let Some(command) = topic_command(&query.vhost, user) {
                     writeln!(out, "{command}")?;
                 }
             }
-            let hint = match asked.declared_by {
+            let hint = match query.declared_by {
                 TopologyOwner::Programs => {
                     "The programs declare exchanges and queues by themselves; with --declared they need far less."
                 }
@@ -81,12 +81,12 @@ pub(crate) fn permissions(asked: &PermissionsQuery, form: OutputFormat) -> Resul
 }
 
 /// Returns every user with its permissions.
-pub(super) fn users(asked: &PermissionsQuery) -> Vec<User> {
+pub(super) fn users(query: &PermissionsQuery) -> Vec<User> {
     let queues = roles::queues();
-    let topology = Topology::for_roles(&asked.namespace, &queues);
-    let (namespace, declared_by) = (&asked.namespace, asked.declared_by);
+    let topology = Topology::for_roles(&query.namespace, &queues);
+    let (namespace, declared_by) = (&query.namespace, query.declared_by);
     let user = |name: &str, purpose: String, rights| User {
-        user: format!("{}-{name}", asked.prefix),
+        user: format!("{}-{name}", query.prefix),
         purpose,
         rights,
     };
@@ -174,7 +174,7 @@ fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn asked(declared_by: TopologyOwner) -> PermissionsQuery {
+    fn query(declared_by: TopologyOwner) -> PermissionsQuery {
         PermissionsQuery {
             namespace: "shop".parse().unwrap(),
             vhost: "it's".to_owned(),
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn declared_topology_gives_each_role_its_user() {
         let names = |declared_by| -> Vec<String> {
-            let users = users(&asked(declared_by));
+            let users = users(&query(declared_by));
             users.into_iter().map(|user| user.user).collect()
         };
         assert_eq!(
@@ -206,13 +206,13 @@ mod tests {
 
     #[test]
     fn a_command_can_be_pasted_into_a_shell() {
-        let asked = asked(TopologyOwner::Others);
+        let query = query(TopologyOwner::Others);
         assert_eq!(
-            command(&asked.vhost, &users(&asked)[1]),
+            command(&query.vhost, &users(&query)[1]),
             r"rabbitmqctl set_permissions -p 'it'\''s' eu-retail '^$' '^shop\.events$' '^$'"
         );
         assert_eq!(
-            topic_command(&asked.vhost, &users(&asked)[1]).unwrap(),
+            topic_command(&query.vhost, &users(&query)[1]).unwrap(),
             r"rabbitmqctl set_topic_permissions -p 'it'\''s' eu-retail shop.events '^(order|return|stock)\.' '^$'"
         );
     }

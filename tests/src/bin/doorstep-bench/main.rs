@@ -11,15 +11,15 @@
 //! - `memory` runs a consumer in a process of its own.
 //! - `report` prints the table and writes the JSON.
 
-mod bare;
+mod baseline;
 mod counter;
+mod doorstep;
 mod engine;
 mod env;
 mod events;
 mod figures;
 mod memory;
 mod options;
-mod ours;
 mod progress;
 mod report;
 mod rounds;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::{
-    counter::QUEUES, env::BenchEnv, events::Generator, figures::peak_megabytes,
-    options::ConsumerArgs, ours, rpc::DEPOT,
+    counter::QUEUES, doorstep, env::BenchEnv, events::Generator, figures::peak_megabytes,
+    options::ConsumerArgs, rpc::DEPOT,
 };
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -55,7 +55,8 @@ pub(crate) async fn consumer(args: ConsumerArgs) -> Result<()> {
     let settings = BrokerSettings::new(&args.url, &args.namespace)?;
     let topology = Topology::for_roles(&settings.namespace, &[QUEUES, DEPOT]);
     let generator = Generator::new(args.streams)?;
-    let figure = ours::consume(&settings, &topology, &args.folder, &generator, args.events).await?;
+    let figure =
+        doorstep::consume(&settings, &topology, &args.folder, &generator, args.events).await?;
     let consumed = Consumed {
         peak_mb: peak_megabytes()?,
         events: figure.events,

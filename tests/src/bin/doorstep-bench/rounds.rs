@@ -12,13 +12,13 @@ use doorstep_messaging::{BrokerSettings, ServerProperties};
 use serde::Serialize;
 
 use crate::{
-    bare::{self, Dress},
+    baseline::{self, MessageShape},
+    doorstep,
     env::BenchEnv,
     events::Generator,
     figures::{Figure, median},
     memory::{self, Consumed},
     options::{Options, Part},
-    ours,
     progress::Progress,
     rpc::{self, RoundTrips},
 };
@@ -166,14 +166,14 @@ impl Bench<'_> {
         let publish = self
             .step(
                 &format!("{round}, bare client, publish"),
-                bare::publish(self.env, events, Dress::AsDoorstep),
+                baseline::publish(self.env, events, MessageShape::AsDoorstep),
             )
             .await?;
         self.env.wait_for_depth(events.len()).await?;
         let consume = self
             .step(
                 &format!("{round}, bare client, consume"),
-                bare::consume(self.env, events.len()),
+                baseline::consume(self.env, events.len()),
             )
             .await?;
         Ok(Side { publish, consume })
@@ -188,7 +188,7 @@ impl Bench<'_> {
         let publish = self
             .step(
                 &format!("{round}, Doorstep, publish"),
-                ours::publish(self.env, events),
+                doorstep::publish(self.env, events),
             )
             .await?;
         self.env.wait_for_depth(events.len()).await?;
@@ -205,7 +205,7 @@ impl Bench<'_> {
         let folder: PathBuf = self.env.fresh_folder().await?;
         let env = self.env;
         let figure =
-            ours::consume(&env.settings, &env.topology, &folder, generator, events).await?;
+            doorstep::consume(&env.settings, &env.topology, &folder, generator, events).await?;
         std::fs::remove_dir_all(folder)?;
         Ok(figure)
     }
@@ -216,9 +216,9 @@ impl Bench<'_> {
             .map(|n| generator.event(n))
             .collect::<Result<_>>()?;
         self.progress.begin("bare client, consume without headers");
-        bare::publish(self.env, &events.into(), Dress::Plain).await?;
+        baseline::publish(self.env, &events.into(), MessageShape::Plain).await?;
         self.env.wait_for_depth(self.options.events).await?;
-        let consumed = bare::consume(self.env, self.options.events);
+        let consumed = baseline::consume(self.env, self.options.events);
         self.step("bare client, consume without headers", consumed)
             .await
     }
@@ -233,7 +233,7 @@ impl Bench<'_> {
                 self.options.other_rounds
             );
             self.progress.begin(&what);
-            ours::fill(self.env, &generator, events).await?;
+            doorstep::fill(self.env, &generator, events).await?;
             rounds.push(self.step(&what, self.consume(&generator, events)).await?);
         }
         Ok(OtherStreams { streams, rounds })
@@ -245,7 +245,7 @@ impl Bench<'_> {
             "publishing {events} events that wait for a consumer"
         ));
         let generator = Generator::new(self.options.streams)?;
-        ours::fill(self.env, &generator, events).await?;
+        doorstep::fill(self.env, &generator, events).await?;
         self.progress.begin(&format!(
             "{events} waiting, Doorstep in a process of its own"
         ));
@@ -258,9 +258,9 @@ impl Bench<'_> {
     /// Checks that both sides send the same message for an event.
     async fn same_bytes(&self) -> Result<()> {
         let events: Arc<[Event]> = [Generator::new(1)?.event(0)?].into();
-        bare::publish(self.env, &events, Dress::AsDoorstep).await?;
+        baseline::publish(self.env, &events, MessageShape::AsDoorstep).await?;
         let bare = self.env.take_one().await?;
-        ours::publish(self.env, &events).await?;
+        doorstep::publish(self.env, &events).await?;
         let ours = self.env.take_one().await?;
         ensure!(
             bare == ours,

@@ -24,7 +24,7 @@ pub(in crate::engine) struct Known {
     /// The stored reply to each.
     pub(in crate::engine) replies: Vec<Option<ReplyRow>>,
     /// The crash count of each.
-    pub(in crate::engine) trials: Vec<u32>,
+    pub(in crate::engine) crash_counts: Vec<u32>,
 }
 
 /// The choice between one command by itself and a command among others.
@@ -48,8 +48,8 @@ impl<R: Role> Plan<'_, R> {
         let mut replied: HashMap<(&Source, &RequestId), (RequestHash, bytes::Bytes)> =
             HashMap::new();
         let mut outcomes = Vec::with_capacity(commands.len());
-        let known = known.replies.into_iter().zip(known.trials);
-        for ((index, command), (stored, trials)) in commands.iter().enumerate().zip(known) {
+        let known = known.replies.into_iter().zip(known.crash_counts);
+        for ((index, command), (stored, crash_counts)) in commands.iter().enumerate().zip(known) {
             let request = &command.request;
             let name = (&request.caller, &request.id);
             if request.deadline <= clock.time(self.now) {
@@ -68,7 +68,7 @@ impl<R: Role> Plan<'_, R> {
                 outcomes.push(PlannedCommand::Decided(CommandResult::Answer(answer)));
                 continue;
             }
-            if trials > 0 && alone == Alone::No {
+            if crash_counts > 0 && alone == Alone::No {
                 outcomes.push(PlannedCommand::Candidate);
                 continue;
             }
@@ -109,14 +109,14 @@ impl<R: Role> Plan<'_, R> {
             );
             return Err(Rejection::new(Rejection::BAD_REQUEST, detail));
         }
-        let (asked, keys) = match &command.understood {
+        let (commands, keys) = match &command.understood {
             Some(Ok(understood)) => (&understood.0, &understood.1),
             Some(Err(refused)) => return Err(refused.clone()),
             None => return Err(Rejection::new(Rejection::FAILED, "it was not read")),
         };
         let claim = self.slots.handles_of_command(index);
         let CommandOutcome { reply, effects } =
-            self.call_command_handler(command, asked, keys, claim)?;
+            self.call_command_handler(command, commands, keys, claim)?;
         self.slots.require_unchanged(claim);
         self.collect_effects(effects, request.traceparent.as_ref());
         let reply = bytes::Bytes::from(reply);
@@ -140,7 +140,7 @@ impl<R: Role> Plan<'_, R> {
     fn call_command_handler(
         &mut self,
         command: &PreparedCommand<R::Command>,
-        asked: &R::Command,
+        commands: &R::Command,
         keys: &[EntityKey],
         claim: RowHandles,
     ) -> Result<CommandOutcome, Rejection> {
@@ -148,7 +148,8 @@ impl<R: Role> Plan<'_, R> {
         let states = &mut self.states;
         states.fill(keys, slots.entities(claim).map(|slot| &slot.state));
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.role.execute(states, &command.request, asked, self.now)
+            self.role
+                .execute(states, &command.request, commands, self.now)
         }));
         let outcome = answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
         match self.take_changed_states(claim) {

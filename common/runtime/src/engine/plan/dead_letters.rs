@@ -142,10 +142,10 @@ impl<R: Role> Plan<'_, R> {
 
     /// Resolves the dead letter that a replay was made from, once the replay has an outcome.
     pub(super) fn resolve_replay(&mut self, case: EventInPlan<'_, R::Payload>) -> bool {
-        let Origin::Held(held) = &case.prepared.origin else {
+        let Origin::Deferred(deferred) = &case.prepared.origin else {
             return false;
         };
-        let (dead, status) = match &held.reason {
+        let (dead, status) = match &deferred.reason {
             DeferReason::Replay(dead) => (dead.clone(), DeadLetterStatus::Replaying),
             DeferReason::WaitingFor(_) => {
                 let slot = self.slots.stream(case.claim);
@@ -162,8 +162,8 @@ impl<R: Role> Plan<'_, R> {
 
     /// Deletes the row of a deferred event. If a cursor rises, the store does that by itself.
     pub(super) fn release(&mut self, prepared: &DecodedEvent<R::Payload>) {
-        if let Origin::Held(held) = &prepared.origin {
-            self.changes.release.push(held.id);
+        if let Origin::Deferred(deferred) = &prepared.origin {
+            self.changes.release.push(deferred.id);
         }
     }
 }

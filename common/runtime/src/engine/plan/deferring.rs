@@ -43,20 +43,20 @@ impl<R: Role> Plan<'_, R> {
                     since: self.now,
                 });
             }
-            Origin::Held(held) => {
+            Origin::Deferred(deferred) => {
                 let waited_before =
-                    held.attempts > 0 && !matches!(held.reason, DeferReason::Replay(_));
+                    deferred.attempts > 0 && !matches!(deferred.reason, DeferReason::Replay(_));
                 let waited_too_long = self.trust == Trust::Full
                     && waited_before
-                    && held.since <= saturating_sub(self.now, self.limits.max_wait);
+                    && deferred.since <= saturating_sub(self.now, self.limits.max_wait);
                 if waited_too_long {
                     let detail = format!(
                         "it waited for {entity} since {}, without the change that it needs",
-                        held.since
+                        deferred.since
                     );
                     self.dead_letter_event(case, Cause::new(reason::WAIT_EXPIRED, detail));
                 } else {
-                    let due = self.next_try(held.attempts + 1);
+                    let due = self.next_try(deferred.attempts + 1);
                     self.reschedule(case, Some(entity), Some(due));
                 }
             }
@@ -70,7 +70,7 @@ impl<R: Role> Plan<'_, R> {
         awaits: Option<EntityKey>,
         due: Option<Timestamp>,
     ) {
-        let Origin::Held(held) = &case.prepared.origin else {
+        let Origin::Deferred(deferred) = &case.prepared.origin else {
             return;
         };
         // The version has to rise, since another process may be changing the same row.
@@ -82,7 +82,7 @@ impl<R: Role> Plan<'_, R> {
         }
         // A replay that waits for another stream is deferred like any other event. Its dead letter still blocks its
         // stream and can be skipped; a dead letter that blocks nothing is resolved here.
-        if let (DeferReason::Replay(dead), Some(_)) = (&held.reason, &awaits) {
+        if let (DeferReason::Replay(dead), Some(_)) = (&deferred.reason, &awaits) {
             let fate = if has_place {
                 Resolution::Awaiting
             } else {
@@ -93,12 +93,12 @@ impl<R: Role> Plan<'_, R> {
                 .push((dead.clone(), DeadLetterStatus::Replaying, fate));
         }
         // The wait of a replay starts with its first attempt, however often it was rejected before.
-        let is_first = held.attempts == 0 || matches!(held.reason, DeferReason::Replay(_));
+        let is_first = deferred.attempts == 0 || matches!(deferred.reason, DeferReason::Replay(_));
         let waits_from_now = is_first && awaits.is_some();
-        let tries = held.attempts + u32::from(awaits.is_some());
+        let tries = deferred.attempts + u32::from(awaits.is_some());
         self.changes.reschedule.push(DeferredRetry {
-            id: held.id,
-            reason: match (&held.reason, awaits) {
+            id: deferred.id,
+            reason: match (&deferred.reason, awaits) {
                 (_, Some(entity)) => DeferReason::WaitingFor(entity),
                 (reason, None) => reason.clone(),
             },
@@ -107,8 +107,8 @@ impl<R: Role> Plan<'_, R> {
             since: match self.trust {
                 _ if waits_from_now => self.now,
                 // The clock was ahead when the event was deferred.
-                Trust::Full => held.since.min(self.now),
-                Trust::Limited => held.since,
+                Trust::Full => deferred.since.min(self.now),
+                Trust::Limited => deferred.since,
             },
         });
     }

@@ -41,7 +41,7 @@ impl<R: Role> Plan<'_, R> {
                 }
             }
             Origin::Delivery(_) => match slot.deferred_at(sequence) {
-                Some(held) if held.is_of(event) => self.changes.counts.duplicates += 1,
+                Some(deferred) if deferred.is_of(event) => self.changes.counts.duplicates += 1,
                 Some(_) => self.numbering_conflict(case),
                 None if sequence.get() == next
                     && let Some(blocker) = &slot.after.blocked =>
@@ -66,13 +66,13 @@ impl<R: Role> Plan<'_, R> {
                 }
             },
             // The commit that raised the cursor above a deferred event has deleted that event, too.
-            Origin::Held(_) if sequence.get() < next => {}
-            Origin::Held(held) => {
+            Origin::Deferred(_) if sequence.get() < next => {}
+            Origin::Deferred(deferred) => {
                 // If a blocked stream defers its very next event, that is the replay of the blocking dead letter, even
                 // once it waits for another stream: a delivery of that event counts as a duplicate and is never
                 // deferred.
                 let may_go = sequence.get() == next
-                    && match (&slot.after.blocked, &held.reason) {
+                    && match (&slot.after.blocked, &deferred.reason) {
                         (None, _) | (Some(_), DeferReason::WaitingFor(_)) => true,
                         (Some(blocker), DeferReason::Replay(dead)) => dead == blocker,
                         (Some(_), DeferReason::OutOfOrder | DeferReason::Scheduled) => false,

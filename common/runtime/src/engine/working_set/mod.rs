@@ -25,7 +25,7 @@ pub(super) struct StreamSlot<F> {
     /// The version that was read.
     expect: ExpectedVersion,
     /// The number of events that were deferred when it was read.
-    held: u64,
+    deferred: u64,
     /// The row with this batch's changes.
     pub(super) after: StreamState,
     /// Set if the row has to be written, even if only its version rises because an event is deferred.
@@ -119,7 +119,7 @@ pub(super) struct WorkingSet<R: Role> {
     /// The times up to which seen ids and replies were pruned.
     pub(super) pruned_to: PrunedTo,
     pub(super) epochs: KnownEpochs,
-    loaded_held: Vec<DeferredEvent>,
+    loaded_deferred: Vec<DeferredEvent>,
 }
 
 pub(super) fn is_empty(ask: &ReadSet) -> bool {
@@ -127,20 +127,20 @@ pub(super) fn is_empty(ask: &ReadSet) -> bool {
         && ask.owners.is_empty()
         && ask.entities.is_empty()
         && ask.seen.is_empty()
-        && ask.held_at.is_empty()
-        && ask.outgoing.is_empty()
+        && ask.deferred_at.is_empty()
+        && ask.emitted_sequences.is_empty()
         && ask.replies.is_empty()
         && ask.epochs.is_empty()
 }
 
 impl<R: Role> WorkingSet<R> {
     pub(super) fn take_loaded_deferred(&mut self) -> Vec<DeferredEvent> {
-        std::mem::take(&mut self.loaded_held)
+        std::mem::take(&mut self.loaded_deferred)
     }
 
     /// Queues the deferred events that come next at their streams.
-    pub(super) fn queue_deferred(&mut self, held: Vec<(DecodedEvent<R::Payload>, RowHandles)>) {
-        for (prepared, claim) in held {
+    pub(super) fn queue_deferred(&mut self, deferred: Vec<(DecodedEvent<R::Payload>, RowHandles)>) {
+        for (prepared, claim) in deferred {
             if let Some(event) = prepared.decoded.event()
                 && let Some(sequence) = event.sequence
                 && let Some(slot) = self.stream(claim)
@@ -267,7 +267,7 @@ impl<F> StreamSlot<F> {
             row: row.row,
             version: row.version,
         };
-        self.held = row.held;
+        self.deferred = row.deferred;
         self.after = StreamState {
             cursor: row.cursor,
             last_id: row.last_id,

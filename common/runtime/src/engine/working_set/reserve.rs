@@ -38,7 +38,7 @@ impl<R: Role> WorkingSet<R> {
             seen: HashSet::new(),
             pruned_to: PrunedTo::default(),
             epochs: std::mem::take(&mut memory.epochs),
-            loaded_held: Vec::new(),
+            loaded_deferred: Vec::new(),
         };
         for item in items {
             if let Some(id) = item.seen_id() {
@@ -69,7 +69,7 @@ impl<R: Role> WorkingSet<R> {
         }
         for command in commands {
             ask.replies.push(command.name());
-            ask.trials.push(crash_key(&command.request));
+            ask.crash_counts.push(crash_key(&command.request));
             let claim = slots.reserve_entities(command.keys(), None, memory, ask);
             slots.command_claims.push(claim);
         }
@@ -79,15 +79,15 @@ impl<R: Role> WorkingSet<R> {
     /// Reserves the entities of a deferred event that was read with its stream.
     pub(in crate::engine) fn reserve_deferred(
         &mut self,
-        held: &DecodedEvent<R::Payload>,
+        deferred: &DecodedEvent<R::Payload>,
         memory: &mut RowCache<R::State>,
         ask: &mut ReadSet,
     ) -> RowHandles {
-        let stream = held
+        let stream = deferred
             .decoded
             .event()
             .and_then(|event| self.stream_at(memory.hash_of_stream(&event.subject), event));
-        let claim = self.reserve_entities(held.keys(), stream, memory, ask);
+        let claim = self.reserve_entities(deferred.keys(), stream, memory, ask);
         self.require_unchanged(claim);
         claim
     }
@@ -118,7 +118,7 @@ impl<R: Role> WorkingSet<R> {
             hash,
             key: known.key,
             expect: known.expect,
-            held: 0,
+            deferred: 0,
             after: StreamState {
                 cursor: known.cursor,
                 last_id: known.last_id,
@@ -249,9 +249,9 @@ impl<R: Role> WorkingSet<R> {
             if let Some(event) = item.decoded.event()
                 && let Some(sequence) = event.sequence
                 && let Some(slot) = claim.stream
-                && self.streams[slot].held > 0
+                && self.streams[slot].deferred > 0
             {
-                ask.held_at.push((event.stream(), sequence));
+                ask.deferred_at.push((event.stream(), sequence));
             }
         }
     }

@@ -29,7 +29,7 @@ impl<R: Role> WorkingSet<R> {
         for (slot, row) in self.asked_owners.drain(..).zip(loaded.owners) {
             self.owners[slot].row = row;
         }
-        for ((stream, sequence), id) in ask.held_at.iter().zip(loaded.held_at) {
+        for ((stream, sequence), id) in ask.deferred_at.iter().zip(loaded.deferred_at) {
             let hash = memory.hash_of_stream(&stream.subject);
             let slot = self
                 .stream_of
@@ -50,7 +50,7 @@ impl<R: Role> WorkingSet<R> {
         for (source, epochs) in ask.epochs.iter().zip(loaded.epochs) {
             self.epochs.fill(source, epochs);
         }
-        self.loaded_held.extend(loaded.held);
+        self.loaded_deferred.extend(loaded.deferred);
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl<R: Role> WorkingSet<R> {
         for (slot, now) in self.streams.into_iter().zip(&written.streams) {
             // The store counts the deferred events of a stream. If that count may have changed, the stream has to be
             // read again.
-            if slot.deferred_dirty || slot.held > 0 || slot.after.blocked.is_some() {
+            if slot.deferred_dirty || slot.deferred > 0 || slot.after.blocked.is_some() {
                 continue;
             }
             let known = CachedStream {

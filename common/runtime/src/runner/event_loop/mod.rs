@@ -71,7 +71,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             // signal stay in their timer and channel.
             let next = tokio::select! {
                 biased;
-                () = self.stop.asked() => Next::Stop,
+                () = self.stop.requested() => Next::Stop,
                 _ = housekeeping.tick() => Next::Housekeeping,
                 changed = self.links.changed() => match changed {
                     Ok(()) => Next::Links,

@@ -47,7 +47,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             }
         };
         let mut callers = Vec::with_capacity(commands.len());
-        let mut asked = Vec::with_capacity(commands.len());
+        let mut requests = Vec::with_capacity(commands.len());
         for QueuedCommand {
             request,
             past,
@@ -59,9 +59,9 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 continue;
             }
             callers.push(Some(caller));
-            asked.push((request, past));
+            requests.push((request, past));
         }
-        let mut asked = self.engine.read_commands(asked);
+        let mut commands = self.engine.read_commands(requests);
         drop(reading);
         let mut worked = BatchReport {
             usage,
@@ -71,16 +71,16 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             // Each may take long, and clients that wait for the next one may be gone by then.
             let is_gone =
                 |place: usize| matches!(callers.get(place), Some(Some(caller)) if caller.is_gone());
-            for place in asked.give_up(is_gone) {
+            for place in commands.give_up(is_gone) {
                 if let Some(caller) = callers.get_mut(place).and_then(Option::take) {
                     caller.forget();
                 }
             }
-            if read.is_done() && asked.is_done() {
+            if read.is_done() && commands.is_done() {
                 return Ok(Some(worked));
             }
             let before = read.done();
-            match self.work(&mut read, &mut asked).await? {
+            match self.work(&mut read, &mut commands).await? {
                 Some(done) => worked = done,
                 None => {
                     if let Some(span) = &mut span {
@@ -90,7 +90,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 }
             }
             // Every decided command is durable by now.
-            for (place, decided) in asked.take_decided() {
+            for (place, decided) in commands.take_decided() {
                 if let Some(caller) = callers.get_mut(place).and_then(Option::take) {
                     caller.reply(decided, self.requests);
                 }
@@ -107,12 +107,12 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             if read.done() > before {
                 self.ack_leading(&delivered, read.done(), committed).await;
             }
-            if read.is_done() && asked.is_done() {
+            if read.is_done() && commands.is_done() {
                 return Ok(Some(worked));
             }
             self.record_progress(&worked);
             // Poison candidates may take many steps; those not started go back to the broker.
-            if self.stop.is_asked() {
+            if self.stop.is_requested() {
                 return Ok(None);
             }
             began = Instant::now();
@@ -145,14 +145,14 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
     async fn work(
         &mut self,
         read: &mut BatchCursor<R::Payload>,
-        asked: &mut Commands<R::Command>,
+        commands: &mut Commands<R::Command>,
     ) -> Result<Option<BatchReport>, RunError> {
         for failures in 1_u32.. {
             let step = self.pulse.step();
             let now = self.now();
             let worked = self
                 .engine
-                .process_with_commands(read, asked, now, rand::random())
+                .process_with_commands(read, commands, now, rand::random())
                 .await;
             drop(step);
             match worked {
@@ -165,7 +165,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             // The batch stays taken and unacked, and no attempt is counted. A stop gives it back to the broker.
             tokio::select! {
                 () = sleep(self.engine.limits().retry_backoff(failures, rand::random())) => {}
-                () = self.stop.asked() => return Ok(None),
+                () = self.stop.requested() => return Ok(None),
             }
         }
         Ok(None)
@@ -212,9 +212,9 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         if worked.pending > 0 {
             self.outbox_filled.notify_one();
         }
-        let unsettled = self.intake.map_or(0, Intake::unsettled);
+        let unacked = self.intake.map_or(0, Intake::unacked);
         self.status.send_modify(|status| {
-            status.unsettled = unsettled;
+            status.unacked = unacked;
             status.usage = worked.usage;
             status.add(&worked.tally);
         });

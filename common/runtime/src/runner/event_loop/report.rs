@@ -36,7 +36,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             .map(|gap| {
                 let message = format!(
                     "missing {}..{} of {} ({} held)",
-                    gap.from, gap.to, gap.stream, gap.held
+                    gap.from, gap.to, gap.stream, gap.deferred
                 );
                 ReadinessReason::new(ReasonName::StreamGap, message)
             })
@@ -53,7 +53,11 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         let named = |name| move |message| ReadinessReason::new(name, message);
         let kept_log = kept_log.map(|log| log.to_string());
         degraded.extend(kept_log.map(named(ReasonName::StoreLogKept)));
-        degraded.extend(self.wall.trouble().map(named(ReasonName::ClockJump)));
+        degraded.extend(
+            self.wall
+                .degraded_reason()
+                .map(named(ReasonName::ClockJump)),
+        );
         let overflowing = limits.streamless_findings(&streamless).into_iter();
         degraded.extend(overflowing.map(named(ReasonName::DeadLetterOverflow)));
         self.findings = degraded;

@@ -70,7 +70,7 @@ async fn housekeeping_by(
     let (status, _watch) = watch::channel(RoleStatus::starting());
     let (_stopper, stop) = ShutdownTrigger::new(Duration::ZERO);
     let (_commands, waiting) = mpsc::channel(1);
-    let vitals = Liveness::new();
+    let liveness = Liveness::new();
     let queue = namespace.role_queue("idle", 0);
     let meters = BatchInstruments::new("idle", &queue, &namespace.events_exchange());
     let mut looped = RoleLoop {
@@ -80,7 +80,7 @@ async fn housekeeping_by(
         status: &status,
         outbox_filled: &Arc::default(),
         quarantine: namespace.quarantine_queue("idle"),
-        pulse: &vitals.engine,
+        pulse: &liveness.engine,
         meters: &meters,
         requests: &RequestInstruments::new("idle"),
         stop,
@@ -126,8 +126,10 @@ async fn jumped_clock_prunes_nothing_and_degrades_the_role() {
         .unwrap();
     remember(&store, "1", long_ago).await;
     let jumped = |days: u64| {
-        let yesterday = Timestamp::now().checked_sub(Duration::from_hours(24 * days));
-        WallClock::new(yesterday.unwrap(), Instant::now())
+        // The minute covers a pause between the readings of the two clocks.
+        let jump = Duration::from_hours(24 * days) + Duration::from_mins(1);
+        let earlier = Timestamp::now().checked_sub(jump);
+        WallClock::new(earlier.unwrap(), Instant::now())
     };
     let degraded = housekeeping_by(&store, jumped(10)).await;
     assert!(

@@ -12,13 +12,13 @@ impl Data {
         now: Timestamp,
     ) -> Result<(), Conflict> {
         let key = (change.source, change.id);
-        if self.trials.get(&key).map_or(0, |(count, _)| *count) != change.before {
+        if self.crash_counts.get(&key).map_or(0, |(count, _)| *count) != change.before {
             return Err(Conflict);
         }
         if change.after == 0 {
-            self.trials.remove(&key);
+            self.crash_counts.remove(&key);
         } else {
-            self.trials.put(key, (change.after, now));
+            self.crash_counts.put(key, (change.after, now));
         }
         Ok(())
     }
@@ -30,7 +30,7 @@ impl Data {
         limit: usize,
     ) -> u64 {
         let mut old: Vec<_> = self
-            .trials
+            .crash_counts
             .iter()
             .filter(|(_, (_, time))| *time < older_than)
             .map(|(key, (_, time))| (*time, key.clone()))
@@ -38,7 +38,7 @@ impl Data {
         old.sort();
         old.truncate(limit);
         for (_, key) in &old {
-            self.trials.remove(key);
+            self.crash_counts.remove(key);
         }
         self.counters.commits += u64::from(!old.is_empty());
         self.accept();

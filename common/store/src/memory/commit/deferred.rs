@@ -6,19 +6,19 @@ use super::{Conflict, less, more};
 use crate::{
     DeferReason, DeferredEvent, DeferredId, DeferredRetry, EntityKey, NewDeferred, OutboxId,
     RowRef,
-    memory::data::{Data, Held, PendingMessage, Stream},
+    memory::data::{Data, DeferredRow, PendingMessage, Stream},
     size,
 };
 
 impl Data {
     pub(super) fn defer(&mut self, new: NewDeferred) -> Result<(), Conflict> {
-        self.counters.last_held += 1;
-        let id = DeferredId(self.counters.last_held);
+        self.counters.last_deferred += 1;
+        let id = DeferredId(self.counters.last_deferred);
         more(
             &mut self.counters.usage.deferred,
             size::deferred(&new.event, new.defect.as_deref()),
         );
-        let held = Held {
+        let deferred = DeferredRow {
             row: DeferredEvent {
                 id,
                 event: new.event,
@@ -29,33 +29,33 @@ impl Data {
             },
             due: new.due,
         };
-        if let Some(place) = held.place() {
+        if let Some(place) = deferred.place() {
             let mut stream = self.streams.get(&place.0).cloned().unwrap_or_else(|| {
                 self.counters.last_stream += 1;
                 Stream::new(RowRef(self.counters.last_stream))
             });
-            stream.held += 1;
+            stream.deferred += 1;
             self.streams.put(place.0.clone(), stream);
-            if !self.places.insert(place, id) {
+            if !self.deferred_at.insert(place, id) {
                 return Err(Conflict);
             }
         }
-        self.held.put(id, held);
+        self.deferred.put(id, deferred);
         Ok(())
     }
 
     pub(super) fn release(&mut self, id: DeferredId) -> Option<()> {
-        let Some(held) = self.held.remove(&id) else {
+        let Some(deferred) = self.deferred.remove(&id) else {
             return self.remove_timer(id).map(drop);
         };
         less(
             &mut self.counters.usage.deferred,
-            size::deferred(&held.row.event, held.row.defect.as_deref()),
+            size::deferred(&deferred.row.event, deferred.row.defect.as_deref()),
         );
-        if let Some(place) = held.place() {
-            self.places.remove(&place);
+        if let Some(place) = deferred.place() {
+            self.deferred_at.remove(&place);
             if let Some(mut stream) = self.streams.get(&place.0).cloned() {
-                stream.held = stream.held.saturating_sub(1);
+                stream.deferred = stream.deferred.saturating_sub(1);
                 self.streams.put(place.0, stream);
             }
         }
@@ -63,15 +63,15 @@ impl Data {
     }
 
     pub(super) fn reschedule(&mut self, retry: DeferredRetry) -> Result<(), Conflict> {
-        let mut held = match self.held.get(&retry.id) {
-            Some(held) => held.clone(),
+        let mut deferred = match self.deferred.get(&retry.id) {
+            Some(deferred) => deferred.clone(),
             None => self.defer_timer(retry.id).ok_or(Conflict)?,
         };
-        held.row.reason = retry.reason;
-        held.row.attempts = retry.attempts;
-        held.row.since = retry.since;
-        held.due = retry.due;
-        self.held.put(retry.id, held);
+        deferred.row.reason = retry.reason;
+        deferred.row.attempts = retry.attempts;
+        deferred.row.since = retry.since;
+        deferred.due = retry.due;
+        self.deferred.put(retry.id, deferred);
         Ok(())
     }
 
@@ -80,11 +80,11 @@ impl Data {
         let Some(stream) = self.streams.get(key).cloned() else {
             return;
         };
-        if stream.held == 0 {
+        if stream.deferred == 0 {
             return;
         }
         let passed: Vec<DeferredId> = self
-            .places
+            .deferred_at
             .range((key.clone(), 0)..=(key.clone(), stream.cursor))
             .map(|(_, id)| *id)
             .collect();
@@ -101,36 +101,36 @@ impl Data {
         let Some(next) = cursor.checked_add(1) else {
             return false;
         };
-        let Some(id) = self.places.get(&(key.clone(), next)).copied() else {
+        let Some(id) = self.deferred_at.get(&(key.clone(), next)).copied() else {
             return false;
         };
-        let Some(held) = self.held.get(&id).filter(|h| h.due.is_none()) else {
+        let Some(deferred) = self.deferred.get(&id).filter(|h| h.due.is_none()) else {
             return false;
         };
         let due = Some(now);
-        let held = Held {
+        let deferred = DeferredRow {
             due,
-            ..held.clone()
+            ..deferred.clone()
         };
-        self.held.put(id, held);
+        self.deferred.put(id, deferred);
         true
     }
 
     /// Makes due the events that wait for an entity that has changed.
     pub(super) fn wake_waiting(&mut self, entity: &EntityKey, now: Timestamp) {
         let waiting: Vec<DeferredId> = self
-            .held
+            .deferred
             .iter()
-            .filter(|(_, held)| {
-                matches!(&held.row.reason, DeferReason::WaitingFor(key) if key == entity)
-                    && held.due.is_none_or(|due| due > now)
+            .filter(|(_, deferred)| {
+                matches!(&deferred.row.reason, DeferReason::WaitingFor(key) if key == entity)
+                    && deferred.due.is_none_or(|due| due > now)
             })
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
-            if let Some(held) = self.held.get(&id).cloned() {
+            if let Some(deferred) = self.deferred.get(&id).cloned() {
                 let due = Some(now);
-                self.held.put(id, Held { due, ..held });
+                self.deferred.put(id, DeferredRow { due, ..deferred });
             }
         }
     }
@@ -138,15 +138,15 @@ impl Data {
     /// Makes due the deferred events and outbox rows due after `beyond`. Returns their number.
     pub(in crate::memory) fn clamp_due_times(&mut self, now: Timestamp, beyond: Timestamp) -> u64 {
         let late: Vec<DeferredId> = self
-            .held
+            .deferred
             .iter()
-            .filter(|(_, held)| held.due.is_some_and(|due| due > beyond))
+            .filter(|(_, deferred)| deferred.due.is_some_and(|due| due > beyond))
             .map(|(id, _)| *id)
             .collect();
         for id in &late {
-            if let Some(held) = self.held.get(id).cloned() {
+            if let Some(deferred) = self.deferred.get(id).cloned() {
                 let due = Some(now);
-                self.held.put(*id, Held { due, ..held });
+                self.deferred.put(*id, DeferredRow { due, ..deferred });
             }
         }
         let mut brought = late.len() as u64;
@@ -173,7 +173,7 @@ impl Data {
         let streams: Vec<_> = self
             .streams
             .iter()
-            .filter(|(_, stream)| stream.blocked.is_none() && stream.held > 0)
+            .filter(|(_, stream)| stream.blocked.is_none() && stream.deferred > 0)
             .map(|(key, stream)| (key.clone(), stream.cursor))
             .collect();
         let mut made_due = 0;

@@ -91,7 +91,7 @@ impl Stream {
             cursor: 0,
             last_id: None,
             blocked: None,
-            held: 0,
+            deferred: 0,
             epoch: None,
         }
     }

@@ -22,10 +22,16 @@ impl Data {
 
     /// Records the last sequence emitted on a subject.
     pub(super) fn number(&mut self, change: EmittedSequence) -> Result<(), Conflict> {
-        if self.outgoing.get(&change.subject).copied().unwrap_or(0) != change.before {
+        if self
+            .emitted_sequences
+            .get(&change.subject)
+            .copied()
+            .unwrap_or(0)
+            != change.before
+        {
             return Err(Conflict);
         }
-        self.outgoing.put(change.subject, change.after);
+        self.emitted_sequences.put(change.subject, change.after);
         Ok(())
     }
 

@@ -36,12 +36,12 @@ impl Writer<'_> {
         }
         let keys = changes.iter().map(|change| change.key.clone());
         let mut known: HashMap<StreamKey, i64> = keys.zip(ids.iter().copied()).collect();
-        for held in new {
-            let stream = match held.event.sequence {
+        for deferred in new {
+            let stream = match deferred.event.sequence {
                 None => None,
-                Some(_) => Some(self.stream_of(held.event.stream(), &mut known)?),
+                Some(_) => Some(self.stream_of(deferred.event.stream(), &mut known)?),
             };
-            self.defer_one(held, stream)?;
+            self.defer_one(deferred, stream)?;
         }
         Ok(())
     }
@@ -70,22 +70,26 @@ impl Writer<'_> {
         Ok(id)
     }
 
-    fn defer_one(&mut self, held: &NewDeferred, stream: Option<i64>) -> Result<(), SqliteError> {
-        self.totals.last_held += 1;
-        self.defer_as(DeferredId(self.totals.last_held), held, stream)
+    fn defer_one(
+        &mut self,
+        deferred: &NewDeferred,
+        stream: Option<i64>,
+    ) -> Result<(), SqliteError> {
+        self.totals.last_deferred += 1;
+        self.defer_as(DeferredId(self.totals.last_deferred), deferred, stream)
     }
 
     /// Defers an event under this number.
     fn defer_as(
         &mut self,
         id: DeferredId,
-        held: &NewDeferred,
+        deferred: &NewDeferred,
         stream: Option<i64>,
     ) -> Result<(), SqliteError> {
-        let event = &held.event;
+        let event = &deferred.event;
         let source = self.sources.find_or_add(self.tx, &event.source)?;
-        let (reason, about) = reason_columns(&held.reason);
-        let bytes = size::deferred(event, held.defect.as_deref());
+        let (reason, about) = reason_columns(&deferred.reason);
+        let bytes = size::deferred(event, deferred.defect.as_deref());
         let (epoch, epoch_random) = epoch_columns(event.epoch);
         let added = self
             .tx
@@ -98,13 +102,13 @@ impl Writer<'_> {
                 id.0,
                 stream,
                 event.sequence.map(Sequence::get).map(signed),
-                held.due.map(nanos),
-                nanos(held.since),
-                held.attempts,
+                deferred.due.map(nanos),
+                nanos(deferred.since),
+                deferred.attempts,
                 signed(bytes),
                 reason,
                 about,
-                held.defect,
+                deferred.defect,
                 event.id.as_str(),
                 source,
                 event.event_type.as_str(),
@@ -120,13 +124,13 @@ impl Writer<'_> {
             *self.deferred_more.entry(stream).or_default() += 1;
         }
         more(&mut self.totals.usage.deferred, bytes);
-        self.totals.awaiting += u64::from(matches!(held.reason, DeferReason::WaitingFor(_)));
+        self.totals.awaiting += u64::from(matches!(deferred.reason, DeferReason::WaitingFor(_)));
         Ok(())
     }
 
     pub(super) fn release(&mut self, ids: &[DeferredId]) -> Result<(), SqliteError> {
         for id in ids {
-            let held = self
+            let deferred = self
                 .tx
                 .prepare_cached(
                     "DELETE FROM held WHERE id = ?1 RETURNING stream_id, bytes, reason",
@@ -137,7 +141,7 @@ impl Writer<'_> {
                     Ok((stream, unsigned(row, 1)?, reason == WAITING_FOR))
                 })
                 .optional()?;
-            let Some((stream, bytes, awaits)) = held else {
+            let Some((stream, bytes, awaits)) = deferred else {
                 if !self.remove_timer(*id)? {
                     return Err(SqliteError::Conflict);
                 }
@@ -184,7 +188,7 @@ impl Writer<'_> {
     /// Defers a timer that could not be applied when it fell due.
     fn defer_timer(&mut self, retry: &DeferredRetry) -> Result<(), SqliteError> {
         let row = self.take_timer(retry.id)?.ok_or(SqliteError::Conflict)?;
-        let held = NewDeferred {
+        let deferred = NewDeferred {
             event: row.event,
             defect: row.defect,
             reason: retry.reason.clone(),
@@ -192,6 +196,6 @@ impl Writer<'_> {
             attempts: retry.attempts,
             since: retry.since,
         };
-        self.defer_as(retry.id, &held, None)
+        self.defer_as(retry.id, &deferred, None)
     }
 }

@@ -99,7 +99,7 @@ impl Writer<'_> {
             });
         }
         for (id, more) in std::mem::take(&mut self.deferred_more) {
-            self.add_held(id, more)?;
+            self.add_deferred(id, more)?;
         }
         // Usually no event is deferred at all, and the streams need no second pass.
         if self.totals.usage.deferred.rows > 0 {
@@ -124,7 +124,7 @@ impl Writer<'_> {
         }
     }
 
-    fn add_held(&mut self, id: i64, more: i64) -> Result<(), SqliteError> {
+    fn add_deferred(&mut self, id: i64, more: i64) -> Result<(), SqliteError> {
         if more != 0 {
             self.tx
                 .prepare_cached("UPDATE streams SET held = held + ?2 WHERE id = ?1")?
@@ -155,7 +155,7 @@ impl Writer<'_> {
                     .count_deferred_out(unsigned(row, 0)?, reason == WAITING_FOR);
             }
         }
-        self.add_held(id, -dropped)?;
+        self.add_deferred(id, -dropped)?;
         if let (None, Some(next)) = (&after.blocked, after.cursor.checked_add(1)) {
             self.tx
                 .prepare_cached(

@@ -14,10 +14,10 @@ use crate::{
 
 impl Writer<'_> {
     pub(super) fn schedule(&mut self, new: &NewTimer) -> Result<(), SqliteError> {
-        self.totals.last_held += 1;
+        self.totals.last_deferred += 1;
         let DeferredEvent { id, event, .. } = new
             .clone()
-            .into_row(DeferredId(self.totals.last_held), self.now);
+            .into_row(DeferredId(self.totals.last_deferred), self.now);
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let bytes = size::deferred(&event, None);
         self.tx

@@ -11,10 +11,10 @@ use doorstep_messaging::{RpcClient, RpcClientSettings};
 use serde::Serialize;
 
 use super::{
-    answerer::Answerer,
-    bare::BareCaller,
-    depot::{ReadParcel, Weigh},
+    baseline::BareCaller,
     http::HttpLine,
+    sample_role::{ReadParcel, Weigh},
+    server::RpcServerProcess,
 };
 use crate::{
     env::{BenchEnv, TIMEOUT},
@@ -159,7 +159,7 @@ fn bodies() -> Result<Arc<[Bytes]>> {
 impl Caller {
     pub(super) async fn connect(
         env: &BenchEnv,
-        answerer: &Answerer,
+        answerer: &RpcServerProcess,
         way: CallPath,
     ) -> Result<Self> {
         let kind = match (way, way.asked()?) {

@@ -10,11 +10,11 @@
 //! - `bare` is the client alone, without anything that Doorstep adds: no deadline, no confirm, no detection of a
 //!   missing queue.
 
-mod answerer;
-mod bare;
+mod baseline;
 mod callers;
-mod depot;
 mod http;
+mod sample_role;
+mod server;
 
 use std::{
     ops::Range,
@@ -35,11 +35,11 @@ use crate::{
     progress::Progress,
 };
 
-use answerer::Answerer;
-pub(crate) use answerer::answerer;
 pub(crate) use callers::CallPath;
 use callers::{Caller, weigh_all};
-pub(crate) use depot::DEPOT;
+pub(crate) use sample_role::DEPOT;
+use server::RpcServerProcess;
+pub(crate) use server::answerer;
 
 /// The numbers of requests in flight, each with the number of requests to measure.
 const LEVELS: [(usize, usize); 3] = [(1, 3_000), (16, 12_000), (256, 40_000)];
@@ -124,7 +124,7 @@ pub(crate) async fn measure(
     warm_up: bool,
     quick: bool,
 ) -> Result<RoundTrips> {
-    let answerer = Answerer::start(env).await?;
+    let answerer = RpcServerProcess::start(env).await?;
     weigh_all(env).await?;
     let mut measured = Vec::new();
     let levels = if quick { QUICK_LEVELS } else { LEVELS };
@@ -159,7 +159,7 @@ fn summarized(trips: &[Trips]) -> String {
 /// alike.
 async fn level(
     env: &BenchEnv,
-    answerer: &Answerer,
+    answerer: &RpcServerProcess,
     first: usize,
     in_flight: usize,
     calls: usize,

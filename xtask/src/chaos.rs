@@ -1,4 +1,4 @@
-//! `cargo xtask rush`: thousands of orders while the processes that serve them are killed, and a check of the final
+//! `cargo xtask chaos`: thousands of orders while the processes that serve them are killed, and a check of the final
 //! states.
 
 use std::process::ExitCode;
@@ -15,10 +15,10 @@ use crate::checkout::{Profile, build_programs, checked, find_broker, own_vhost, 
 /// or reserved, and every role's state must agree with the customers' answers. Everything is in a virtual host of its
 /// own.
 ///
-/// Example: cargo xtask rush --orders 2000
+/// Example: cargo xtask chaos --orders 2000
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub(crate) struct Rush {
+pub(crate) struct Chaos {
     /// The number of orders.
     #[arg(long, default_value_t = 10_000)]
     orders: usize,
@@ -27,18 +27,18 @@ pub(crate) struct Rush {
     seed: u64,
 }
 
-impl Rush {
+impl Chaos {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        build_programs(&["gateway", "consumers", "doorstep-rush"])?;
-        let found = find_broker("rush", Footprint::Full)?;
-        let broker = own_vhost(found.broker(), "rush")?;
-        let status = program(Profile::Dev, "doorstep-rush")?
+        build_programs(&["gateway", "consumers", "doorstep-chaos"])?;
+        let found = find_broker("chaos", Footprint::Full)?;
+        let broker = own_vhost(found.broker(), "chaos")?;
+        let status = program(Profile::Dev, "doorstep-chaos")?
             .env("DOORSTEP_AMQP_URL", broker.amqp_url())
             .args(["--orders", &self.orders.to_string()])
             .args(["--seed", &self.seed.to_string()])
             .status()
-            .context("cannot run doorstep-rush")?;
-        checked("doorstep-rush", status)?;
+            .context("cannot run doorstep-chaos")?;
+        checked("doorstep-chaos", status)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,5 +1,5 @@
 //! Thousands of orders while gateway, payments and restaurant are killed, and a check of the final states. Run by
-//! `cargo xtask rush`.
+//! `cargo xtask chaos`.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Parser;
-use doorstep_tests::rush::{Size, rush};
+use doorstep_tests::chaos::{Size, run};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Places orders while gateway, payments and restaurant are killed, and checks the final states.
@@ -39,7 +39,7 @@ async fn main() {
     let shown = bar.clone();
     let lines = AtomicUsize::new(0);
     let tenth = (cli.orders / 10).max(1);
-    let sums = rush(&cli.amqp_url, size, move |decided| {
+    let sums = run(&cli.amqp_url, size, move |decided| {
         shown.set_position(decided as u64);
         let is_line = shown.is_hidden() && decided / tenth > lines.load(Ordering::Relaxed);
         if is_line {

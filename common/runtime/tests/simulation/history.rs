@@ -9,7 +9,7 @@ use doorstep_store::{
 };
 
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct History {
     /// Events with a sequence that an operator has skipped, alone or in a gap.
     pub skipped: BTreeSet<(StreamKey, u64)>,
     /// The ids of dead letters' events that an operator has skipped, with or without a position.
@@ -26,7 +26,7 @@ pub struct Book {
     pub counts: BTreeMap<String, usize>,
 }
 
-impl Book {
+impl History {
     pub fn count(&mut self, what: &str) {
         *self.counts.entry(what.to_owned()).or_default() += 1;
     }

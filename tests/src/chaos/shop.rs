@@ -1,4 +1,4 @@
-//! The processes of a rush, and the accounts of its users.
+//! The processes of a chaos run, and the accounts of its users.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -40,7 +40,7 @@ impl Part {
     }
 }
 
-/// All processes of a rush.
+/// All processes of a chaos run.
 pub(super) struct Shop {
     amqp_url: String,
     scratch: TempDir,
@@ -55,7 +55,7 @@ impl Shop {
     pub(super) async fn open(amqp_url: &str) -> Self {
         let mut shop = Self {
             amqp_url: amqp_url.to_owned(),
-            scratch: TempDir::new("rush"),
+            scratch: TempDir::new("chaos"),
             running: Mutex::new(Vec::new()),
             gateway: watch::Sender::new(None),
             tokens: Vec::new(),

@@ -25,9 +25,9 @@ pub fn lethal(deaths: bool) {
     LETHAL.set(deaths);
 }
 
-pub struct Mortal;
+pub struct CrashingRole;
 
-impl Role for Mortal {
+impl Role for CrashingRole {
     type Payload = Move;
     type Command = Order;
     type Query = Unsupported;
@@ -53,7 +53,7 @@ impl Role for Mortal {
         now: Timestamp,
     ) -> Result<Effects, HandlerError> {
         if *fact == Move::Kill && !LETHAL.get() {
-            return Err(HandlerError::never("it would kill"));
+            return Err(HandlerError::reject("it would kill"));
         }
         if *fact == Move::Kill {
             DEAD.set(true);
@@ -89,7 +89,7 @@ impl Role for Mortal {
 pub async fn stop_if_dead(world: &Shared) {
     if DEAD.take() {
         with(world, |world| {
-            world.book.count("death");
+            world.history.count("death");
             world.note(|| "dies of an event".to_owned());
             world.died = true;
         });

@@ -35,7 +35,7 @@ const PERSISTENT: u8 = 2;
 
 /// The headers and properties of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dress {
+pub(crate) enum MessageShape {
     /// Exactly those that Doorstep sends.
     AsDoorstep,
     /// Only the persistent delivery mode.
@@ -43,7 +43,11 @@ pub(crate) enum Dress {
 }
 
 /// Publishes these events and waits for every confirm.
-pub(crate) async fn publish(env: &BenchEnv, events: &Arc<[Event]>, dress: Dress) -> Result<Figure> {
+pub(crate) async fn publish(
+    env: &BenchEnv,
+    events: &Arc<[Event]>,
+    dress: MessageShape,
+) -> Result<Figure> {
     let (connection, channel) = connect(
         &env.url,
         &format!("{}: bare publish", env.settings.namespace),
@@ -67,8 +71,10 @@ pub(crate) async fn publish(env: &BenchEnv, events: &Arc<[Event]>, dress: Dress)
             .map(|number| async move {
                 let event = &events[number];
                 let properties = match dress {
-                    Dress::AsDoorstep => properties(event).with_user_id(user.clone()),
-                    Dress::Plain => BasicProperties::default().with_delivery_mode(PERSISTENT),
+                    MessageShape::AsDoorstep => properties(event).with_user_id(user.clone()),
+                    MessageShape::Plain => {
+                        BasicProperties::default().with_delivery_mode(PERSISTENT)
+                    }
                 };
                 let mandatory = BasicPublishOptions {
                     mandatory: true,

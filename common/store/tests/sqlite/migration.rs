@@ -23,7 +23,7 @@ async fn schema_4_is_migrated_with_all_rows() {
     let folder = Folder::new();
     let file = SqliteStore::path(folder.path(), "payments");
     let older = rusqlite::Connection::open(file).unwrap();
-    older.execute_batch(include_str!("form4.sql")).unwrap();
+    older.execute_batch(include_str!("schema_4.sql")).unwrap();
     drop(older);
     let store = SqliteStore::open(folder.path(), "payments", &Options::default()).unwrap();
     assert!(store.source().as_str().starts_with("payments/01a22b30"));
@@ -41,8 +41,8 @@ async fn schema_4_is_migrated_with_all_rows() {
             EventId::new("2a4c368983df00b8134c8fdbec127f4cf9c509668c6e4ba8506172f2c1cb7e39")
                 .unwrap(),
         )],
-        trials: vec![(lab(), EventId::new("order/gap#1").unwrap())],
-        outgoing: vec![subject(PAYMENT)],
+        crash_counts: vec![(lab(), EventId::new("order/gap#1").unwrap())],
+        emitted_sequences: vec![subject(PAYMENT)],
         replies: vec![(
             source(GATEWAY),
             RequestId::new("01a22b30ad3577a5862115109987add9/authorize").unwrap(),
@@ -50,13 +50,17 @@ async fn schema_4_is_migrated_with_all_rows() {
         ..ReadSet::default()
     });
     let loaded = loaded.await.unwrap();
-    let cursors: Vec<_> = loaded.streams.iter().map(|s| (s.cursor, s.held)).collect();
+    let cursors: Vec<_> = loaded
+        .streams
+        .iter()
+        .map(|s| (s.cursor, s.deferred))
+        .collect();
     assert_eq!(cursors, [(3, 0), (1, 1), (0, 1)]);
     assert!(loaded.streams[2].blocked.is_some());
     let state = loaded.entities[0].state.as_ref().unwrap();
     assert!(state.starts_with(br#"{"order_status":"ended""#));
-    assert_eq!((loaded.seen, loaded.trials), (vec![true], vec![2]));
-    assert_eq!(loaded.outgoing, [3]);
+    assert_eq!((loaded.seen, loaded.crash_counts), (vec![true], vec![2]));
+    assert_eq!(loaded.emitted_sequences, [3]);
     assert!(loaded.replies[0].is_some());
     assert_eq!(loaded.pruned_to, doorstep_store::PrunedTo::default());
 

@@ -63,7 +63,7 @@ pub(crate) struct RejectedRequest {
 
 /// Logs and counts rejections. Clones share their state.
 #[derive(Debug, Clone)]
-pub(crate) struct RefusalLog(Arc<Shared>);
+pub(crate) struct RejectionLog(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -113,7 +113,7 @@ pub(crate) fn is_logged(status: StatusCode) -> bool {
     )
 }
 
-impl RefusalLog {
+impl RejectionLog {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn repeated_lines_are_counted() {
-        let log = RefusalLog::new();
+        let log = RejectionLog::new();
         let now = Instant::now();
         assert!(log.is_news(&refusal(1), now));
         for _ in 0..50 {
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn log_is_bounded_and_count_is_complete() {
-        let log = RefusalLog::new();
+        let log = RejectionLog::new();
         let now = Instant::now();
         let all = 100_000;
         let news = (0..all).filter(|n| log.is_news(&refusal(*n), now)).count();

@@ -1,14 +1,14 @@
-//! A rush: thousands of orders through the gateway, some of them declined, rejected, cancelled or repeated, while
+//! A chaos run: thousands of orders through the gateway, some of them declined, rejected, cancelled or repeated, while
 //! gateway, payments and restaurant are killed. Afterwards the states of all roles must agree with each other and with
 //! the customers' answers.
 //!
 //! - `plan`: the order of each customer, generated from a seed.
 //! - `shop`: the processes and the accounts.
 //! - `play`: the customers.
-//! - `blows`: the kills.
+//! - `kills`: the kills.
 //! - `reconcile`: the final states of the roles, and the rules that they must satisfy.
 
-mod blows;
+mod kills;
 mod plan;
 mod play;
 mod reconcile;
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use self::{plan::Plan, play::CustomerView, reconcile::Reconciliation, shop::Shop};
 use crate::wait_for;
 
-/// The size of a rush.
+/// The size of a chaos run.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     pub orders: usize,
@@ -38,7 +38,7 @@ pub struct Size {
     pub seed: u64,
 }
 
-/// The result of a rush.
+/// The result of a chaos run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sums {
     pub wanted: usize,
@@ -102,13 +102,13 @@ impl fmt::Display for Sums {
 /// The time in which the roles' states must agree after the last answer.
 const SETTLING: Duration = Duration::from_secs(120);
 
-/// Runs a rush in the virtual host of this address, which must be empty, and checks the roles' states.
+/// Runs in the virtual host of this address, which must be empty, and checks the roles' states.
 ///
 /// `progress` gets the number of decided orders whenever an order is decided.
 ///
 /// # Panics
 /// If the states contradict each other, with the contradiction.
-pub async fn rush(
+pub async fn run(
     amqp_url: &str,
     size: Size,
     progress: impl Fn(usize) + Send + Sync + 'static,
@@ -123,7 +123,7 @@ pub async fn rush(
         done.send_replace(true);
         views
     };
-    let (views, kills) = tokio::join!(playing, blows::run(&shop, over, each));
+    let (views, kills) = tokio::join!(playing, kills::run(&shop, over, each));
     shop.start_missing().await;
     // The states agree soon; until then messages are still in flight.
     wait_for("the roles' states agree", SETTLING, async || {
@@ -145,7 +145,7 @@ pub async fn rush(
 }
 
 /// Runs this many customers concurrently until every planned order is placed. The last order of each waits for the last
-/// of the first kills, so that even a small rush has orders before and after each kill.
+/// of the first kills, so that even a small run has orders before and after each kill.
 async fn play_all(
     shop: &Arc<Shop>,
     plans: Vec<Plan>,

@@ -2,18 +2,18 @@
 
 use doorstep_tests::{
     TestEnv,
-    rush::{Size, rush},
+    chaos::{Size, run},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_roles_agree_after_a_rush() {
-    let env = TestEnv::new("rush", &[]).await;
+    let env = TestEnv::new("chaos", &[]).await;
     let size = Size {
         orders: 300,
         at_once: 16,
         seed: 7,
     };
-    let sums = rush(&env.amqp_url(), size, |_| {}).await;
+    let sums = run(&env.amqp_url(), size, |_| {}).await;
     println!("{sums}");
     assert_eq!(sums.wanted, 300);
     assert!(sums.confirmed > 0 && sums.refused > 0, "{sums}");

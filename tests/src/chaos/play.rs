@@ -81,7 +81,7 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
     };
     let mut key = Uuid::new_v4().to_string();
     let answer = loop {
-        let answer = insist(
+        let answer = retry_order(
             shop,
             customer,
             "/v1/orders",
@@ -104,7 +104,7 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
             view.outcome = Outcome::Refused { begun };
             if plan.asks_twice {
                 view.again += 1;
-                let again = insist(
+                let again = retry_order(
                     shop,
                     customer,
                     "/v1/orders",
@@ -126,7 +126,7 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
     let receipt = receipt(&answer);
     if plan.asks_twice {
         view.again += 1;
-        let again = insist(
+        let again = retry_order(
             shop,
             customer,
             "/v1/orders",
@@ -140,7 +140,7 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
     }
     view.outcome = if plan.cancels {
         let path = format!("/v1/orders/{}/cancellation", receipt.order);
-        let answer = insist(shop, customer, &path, None, plan, &mut view.again).await;
+        let answer = retry_order(shop, customer, &path, None, plan, &mut view.again).await;
         assert!((200..300).contains(&answer.status), "{}", answer.text);
         Outcome::Cancelled(receipt)
     } else {
@@ -164,7 +164,7 @@ fn receipt(answer: &HttpResponse) -> Receipt {
 }
 
 /// Retries until there is a final answer; an abandoned order counts as one.
-async fn insist(
+async fn retry_order(
     shop: &Shop,
     customer: usize,
     path: &str,

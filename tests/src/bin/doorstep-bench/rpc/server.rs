@@ -16,9 +16,8 @@ use tokio::{
 };
 
 use super::{
-    bare,
-    depot::{DEPOT, Depot},
-    http,
+    baseline, http,
+    sample_role::{DEPOT, Depot},
 };
 use crate::{
     counter::QUEUES,
@@ -27,14 +26,14 @@ use crate::{
 };
 
 /// A handle to the server process.
-pub(super) struct Answerer {
+pub(super) struct RpcServerProcess {
     pub(super) http_port: u16,
     child: Child,
     url: String,
     namespace: String,
 }
 
-impl Answerer {
+impl RpcServerProcess {
     /// Starts it, and waits until it is serving.
     pub(super) async fn start(env: &BenchEnv) -> Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
@@ -78,7 +77,7 @@ impl Answerer {
             .await
             .context("the server process does not exit")??;
         ensure!(status.success(), "the server process failed: {status}");
-        bare::delete_queue(&self.url, &self.namespace).await
+        baseline::delete_queue(&self.url, &self.namespace).await
     }
 }
 
@@ -121,7 +120,7 @@ pub(crate) async fn answerer(args: AnswererArgs) -> Result<()> {
             asked.reply.send(Reply::Result(Ok(data)));
         }
     });
-    tokio::spawn(bare::answer(&args.url, &args.namespace).await?);
+    tokio::spawn(baseline::answer(&args.url, &args.namespace).await?);
     let (port, serving) = http::answer().await?;
     tokio::spawn(serving);
     println!("{port}");

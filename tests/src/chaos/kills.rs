@@ -10,7 +10,7 @@ use super::{
     shop::{Part, Shop},
 };
 
-/// The pause before each kill, in milliseconds; also before the first kill of each process, so that a small rush has
+/// The pause before each kill, in milliseconds; also before the first kill of each process, so that a small run has
 /// all of them.
 const PAUSE: std::ops::Range<u64> = 300..2_500;
 const INITIAL_PAUSE: std::ops::Range<u64> = 100..600;
@@ -19,7 +19,7 @@ const AWAY: std::ops::Range<u64> = 0..600;
 /// The processes to kill, in turn.
 const VICTIMS: [Part; 3] = [Part::Gateway, Part::Payments, Part::Restaurant];
 
-/// Kills and restarts processes until the rush is over, and signals when each was killed once.
+/// Kills and restarts processes until the run is over, and signals when each was killed once.
 pub(super) async fn run(
     shop: &Shop,
     mut over: watch::Receiver<bool>,
