@@ -14,7 +14,6 @@
 mod args;
 mod chart;
 mod comparison;
-mod completions;
 mod consumer_process;
 mod items;
 mod load;
@@ -24,6 +23,7 @@ mod run;
 mod scenario;
 mod settings;
 mod stats;
+mod store_reader;
 mod table;
 mod verdict;
 mod work;

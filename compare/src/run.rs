@@ -11,7 +11,6 @@ use doorstep_messaging::{
 };
 
 use crate::{
-    completions::StoreReader,
     consumer_process::ConsumerProcess,
     items::WorkItem,
     load::{Transport, generate_load},
@@ -19,6 +18,7 @@ use crate::{
     scenario::{Mode, OVERLOAD, Scenario},
     settings::CompareSettings,
     stats::Sample,
+    store_reader::StoreReader,
     work::QUEUES,
 };
 

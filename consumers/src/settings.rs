@@ -2,7 +2,7 @@
 
 use doorstep_cli::{
     SettingsErrors,
-    copies::CopyJob,
+    backups::CopyJob,
     start::{Work, work},
 };
 use doorstep_event::BrokerUser;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use clap::Args;
-pub(crate) use doorstep_cli::copies::{store_failed as failed, store_reason as reason};
-use doorstep_cli::{CliError, ExitReason, args::StoreArgs, copies::no_store};
+pub(crate) use doorstep_cli::backups::{store_failed as failed, store_reason as reason};
+use doorstep_cli::{CliError, ExitReason, args::StoreArgs, backups::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
 use crate::roles::{self, RoleEntry, RoleStore};

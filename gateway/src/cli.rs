@@ -14,8 +14,8 @@ use clap::{
 };
 use doorstep_cli::{
     args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
+    backups::{self, OnCopy},
     checked,
-    copies::{self, OnCopy},
     parse::{address, duration_arg, duration_within, from_str, number_arg},
 };
 use doorstep_contracts::{RestaurantId, check_text};
@@ -123,7 +123,7 @@ pub(crate) enum StoreCommand {
     #[command(
         after_help = "Examples:\n  gateway store backup --to /backups\n  gateway store backup --to gateway.backup --json"
     )]
-    Backup(OnCopy<StoreArgs, copies::BackupArgs>),
+    Backup(OnCopy<StoreArgs, backups::BackupArgs>),
 
     /// Replace the gateway's store with a backup. The gateway must not run.
     ///
@@ -133,17 +133,17 @@ pub(crate) enum StoreCommand {
     #[command(
         after_help = "Example:\n  gateway store restore --from /backups/gateway-20261130T060000Z.sqlite3 --move-aside"
     )]
-    Restore(OnCopy<StoreArgs, copies::RestoreArgs>),
+    Restore(OnCopy<StoreArgs, backups::RestoreArgs>),
 
     /// Give a restored or copied store a new source, whose streams begin with 1. The gateway must not run.
     #[command(
         after_help = "Example:\n  gateway store restored --keep-outbox --reason 'back from the backup of 6:00'"
     )]
-    Restored(OnCopy<StoreArgs, copies::RestoredArgs>),
+    Restored(OnCopy<StoreArgs, backups::RestoredArgs>),
 
     /// Accept that the gateway's store was restored; the gateway is then no longer degraded because of it.
     #[command(after_help = "Example:\n  gateway store accept --reason 'users told'")]
-    Accept(OnCopy<StoreArgs, copies::AcceptArgs>),
+    Accept(OnCopy<StoreArgs, backups::AcceptArgs>),
 }
 
 /// The lifetime that a login may have.

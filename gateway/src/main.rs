@@ -18,10 +18,10 @@ mod error_mapping;
 mod exit_codes;
 mod feeds;
 mod http;
-mod issue;
 mod limits;
 mod openapi;
 mod outages;
+mod readiness_issue;
 #[cfg(test)]
 mod reference;
 mod repository;

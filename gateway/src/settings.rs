@@ -2,7 +2,7 @@
 
 use doorstep_cli::{
     CliError, SettingsErrors, ShutdownSignal,
-    copies::CopyJob,
+    backups::CopyJob,
     start::{Work, work},
 };
 

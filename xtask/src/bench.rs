@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use doorstep_broker::Footprint;
 
-use crate::checkout::{Profile, build, checked, find_broker, own_vhost, program};
+use crate::workspace::{Profile, build, checked, find_broker, own_vhost, program};
 
 /// Measure publishing, consuming and RPC against the bare client, interleaved in one run.
 ///

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use doorstep_broker::{NodeOptions, UpNode};
 
-use crate::checkout::{print_progress, print_result, seconds};
+use crate::workspace::{print_progress, print_result, seconds};
 
 const NAME: &str = "up";
 const ABSENT: &str = "no broker is up; `cargo xtask broker up` starts one";

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use doorstep_broker::Footprint;
 
-use crate::checkout::{Profile, build_programs, checked, find_broker, own_vhost, program};
+use crate::workspace::{Profile, build_programs, checked, find_broker, own_vhost, program};
 
 /// Place thousands of orders while gateway, payments and restaurant are killed, and check the final states.
 ///

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use doorstep_broker::{Broker, Footprint};
 
-use crate::checkout::{build_programs, checked, find_broker, own_vhost, print_progress};
 use crate::sandbox::Sandbox;
 use crate::summary::Summary;
+use crate::workspace::{build_programs, checked, find_broker, own_vhost, print_progress};
 
 /// Play some minutes of sales and deliveries and show the result of each event.
 ///

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use crate::checkout::{cargo, checked, print_progress, print_result, root};
+use crate::workspace::{cargo, checked, print_progress, print_result, root};
 
 const BOOK: &str = "docs";
 const SUMMARY: &str = "docs/SUMMARY.md";

@@ -8,7 +8,6 @@ mod bench;
 mod broker;
 mod chaos;
 mod check_data;
-mod checkout;
 mod demo;
 mod docs;
 mod report;
@@ -17,6 +16,7 @@ mod soak;
 mod summary;
 mod test;
 mod tidy;
+mod workspace;
 
 use std::process::ExitCode;
 

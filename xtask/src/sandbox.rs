@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use doorstep_broker::{Broker, Guard, Signal, send_signal, target_folder, until};
 
-use crate::checkout::{Profile, checked, program};
+use crate::workspace::{Profile, checked, program};
 
 /// The exit code of `consumers run --exit-when-idle` if an event is blocked, missing or a dead letter.
 const NOT_ALL_APPLIED: i32 = 2;

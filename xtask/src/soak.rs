@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use doorstep_broker::{Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL};
 
-use crate::checkout::{Profile, build_programs, find_broker, program};
+use crate::workspace::{Profile, build_programs, find_broker, program};
 
 /// Send messages of other publishers, valid and invalid, among valid events while the consumers are killed, and check
 /// the stores.

@@ -15,10 +15,10 @@ use doorstep_broker::{
     target_folder,
 };
 
-use crate::checkout::{
+use crate::report::{Counts, Report, Section};
+use crate::workspace::{
     cargo, checked, find_broker, image_broker, print_progress, print_result, seconds,
 };
-use crate::report::{Counts, Report, Section};
 
 /// A run without output for this long hangs.
 const SILENCE_BOUND: Duration = Duration::from_secs(10 * 60);

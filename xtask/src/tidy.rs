@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::checkout::cargo;
+use crate::workspace::cargo;
 
 /// Count prose, lengths, circles of files and retired names in the tracked sources against ceilings.
 ///

@@ -17,8 +17,8 @@
 //! - [`ShutdownSignal`]: the user's request to stop.
 
 pub mod args;
+pub mod backups;
 pub mod completions;
-pub mod copies;
 mod failure;
 pub mod health;
 pub mod management;

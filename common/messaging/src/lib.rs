@@ -71,6 +71,6 @@ pub use topology::{
     Argument, Binding, Exchange, ExchangeKind, Owner, Queue, QueuePurpose, RoleQueues, Topology,
     delete::delete,
     names::QueueName,
-    owner::{OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwner, take_over},
     permissions::{Permissions, TopicPermissions, TopologyOwner},
+    queue_owner::{OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwner, take_over},
 };

@@ -8,12 +8,12 @@ use doorstep_event::{
 use crate::{
     audit::{MAX_AUDIT, NewAudit},
     epochs::{LearnedEpoch, RestoredChange, RestoredSourceChange, StreamEpoch},
-    owners::OwnerChange,
     rows::{
         DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, DeferredEvent, DeferredId,
         EntityKey, EventCounts, OutboxId, OutboxKind, PrunedTo, RequestHash, RowRef, StoreUsage,
         TableUsage,
     },
+    source_owners::OwnerChange,
 };
 
 /// All changes of one batch, written in one transaction.

@@ -27,10 +27,10 @@ mod epochs;
 pub mod memory;
 mod original_bodies;
 mod overflow;
-mod owners;
 mod rows;
 mod size;
 mod source_id;
+mod source_owners;
 pub mod sqlite;
 
 pub use audit::{AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, MAX_AUDIT, NewAudit};
@@ -46,13 +46,13 @@ pub use epochs::{
     StreamEpoch, stream_epoch,
 };
 pub use memory::MemoryStore;
-pub use owners::{FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow};
 pub use rows::{
     DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterId, DeadLetterStatus, DeferReason,
     DeferredEvent, DeferredId, EntityKey, EntityRow, EventCounts, KeptLog, OutboxId, OutboxKind,
     OutboxRow, PrunedTo, ReadResult, ReadSet, ReplyRow, RequestHash, RowRef, SequenceGap,
     StoreUsage, StreamRow, Streamless, StreamlessKind, Summary, TableUsage,
 };
+pub use source_owners::{FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow};
 pub use sqlite::SqliteStore;
 
 use std::future::Future;

@@ -9,9 +9,9 @@
 //! that this relies on.
 
 mod audit;
+mod backups;
 mod columns;
 mod commit;
-mod copies;
 mod db;
 mod dead_letters;
 mod deferred;
@@ -24,9 +24,9 @@ mod load;
 mod options;
 mod outbox;
 mod overflow;
-mod owners;
 mod prune;
 mod scan;
+mod source_owners;
 mod sources;
 mod thread;
 mod totals;
@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 pub use self::{
-    copies::{Backup, InPlace, RestoredFrom},
+    backups::{Backup, InPlace, RestoredFrom},
     file::OldOutbox,
     options::Options,
 };
@@ -126,7 +126,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Unavailable`]: a process has it open. Otherwise as [`SqliteStore::open_existing`].
     pub fn require_alone(folder: &Path, role: &str, options: &Options) -> Result<(), StoreError> {
-        copies::require_alone(folder, role, options)
+        backups::require_alone(folder, role, options)
     }
 
     /// Copies the store into a new file, readable by its owner alone, while roles go on using it. The copy is of one
@@ -141,20 +141,20 @@ impl SqliteStore {
         to: &Path,
         options: &Options,
     ) -> Result<Backup, StoreError> {
-        copies::backup(folder, role, to, options)
+        backups::backup(folder, role, to, options)
     }
 
     /// Returns the bytes written so far of a backup to this file, 0 before and after; at most the size of the store's
     /// files.
     #[must_use]
     pub fn backup_written(to: &Path) -> u64 {
-        copies::written(to)
+        backups::written(to)
     }
 
     /// Returns the size of a store's files in bytes, 0 if there are none.
     #[must_use]
     pub fn size(folder: &Path, role: &str) -> u64 {
-        copies::size(&file::path(folder, role))
+        backups::size(&file::path(folder, role))
     }
 
     /// Replaces a role's store by a backup, marked as restored. Nothing is deleted. Blocks until the new store is on
@@ -171,7 +171,7 @@ impl SqliteStore {
         now: Timestamp,
         options: &Options,
     ) -> Result<RestoredFrom, StoreError> {
-        copies::restore(folder, role, from, in_place, now, options)
+        backups::restore(folder, role, from, in_place, now, options)
     }
 
     /// Waits until the last clone is gone and the connections are closed, which checkpoints the write-ahead log into
@@ -472,7 +472,7 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Vec<SourceRow>, StoreError> {
         self.reader
-            .run(move |db| owners::sources(db, after.as_ref(), limit))
+            .run(move |db| source_owners::sources(db, after.as_ref(), limit))
             .await
     }
 

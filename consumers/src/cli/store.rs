@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use doorstep_cli::{
     OperatorArgs,
     args::BrokerArgs,
-    copies::{self, OnCopy},
+    backups::{self, OnCopy},
     parse::from_str,
 };
 use doorstep_event::Source;
@@ -25,7 +25,7 @@ pub(crate) enum StoreCommand {
     #[command(
         after_help = "Examples:\n  consumers store backup orders --to /backups\n  consumers store backup orders --to orders.backup --json"
     )]
-    Backup(OnCopy<StoreLocation, copies::BackupArgs>),
+    Backup(OnCopy<StoreLocation, backups::BackupArgs>),
 
     /// Restore a role's store from a backup. Its role must not run.
     ///
@@ -34,13 +34,13 @@ pub(crate) enum StoreCommand {
     #[command(
         after_help = "Example:\n  consumers store restore orders --from /backups/orders-20261130T060000Z.sqlite3 --move-aside"
     )]
-    Restore(OnCopy<StoreLocation, copies::RestoreArgs>),
+    Restore(OnCopy<StoreLocation, backups::RestoreArgs>),
 
     /// Give a restored or copied store a source of its own: its streams begin with 1 under it. Its role must not run.
     #[command(
         after_help = "Example:\n  consumers store restored orders --keep-outbox --reason 'back from the backup of 6:00'"
     )]
-    Restored(OnCopy<StoreLocation, copies::RestoredArgs>),
+    Restored(OnCopy<StoreLocation, backups::RestoredArgs>),
 
     /// Accept that a role's store, or the store of a source that it consumes, was restored: the role is no longer
     /// degraded by it.
@@ -60,7 +60,7 @@ pub(crate) struct AcceptArgs {
     pub(crate) source: Option<Source>,
 
     #[command(flatten)]
-    pub(crate) accept: copies::AcceptArgs,
+    pub(crate) accept: backups::AcceptArgs,
 }
 
 const TAKE_OVER_HELP: &str = "\

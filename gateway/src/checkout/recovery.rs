@@ -28,7 +28,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     backends::Backends,
     domain::{AdoptOutcome, EndOrder, Entity, LeaveOpen, OrderDecision, label, part_keys},
-    issue::Issue,
+    readiness_issue::Issue,
     repository::{GatewayStore, GatewayStoreError},
 };
 

@@ -6,7 +6,7 @@ pub(crate) mod user;
 
 use std::path::Path;
 
-use doorstep_cli::{CliError, copies::store_failed};
+use doorstep_cli::{CliError, backups::store_failed};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
 use crate::domain;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use doorstep_cli::{
     CliError, ExitReason,
-    copies::{CopyJob, StorePlace},
+    backups::{CopyJob, StorePlace},
     output::print,
 };
 

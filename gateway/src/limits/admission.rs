@@ -12,7 +12,7 @@ use doorstep_runtime::{
 use doorstep_telemetry::health::HealthStatus;
 use tokio::sync::watch;
 
-use crate::{http::Problem, issue::Issue};
+use crate::{http::Problem, readiness_issue::Issue};
 
 /// The `Retry-After` when the store is nearly full: the broker has to return, or the outbox to drain, first.
 const RETRY_AFTER: Duration = Duration::from_secs(10);

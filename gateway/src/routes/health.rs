@@ -16,8 +16,8 @@ use utoipa::ToSchema;
 use crate::{
     app::AppState,
     domain::{self, UserName},
-    issue::Issue,
     limits::Admission,
+    readiness_issue::Issue,
 };
 
 /// The readiness of the process.

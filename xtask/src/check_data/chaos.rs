@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use doorstep_broker::{PrivateNode, until};
 
 use super::{Exports, REFUSED, RETAIL_SUM, all_applied, import};
-use crate::checkout::{own_vhost, print_progress};
 use crate::sandbox::{Roles, Sandbox};
+use crate::workspace::{own_vhost, print_progress};
 
 /// The number of kills of each kind, in random order. A kill counts only if the process was running.
 const KILLS: [(Kill, usize); 3] = [(Kill::Consumers, 6), (Kill::Producer, 3), (Kill::Broker, 2)];

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::checkout::{checked, root};
+use crate::workspace::{checked, root};
 
 /// An export.
 pub(super) struct Export<'a> {

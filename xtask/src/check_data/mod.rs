@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use doorstep_broker::{Broker, Footprint, NodeOptions, PrivateNode, install_if_possible};
 
-use crate::checkout::{build_programs, checked, own_vhost, print_progress, seconds};
 use crate::sandbox::{Idle, Sandbox};
+use crate::workspace::{build_programs, checked, own_vhost, print_progress, seconds};
 use expected::Export;
 
 const RETAIL: &str = "online_retail.csv.gz";

@@ -55,7 +55,7 @@ fn region_of(root: &Path, file: &str, region: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkout::root;
+    use crate::workspace::root;
 
     const FILE: &str = "common/runtime/examples/add_a_role.rs";
 

@@ -5,7 +5,7 @@
 //! - `metrics` exports it.
 
 mod metrics;
-mod policies;
+mod policy_poller;
 mod poller;
 mod readiness;
 
@@ -36,7 +36,7 @@ use tokio::{
 };
 
 use crate::{CliError, ExitReason, management::Management};
-use policies::Policies;
+use policy_poller::Policies;
 use poller::Polled;
 use readiness::{ConsumerLink, RoleSnapshot, evaluate, published};
 
@@ -282,7 +282,7 @@ pub fn serve<'a>(
     });
     let looking = {
         let look = poller::poll_loop(Arc::clone(&crew), broker.clone());
-        let policies = policies::poll_loop(Arc::clone(&crew), management);
+        let policies = policy_poller::poll_loop(Arc::clone(&crew), management);
         async {
             tokio::join!(look, policies);
         }

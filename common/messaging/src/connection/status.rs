@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::{
     connection::{error::ConnectError, outage::OutageReasons},
     locked::Locked,
-    topology::{names::QueueName, owner::Claimed},
+    topology::{names::QueueName, queue_owner::Claimed},
 };
 
 /// The phase of a publisher's or subscription's connection.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     settings::BrokerSettings,
-    topology::{Topology, declare::declare, names::QueueName, owner::OwnerClaim},
+    topology::{Topology, declare::declare, names::QueueName, queue_owner::OwnerClaim},
 };
 
 /// A message with the time left to close; the channel is closed once every handle is dropped.

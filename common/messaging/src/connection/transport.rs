@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{guard::GuardedReader, socket_guard::SocketHandle};
+use super::{parser_guard::GuardedReader, socket_guard::SocketHandle};
 use crate::connection::address::Address;
 
 /// First byte of a TLS alert, the reply of a TLS server to plain text. No AMQP frame begins with it.

@@ -14,13 +14,13 @@ mod buffer;
 mod channels;
 mod decode;
 mod delivery;
+mod delivery_sender;
 mod identity;
 mod jitter;
 pub(crate) mod keepalive;
 mod markers;
 mod pump;
 mod rebind;
-mod sender;
 mod span;
 mod stats;
 mod task;
@@ -37,7 +37,7 @@ use crate::{
         supervisor::{Handle, Supervisor},
     },
     settings::BrokerSettings,
-    topology::{Topology, names::QueueName, owner::OwnerClaim},
+    topology::{Topology, names::QueueName, queue_owner::OwnerClaim},
 };
 
 use buffer::DeliveryBuffer;

@@ -17,7 +17,7 @@ use super::{
     buffer::DeliveryBuffer,
     channels::{Channels, OpenChannel},
     decode::decode,
-    sender::Senders,
+    delivery_sender::Senders,
 };
 use crate::topology::names::QueueName;
 

@@ -19,11 +19,11 @@ use super::{
     QueueSubscription,
     buffer::DeliveryBuffer,
     channels::Channels,
+    delivery_sender::Senders,
     keepalive::keepalive,
     markers::watch_markers,
     pump::{DeliveryPump, PumpEnd},
     rebind::{bindings_of, rebind_loop},
-    sender::Senders,
 };
 use crate::{
     amqp::{PASSIVE_QUEUE, short_string},

@@ -5,9 +5,9 @@
 pub(crate) mod declare;
 pub(crate) mod delete;
 pub(crate) mod names;
-pub(crate) mod owner;
 pub(crate) mod permissions;
 pub(crate) mod precondition_failed;
+pub(crate) mod queue_owner;
 
 use std::{collections::BTreeMap, time::Duration};
 

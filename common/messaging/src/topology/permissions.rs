@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     settings::Namespace,
-    topology::{Owner, Queue, QueuePurpose, Topology, names::MARKER_SUFFIX, owner::MARKER},
+    topology::{Owner, Queue, QueuePurpose, Topology, names::MARKER_SUFFIX, queue_owner::MARKER},
 };
 
 /// Patterns of resource names by kind of access, each anchored at both ends.

@@ -8,8 +8,8 @@ use doorstep_store::{
 use super::{
     Engine, Isolation,
     decoded_event::{DecodedEvent, DeferredItem, Origin},
-    owners::{is_foreign, is_from_owner},
     plan::Plan,
+    source_owners::{is_foreign, is_from_owner},
 };
 use crate::{
     Role,

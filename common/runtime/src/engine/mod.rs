@@ -20,17 +20,17 @@ mod epochs;
 mod execute;
 mod handler_lock;
 mod inbound;
-mod owners;
 mod plan;
 mod poison;
 mod query;
 mod row_cache;
+mod source_owners;
 mod working_set;
 
 pub use command::{CommandResult, Commands, crash_key};
 pub use dry_run::DryRun;
-pub(crate) use owners::{is_foreign, is_from_owner};
 pub use query::Queries;
+pub(crate) use source_owners::{is_foreign, is_from_owner};
 
 use std::{sync::Arc, time::Instant};
 

@@ -13,7 +13,7 @@ use doorstep_store::{CrashCountChange, DeferredEvent, ReadResult, ReadSet};
 
 use super::{
     inbound::{DeliveryHistory, InboundMessage},
-    owners::{Verdict, judge},
+    source_owners::{Verdict, judge},
 };
 use crate::Limits;
 

@@ -12,14 +12,14 @@ mod liveness;
 mod local_call_error;
 mod local_client;
 mod outbox_publisher;
-mod owner;
+mod queue_owner;
 mod reason;
 mod reply_to;
 mod serve_rpc;
 mod shutdown;
 mod status;
 mod upkeep;
-mod wall;
+mod wall_clock;
 
 use std::{
     sync::Arc,
@@ -306,7 +306,7 @@ impl<R: Role, S: Store> RoleRun<R, S> {
         let publisher = self.publisher();
         let store = self.engine.store();
         let is_required = settings.requires_owner_record;
-        let claim = owner::claim(store, name, namespace, epoch, is_required).await?;
+        let claim = queue_owner::claim(store, name, namespace, epoch, is_required).await?;
         let subscription = Subscription::start(
             &settings.broker,
             &format!("{namespace} {name}: consume"),
@@ -474,7 +474,7 @@ impl<R: Role, S: Store> RoleRun<R, S> {
             links,
             findings: Vec::new(),
             store_outage: OutageReasons::default(),
-            wall: wall::WallClock::new(Timestamp::now(), Instant::now()),
+            wall: wall_clock::WallClock::new(Timestamp::now(), Instant::now()),
         }
         .run(usage);
         let worked = tokio::select! {

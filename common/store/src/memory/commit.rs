@@ -6,10 +6,10 @@ mod dead_letters;
 mod deferred;
 mod epochs;
 mod outbox;
-mod owners;
 mod replies;
 mod rows;
 mod seen;
+mod source_owners;
 mod streamless;
 mod timers;
 

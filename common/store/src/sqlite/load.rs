@@ -12,7 +12,7 @@ use super::{
     deferred::{deferred_columns, deferred_row, held_bytes},
     epochs::{source_epochs, stream_epoch},
     error::SqliteError,
-    owners::owner,
+    source_owners::owner,
     sources::Sources,
 };
 use crate::{

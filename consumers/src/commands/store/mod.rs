@@ -4,7 +4,7 @@ mod take_over;
 
 use doorstep_cli::{
     CliError,
-    copies::{CopyJob, StorePlace},
+    backups::{CopyJob, StorePlace},
 };
 
 pub(crate) use take_over::take_over;

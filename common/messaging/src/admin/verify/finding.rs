@@ -6,8 +6,8 @@ use super::frames;
 use crate::topology::{
     QueuePurpose,
     names::{MARKER_SUFFIX, OWNER, QueueName, former_names},
-    owner::MARKER,
     permissions::TopicPermissions,
+    queue_owner::MARKER,
 };
 
 /// Consequence of a queue that cannot be marked.

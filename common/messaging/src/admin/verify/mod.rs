@@ -24,7 +24,7 @@ use crate::{
     settings::BrokerSettings,
     topology::{
         Owner, QueuePurpose, Topology,
-        owner::{self, Found, PresentOwner},
+        queue_owner::{self, Found, PresentOwner},
     },
 };
 
@@ -127,7 +127,7 @@ pub async fn verify(
     }
     let mut owners = Vec::new();
     for Owner { role, exchange } in &topology.owners {
-        let found = owner::read_owner(&connection, &settings.namespace, role, limit).await?;
+        let found = queue_owner::read_owner(&connection, &settings.namespace, role, limit).await?;
         if matches!(found, Found::Forbidden(_)) {
             verifier.forbidden(Permission::Configure, "exchange", exchange);
         }

@@ -14,7 +14,7 @@ use super::{finding::Permission, verifier::Verifier};
 use crate::{
     amqp::{MANDATORY, long_string, short_string},
     connection::error::ConnectError,
-    topology::{names::QueueName, owner::MARKER, permissions::DEFAULT_EXCHANGE},
+    topology::{names::QueueName, permissions::DEFAULT_EXCHANGE, queue_owner::MARKER},
 };
 
 /// A value that is no routing key of any role, no queue's name and no priority.

@@ -31,7 +31,7 @@ use crate::{
         supervisor::{Handle, Supervisor},
     },
     settings::BrokerSettings,
-    topology::{Topology, owner::OwnerClaim},
+    topology::{Topology, queue_owner::OwnerClaim},
 };
 
 pub use super::codec::Reply;

@@ -15,7 +15,7 @@ use doorstep_store::{
 
 use super::{
     decoded_event::{DecodedEvent, Origin, unreadable_source},
-    owners::{self, judge},
+    source_owners::{self, judge},
     working_set::{RowHandles, WorkingSet},
 };
 use crate::{
@@ -163,15 +163,15 @@ impl<'a, R: Role> Plan<'a, R> {
         let slot = self.slots.owner(case.claim);
         let owner = slot.as_ref().and_then(|slot| slot.owner());
         match judge(owner, sender, self.now, grace) {
-            owners::Verdict::Accepted => None,
-            owners::Verdict::Recorded(owner) => {
+            source_owners::Verdict::Accepted => None,
+            source_owners::Verdict::Recorded(owner) => {
                 if let Some(slot) = slot {
                     slot.record(owner);
                 }
                 None
             }
-            owners::Verdict::Late => {
-                let cause = owners::foreign(case.event, owner, sender);
+            source_owners::Verdict::Late => {
+                let cause = source_owners::foreign(case.event, owner, sender);
                 let sequence = case.event.sequence?;
                 // A copy of an event that was accepted in time changes nothing and is only a duplicate.
                 let is_copy = self
@@ -180,8 +180,10 @@ impl<'a, R: Role> Plan<'a, R> {
                     .is_some_and(|stream| sequence.get() < stream.next());
                 (!is_copy).then_some(cause)
             }
-            owners::Verdict::Foreign => Some(owners::foreign(case.event, owner, sender)),
-            owners::Verdict::Bypass => Some(owners::bypass(sender)),
+            source_owners::Verdict::Foreign => {
+                Some(source_owners::foreign(case.event, owner, sender))
+            }
+            source_owners::Verdict::Bypass => Some(source_owners::bypass(sender)),
         }
     }
 

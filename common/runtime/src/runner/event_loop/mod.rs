@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     ProgressWatch, ReadinessReason, RoleStatus, RunError, connections::ConnectionMonitor,
-    intake::Intake, reply_to::QueuedCommand, shutdown::Shutdown, wall::WallClock,
+    intake::Intake, reply_to::QueuedCommand, shutdown::Shutdown, wall_clock::WallClock,
 };
 use crate::{
     Engine, Role,

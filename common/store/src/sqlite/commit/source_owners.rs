@@ -8,7 +8,7 @@ use crate::{
     sqlite::{
         columns::{nanos, signed},
         error::SqliteError,
-        owners::{FORMER_NOBODY, FORMER_NONE, FORMER_USER},
+        source_owners::{FORMER_NOBODY, FORMER_NONE, FORMER_USER},
     },
 };
 
