@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_told_by_their_largest_unit() {
+    fn ages_are_shown_in_their_largest_unit() {
         let told = |s: u64| age(Duration::from_secs(s));
         assert_eq!(age(Duration::from_millis(250)), "250 ms");
         assert_eq!(told(90), "90 s");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_whole_seconds() {
+    fn times_are_shown_in_whole_seconds() {
         let at = "2026-11-23T09:00:01.987Z".parse().unwrap();
         assert_eq!(time(at), "2026-11-23T09:00:01Z");
     }

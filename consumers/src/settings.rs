@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn all_wrong_settings_are_told_at_once() {
+    fn all_settings_errors_are_reported_together() {
         let cli = typed(&[
             "run",
             "--log",

@@ -169,7 +169,7 @@ fn unknown_variable_warns_with_nearest_name() {
 }
 
 #[test]
-fn what_cannot_be_typed_is_a_wrong_usage() {
+fn an_invalid_argument_is_a_usage_error() {
     let error = refused(&["run", "nobody"], &[], 64);
     assert!(
         error.contains("orders, inventory, tracking, restaurant, payments"),

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_read_or_set_is_not_told() {
+    fn fields_of_others_are_not_reported() {
         let others = [
             ("YEAR", "2022"),
             ("ORDERS_PASSWORD", "x"),

@@ -57,7 +57,7 @@ impl TestEnv {
         decided.into_iter().map(Option::unwrap).collect()
     }
 
-    async fn obey_all(&mut self, commands: Vec<Request>) -> Vec<Result<AccountStatus, String>> {
+    async fn execute_all(&mut self, commands: Vec<Request>) -> Vec<Result<AccountStatus, String>> {
         let commands = commands
             .into_iter()
             .map(|c| (c, DeliveryHistory::First))
@@ -67,7 +67,7 @@ impl TestEnv {
     }
 
     async fn execute(&mut self, command: Request) -> Result<AccountStatus, String> {
-        self.obey_all(vec![command]).await.remove(0)
+        self.execute_all(vec![command]).await.remove(0)
     }
 
     async fn deliver(&mut self, events: Vec<doorstep_event::Event>) -> BatchReport {
@@ -165,7 +165,7 @@ async fn reply_to_a_one_shot_command_expires_sooner() {
 async fn command_twice_in_a_batch_is_executed_once() {
     let mut env = TestEnv::new();
     let commands = vec![deposit("1", 5), deposit("1", 5), deposit("1", 6)];
-    let answers = env.obey_all(commands).await;
+    let answers = env.execute_all(commands).await;
     assert_eq!(answers[..2], [standing(5, 1), standing(5, 1)]);
     assert_eq!(answers[2], refused(Rejection::ID_REUSED));
     assert_eq!(env.entries("account/a").await.len(), 1);
@@ -229,7 +229,7 @@ async fn rejection_spares_other_commands() {
         refused(Rejection::FAILED),
         standing(1, 2),
     ];
-    assert_eq!(env.obey_all(commands).await, expected);
+    assert_eq!(env.execute_all(commands).await, expected);
 }
 
 #[tokio::test]
@@ -407,7 +407,7 @@ async fn poison_command_is_rejected_after_max_crashes() {
     // A repeated request is not tried again either, even as a first delivery, and other commands do not suffer.
     let mut fresh = TestEnv::on(env.store.clone());
     let answers = fresh
-        .obey_all(vec![
+        .execute_all(vec![
             deposit("before", 1),
             poison.clone(),
             deposit("behind", 2),

@@ -12,21 +12,19 @@ use std::{
     time::Duration,
 };
 
-use doorstep_event::{
-    ContractError, Event, Rejection, Request, RequestContract, Sender, Timestamp,
-};
+use doorstep_event::{Event, Rejection, RequestContract, Sender, Timestamp};
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_runtime::{
-    CommandOutcome, Effects, Engine, HandlerError, HandlerLock, InboundMessage, Limits, Reading,
-    Role, States, operate,
+    Effects, Engine, HandlerError, HandlerLock, InboundMessage, Limits, Role, States, operate,
     runner::{self, LocalCallError, LocalClient, Phase, RunSettings, RunningRole},
 };
 use doorstep_store::{
-    DeadLetterFilter, DeferReason, EntityKey, MemoryStore, NewDeferred, Store, TableUsage, WriteSet,
+    DeadLetterFilter, DeferReason, MemoryStore, NewDeferred, Store, TableUsage, WriteSet,
 };
 use futures_util::FutureExt;
 use ledger::{
-    Account, AccountStatus, Bid, Ledger, Move, Order, QueryAccount, event, order, request,
+    Account, AccountStatus, Bid, Ledger, LedgerWith, Move, QueryAccount, Replace, event, order,
+    request,
 };
 use tokio::{
     sync::Notify,
@@ -186,7 +184,7 @@ async fn command_taken_before_a_stop_is_served() {
 
 /// Only the store's sweep finds it.
 #[tokio::test]
-async fn role_applies_an_overlooked_deferred_event() {
+async fn role_applies_a_missed_deferred_event() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
     let next = |sequence| event("shop", "account/a", sequence, &Move::Add(1));
@@ -298,24 +296,7 @@ struct Gate {
     opened: Mutex<mpsc::Receiver<()>>,
 }
 
-impl Role for Gated {
-    type Payload = Move;
-    type Command = Order;
-    type Query = QueryAccount;
-    type State = Account;
-
-    fn name(&self) -> &'static str {
-        Ledger.name()
-    }
-
-    fn read(&self, event: &Event) -> Result<Reading<Move>, ContractError> {
-        Ledger.read(event)
-    }
-
-    fn keys(&self, event: &Event, fact: &Move) -> Vec<EntityKey> {
-        Ledger.keys(event, fact)
-    }
-
+impl Replace for Gated {
     fn handle(
         &self,
         states: &mut States<Account>,
@@ -330,24 +311,6 @@ impl Role for Gated {
             let _ = gate.opened.lock().unwrap().recv();
         }
         Ok(effects)
-    }
-
-    fn read_command(&self, request: &Request) -> Result<Order, ContractError> {
-        Ledger.read_command(request)
-    }
-
-    fn command_keys(&self, request: &Request, order: &Order) -> Vec<EntityKey> {
-        Ledger.command_keys(request, order)
-    }
-
-    fn execute(
-        &self,
-        states: &mut States<Account>,
-        request: &Request,
-        order: &Order,
-        now: Timestamp,
-    ) -> Result<CommandOutcome, Rejection> {
-        Ledger.execute(states, request, order, now)
     }
 }
 
@@ -399,7 +362,7 @@ async fn amid_replay(store: &MemoryStore) -> (RunningRole, mpsc::Sender<()>) {
         has_begun: Notify::new(),
         opened: Mutex::new(opened),
     });
-    let role = start_role(Gated(Arc::clone(&gate)), store, in_slices());
+    let role = start_role(LedgerWith(Gated(Arc::clone(&gate))), store, in_slices());
     timeout(SOON, gate.has_begun.notified()).await.unwrap();
     (role, open)
 }

@@ -115,7 +115,7 @@ fn without_all_cells_there_is_no_verdict() {
 }
 
 #[test]
-fn what_is_answered_and_not_done_is_told() {
+fn successes_without_completion_are_lost() {
     let cells = with(Scenario::Down, Mode::Async, |figures| {
         figures.applied -= 3;
         figures.lost = 3;
@@ -135,7 +135,7 @@ fn what_is_answered_and_not_done_is_told() {
 }
 
 #[test]
-fn a_slow_answer_is_not_called_immediate() {
+fn a_slow_response_is_not_called_immediate() {
     let cells = with(Scenario::Healthy, Mode::Sync, |f| {
         f.response = spread(90.0, 1400.0);
     });
@@ -169,14 +169,14 @@ fn unaffected_sync_run_leaves_claim_unshown() {
 }
 
 #[test]
-fn errors_that_were_wrong_are_told() {
+fn falsely_reported_failures_are_counted() {
     let cells = with(Scenario::Overloaded, Mode::Sync, |f| f.unsure = 7);
     let advice = Verdict::from_samples(&cells).unwrap().advice;
     assert!(advice.contains("7 of those errors"), "{advice}");
 }
 
 #[test]
-fn times_are_told_by_three_digits_or_fewer() {
+fn times_have_three_digits_or_fewer() {
     let texts = [0.04, 3.1, 9.96, 120.4, 1234.0, 250_000.0].map(time);
     assert_eq!(
         texts,

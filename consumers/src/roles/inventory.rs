@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_shows_until_it_is_released() {
+    fn a_reservation_shows_until_its_release() {
         let reserved = StockReserved {
             quantity: 3,
             reference: order(1),

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_is_in_flight_until_answered() {
+    fn key_is_in_flight_until_the_response() {
         let under_way = InFlightKeys::new(2);
         let [ada, bob] = ["ada", "bob"].map(|name| CustomerId::new(name).unwrap());
         let status = |result: Result<KeyGuard, Problem>| result.unwrap_err().status();

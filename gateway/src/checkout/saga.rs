@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_paid_is_no_order() {
+    fn an_unpayable_order_is_rejected() {
         let paid = |total: &str| can_be_paid(total.parse().unwrap());
         for good in ["0.000000001", "19.00", "100000"] {
             assert_eq!(paid(good), Ok(()), "{good}");

@@ -114,7 +114,7 @@ pub(crate) async fn run(
     let router = routes::router(Arc::clone(&app), entrance);
     let aside = [
         tokio::spawn(abandon_expired(store, roles.clone(), left)),
-        tokio::spawn(refusals.clone().tell_repeated()),
+        tokio::spawn(refusals.clone().log_repeated()),
         tokio::spawn(outages::log_outages(app)),
     ];
     let mut status = gateway.watch();

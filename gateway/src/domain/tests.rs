@@ -547,7 +547,7 @@ fn last_operator_cannot_be_removed() {
 
 proptest! {
     #[test]
-    fn every_begun_order_ends_once_with_its_compensations(done in prop::collection::vec(any_do(), 0..40)) {
+    fn every_started_order_ends_once_with_its_compensations(done in prop::collection::vec(any_do(), 0..40)) {
         let mut world = TestDomain::default();
         for one in done {
             // A rejected command changes nothing, which the checks below confirm.

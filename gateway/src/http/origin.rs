@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_counts_as_the_proxy() {
+    fn an_invalid_address_counts_as_the_proxy() {
         for garbage in [
             "",
             ",",

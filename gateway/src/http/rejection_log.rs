@@ -133,7 +133,7 @@ impl RejectionLog {
     }
 
     /// Logs the counts of repetitions, forever.
-    pub(crate) async fn tell_repeated(self) {
+    pub(crate) async fn log_repeated(self) {
         let mut timer = interval(EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_reads_is_not_written_for_ever() {
+    async fn an_unread_response_is_not_written_for_ever() {
         let (mut server, _client) = pair(Duration::from_millis(100)).await;
         let written = server.write_all(&vec![0; HUGE]).await;
         assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::TimedOut);

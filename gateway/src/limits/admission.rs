@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_can_keep_nothing_is_not_ready() {
+    fn a_full_store_is_not_ready() {
         let reason = "/var/lib/doorstep/gateway.sqlite3: disk full".to_owned();
         let table = "outbox";
         for phase in [

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_a_whole_network_has_one_address() {
+    fn a_whole_network_has_one_address() {
         let throttle = LoginThrottle::new(1000);
         let now = Instant::now();
         let enter = |text: &str| throttle.admit(text.parse().unwrap(), now).map(drop);

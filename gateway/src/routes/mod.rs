@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_documents_what_it_may_be_answered() {
+    fn every_operation_documents_its_responses() {
         let operations = operations();
         assert_eq!(operations.len(), 21);
         for (name, operation) in operations {

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_nothing_is_on_no_menu() {
+    fn a_free_dish_is_on_no_menu() {
         let menu = |price: &str| [Dish::from(read("PIZZA", price).unwrap())];
         assert!(check_prices(&menu("0.01")).is_ok());
         let refused = check_prices(&menu("0.00")).unwrap_err();

@@ -202,7 +202,7 @@ mod tests {
     };
 
     #[test]
-    fn numbers_have_one_meaning_or_are_refused() {
+    fn numbers_have_one_meaning_or_are_rejected() {
         assert_eq!(POINT.number("-2.55").unwrap(), "-2.55");
         assert_eq!(POINT.number("1,234,567.5").unwrap(), "1234567.5");
         assert_eq!(EU.number("1.234,56").unwrap(), "1234.56");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn an_invalid_time_is_rejected() {
         for wrong in [
             "",
             "2010-12-01",

@@ -505,7 +505,7 @@ fn another_shops_export_needs_only_options() {
 }
 
 #[test]
-fn file_with_too_many_rejects_is_not_begun() {
+fn file_with_too_many_rejects_is_not_started() {
     let row = |price: &str| format!("1,A,,1,2010-12-01 08:26:00,{price},,UK\n");
     let content = [
         &format!("{RETAIL_HEADER}\n"),
@@ -586,7 +586,7 @@ fn undecodable_row_is_rejected_alone() {
 }
 
 #[test]
-fn amounts_that_cannot_be_kept_exactly_are_refused() {
+fn inexact_amounts_are_rejected() {
     let row =
         |quantity: &str, price: &str| format!("1,A,,{quantity},2010-12-01 08:26:00,{price},,UK\n");
     let content = [

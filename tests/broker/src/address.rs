@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_address_leaves_out_is_filled_in() {
+    fn omitted_parts_of_an_address_are_filled_in() {
         let address = AmqpAddress::parse("amqps://[::1]").unwrap();
         assert_eq!(address.host, "[::1]");
         assert_eq!(address.port, 5671);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_address_is_refused_without_its_password() {
+    fn a_bad_address_is_rejected_without_its_password() {
         for text in [
             "http://a:secret@h",
             "a:secret@h",

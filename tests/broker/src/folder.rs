@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_owns_stays() {
+    fn objects_without_an_owner_stay() {
         let nodes = Nodes::locked().unwrap();
         let name = format!("kept-{}", std::process::id());
         let kept = nodes.own(&name).unwrap();

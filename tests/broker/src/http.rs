@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_split_into_status_and_body() {
+    fn a_response_is_split_into_status_and_body() {
         let answer = parsed(b"HTTP/1.1 204 No Content\r\nserver: Cowboy\r\n\r\n{}\r\n").unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (204, "{}\r\n"));
         assert!(parsed(b"AMQP\0\0\x09\x01").is_err());

@@ -168,7 +168,7 @@ async fn kills_leave_nothing_reserved_or_charged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn orders_in_flight_at_a_stop_are_answered() {
+async fn orders_in_flight_at_a_stop_get_responses() {
     let arguments = ["--order-timeout", "20s", "--shutdown-timeout", "40s"];
     let mut shop = Shop::open_with("stopped", &arguments).await;
     let ada = shop.gateway.user("ada", "customer").await;

@@ -108,26 +108,7 @@ async fn logs_name_the_address_and_no_secret() {
     let root = gateway.log_in(ROOT).await;
     let ada = gateway.user("ada", "customer").await;
 
-    let from = "198.51.100.7:1234";
-    for _ in 0..15 {
-        let answer = log_in(&nobody, from, "ada", WRONG).await;
-        assert!(matches!(answer.status, 401 | 429), "{answer:?}");
-    }
-    ada.get("/v1/users").await.is_problem(403, "forbidden");
-    let garbled = nobody.with_token("ada.1.2.3");
-    let spoofed = [("X-Forwarded-For", "8.8.8.8\u{9b}31m, unknown")];
-    garbled
-        .request("GET", "/v1/users", &spoofed, None)
-        .await
-        .is_problem(401, "unauthorized");
-    let restaurant: Value = json!({
-        "name": "Da Luigi", "time_zone": "UTC", "opening_hours": [], "capacity": 1,
-        "minutes_to_prepare": 1, "menu": [],
-    });
-    let configured = root
-        .request("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
-        .await;
-    configured.is_problem(503, "broker_unavailable");
+    requests_are_rejected(&root, &ada, &nobody).await;
     let password = json!({"password": "a third password", "old_password": PASSWORD});
     let changed = ada
         .request("PUT", "/v1/users/ada/password", &[], Some(&password))
@@ -150,6 +131,55 @@ async fn logs_name_the_address_and_no_secret() {
         .says("an outage has begun reason=\"the broker is away\"")
         .await;
 
+    outcomes_are_counted(&operator).await;
+    let hash = gateway.password_hash("ada").await;
+    let key = std::fs::read_to_string(gateway.scratch.join("store").join("gateway.key")).unwrap();
+    let log = gateway.stop().await;
+    rejections_are_logged_once(&log);
+    let hashed = hash.rsplit('$').next().unwrap();
+    let signature = token.rsplit('.').next().unwrap();
+    for (what, secret) in [
+        ("a password", PASSWORD),
+        ("a new password", "a third password"),
+        ("a wrong password", WRONG),
+        ("a token", token.as_str()),
+        ("a token's signature", signature),
+        ("a password's hash", hashed),
+        ("the key", key.trim()),
+        ("the broker's password", "s3cret-of-the-broker"),
+    ] {
+        assert!(
+            !secret.is_empty() && !log.contains(secret),
+            "{what} is in the log"
+        );
+    }
+    assert!(log.contains("TRACE"), "not all is logged");
+}
+
+async fn requests_are_rejected(root: &Client, ada: &Client, nobody: &Client) {
+    let from = "198.51.100.7:1234";
+    for _ in 0..15 {
+        let answer = log_in(nobody, from, "ada", WRONG).await;
+        assert!(matches!(answer.status, 401 | 429), "{answer:?}");
+    }
+    ada.get("/v1/users").await.is_problem(403, "forbidden");
+    let garbled = nobody.with_token("ada.1.2.3");
+    let spoofed = [("X-Forwarded-For", "8.8.8.8\u{9b}31m, unknown")];
+    garbled
+        .request("GET", "/v1/users", &spoofed, None)
+        .await
+        .is_problem(401, "unauthorized");
+    let restaurant: Value = json!({
+        "name": "Da Luigi", "time_zone": "UTC", "opening_hours": [], "capacity": 1,
+        "minutes_to_prepare": 1, "menu": [],
+    });
+    let configured = root
+        .request("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
+        .await;
+    configured.is_problem(503, "broker_unavailable");
+}
+
+async fn outcomes_are_counted(operator: &Client) {
     let metrics = operator.get("/metrics").await.text;
     let counted = |line: &str| {
         let found = metrics
@@ -171,10 +201,9 @@ async fn logs_name_the_address_and_no_secret() {
             >= 1.0
     );
     assert!(counted(r#"doorstep_backend_outages_total{reason="the broker is away"}"#) >= 1.0);
+}
 
-    let hash = gateway.password_hash("ada").await;
-    let key = std::fs::read_to_string(gateway.scratch.join("store").join("gateway.key")).unwrap();
-    let log = gateway.stop().await;
+fn rejections_are_logged_once(log: &str) {
     let lines = |parts: &[&str]| {
         let refusals = log.lines().filter(|line| line.contains("refused code="));
         refusals
@@ -208,22 +237,4 @@ async fn logs_name_the_address_and_no_secret() {
         !log.contains("8.8.8.8"),
         "what the client says is in the log"
     );
-    let hashed = hash.rsplit('$').next().unwrap();
-    let signature = token.rsplit('.').next().unwrap();
-    for (what, secret) in [
-        ("a password", PASSWORD),
-        ("a new password", "a third password"),
-        ("a wrong password", WRONG),
-        ("a token", token.as_str()),
-        ("a token's signature", signature),
-        ("a password's hash", hashed),
-        ("the key", key.trim()),
-        ("the broker's password", "s3cret-of-the-broker"),
-    ] {
-        assert!(
-            !secret.is_empty() && !log.contains(secret),
-            "{what} is in the log"
-        );
-    }
-    assert!(log.contains("TRACE"), "not all is logged");
 }

@@ -370,7 +370,7 @@ async fn confusable_names_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_forbid_caching_and_sniffing() {
+async fn responses_forbid_caching_and_sniffing() {
     let gateway = Gateway::start("headers", NO_BROKER).await;
     let root = gateway.log_in(ROOT).await;
     let login = json!({"name": ROOT, "password": PASSWORD});

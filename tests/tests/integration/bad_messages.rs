@@ -218,24 +218,72 @@ async fn send(env: &TestEnv, channel: &TestChannel, bad: &InvalidMessage) {
         .await;
 }
 
+/// Returns all invalid messages: each on an account of its own if it has one, and each with a body of its own, by which
+/// it is found.
 fn bad_messages() -> Vec<InvalidMessage> {
-    // Each on an account of its own if it has one, and each with a body of its own, by which it is found.
-    let place =
-        |subject: &str, other: &[(&str, AMQPValue)]| attributes("shop", subject, "1", other);
+    let mut all = broken_messages();
+    all.extend(unreadable_messages());
+    all.extend(spoiled_messages());
+    all
+}
+
+/// Returns the headers of the first event of an account.
+fn first(subject: &str, other: &[(&str, AMQPValue)]) -> FieldTable {
+    attributes("shop", subject, "1", other)
+}
+
+fn kind(kind: &str) -> [(&'static str, AMQPValue); 1] {
+    [("cloudEvents:type", text(kind))]
+}
+
+fn json(text: &str) -> Vec<u8> {
+    serde_json::to_vec(text).unwrap()
+}
+
+/// Returns events whose data breaks their contract, or that have none.
+fn broken_messages() -> Vec<InvalidMessage> {
+    let broken = |headers, body: Vec<u8>, detail| InvalidMessage {
+        headers,
+        body,
+        reason: "breaks its contract",
+        detail,
+        has_place: true,
+    };
+    vec![
+        broken(
+            first("account/1", &[]),
+            b"{not json".to_vec(),
+            "data does not fit",
+        ),
+        broken(first("account/2", &[]), Vec::new(), "data does not fit"),
+        broken(
+            first("account/3", &[]),
+            json("no such move"),
+            "data does not fit",
+        ),
+        broken(
+            first("account/4", &kind("account.vanished.v1")),
+            json("unknown type"),
+            "account.vanished.v1",
+        ),
+        broken(
+            first("account/5", &kind("account.moved.v2")),
+            json("unknown version"),
+            "account.moved.v2",
+        ),
+    ]
+}
+
+/// Returns messages whose stream or sequence is unknown.
+fn unreadable_messages() -> Vec<InvalidMessage> {
     let without = |name: &str| {
         let mut headers = FieldTable::default();
-        for (other, value) in &place("account/w", &[]) {
+        for (other, value) in &first("account/w", &[]) {
             if other.as_str() != name {
                 headers.insert(other.clone(), value.clone());
             }
         }
         headers
-    };
-    let json = |text: &str| serde_json::to_vec(text).unwrap();
-    let large = |bytes: usize| {
-        let mut body = vec![b' '; bytes - 2];
-        body.extend(b"{}");
-        body
     };
     let unreadable = |headers, body: &str, detail| InvalidMessage {
         headers,
@@ -244,43 +292,7 @@ fn bad_messages() -> Vec<InvalidMessage> {
         detail,
         has_place: false,
     };
-    let spoiled = |headers, body: Vec<u8>, detail| InvalidMessage {
-        headers,
-        body,
-        reason: "unreadable",
-        detail,
-        has_place: true,
-    };
-    let broken = |headers, body: Vec<u8>, detail| InvalidMessage {
-        headers,
-        body,
-        reason: "breaks its contract",
-        detail,
-        has_place: true,
-    };
-    let kind = |kind: &str| [("cloudEvents:type", text(kind))];
     vec![
-        broken(
-            place("account/1", &[]),
-            b"{not json".to_vec(),
-            "data does not fit",
-        ),
-        broken(place("account/2", &[]), Vec::new(), "data does not fit"),
-        broken(
-            place("account/3", &[]),
-            json("no such move"),
-            "data does not fit",
-        ),
-        broken(
-            place("account/4", &kind("account.vanished.v1")),
-            json("unknown type"),
-            "account.vanished.v1",
-        ),
-        broken(
-            place("account/5", &kind("account.moved.v2")),
-            json("unknown version"),
-            "account.moved.v2",
-        ),
         unreadable(
             FieldTable::default(),
             "no headers",
@@ -337,28 +349,46 @@ fn bad_messages() -> Vec<InvalidMessage> {
             "source contains a control character",
         ),
         unreadable(garbage(), "garbage", "id is a boolean (true), not text"),
+    ]
+}
+
+/// Returns messages that are invalid at a known sequence of a stream.
+fn spoiled_messages() -> Vec<InvalidMessage> {
+    let large = |bytes: usize| {
+        let mut body = vec![b' '; bytes - 2];
+        body.extend(b"{}");
+        body
+    };
+    let spoiled = |headers, body: Vec<u8>, detail| InvalidMessage {
+        headers,
+        body,
+        reason: "unreadable",
+        detail,
+        has_place: true,
+    };
+    vec![
         spoiled(
-            place("account/10", &kind("Account Moved")),
+            first("account/10", &kind("Account Moved")),
             json("type of no form"),
             "Account Moved",
         ),
         spoiled(
-            place("account/11", &[("cloudEvents:specversion", text("0.3"))]),
+            first("account/11", &[("cloudEvents:specversion", text("0.3"))]),
             json("old specification"),
             "specversion",
         ),
         spoiled(
-            place("account/12", &[("cloudEvents:time", text("yesterday"))]),
+            first("account/12", &[("cloudEvents:time", text("yesterday"))]),
             json("time of no form"),
             "yesterday",
         ),
         spoiled(
-            place("order/13", &[]),
+            first("order/13", &[]),
             json("on another subject"),
             "does not belong on subject",
         ),
-        spoiled(place("account/14", &[]), large(MIB + 1), "1048577 bytes"),
-        spoiled(place("account/15", &[]), large(12 * MIB), "12582912 bytes"),
+        spoiled(first("account/14", &[]), large(MIB + 1), "1048577 bytes"),
+        spoiled(first("account/15", &[]), large(12 * MIB), "12582912 bytes"),
     ]
 }
 

@@ -304,23 +304,7 @@ async fn calls_are_executed_once_through_kills() {
         latest = latest.max((late, awake));
         assert!(awake <= BEYOND, "{}: {late:?} beyond its deadline", ended.n);
     }
-    // A rejected call gets its rejection, or no reply.
-    for ended in &service.ended {
-        match &ended.answer {
-            Ok(_) => assert!(!is_refused(ended.n), "{}", ended.n),
-            // If the whole machine was stalled, a request arrives so late that its clock is blamed, and its caller has
-            // given up.
-            Err(CallError::Rejected(refused)) if refused.code == Rejection::CLOCK_SKEW => {
-                assert!(ended.at >= ended.deadline, "{}: {refused}", ended.n);
-            }
-            Err(CallError::Rejected(refused)) => {
-                assert!(is_refused(ended.n), "{}: {refused}", ended.n);
-                assert_eq!(refused.code, "short");
-            }
-            Err(CallError::Malformed(what)) => panic!("{}: {what}", ended.n),
-            Err(_) => {}
-        }
-    }
+    service.rejected_as_decided();
     let applied = service.applied().await;
     let executed = each_once(&applied);
     for ended in &service.ended {
@@ -332,7 +316,7 @@ async fn calls_are_executed_once_through_kills() {
         "{} calls, at most {} at once, in flight at each fault: {:?}",
         service.made, service.most, service.disturbed
     );
-    println!("{sums:?}; {executed} obeyed");
+    println!("{sums:?}; {executed} executed");
     println!(
         "latest {:?} beyond the deadline; the runtime got no turn for {:?} at most",
         latest.0,
@@ -342,7 +326,35 @@ async fn calls_are_executed_once_through_kills() {
     let answered = sums.get("answered").copied().unwrap_or(0);
     assert!(executed >= answered && answered > 0, "{sums:?}, {executed}");
 
-    // A repetition with the same id, now without faults, gets the same reply, or the first one.
+    repeated_with_the_same_replies(&mut service).await;
+    drop(service);
+    block_in_place(|| drop(node));
+}
+
+impl Service {
+    /// A rejected call got its rejection, or no reply.
+    fn rejected_as_decided(&self) {
+        for ended in &self.ended {
+            match &ended.answer {
+                Ok(_) => assert!(!is_refused(ended.n), "{}", ended.n),
+                // If the whole machine was stalled, a request arrives so late that its clock is blamed, and its caller has
+                // given up.
+                Err(CallError::Rejected(refused)) if refused.code == Rejection::CLOCK_SKEW => {
+                    assert!(ended.at >= ended.deadline, "{}: {refused}", ended.n);
+                }
+                Err(CallError::Rejected(refused)) => {
+                    assert!(is_refused(ended.n), "{}: {refused}", ended.n);
+                    assert_eq!(refused.code, "short");
+                }
+                Err(CallError::Malformed(what)) => panic!("{}: {what}", ended.n),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// A repetition with the same id, now without faults, gets the same reply, or the first one.
+async fn repeated_with_the_same_replies(service: &mut Service) {
     let first = std::mem::take(&mut service.ended);
     for n in 0..service.made {
         let again = call(service.client.clone(), n, LONG);
@@ -372,6 +384,4 @@ async fn calls_are_executed_once_through_kills() {
     let tally = summary(&service.store).await.tally;
     assert_eq!(tally.executed, wanted as u64 + 1, "the first one included");
     println!("repeated: {} replies", replies.len());
-    drop(service);
-    block_in_place(|| drop(node));
 }

@@ -130,6 +130,75 @@ fn by_proxy(env: &TestEnv, proxy: &ChaosProxy) -> String {
     url.replace(&place, &proxy.address().to_string())
 }
 
+/// A label of a series, with its value.
+type Label = (&'static str, &'static str);
+
+const INVENTORY: Label = ("role", "inventory");
+const SYSTEM: Label = ("messaging_system", "rabbitmq");
+const QUEUE: Label = ("messaging_destination_name", "doorstep.inventory.0");
+const EXCHANGE: Label = ("messaging_destination_name", "doorstep.events");
+const RECEIVE: Label = ("messaging_operation_name", "receive");
+const PROCESS: Label = ("messaging_operation_name", "process");
+const ACK: Label = ("messaging_operation_name", "ack");
+const SEND: Label = ("messaging_operation_name", "send");
+const UNROUTABLE: Label = ("error_type", "unroutable");
+
+/// The series after twenty-three deliveries: twenty are applied, one is a duplicate, one deferred and one a dead letter.
+const SERIES: [(&str, &[Label], f64); 19] = [
+    (
+        "messaging_client_consumed_messages_total",
+        &[SYSTEM, RECEIVE, QUEUE, INVENTORY],
+        23.0,
+    ),
+    // The copy of the dead letter.
+    (
+        "messaging_client_sent_messages_total",
+        &[SYSTEM, SEND, EXCHANGE, INVENTORY],
+        1.0,
+    ),
+    (
+        "messaging_client_sent_messages_total",
+        &[SYSTEM, SEND, EXCHANGE, UNROUTABLE],
+        0.0,
+    ),
+    ("doorstep_deliveries_acked_total", &[INVENTORY], 23.0),
+    ("doorstep_events_applied_total", &[INVENTORY], 20.0),
+    ("doorstep_duplicate_deliveries_total", &[INVENTORY], 1.0),
+    ("doorstep_events_deferred_total", &[INVENTORY], 1.0),
+    (
+        "doorstep_dead_letters_total",
+        &[INVENTORY, ("reason", "unknown type")],
+        1.0,
+    ),
+    ("doorstep_deferred_events", &[INVENTORY], 1.0),
+    ("doorstep_dead_letters_open", &[INVENTORY], 1.0),
+    ("doorstep_blocked_streams", &[INVENTORY], 1.0),
+    ("doorstep_stream_gaps", &[INVENTORY], 1.0),
+    ("doorstep_outbox_pending", &[INVENTORY], 0.0),
+    ("doorstep_deliveries_unacked", &[INVENTORY], 0.0),
+    ("doorstep_consumers", &[INVENTORY], 1.0),
+    (
+        "doorstep_role_status",
+        &[INVENTORY, ("status", "degraded")],
+        1.0,
+    ),
+    (
+        "doorstep_connection_up",
+        &[INVENTORY, ("connection", "consume")],
+        1.0,
+    ),
+    (
+        "doorstep_connection_blocked",
+        &[INVENTORY, ("connection", "publish")],
+        0.0,
+    ),
+    (
+        "doorstep_reconnects_total",
+        &[INVENTORY, ("connection", "publish")],
+        0.0,
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_have_conventional_names() {
     let office = Office::new("numbers").await;
@@ -144,94 +213,50 @@ async fn metrics_have_conventional_names() {
     events.push(refused);
     office.env.publish(&events).await;
 
-    let inventory = ("role", "inventory");
-    let system = ("messaging_system", "rabbitmq");
-    let queue = ("messaging_destination_name", "doorstep.inventory.0");
-    let exchange = ("messaging_destination_name", "doorstep.events");
-    let receive = ("messaging_operation_name", "receive");
-    let process = ("messaging_operation_name", "process");
-    let ack = ("messaging_operation_name", "ack");
-    let send = ("messaging_operation_name", "send");
-    let unroutable = ("error_type", "unroutable");
-    type Series<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
-    let expected: &[Series<'_>] = &[
-        (
-            "messaging_client_consumed_messages_total",
-            &[system, receive, queue, inventory],
-            23.0,
-        ),
-        // The copy of the dead letter.
-        (
-            "messaging_client_sent_messages_total",
-            &[system, send, exchange, inventory],
-            1.0,
-        ),
-        (
-            "messaging_client_sent_messages_total",
-            &[system, send, exchange, unroutable],
-            0.0,
-        ),
-        ("doorstep_deliveries_acked_total", &[inventory], 23.0),
-        ("doorstep_events_applied_total", &[inventory], 20.0),
-        ("doorstep_duplicate_deliveries_total", &[inventory], 1.0),
-        ("doorstep_events_deferred_total", &[inventory], 1.0),
-        (
-            "doorstep_dead_letters_total",
-            &[inventory, ("reason", "unknown type")],
-            1.0,
-        ),
-        ("doorstep_deferred_events", &[inventory], 1.0),
-        ("doorstep_dead_letters_open", &[inventory], 1.0),
-        ("doorstep_blocked_streams", &[inventory], 1.0),
-        ("doorstep_stream_gaps", &[inventory], 1.0),
-        ("doorstep_outbox_pending", &[inventory], 0.0),
-        ("doorstep_deliveries_unacked", &[inventory], 0.0),
-        ("doorstep_consumers", &[inventory], 1.0),
-        (
-            "doorstep_role_status",
-            &[inventory, ("status", "degraded")],
-            1.0,
-        ),
-        (
-            "doorstep_connection_up",
-            &[inventory, ("connection", "consume")],
-            1.0,
-        ),
-        (
-            "doorstep_connection_blocked",
-            &[inventory, ("connection", "publish")],
-            0.0,
-        ),
-        (
-            "doorstep_reconnects_total",
-            &[inventory, ("connection", "publish")],
-            0.0,
-        ),
-    ];
-    for (name, labels, value) in expected {
+    for (name, labels, value) in SERIES {
         wait_for(
             format!("{name} {labels:?} is {value}"),
             SOON,
             async || match role.value(name, labels) {
-                Some(found) if found == *value => Ok(()),
+                Some(found) if found == value => Ok(()),
                 other => Err(other),
             },
         )
         .await;
     }
-    // Batch sizes vary; each batch was planned, committed and acknowledged once.
+    batches_are_counted_once(&role);
+    dead_letter_is_reported(&office, &role).await;
+    // Skipping the event resolves its dead letter and unblocks its stream.
+    office.skip_all("inventory").await;
+    wait_for("no dead letter is left", SOON, async || {
+        let (_, ready) = role.readiness();
+        let health = &ready.roles[0];
+        let is_reported = health
+            .reasons
+            .iter()
+            .any(|reason| reason.message.contains("dead letter"));
+        match (health.dead_letters, health.blocked_streams, is_reported) {
+            (Some(0), Some(0), false) => Ok(()),
+            _ => Err(health.clone()),
+        }
+    })
+    .await;
+}
+
+/// Batch sizes vary; each batch was planned, committed and acknowledged once.
+fn batches_are_counted_once(role: &Answering) {
     let count = |name, labels: &[_]| role.value(name, labels).unwrap_or_default();
     let batches = count(
         "messaging_process_duration_seconds_count",
-        &[system, process, queue],
+        &[SYSTEM, PROCESS, QUEUE],
     );
     assert!((1.0..=23.0).contains(&batches), "{batches}");
-    assert_eq!(count("doorstep_batch_events_sum", &[inventory]), 23.0);
-    assert_eq!(count("doorstep_batch_events_count", &[inventory]), batches);
+    assert_eq!(count("doorstep_batch_events_sum", &[INVENTORY]), 23.0);
+    assert_eq!(count("doorstep_batch_events_count", &[INVENTORY]), batches);
     let operation = "messaging_client_operation_duration_seconds_count";
-    assert_eq!(count(operation, &[system, ack, queue]), batches);
-    assert!(count(operation, &[system, send, exchange]) >= 1.0);
-    assert!(count("doorstep_commit_duration_seconds_count", &[inventory]) >= batches);
+    assert_eq!(count(operation, &[SYSTEM, ACK, QUEUE]), batches);
+    assert!(count(operation, &[SYSTEM, SEND, EXCHANGE]) >= 1.0);
+    assert!(count("doorstep_commit_duration_seconds_count", &[INVENTORY]) >= batches);
     let text = role.metrics();
     assert!(
         text.contains("# TYPE messaging_process_duration_seconds histogram"),
@@ -241,7 +266,7 @@ async fn metrics_have_conventional_names() {
         text.contains("# HELP doorstep_oldest_deferred_age_seconds"),
         "{text}"
     );
-    assert!(count("doorstep_oldest_deferred_age_seconds", &[inventory]) > 0.0);
+    assert!(count("doorstep_oldest_deferred_age_seconds", &[INVENTORY]) > 0.0);
     for name in [
         "process_resident_memory_bytes",
         "process_open_fds",
@@ -249,10 +274,12 @@ async fn metrics_have_conventional_names() {
     ] {
         assert!(count(name, &[]) > 0.0, "{text}");
     }
-    assert!(count("doorstep_store_log_bytes", &[inventory]) > 0.0);
+    assert!(count("doorstep_store_log_bytes", &[INVENTORY]) > 0.0);
     assert_eq!(count("doorstep_build_info", &[]), 1.0);
-    assert!(count("doorstep_oldest_dead_letter_age_seconds", &[inventory]) > 0.0);
+    assert!(count("doorstep_oldest_dead_letter_age_seconds", &[INVENTORY]) > 0.0);
+}
 
+async fn dead_letter_is_reported(office: &Office, role: &Answering) {
     let (is_good, ready) = role.readiness();
     let health = &ready.roles[0];
     assert!(
@@ -278,21 +305,6 @@ async fn metrics_have_conventional_names() {
     let said = office.output(&["health", "--health-addr", &address]).await;
     assert!(said.starts_with("inventory: degraded, taking\n"), "{said}");
     assert!(said.contains(output), "{said}");
-    // Skipping the event resolves its dead letter and unblocks its stream.
-    office.skip_all("inventory").await;
-    wait_for("no dead letter is left", SOON, async || {
-        let (_, ready) = role.readiness();
-        let health = &ready.roles[0];
-        let is_reported = health
-            .reasons
-            .iter()
-            .any(|reason| reason.message.contains("dead letter"));
-        match (health.dead_letters, health.blocked_streams, is_reported) {
-            (Some(0), Some(0), false) => Ok(()),
-            _ => Err(health.clone()),
-        }
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,8 +10,26 @@ use crate::{
     operator::Office,
 };
 
-/// Returns pairs of trace and span, sorted for comparison.
-fn sorted(mut ids: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// The ids of a trace and a span.
+type Ids = (Vec<u8>, Vec<u8>);
+
+/// Returns the ids of the spans, sorted for comparison.
+fn ids(spans: &[Span]) -> Vec<Ids> {
+    sorted(
+        spans
+            .iter()
+            .map(|s| (s.trace_id.clone(), s.span_id.clone())),
+    )
+}
+
+/// Returns the ids of the linked spans, sorted for comparison.
+fn linked(spans: &[Span]) -> Vec<Ids> {
+    let links = spans.iter().flat_map(|s| &s.links);
+    sorted(links.map(|l| (l.trace_id.clone(), l.span_id.clone())))
+}
+
+fn sorted(ids: impl Iterator<Item = Ids>) -> Vec<Ids> {
+    let mut ids: Vec<_> = ids.collect();
     ids.sort();
     ids
 }
@@ -60,21 +78,18 @@ async fn a_trace_spans_producer_broker_and_role() {
         }
     })
     .await;
-    let ids = |spans: &[Span]| {
-        let ids = spans
-            .iter()
-            .map(|s| (s.trace_id.clone(), s.span_id.clone()));
-        sorted(ids.collect())
-    };
-    let linked = |spans: &[Span]| {
-        let links = spans.iter().flat_map(|s| &s.links);
-        sorted(
-            links
-                .map(|l| (l.trace_id.clone(), l.span_id.clone()))
-                .collect(),
-        )
-    };
-    for span in &created {
+    continued_once(&created);
+    let sent = collector.spans("doorstep-producer", "send ");
+    assert_eq!(linked(&sent), ids(&created), "{sent:?}");
+    named_by_the_conventions(&sent);
+    let processed = collector.spans("doorstep-consumers", "process ");
+    assert_eq!(linked(&processed), ids(&created), "{processed:?}");
+    all_processed(&processed);
+}
+
+/// Every span is named by the conventions, and one continues the other program's trace.
+fn continued_once(created: &[Span]) {
+    for span in created {
         assert_eq!(span.name, "create stock.adjusted.v1");
         assert_eq!(span.kind, SpanKind::Producer as i32);
         has(
@@ -100,10 +115,10 @@ async fn a_trace_spans_producer_broker_and_role() {
         hex("0af7651916cd43dd8448eb211c80319c")
     );
     assert_eq!(continued[0].parent_span_id, hex("b7ad6b7169203331"));
+}
 
-    let sent = collector.spans("doorstep-producer", "send ");
-    assert_eq!(linked(&sent), ids(&created), "{sent:?}");
-    for span in &sent {
+fn named_by_the_conventions(sent: &[Span]) {
+    for span in sent {
         assert_eq!(span.name, "send doorstep.events");
         assert_eq!(span.kind, SpanKind::Client as i32);
         has(
@@ -114,11 +129,12 @@ async fn a_trace_spans_producer_broker_and_role() {
             ],
         );
     }
+}
 
-    let processed = collector.spans("doorstep-consumers", "process ");
-    assert_eq!(linked(&processed), ids(&created), "{processed:?}");
+/// Every span is named by the conventions, and together they have all messages.
+fn all_processed(processed: &[Span]) {
     let mut messages = 0;
-    for span in &processed {
+    for span in processed {
         assert_eq!(span.name, "process doorstep.inventory.0");
         assert_eq!(span.kind, SpanKind::Consumer as i32);
         has(

@@ -195,7 +195,21 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         let events: Vec<_> = (0..STREAMS).map(|stream| event(stream, sequence)).collect();
         office.env.publish(&events).await;
     }
-    let held = STREAMS * (GOOD + 1 - BAD);
+    all_are_stored(&office).await;
+    let (text, theft) = grouped_by_kind(&office).await;
+    edited_by_patch(&office, &text).await;
+    replayed_through_a_kill(&office, &store, &text).await;
+    each_is_applied_once_in_order(&office, &store).await;
+    replayed_at_the_rate(&store).await;
+    edits_and_replays_are_audited(&office).await;
+    imported_line_by_line(&office, &theft).await;
+    replayed_again_and_skipped(&office).await;
+    only_skipped_events_are_missing(&store).await;
+    role.stop().await.unwrap();
+}
+
+async fn all_are_stored(office: &Office) {
+    let deferred = STREAMS * (GOOD + 1 - BAD);
     wait_for(
         "all events are applied, deferred or dead letters",
         LONG,
@@ -208,18 +222,20 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
                 assert!(store["tally"][name].is_u64(), "{name} is not in {store}");
             }
             let usage = &store["usage"];
-            let seen = (&usage["deferred"]["rows"], &usage["dead_letters"]["rows"]);
-            if seen == (&held.into(), &STREAMS.into()) {
+            let rows = (&usage["deferred"]["rows"], &usage["dead_letters"]["rows"]);
+            if rows == (&deferred.into(), &STREAMS.into()) {
                 Ok(())
             } else {
-                Err(format!("{seen:?}"))
+                Err(format!("{rows:?}"))
             }
         },
     )
     .await;
+}
 
-    // Grouped by kind.
-    let all = groups(&office).await;
+/// Checks the kinds. Returns the fingerprints of those with text and with a theft.
+async fn grouped_by_kind(office: &Office) -> (String, String) {
+    let all = groups(office).await;
     assert_eq!(all.len(), 3, "{all:#?}");
     let text = group_with(&all, "invalid type: string");
     let theft = group_with(&all, "theft");
@@ -228,7 +244,6 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     assert_eq!(theft["count"], 200);
     assert_eq!(unknown["count"], 100);
     assert_eq!(text["type"], "stock.adjusted.v1");
-    let fingerprint = text["fingerprint"].as_str().unwrap().to_owned();
     let example = text["example"].as_str().unwrap().to_owned();
     let shown = office
         .output(&["dead-letters", "show", "inventory", &example, "--json"])
@@ -240,8 +255,12 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         serde_json::json!([[BAD + 1, GOOD + 1]])
     );
     assert_eq!(shown["data"]["delta"], "-1");
+    let fingerprint = |group: &Value| group["fingerprint"].as_str().unwrap().to_owned();
+    (fingerprint(text), fingerprint(theft))
+}
 
-    // An ineffective patch stores nothing; an effective one is tried first and then stored.
+/// An ineffective patch stores nothing; an effective one is tried first and then stored.
+async fn edited_by_patch(office: &Office, fingerprint: &str) {
     let bad = office.scratch.join("bad.json");
     std::fs::write(&bad, r#"[{"op":"replace","path":"/delta","value":"-2"}]"#).unwrap();
     let patch = office.scratch.join("patch.json");
@@ -252,7 +271,7 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
             "edit",
             "inventory",
             "--fingerprint",
-            &fingerprint,
+            fingerprint,
             "--patch",
         ];
         let mut program = office.consumers(&words).arg(patch);
@@ -268,7 +287,7 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         .run(&office.scratch, LONG)
         .await;
     assert_eq!(dry.code, Some(0), "{}", dry.stderr);
-    assert!(records(&office).await.is_empty());
+    assert!(records(office).await.is_empty());
     let edited = edit(
         &patch,
         &["--operator", "ada", "--reason", "till 7 wrote text"],
@@ -277,14 +296,16 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     .await;
     assert_eq!(edited.code, Some(0), "{}", edited.stderr);
     assert!(edited.stdout.contains("200 edited"), "{}", edited.stdout);
+}
 
-    // Replayed at 50 a second, killed in the middle, and restarted.
+/// Replays at 50 a second, is killed in the middle, and restarted.
+async fn replayed_through_a_kill(office: &Office, store: &SqliteStore, fingerprint: &str) {
     let words = [
         "dead-letters",
         "replay",
         "inventory",
         "--fingerprint",
-        &fingerprint,
+        fingerprint,
     ];
     let rate = RATE.to_string();
     let replay = office.consumers(&words).arg("--rate").arg(rate);
@@ -311,10 +332,12 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         "{}",
         second.stdout
     );
+}
 
-    // Each was applied once, followed by all events that it had blocked, in order.
+/// Each was applied once, followed by all events that it had blocked, in order.
+async fn each_is_applied_once_in_order(office: &Office, store: &SqliteStore) {
     wait_for("the blocked events were applied", LONG, async || {
-        let states = states(&office).await;
+        let states = states(office).await;
         let moved: i64 = states.values().map(|stock| stock.movements).sum();
         let expected = 200 * (GOOD + 1) + 300 * (BAD - 1);
         if moved == i64::try_from(expected).unwrap() {
@@ -324,8 +347,8 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         }
     })
     .await;
-    let in_which_order = orders(&store).await;
-    for (key, stock) in states(&office).await {
+    let in_which_order = orders(store).await;
+    for (key, stock) in states(office).await {
         let stream: u64 = key.strip_prefix("stock/W").unwrap().parse().unwrap();
         let applied = match kind(stream) {
             Kind::Text => GOOD + 1,
@@ -340,9 +363,11 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         let in_order: Vec<u64> = (1..=u64::try_from(applied).unwrap()).collect();
         assert_eq!(in_which_order[&key], in_order, "{key}");
     }
+}
 
-    // No faster than requested, by the recorded times. Each of the two runs may begin with one immediately, and a
-    // stalled moment may bring two together.
+/// No faster than requested, by the recorded times. Each of the two runs may begin with one immediately, and a stalled
+/// moment may bring two together.
+async fn replayed_at_the_rate(store: &SqliteStore) {
     let page = store.audit(AuditFilter::All, None, 1_000).await.unwrap();
     let replays = page
         .rows
@@ -350,9 +375,11 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         .filter(|row| row.entry.action == AuditAction::Replay);
     let most = most_in_a_second(replays.map(|row| row.at).collect());
     assert!(most <= RATE + RATE / 5, "{most} in a second");
+}
 
-    // The audit records have all of it: each edit and each replay once, with its operator, and the run.
-    let all = records(&office).await;
+/// The audit records have all of it: each edit and each replay once, with its operator, and the run.
+async fn edits_and_replays_are_audited(office: &Office) {
+    let all = records(office).await;
     let (edits, replays) = (with_action(&all, "edit"), with_action(&all, "replay"));
     assert_eq!((edits.len(), replays.len()), (200, 200));
     assert!(edits.iter().all(|edit| edit["operator"] == "ada"
@@ -364,15 +391,16 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
     assert_eq!(replayed.len(), 200);
     assert_eq!(with_action(&all, "run_begun").len(), 1);
     assert_eq!(with_action(&all, "run_ended").len(), 1);
+}
 
-    // The second kind is exported, fixed line by line, and imported; one line has the id of another event.
-    let kind_of_theft = theft["fingerprint"].as_str().unwrap();
+/// The second kind is exported, fixed line by line, and imported; one line has the id of another event.
+async fn imported_line_by_line(office: &Office, fingerprint: &str) {
     let words = [
         "dead-letters",
         "export",
         "inventory",
         "--fingerprint",
-        kind_of_theft,
+        fingerprint,
     ];
     let export = office.output(&words).await;
     let mut mended = lines(&export);
@@ -401,8 +429,11 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         "{}",
         import.stderr
     );
+}
 
-    // All others are replayed: those still invalid become dead letters again, once.
+/// All others are replayed: those still invalid become dead letters again, once. They are skipped by kind, with a
+/// reason.
+async fn replayed_again_and_skipped(office: &Office) {
     let all_of_it = [
         "dead-letters",
         "replay",
@@ -419,14 +450,13 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         "{}",
         rest.stdout
     );
-    let again = groups(&office).await;
+    let again = groups(office).await;
     let counts: u64 = again
         .iter()
         .map(|group| group["count"].as_u64().unwrap())
         .sum();
     assert_eq!(counts, 102, "{again:#?}");
 
-    // Skipped by kind, with a reason.
     for group in &again {
         let fingerprint = group["fingerprint"].as_str().unwrap();
         let words = [
@@ -440,8 +470,8 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
             .output(&[&words[..], &["--reason", "nobody knows"]].concat())
             .await;
     }
-    assert_eq!(groups(&office).await, [Value::Null; 0]);
-    let all = records(&office).await;
+    assert_eq!(groups(office).await, [Value::Null; 0]);
+    let all = records(office).await;
     assert_eq!(
         (
             with_action(&all, "import").len(),
@@ -454,11 +484,14 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
             .iter()
             .all(|skip| skip["reason"] == "nobody knows")
     );
-    // Only the skipped events are missing, and no event has overtaken another.
+}
+
+/// Only the skipped events are missing, and no event has overtaken another.
+async fn only_skipped_events_are_missing(store: &SqliteStore) {
     let whole: Vec<u64> = (1..=GOOD + 1).collect();
     let without: Vec<u64> = (1..=GOOD + 1).filter(|n| *n != BAD).collect();
     wait_for("all blocked events were applied", LONG, async || {
-        let orders = orders(&store).await;
+        let orders = orders(store).await;
         let count = |wanted: &Vec<u64>| orders.values().filter(|order| *order == wanted).count();
         match (count(&whole), count(&without)) {
             (398, 102) => Ok(()),
@@ -466,5 +499,4 @@ async fn dead_letters_are_replayed_once_through_a_kill() {
         }
     })
     .await;
-    role.stop().await.unwrap();
 }

@@ -148,7 +148,7 @@ async fn a_forbidden_virtual_host_names_the_command() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unanswered_address_is_followed_by_the_next() -> Result<()> {
+async fn an_unreachable_address_is_followed_by_the_next() -> Result<()> {
     let env = TestEnv::new("second").await?;
     let (_kept, deaf) = deaf()?;
     let mut settings = env.settings.clone();

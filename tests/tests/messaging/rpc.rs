@@ -259,7 +259,7 @@ async fn the_broker_drops_expired_requests() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn expired_and_cancelled_requests_are_not_begun() -> Result<()> {
+async fn expired_and_cancelled_requests_are_not_started() -> Result<()> {
     let env = TestEnv::new("rpc-late").await?;
     let server = idle(&env, 10).await?;
     let client = client(&env.settings).await?;
@@ -556,7 +556,7 @@ async fn without_a_broker_calls_fail_immediately() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_server_answers_a_crashed_ones_requests() -> Result<()> {
+async fn another_server_serves_a_crashed_ones_requests() -> Result<()> {
     const COUNT: usize = 100;
     let env = TestEnv::new("rpc-dies").await?;
     let proxy = env.proxy().await;
@@ -643,7 +643,7 @@ async fn redelivered_commands_are_never_reported_as_unstarted() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn closing_answers_only_requests_handed_out() -> Result<()> {
+async fn closing_replies_only_to_requests_handed_out() -> Result<()> {
     let env = TestEnv::new("rpc-close").await?;
     let responder_1 = idle(&env, 10).await?;
     let client = client(&env.settings).await?;
@@ -888,7 +888,7 @@ async fn minimal_permissions_suffice_to_call_and_serve() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn servers_without_cancel_permission_still_answer() -> Result<()> {
+async fn servers_without_cancel_permission_still_reply() -> Result<()> {
     let env = TestEnv::new("rpc-deaf").await?;
     let client = client(&env.settings).await?;
     let rights = doorstep_broker::UserPermissions {

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_should_look_at_makes_it_degraded() {
+    fn states_that_need_attention_are_degraded() {
         let mut gap = well();
         gap.degraded
             .push(ReadinessReason::new(ReasonName::StreamGap, "missing 3..4"));

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_is_refused_without_its_password() {
+    fn a_wrong_address_is_rejected_without_its_password() {
         for (text, file, part) in [
             ("localhost:15672", None, "not an address"),
             ("amqp://ops:secret@localhost", None, "not an address"),

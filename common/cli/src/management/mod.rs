@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_reason_is_shown_shortened() {
+    fn rejection_reason_is_shown_shortened() {
         let told = r#"{"error":"not_authorised","reason":"Not administrator user"}"#;
         assert_eq!(error_reason(told), "Not administrator user");
         assert_eq!(error_reason("<html>\n"), "<html>");

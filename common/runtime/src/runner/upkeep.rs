@@ -182,7 +182,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn overlooked_and_overdeferred_rows_are_made_due() {
+    async fn missed_and_misdated_rows_are_made_due() {
         let store = MemoryStore::new("ledger");
         let limits = Limits::default();
         let longest = now().checked_add(limits.max_backoff).unwrap();

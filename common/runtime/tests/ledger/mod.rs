@@ -301,6 +301,77 @@ impl Role for Ledger {
     }
 }
 
+/// A part of the ledger that a test replaces.
+pub trait Replace: Send + Sync + 'static {
+    fn handle(
+        &self,
+        states: &mut States<Account>,
+        event: &Event,
+        fact: &Move,
+        now: Timestamp,
+    ) -> Result<Effects, HandlerError>;
+
+    fn execute(
+        &self,
+        states: &mut States<Account>,
+        request: &Request,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<CommandOutcome, Rejection> {
+        Ledger.execute(states, request, order, now)
+    }
+}
+
+/// The ledger with a replaced part.
+pub struct LedgerWith<T>(pub T);
+
+impl<T: Replace> Role for LedgerWith<T> {
+    type Payload = Move;
+    type Command = Order;
+    type Query = QueryAccount;
+    type State = Account;
+
+    fn name(&self) -> &'static str {
+        Ledger.name()
+    }
+
+    fn read(&self, event: &Event) -> Result<Reading<Move>, ContractError> {
+        Ledger.read(event)
+    }
+
+    fn keys(&self, event: &Event, fact: &Move) -> Vec<EntityKey> {
+        Ledger.keys(event, fact)
+    }
+
+    fn handle(
+        &self,
+        states: &mut States<Account>,
+        event: &Event,
+        fact: &Move,
+        now: Timestamp,
+    ) -> Result<Effects, HandlerError> {
+        self.0.handle(states, event, fact, now)
+    }
+
+    fn read_command(&self, request: &Request) -> Result<Order, ContractError> {
+        Ledger.read_command(request)
+    }
+
+    fn command_keys(&self, request: &Request, order: &Order) -> Vec<EntityKey> {
+        Ledger.command_keys(request, order)
+    }
+
+    fn execute(
+        &self,
+        states: &mut States<Account>,
+        request: &Request,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<CommandOutcome, Rejection> {
+        self.0.execute(states, request, order, now)
+    }
+}
+
 fn standing(account: &Account) -> AccountStatus {
     AccountStatus {
         balance: account.balance,

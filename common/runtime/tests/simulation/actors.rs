@@ -13,7 +13,7 @@ use doorstep_store::{DeadLetter, DeadLetterFilter, MemoryStore, Store, StoreErro
 use super::{
     callers::Given,
     checker,
-    crashing_role::CrashingRole,
+    crashing_role::{Crashing, CrashingRole},
     executed,
     executor::{Actor, race, step},
     queue::Message,
@@ -21,7 +21,7 @@ use super::{
     world::{Shared, SimulatedOutlet, now, with},
     yielding_store::YieldingStore,
 };
-use crate::ledger::{Move, Order};
+use crate::ledger::{LedgerWith, Move, Order};
 
 pub type SimulatedStore = YieldingStore<MemoryStore>;
 
@@ -106,7 +106,7 @@ pub fn engine(
     store: SimulatedStore,
     limits: Limits,
 ) -> Engine<CrashingRole, SimulatedStore> {
-    let engine = Engine::new(CrashingRole, store, limits).with_frozen_clock();
+    let engine = Engine::new(LedgerWith(Crashing), store, limits).with_frozen_clock();
     match with(world, |world| world.shape.guard) {
         Guard::Informed => engine.started_at(now(world)),
         Guard::Uninformed => engine,

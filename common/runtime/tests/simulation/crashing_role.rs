@@ -2,12 +2,11 @@
 
 use std::cell::Cell;
 
-use doorstep_event::{ContractError, Event, Rejection, Request, Timestamp};
-use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Reading, Role, States, Unsupported};
-use doorstep_store::EntityKey;
+use doorstep_event::{Event, Rejection, Request, Timestamp};
+use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Role, States};
 
 use super::world::{Shared, with};
-use crate::ledger::{Account, Bid, Ledger, Move, Order};
+use crate::ledger::{Account, Bid, Ledger, LedgerWith, Move, Order, Replace};
 
 thread_local! {
     /// Set if the last handler call has crashed its process. The actor is on this very thread, and notices at its next
@@ -25,26 +24,11 @@ pub fn lethal(deaths: bool) {
     LETHAL.set(deaths);
 }
 
-pub struct CrashingRole;
+pub type CrashingRole = LedgerWith<Crashing>;
 
-impl Role for CrashingRole {
-    type Payload = Move;
-    type Command = Order;
-    type Query = Unsupported;
-    type State = Account;
+pub struct Crashing;
 
-    fn name(&self) -> &'static str {
-        Ledger.name()
-    }
-
-    fn read(&self, event: &Event) -> Result<Reading<Move>, ContractError> {
-        Ledger.read(event)
-    }
-
-    fn keys(&self, event: &Event, fact: &Move) -> Vec<EntityKey> {
-        Ledger.keys(event, fact)
-    }
-
+impl Replace for Crashing {
     fn handle(
         &self,
         states: &mut States<Account>,
@@ -60,14 +44,6 @@ impl Role for CrashingRole {
             return Ok(Effects::none());
         }
         Ledger.handle(states, event, fact, now)
-    }
-
-    fn read_command(&self, request: &Request) -> Result<Order, ContractError> {
-        Ledger.read_command(request)
-    }
-
-    fn command_keys(&self, request: &Request, order: &Order) -> Vec<EntityKey> {
-        Ledger.command_keys(request, order)
     }
 
     fn execute(

@@ -554,7 +554,7 @@ fn redelivery_while_its_id_is_pruned_applies_once() {
 }
 
 /// An owner that processes poison candidates, whose clock is then ten days ahead and prunes crash counts by that.
-fn works_suspects_and_prunes(batch: Vec<InboundMessage>) -> Role {
+fn processes_candidates_and_prunes(batch: Vec<InboundMessage>) -> Role {
     Box::new(move |play| {
         let mut engine = Engine::new(Ledger, play.store.clone(), limits());
         let suspects = batch
@@ -586,8 +586,8 @@ fn pruning_crash_counts_during_an_attempt_applies_once() {
     let scene = Scene {
         set: nothing(),
         actors: vec![
-            works_suspects_and_prunes(loose()),
-            works_suspects_and_prunes(loose()),
+            processes_candidates_and_prunes(loose()),
+            processes_candidates_and_prunes(loose()),
         ],
         end: Box::new(|play| {
             let entries = finish(ledger::entries(&play.memory, "account/a"));

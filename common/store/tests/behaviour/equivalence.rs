@@ -1,6 +1,6 @@
 //! Random changes: SQLite and memory return the same results and end with the same contents.
 
-use doorstep_event::{BrokerUser, Event, EventId, Sequence, Source, StreamKey};
+use doorstep_event::{BrokerUser, Event, EventId, Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
     AuditAction, Commit, CrashCountChange, DeadLetterEdit, DeadLetterId, DeadLetterStatus,
     DeferReason, DeferredId, DeferredRetry, EmittedSequence, EntityChange, ExpectedVersion,
@@ -270,30 +270,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             which,
             fresh,
             after,
-        } => {
-            let key = key(which);
-            if changes.streams.iter().any(|c| c.key == key) {
-                return;
-            }
-            let row = stream_row(store, &key).await;
-            let after = after.map(|after| {
-                let stay = if fresh == Fresh::Stale { 0 } else { row.cursor };
-                let cursor = stay + u64::from(after.further);
-                let id = if after.own_id {
-                    format!("{}#{cursor}", key.subject)
-                } else {
-                    format!("x{cursor}")
-                };
-                StreamState {
-                    cursor,
-                    last_id: (cursor > 0).then(|| EventId::new(id).unwrap()),
-                    blocked: after.blocked.then(|| dead_id("d1")),
-                    epoch: None,
-                }
-            });
-            let expect = expect(row.row, row.version, fresh);
-            changes.streams.push(StreamChange { key, expect, after });
-        }
+        } => add_stream(store, changes, which, fresh, after).await,
         Part::Entity {
             which,
             fresh,
@@ -348,19 +325,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             which,
             status,
             fate,
-        } => {
-            use DeadLetterStatus::{Awaiting, Open, Replaying};
-            let status = [Open, Replaying, Awaiting][usize::from(status)];
-            let fates = [
-                Resolution::Gone,
-                Resolution::Replaying,
-                Resolution::Awaiting,
-            ];
-            let fate = fates[usize::from(fate)];
-            changes
-                .resolve
-                .push((DeadLetterId(format!("d{which}")), status, fate));
-        }
+        } => changes.resolve.push(resolution(which, status, fate)),
         Part::Edit {
             which,
             before,
@@ -374,17 +339,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             });
         }
         Part::Audit { which, most } => {
-            changes.audit.push(NewAudit {
-                operator: "ada".into(),
-                action: AuditAction::ALL[usize::from(which)],
-                about: format!("d{which}"),
-                dead: (which > 0).then(|| DeadLetterId(format!("d{which}"))),
-                stream: (which > 1).then(|| key(which)),
-                sequences: (which > 2).then_some((1, which.into())),
-                reason: None,
-                before: (which > 2).then(|| vec![which; 3].into()),
-                after: None,
-            });
+            changes.audit.push(audit_of(which));
             changes.audit_bounds.rows = most.into();
         }
         Part::Seen { which, time } => {
@@ -396,86 +351,172 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             fresh,
             after,
         } => {
-            let (source, id) = seen_id(which);
-            let ask = ReadSet {
-                crash_counts: vec![(source.clone(), id.clone())],
-                ..ReadSet::default()
-            };
-            let count = load(store, ask).await.crash_counts[0];
-            changes.crash_counts.push(CrashCountChange {
-                source,
-                id,
-                before: count + u32::from(fresh == Fresh::Stale),
-                after: after.into(),
-            });
+            let change = crash_count(store, which, fresh, after).await;
+            changes.crash_counts.push(change);
         }
         Part::Owner {
             which,
             fresh,
             after,
         } => {
-            let source = key(which).source;
-            let ask = ReadSet {
-                owners: vec![source.clone()],
-                ..ReadSet::default()
-            };
-            let row = load(store, ask).await.owners.remove(0);
-            let after = after.map(|user| {
-                let user = BrokerUser::new(format!("user-{user}"));
-                match &row.owner {
-                    None if which % 2 == 0 => SourceOwner::first(None, changes.now),
-                    None => SourceOwner::first(Some(user), changes.now),
-                    Some(owner) => owner.succeeded_by(user, changes.now),
-                }
-            });
-            changes.owners.push(OwnerChange {
-                source,
-                expect: row.version + u64::from(fresh == Fresh::Stale),
-                after,
-            });
+            let change = owner(store, changes.now, which, fresh, after).await;
+            changes.owners.push(change);
         }
         Part::Outgoing { which, fresh, more } => {
-            let subject = subject(&format!("delivery/{which}"));
-            let ask = ReadSet {
-                emitted_sequences: vec![subject.clone()],
-                ..ReadSet::default()
-            };
-            let last = load(store, ask).await.emitted_sequences[0];
-            let before = if fresh == Fresh::Stale {
-                last + 1
-            } else {
-                last
-            };
-            let after = before + u64::from(more);
-            changes.emitted_sequences.push(EmittedSequence {
-                subject,
-                before,
-                after,
-            });
+            let sequence = emitted_sequence(store, which, fresh, more).await;
+            changes.emitted_sequences.push(sequence);
         }
         Part::Reply { which, time } => changes.replies.push(reply_of(which, time)),
         Part::Schedule { which, due } => {
             let about = key(which).subject;
             changes.timers.push(scheduled(about.as_str(), due.into()));
         }
-        Part::Owe { which, copy } => {
-            let kind = if copy {
-                OutboxKind::DeadCopy {
-                    id: DeadLetterId(format!("d{which}")),
-                    headers: [("n".to_owned(), which.to_string())].into(),
-                    body: vec![which; 3].into(),
-                }
-            } else {
-                OutboxKind::Event(event_of(which, which))
-            };
-            changes.outbox.push(NewOutbox { kind });
-        }
+        Part::Owe { which, copy } => changes.outbox.push(NewOutbox {
+            kind: outbox_kind(which, copy),
+        }),
         Part::Pay(which) => changes.published.push(known.pending(which)),
         Part::Unpaid { which, due } => changes.postponed.push(OutboxRetry {
             id: known.pending(which),
             due: at(due.into()),
         }),
         Part::AddCounts => changes.counts.applied += 1,
+    }
+}
+
+async fn add_stream(
+    store: &impl Store,
+    changes: &mut WriteSet,
+    which: u8,
+    fresh: Fresh,
+    after: Option<After>,
+) {
+    let key = key(which);
+    if changes.streams.iter().any(|c| c.key == key) {
+        return;
+    }
+    let row = stream_row(store, &key).await;
+    let after = after.map(|after| {
+        let stay = if fresh == Fresh::Stale { 0 } else { row.cursor };
+        let cursor = stay + u64::from(after.further);
+        let id = if after.own_id {
+            format!("{}#{cursor}", key.subject)
+        } else {
+            format!("x{cursor}")
+        };
+        StreamState {
+            cursor,
+            last_id: (cursor > 0).then(|| EventId::new(id).unwrap()),
+            blocked: after.blocked.then(|| dead_id("d1")),
+            epoch: None,
+        }
+    });
+    let expect = expect(row.row, row.version, fresh);
+    changes.streams.push(StreamChange { key, expect, after });
+}
+
+fn resolution(which: u8, status: u8, fate: u8) -> (DeadLetterId, DeadLetterStatus, Resolution) {
+    use DeadLetterStatus::{Awaiting, Open, Replaying};
+    let status = [Open, Replaying, Awaiting][usize::from(status)];
+    let fates = [
+        Resolution::Gone,
+        Resolution::Replaying,
+        Resolution::Awaiting,
+    ];
+    let fate = fates[usize::from(fate)];
+    (DeadLetterId(format!("d{which}")), status, fate)
+}
+
+fn audit_of(which: u8) -> NewAudit {
+    NewAudit {
+        operator: "ada".into(),
+        action: AuditAction::ALL[usize::from(which)],
+        about: format!("d{which}"),
+        dead: (which > 0).then(|| DeadLetterId(format!("d{which}"))),
+        stream: (which > 1).then(|| key(which)),
+        sequences: (which > 2).then_some((1, which.into())),
+        reason: None,
+        before: (which > 2).then(|| vec![which; 3].into()),
+        after: None,
+    }
+}
+
+async fn crash_count(store: &impl Store, which: u8, fresh: Fresh, after: u8) -> CrashCountChange {
+    let (source, id) = seen_id(which);
+    let ask = ReadSet {
+        crash_counts: vec![(source.clone(), id.clone())],
+        ..ReadSet::default()
+    };
+    let count = load(store, ask).await.crash_counts[0];
+    CrashCountChange {
+        source,
+        id,
+        before: count + u32::from(fresh == Fresh::Stale),
+        after: after.into(),
+    }
+}
+
+async fn owner(
+    store: &impl Store,
+    now: Timestamp,
+    which: u8,
+    fresh: Fresh,
+    after: Option<u8>,
+) -> OwnerChange {
+    let source = key(which).source;
+    let ask = ReadSet {
+        owners: vec![source.clone()],
+        ..ReadSet::default()
+    };
+    let row = load(store, ask).await.owners.remove(0);
+    let after = after.map(|user| {
+        let user = BrokerUser::new(format!("user-{user}"));
+        match &row.owner {
+            None if which % 2 == 0 => SourceOwner::first(None, now),
+            None => SourceOwner::first(Some(user), now),
+            Some(owner) => owner.succeeded_by(user, now),
+        }
+    });
+    OwnerChange {
+        source,
+        expect: row.version + u64::from(fresh == Fresh::Stale),
+        after,
+    }
+}
+
+async fn emitted_sequence(
+    store: &impl Store,
+    which: u8,
+    fresh: Fresh,
+    more: u8,
+) -> EmittedSequence {
+    let subject = subject(&format!("delivery/{which}"));
+    let ask = ReadSet {
+        emitted_sequences: vec![subject.clone()],
+        ..ReadSet::default()
+    };
+    let last = load(store, ask).await.emitted_sequences[0];
+    let before = if fresh == Fresh::Stale {
+        last + 1
+    } else {
+        last
+    };
+    let after = before + u64::from(more);
+    EmittedSequence {
+        subject,
+        before,
+        after,
+    }
+}
+
+fn outbox_kind(which: u8, copy: bool) -> OutboxKind {
+    if copy {
+        OutboxKind::DeadCopy {
+            id: DeadLetterId(format!("d{which}")),
+            headers: [("n".to_owned(), which.to_string())].into(),
+            body: vec![which; 3].into(),
+        }
+    } else {
+        OutboxKind::Event(event_of(which, which))
     }
 }
 
@@ -566,7 +607,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn sqlite_and_memory_answer_alike(steps in vec(step(), 1..40)) {
+    fn sqlite_and_memory_return_the_same(steps in vec(step(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run(steps));
     }

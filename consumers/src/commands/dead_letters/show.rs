@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_back_is_told_in_runs() {
+    fn blocked_events_are_shown_as_ranges() {
         let held = |numbers: &[u64]| BlockedEvents {
             count: numbers.len() as u64,
             sequences: ranges(numbers.iter().copied()),

@@ -163,7 +163,7 @@ fn money_is_held_a_day_by_default() {
 }
 
 #[test]
-fn other_terms_for_the_same_order_are_refused() {
+fn other_terms_for_the_same_order_are_rejected() {
     let mut bench = RoleHarness::new(Payments);
     bench.execute(&authorize(1, "5", "card/visa")).unwrap();
     let refused = bench.execute(&authorize(1, "6", "card/visa")).unwrap_err();
@@ -237,7 +237,7 @@ fn end_before_its_authorization_rejects_it() {
 }
 
 #[test]
-fn what_is_not_captured_lapses() {
+fn an_uncaptured_authorization_expires() {
     let mut bench = RoleHarness::new(Payments);
     bench.execute(&authorize(1, "5", "card/visa")).unwrap();
     bench.now = "2026-11-23T10:00:59Z".parse().unwrap();

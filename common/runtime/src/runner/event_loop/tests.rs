@@ -107,7 +107,7 @@ async fn housekeeping_prunes_after_an_even_hour() {
 }
 
 #[tokio::test]
-async fn housekeeping_makes_overlooked_and_wrongly_deferred_rows_due() {
+async fn housekeeping_makes_missed_and_misdated_rows_due() {
     let store = MemoryStore::new("idle");
     let now = Timestamp::now();
     let next_year = now.checked_add(Duration::from_hours(365 * 24)).unwrap();
