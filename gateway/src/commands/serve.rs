@@ -1,7 +1,7 @@
 //! `gateway serve`: the HTTP server. A request that needs a role's reply goes out over RPC. Any other goes out as
 //! events, in the commit that accepts it.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use doorstep_cli::{
     CliError, ExitReason, ShutdownSignal,
@@ -12,9 +12,9 @@ use doorstep_cli::{
 use doorstep_messaging::{BrokerSettings, RpcClient, RpcClientSettings};
 use doorstep_runtime::{
     HandlerLock, Limits,
-    runner::{self, Phase, RunSettings},
+    runner::{self, Phase, RunSettings, RunningRole},
 };
-use doorstep_store::Store;
+use doorstep_store::{SqliteStore, Store};
 use tokio::{net::TcpListener, sync::watch};
 
 use super::open;
@@ -52,30 +52,18 @@ pub(crate) async fn run(
     let key = SigningKey::in_folder(folder)?;
     let passwords = PasswordPool::new().map_err(|e| CliError::new(ExitReason::Failed, e))?;
     let (stopping, is_stopping) = watch::channel(false);
-    let namespace = &broker.namespace;
-    let requester = RpcClient::start(
-        &broker,
-        &format!("{namespace} {}: ask", domain::NAME),
-        topology(namespace),
-        RpcClientSettings::default(),
-    );
+    let requester = start_rpc_client(&broker);
     let asking = RpcClientHealth {
         link: requester.status(),
         stats: requester.stats(),
     };
     let roles = Backends::new(requester, store.source().clone());
     let limits = Limits::default();
-    let gateway = runner::start_without_queue(
-        GatewayRole,
+    let gateway = start_role(
         store.clone(),
-        RunSettings {
-            topology: topology(namespace),
-            broker: broker.clone(),
-            limits: limits.clone(),
-            process: HandlerLock::default(),
-            shutdown_timeout: args.shutdown_timeout,
-            requires_owner_record: true,
-        },
+        &broker,
+        limits.clone(),
+        args.shutdown_timeout,
     );
     // The endpoint stays up until the end, like that of the consumers.
     let _endpoint = match collected {
@@ -148,6 +136,38 @@ pub(crate) async fn run(
         .join()
         .await
         .map_err(|e| CliError::new(ExitReason::Failed, e.to_string()))
+}
+
+/// Starts the client that calls the roles.
+fn start_rpc_client(broker: &BrokerSettings) -> RpcClient {
+    let namespace = &broker.namespace;
+    RpcClient::start(
+        broker,
+        &format!("{namespace} {}: ask", domain::NAME),
+        topology(namespace),
+        RpcClientSettings::default(),
+    )
+}
+
+/// Starts the gateway's own role.
+fn start_role(
+    store: SqliteStore,
+    broker: &BrokerSettings,
+    limits: Limits,
+    shutdown_timeout: Duration,
+) -> RunningRole {
+    runner::start_without_queue(
+        GatewayRole,
+        store,
+        RunSettings {
+            topology: topology(&broker.namespace),
+            broker: broker.clone(),
+            limits,
+            process: HandlerLock::default(),
+            shutdown_timeout,
+            requires_owner_record: true,
+        },
+    )
 }
 
 fn warn_if_stop_is_short(args: &ServeArgs) {

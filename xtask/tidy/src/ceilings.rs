@@ -30,11 +30,11 @@ pub(crate) const CEILINGS: [Ceiling; 9] = [
     ceiling("nameless", 1.0, 1.0, "per 1,000 words"),
     ceiling("short-comments", 8.0, 8.0, "% of comment blocks"),
     ceiling("long-functions", 0.0, 0.0, "functions"),
-    ceiling("long-test-functions", 8.0, 0.0, "functions"),
+    ceiling("long-test-functions", 0.0, 0.0, "functions"),
     ceiling("circles", 0.0, 0.0, "files in circles"),
     ceiling("long-test-names", 0.0, 0.0, "tests"),
-    ceiling("retired-names", 850.0, 0.0, "identifiers"),
-    ceiling("retired-texts", 3.0, 0.0, "texts"),
+    ceiling("retired-names", 0.0, 0.0, "identifiers"),
+    ceiling("retired-texts", 0.0, 0.0, "texts"),
 ];
 
 /// The comparison of a value with its ceiling.

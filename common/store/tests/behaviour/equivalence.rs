@@ -311,16 +311,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             which,
             event,
             certain,
-        } => {
-            let event = event.then(|| event_of(which, 1));
-            let row = dead_letter(&format!("d{which}"), event);
-            let dead = if certain {
-                &mut changes.dead_letters
-            } else {
-                &mut changes.dead_letters_if_absent
-            };
-            dead.push(NewDeadLetter { row });
-        }
+        } => add_dead_letter(changes, which, event, certain),
         Part::Settle {
             which,
             status,
@@ -330,14 +321,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             which,
             before,
             after,
-        } => {
-            let data = |which: u8| ["{}", r#"{"total":"1.10"}"#][usize::from(which)];
-            changes.edit.push(DeadLetterEdit {
-                id: DeadLetterId(format!("d{which}")),
-                before: data(before).into(),
-                after: data(after).into(),
-            });
-        }
+        } => changes.edit.push(edit_of(which, before, after)),
         Part::Audit { which, most } => {
             changes.audit.push(audit_of(which));
             changes.audit_bounds.rows = most.into();
@@ -350,22 +334,20 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             which,
             fresh,
             after,
-        } => {
-            let change = crash_count(store, which, fresh, after).await;
-            changes.crash_counts.push(change);
-        }
+        } => changes
+            .crash_counts
+            .push(crash_count(store, which, fresh, after).await),
         Part::Owner {
             which,
             fresh,
             after,
         } => {
-            let change = owner(store, changes.now, which, fresh, after).await;
-            changes.owners.push(change);
+            let owner = owner(store, changes.now, which, fresh, after);
+            changes.owners.push(owner.await);
         }
-        Part::Outgoing { which, fresh, more } => {
-            let sequence = emitted_sequence(store, which, fresh, more).await;
-            changes.emitted_sequences.push(sequence);
-        }
+        Part::Outgoing { which, fresh, more } => changes
+            .emitted_sequences
+            .push(emitted_sequence(store, which, fresh, more).await),
         Part::Reply { which, time } => changes.replies.push(reply_of(which, time)),
         Part::Schedule { which, due } => {
             let about = key(which).subject;
@@ -412,6 +394,26 @@ async fn add_stream(
     });
     let expect = expect(row.row, row.version, fresh);
     changes.streams.push(StreamChange { key, expect, after });
+}
+
+fn add_dead_letter(changes: &mut WriteSet, which: u8, event: bool, certain: bool) {
+    let event = event.then(|| event_of(which, 1));
+    let row = dead_letter(&format!("d{which}"), event);
+    let dead = if certain {
+        &mut changes.dead_letters
+    } else {
+        &mut changes.dead_letters_if_absent
+    };
+    dead.push(NewDeadLetter { row });
+}
+
+fn edit_of(which: u8, before: u8, after: u8) -> DeadLetterEdit {
+    let data = |which: u8| ["{}", r#"{"total":"1.10"}"#][usize::from(which)];
+    DeadLetterEdit {
+        id: DeadLetterId(format!("d{which}")),
+        before: data(before).into(),
+        after: data(after).into(),
+    }
 }
 
 fn resolution(which: u8, status: u8, fate: u8) -> (DeadLetterId, DeadLetterStatus, Resolution) {
