@@ -2,6 +2,8 @@
 //!
 //! The gateway stores no tokens. A token is valid if the key signed it, it has not expired, and its generation is the
 //! user's present one. Raising the generation ends every session of the user.
+//!
+//! A JSON Web Token has an algorithm and claims to be checked. This form has one way to be read, in less code.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! A token bucket per key.
+//!
+//! The governor crate cannot give tokens back, as a correct password does.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,7 @@
 //! A CSV table, row by row: with true line numbers, in bounded memory, and with a check for a truncated end.
 //!
+//! The csv crate bounds no row and takes a truncated one for complete, so this reader uses its core.
+//!
 //! The line of a row is the line that it begins on, the header being line 1; a quoted field may span several. The
 //! header decides the order of the columns and the delimiter.
 

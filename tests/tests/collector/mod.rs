@@ -3,16 +3,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::{Router, body::Bytes, extract::State, routing::post};
+use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest, common::v1::any_value::Value, trace::v1::Span,
 };
 use prost::Message;
 use tokio::net::TcpListener;
 
-/// A collector that keeps the received spans by service.
+/// A collector that keeps the received spans by service, and the values of the header `x-team`.
 #[derive(Clone, Default)]
-pub struct Collector(Arc<Mutex<Vec<(String, Span)>>>);
+pub struct Collector(Arc<Mutex<Vec<(String, Span)>>>, Arc<Mutex<Vec<String>>>);
 
 impl Collector {
     /// Starts it, and returns its address.
@@ -26,6 +26,12 @@ impl Collector {
         format!("http://{address}")
     }
 
+    /// Returns the team that each export has named.
+    pub fn teams(&self) -> Vec<String> {
+        let teams = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        teams.clone()
+    }
+
     /// Returns all spans of this service whose names have this prefix.
     pub fn spans(&self, service: &str, name: &str) -> Vec<Span> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,7 +42,11 @@ impl Collector {
     }
 }
 
-async fn take(State(collector): State<Collector>, body: Bytes) {
+async fn take(State(collector): State<Collector>, headers: HeaderMap, body: Bytes) {
+    if let Some(team) = headers.get("x-team") {
+        let mut teams = collector.1.lock().unwrap_or_else(PoisonError::into_inner);
+        teams.push(team.to_str().unwrap().to_owned());
+    }
     let request = ExportTraceServiceRequest::decode(body).unwrap();
     let mut all = collector.0.lock().unwrap_or_else(PoisonError::into_inner);
     for resource in request.resource_spans {

@@ -57,6 +57,7 @@ async fn a_trace_spans_producer_broker_and_role() {
     let published = Program::producer(&["publish"])
         .broker(&office.env.amqp_url())
         .variable("DOORSTEP_OTLP_ENDPOINT", endpoint.as_str())
+        .variable("OTEL_EXPORTER_OTLP_HEADERS", "x-team=shop")
         .input(lines)
         .run(&office.scratch, SOON)
         .await;
@@ -78,6 +79,8 @@ async fn a_trace_spans_producer_broker_and_role() {
         }
     })
     .await;
+    assert!(collector.teams().iter().all(|team| team == "shop"));
+    assert!(!collector.teams().is_empty());
     continued_once(&created);
     let sent = collector.spans("doorstep-producer", "send ");
     assert_eq!(linked(&sent), ids(&created), "{sent:?}");
