@@ -16,7 +16,7 @@ pub(crate) struct RoleSample {
     /// Rows in the outbox.
     pub(crate) outbox_rows: u64,
     /// Deferred events that become due by themselves, and scheduled ones that are due.
-    pub(crate) held_due: u64,
+    pub(crate) deferred_due: u64,
     /// The store's count of commits: an increase means a write, perhaps by another process.
     pub(crate) commits: u64,
 }
@@ -40,7 +40,7 @@ impl RoleSample {
             Intake::Full(_) => true,
             Intake::NotNow => false,
         };
-        deliveries && self.outbox_rows == 0 && self.held_due == 0
+        deliveries && self.outbox_rows == 0 && self.deferred_due == 0
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
             shares_queue: false,
             unsettled: 0,
             outbox_rows: 0,
-            held_due: 0,
+            deferred_due: 0,
             commits: 7,
         }
     }
@@ -197,7 +197,7 @@ mod tests {
                 ..quiet()
             },
             RoleSample {
-                held_due: 1,
+                deferred_due: 1,
                 ..quiet()
             },
         ];
@@ -241,7 +241,7 @@ mod tests {
                 ..full.clone()
             },
             RoleSample {
-                held_due: 1,
+                deferred_due: 1,
                 ..full
             },
         ] {

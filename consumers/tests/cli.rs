@@ -42,7 +42,7 @@ fn said(bytes: &[u8]) -> String {
 }
 
 #[track_caller]
-fn refused(words: &[&str], variables: &[(&str, &str)], code: i32) -> String {
+fn rejected(words: &[&str], variables: &[(&str, &str)], code: i32) -> String {
     let output = consumers(words, variables);
     let error = said(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{error}");
@@ -88,7 +88,7 @@ fn every_wrong_variable_is_named_at_once() {
         ("DOORSTEP_LOG", "a=b=c"),
         ("DOORSTEP_LOG_FORMAT", "xml"),
     ];
-    let error = refused(&["run"], &wrong, 64);
+    let error = rejected(&["run"], &wrong, 64);
     assert!(error.starts_with("error: 6 settings are wrong"), "{error}");
     for (name, _) in wrong {
         assert!(error.contains(name), "{name} in {error}");
@@ -116,7 +116,7 @@ fn all_unusable_tls_and_password_files_are_named() {
         ("DOORSTEP_AMQP_PASSWORD_FILE", &password),
         ("DOORSTEP_OTLP_ENDPOINT", "https://localhost"),
     ];
-    let error = refused(&["topology", "verify"], &wrong, 64);
+    let error = rejected(&["topology", "verify"], &wrong, 64);
     assert!(error.starts_with("error: 4 settings are wrong"), "{error}");
     for (_, file) in &wrong[..4] {
         assert!(error.contains(file), "{file} in {error}");
@@ -124,17 +124,17 @@ fn all_unusable_tls_and_password_files_are_named() {
     assert!(!error.contains("secret"), "{error}");
 
     let alone = [("DOORSTEP_TLS_CERT_FILE", certificate.as_str())];
-    let error = refused(&["topology", "verify"], &alone, 64);
+    let error = rejected(&["topology", "verify"], &alone, 64);
     assert!(error.contains("DOORSTEP_TLS_KEY_FILE"), "{error}");
     let external = [("DOORSTEP_AMQP_URL", "amqps://h?auth_mechanism=external")];
-    let error = refused(&["topology", "verify"], &external, 64);
+    let error = rejected(&["topology", "verify"], &external, 64);
     assert!(error.contains("--tls-cert-file"), "{error}");
     let password = file("password", "from file\n");
     let two = [
         ("DOORSTEP_AMQP_URL", "amqps://u:secret@h"),
         ("DOORSTEP_AMQP_PASSWORD_FILE", password.as_str()),
     ];
-    let error = refused(&["topology", "verify"], &two, 64);
+    let error = rejected(&["topology", "verify"], &two, 64);
     assert!(error.contains("leave it out"), "{error}");
     assert!(!error.contains("secret"), "{error}");
 }
@@ -170,12 +170,12 @@ fn unknown_variable_warns_with_nearest_name() {
 
 #[test]
 fn an_invalid_argument_is_a_usage_error() {
-    let error = refused(&["run", "nobody"], &[], 64);
+    let error = rejected(&["run", "nobody"], &[], 64);
     assert!(
         error.contains("orders, inventory, tracking, restaurant, payments"),
         "{error}"
     );
-    refused(
+    rejected(
         &[
             "streams", "skip-gap", "orders", "order/1", "1..2", "--reason", "x",
         ],
@@ -190,9 +190,9 @@ fn an_invalid_argument_is_a_usage_error() {
         &["dead-letters", "edit", "orders", "--fingerprint", "77"],
         &["dead-letters", "skip", "orders", "1-1", "--reason", " "],
     ] {
-        refused(words, &[], 64);
+        rejected(words, &[], 64);
     }
-    refused(&[], &[], 64);
+    rejected(&[], &[], 64);
     assert!(consumers(&["--help"], &[]).status.success());
 }
 
@@ -218,7 +218,7 @@ fn missing_store_is_named_with_remedy() {
         &["dead-letters", "export", "orders"],
         &["dead-letters", "audit", "orders"],
     ] {
-        let error = refused(words, &variables, 66);
+        let error = rejected(words, &variables, 66);
         assert!(
             error.contains(store) && error.contains("`consumers run orders` creates it"),
             "{error}"
@@ -258,7 +258,7 @@ fn foreign_file_is_rejected_and_untouched() {
         &["export", "orders"][..],
         &["run", "orders", "--amqp-url", NOBODY],
     ] {
-        let error = refused(words, &[("DOORSTEP_DATA_DIR", store)], 73);
+        let error = rejected(words, &[("DOORSTEP_DATA_DIR", store)], 73);
         assert!(
             error.contains("orders.sqlite3") && error.contains("move that file away"),
             "{error}"
@@ -280,7 +280,7 @@ fn a_folder_that_cannot_be_made_is_named() {
         "--data-dir",
         store.to_str().unwrap(),
     ];
-    let error = refused(&words, &[], 73);
+    let error = rejected(&words, &[], 73);
     assert!(error.contains(store.to_str().unwrap()), "{error}");
 }
 
@@ -333,7 +333,7 @@ fn the_topology_is_shown_to_people_and_programs() {
 
 #[test]
 fn without_a_broker_nothing_is_verified() {
-    let error = refused(&["topology", "verify", "--amqp-url", NOBODY], &[], 69);
+    let error = rejected(&["topology", "verify", "--amqp-url", NOBODY], &[], 69);
     assert!(error.contains("127.0.0.1:1"), "{error}");
 }
 
@@ -370,8 +370,8 @@ fn definitions_and_permissions_need_no_broker() {
         producer["topics"]["write"],
         r"^(delivery|order|payment|return|stock)\."
     );
-    refused(&["topology", "show", "--vhost", "eu"], &variables, 64);
-    refused(
+    rejected(&["topology", "show", "--vhost", "eu"], &variables, 64);
+    rejected(
         &["topology", "show", "--definitions", "--json"],
         &variables,
         64,

@@ -337,10 +337,10 @@ async fn thousands_are_summarised_and_dry_run_writes_nothing() {
     let patch = patch.to_str().unwrap();
     let kind = ["inventory", "--fingerprint", "77"];
     let edit = [&["dead-letters", "edit"], &kind[..], &["--patch", patch]].concat();
-    let (_, refused) = fixture.run(&edit, "", 65);
+    let (_, rejected) = fixture.run(&edit, "", 65);
     // Some of them, the number of the others, and the end.
-    assert_eq!(refused.lines().count(), 3 + 1 + 1, "{refused}");
-    assert!(refused.contains("297 more of this kind"), "{refused}");
+    assert_eq!(rejected.lines().count(), 3 + 1 + 1, "{rejected}");
+    assert!(rejected.contains("297 more of this kind"), "{rejected}");
 
     let dry = [&["dead-letters", "replay"], &kind[..], &["--dry-run"]].concat();
     let (dry, _) = fixture.run(&dry, "", 0);

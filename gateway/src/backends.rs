@@ -72,7 +72,7 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let detail = error.to_string();
         match error {
-            CallError::Rejected(refused) => error_mapping::problem(refused),
+            CallError::Rejected(rejected) => error_mapping::problem(rejected),
             CallError::NoResponder { .. } => Self::unavailable("no_responder", detail, RETRY_AFTER),
             CallError::TimedOut => Self::unavailable("timed_out", detail, RETRY_AFTER),
             CallError::Overloaded { retry_after } => {

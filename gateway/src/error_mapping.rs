@@ -11,8 +11,8 @@ use crate::http::Problem;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Maps a rejection to a problem: its code stays, and decides the status.
-pub(crate) fn problem(refused: Rejection) -> Problem {
-    let Rejection { code, detail } = refused;
+pub(crate) fn problem(rejected: Rejection) -> Problem {
+    let Rejection { code, detail } = rejected;
     let status = match code.as_str() {
         "card_declined" | "insufficient_funds" | "unknown_method" => StatusCode::PAYMENT_REQUIRED,
         "unknown_sku"

@@ -176,8 +176,8 @@ mod tests {
         let order = InvoiceNo::new("1").unwrap();
         let enter = |n: usize| feeds.enter(&order, &user(&n.to_string()));
         let seats: Vec<FeedPermit> = (0..MAX_FEEDS).map(|n| enter(n).unwrap()).collect();
-        let refused = enter(MAX_FEEDS).unwrap_err();
-        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let rejected = enter(MAX_FEEDS).unwrap_err();
+        assert_eq!(rejected.status(), StatusCode::SERVICE_UNAVAILABLE);
         drop(seats);
         assert!(enter(MAX_FEEDS).is_ok());
     }
@@ -188,8 +188,8 @@ mod tests {
         let order = InvoiceNo::new("1").unwrap();
         let ada = || feeds.enter(&order, &user("ada"));
         let mut seats: Vec<FeedPermit> = (0..MAX_FEEDS_PER_USER).map(|_| ada().unwrap()).collect();
-        let refused = ada().unwrap_err();
-        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        let rejected = ada().unwrap_err();
+        assert_eq!(rejected.status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(feeds.enter(&order, &user("bob")).is_ok());
         drop(seats.pop());
         assert!(ada().is_ok());

@@ -260,7 +260,7 @@ impl From<LocalCallError> for GatewayStoreError {
 impl From<GatewayStoreError> for Problem {
     fn from(error: GatewayStoreError) -> Self {
         match error {
-            GatewayStoreError::Refused(refused) => error_mapping::problem(refused),
+            GatewayStoreError::Refused(rejected) => error_mapping::problem(rejected),
             GatewayStoreError::Overloaded { retry_after } => {
                 Self::unavailable("overloaded", "too many writes are pending", retry_after)
             }

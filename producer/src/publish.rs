@@ -34,7 +34,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     read: u64,
-    refused: u64,
+    rejected: u64,
 }
 
 /// Publishes all lines of the file, or of standard input. Returns once every event is confirmed.
@@ -96,7 +96,7 @@ pub(crate) async fn run(
     let counts = ended
         .await
         .map_err(|_| CliError::new(ExitReason::Failed, "reading failed"))?;
-    let Counts { read, refused } = counts.map_err(|e| {
+    let Counts { read, rejected } = counts.map_err(|e| {
         let reason = match e.kind() {
             // Invalid input: of another kind, damaged, or cut off.
             io::ErrorKind::InvalidData
@@ -108,9 +108,9 @@ pub(crate) async fn run(
     })?;
 
     let published = tally.total();
-    let refused = refused + tally.refused();
+    let rejected = rejected + tally.rejected();
     voice.println(&format!(
-        "{read} read = {published} published + {refused} refused"
+        "{read} read = {published} published + {rejected} refused"
     ));
     if published > 0 {
         voice.println(&format!(
@@ -120,17 +120,17 @@ pub(crate) async fn run(
             per_second(published, elapsed)
         ));
     }
-    if read != published + refused {
+    if read != published + rejected {
         return Err(CliError::new(
             ExitReason::Failed,
             "the sum above does not add up: this is a bug in Doorstep, please report it",
         ));
     }
-    if refused > 0 {
+    if rejected > 0 {
         return Err(CliError::new(
             ExitReason::Data,
             format!(
-                "{refused} lines of {name} were refused, see above; none of their events was published"
+                "{rejected} lines of {name} were refused, see above; none of their events was published"
             ),
         ));
     }
@@ -172,7 +172,7 @@ fn check_all<R: io::BufRead + Buffered>(
             Err(reason) => {
                 refuse(number, &reason);
                 counts.read += 1;
-                counts.refused += 1;
+                counts.rejected += 1;
             }
         }
         if lines.would_block() && chunks.flush().is_err() {
@@ -226,21 +226,21 @@ mod tests {
         .join("\n");
         let (mut chunks, mut receiver) = BatchSender::channel();
         let mut lines = LineReader::new(BufReader::new(input.as_bytes()), MAX_LINE_BYTES);
-        let mut refusals = Vec::new();
+        let mut rejections = Vec::new();
         let counts = check_all(&mut lines, &mut chunks, |number, reason| {
-            refusals.push((number, reason.to_owned()));
+            rejections.push((number, reason.to_owned()));
         });
         drop(chunks);
         assert_eq!(
             counts.unwrap(),
             Counts {
                 read: 6,
-                refused: 4
+                rejected: 4
             }
         );
-        let numbers: Vec<u64> = refusals.iter().map(|(number, _)| *number).collect();
+        let numbers: Vec<u64> = rejections.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [3, 4, 5, 6]);
-        for ((_, reason), says) in refusals.iter().zip([
+        for ((_, reason), says) in rejections.iter().zip([
             "not a CloudEvents object",
             "a sale cannot add 6",
             "stock.adjusted.v9 is in no contract",
@@ -289,7 +289,7 @@ mod tests {
             counts,
             Counts {
                 read: 2,
-                refused: 0
+                rejected: 0
             }
         );
     }

@@ -33,7 +33,7 @@ const BATCHES_IN_FLIGHT: usize = 4;
 const GRACE: Duration = Duration::from_secs(5);
 /// The limit of events that the broker may refuse for good: each costs some channels, and more of them are no matter of
 /// single events.
-const MAX_REFUSED: u64 = 100;
+const MAX_REJECTED: u64 = 100;
 /// The interval of the progress display when nothing else happens.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -108,16 +108,16 @@ impl EventSender {
     ) -> Result<EventCounts, CliError> {
         let mut again = ResendQueue::new(self.give_up_after);
         let mut tally = EventCounts::default();
-        let mut under_way = FuturesOrdered::new();
+        let mut in_flight = FuturesOrdered::new();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_open = true;
         let mut channels_refused = 0;
         let result = loop {
-            if tally.refused() > MAX_REFUSED {
+            if tally.rejected() > MAX_REJECTED {
                 break Err(self.too_many_refused(&tally));
             }
-            if under_way.is_empty() {
+            if in_flight.is_empty() {
                 if again.has_pending() {
                     if let Some(failure) = again.give_up(&tally) {
                         break Err(failure);
@@ -126,26 +126,26 @@ impl EventSender {
                     if stop.or_cancelled(again.pause()).await.is_none() {
                         break Err(interrupted(&so_far(&tally)));
                     }
-                    under_way.push_back(self.publish(again.take()));
+                    in_flight.push_back(self.publish(again.take()));
                 } else if !is_open {
                     break Ok(());
                 }
             }
-            let has_room = !again.in_outage() && under_way.len() < BATCHES_IN_FLIGHT;
+            let has_room = !again.in_outage() && in_flight.len() < BATCHES_IN_FLIGHT;
             // Dropping any arm is safe: an unreceived batch stays in its channel, a batch in flight stays in its list.
             tokio::select! {
-                Some(done) = under_way.next(), if !under_way.is_empty() => {
+                Some(done) = in_flight.next(), if !in_flight.is_empty() => {
                     self.apply_outcomes(done, &mut again, &mut tally, &mut channels_refused, progress);
                 }
                 chunk = chunks.recv(), if is_open && has_room => match chunk {
-                    Some(chunk) => under_way.push_back(self.publish(chunk)),
+                    Some(chunk) => in_flight.push_back(self.publish(chunk)),
                     None => is_open = false,
                 },
                 _ = ticks.tick() => progress.refresh(),
                 () = stop.recv() => {
                     // Batches in flight get a limited time to arrive.
                     let _ = timeout(GRACE, async {
-                        while let Some(done) = under_way.next().await {
+                        while let Some(done) = in_flight.next().await {
                             self.apply_outcomes(done, &mut again, &mut tally, &mut channels_refused, progress);
                         }
                     })
@@ -154,7 +154,7 @@ impl EventSender {
                 }
             }
         };
-        drop(under_way);
+        drop(in_flight);
         self.publisher.close(GRACE).await;
         result.map(|()| tally)
     }
@@ -179,7 +179,7 @@ impl EventSender {
         progress: &mut Progress,
     ) {
         let sent = chunk.events.len();
-        let (mut confirmed, mut refused) = (0, 0);
+        let (mut confirmed, mut rejected) = (0, 0);
         for (item, outcome) in chunk.events.into_iter().zip(outcomes) {
             match outcome {
                 PublishOutcome::Confirmed => {
@@ -189,15 +189,15 @@ impl EventSender {
                 }
                 PublishOutcome::Unpublishable => {
                     let LineEvent { line, event } = &item;
-                    let words = self.refusal();
+                    let words = self.rejection();
                     progress.note(&format!(
                         "line {line}: the broker refuses {} of {} ({words}): {}",
                         event.event_type,
                         event.subject,
                         remedy(&words)
                     ));
-                    tally.refuse(event);
-                    refused += 1;
+                    tally.reject(event);
+                    rejected += 1;
                 }
                 _ => again.add(item, outcome),
             }
@@ -208,7 +208,7 @@ impl EventSender {
         );
         let settled = Settled {
             sent,
-            done: confirmed + refused,
+            done: confirmed + rejected,
             channel_closed: before != *channels_refused,
         };
         let connection = || {
@@ -228,7 +228,7 @@ impl EventSender {
     }
 
     /// Returns the broker's text of its last refusal of an event.
-    fn refusal(&self) -> String {
+    fn rejection(&self) -> String {
         let state = self.publisher.status();
         let words = state.borrow().last_rejection.clone();
         words.unwrap_or_else(|| "it gave no reason".to_owned())
@@ -239,9 +239,9 @@ impl EventSender {
             ExitReason::Broker,
             format!(
                 "the broker refuses these events, {} of {} so far, so the rest was not sent ({}): grant the user the permission, or correct the events; the same command sends all of them again, and events that arrived already change nothing",
-                tally.refused(),
-                tally.total() + tally.refused(),
-                self.refusal()
+                tally.rejected(),
+                tally.total() + tally.rejected(),
+                self.rejection()
             ),
         )
     }

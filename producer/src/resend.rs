@@ -302,7 +302,7 @@ mod tests {
         bad: impl Fn(u64) -> bool,
         before_is_confirmed: bool,
     ) -> (Vec<u64>, Vec<u64>, usize) {
-        let (mut refused, mut confirmed, mut chunks) = (Vec::new(), Vec::new(), 0);
+        let (mut rejected, mut confirmed, mut chunks) = (Vec::new(), Vec::new(), 0);
         while again.has_pending() {
             let chunk = again.take();
             chunks += 1;
@@ -312,7 +312,7 @@ mod tests {
             for (place, item) in chunk.events.into_iter().enumerate() {
                 match first_bad {
                     Some(_) if sent == 1 => {
-                        refused.push(item.line);
+                        rejected.push(item.line);
                         done += 1;
                     }
                     Some(first) if !before_is_confirmed || place >= first => {
@@ -331,7 +331,7 @@ mod tests {
             };
             again.on_outcomes(settled, || None);
         }
-        (refused, confirmed, chunks)
+        (rejected, confirmed, chunks)
     }
 
     #[test]
@@ -349,9 +349,9 @@ mod tests {
                 };
                 let note = again.on_outcomes(closed, || None).unwrap();
                 assert!(note.contains("one of 2000 events"), "{note}");
-                let (refused, confirmed, chunks) =
+                let (rejected, confirmed, chunks) =
                     play(&mut again, |line| line == bad, before_is_confirmed);
-                assert_eq!(refused, [bad]);
+                assert_eq!(rejected, [bad]);
                 let others: Vec<u64> = (1..=2_000).filter(|line| *line != bad).collect();
                 assert_eq!(confirmed, others);
                 assert!(chunks < 80, "{bad}: {chunks} chunks");
@@ -366,8 +366,8 @@ mod tests {
         for line in 1..=100 {
             again.add(event(line), PublishOutcome::Disconnected);
         }
-        let (refused, confirmed, _) = play(&mut again, |line| line % 10 == 0, false);
-        assert_eq!(refused, (1..=10).map(|n| n * 10).collect::<Vec<u64>>());
+        let (rejected, confirmed, _) = play(&mut again, |line| line % 10 == 0, false);
+        assert_eq!(rejected, (1..=10).map(|n| n * 10).collect::<Vec<u64>>());
         assert_eq!(confirmed.len(), 90);
         assert!(confirmed.is_sorted());
     }

@@ -83,10 +83,10 @@ fn import_settings<M: RowMapper>(
     args: ImportArgs,
     wrong: &mut SettingsErrors,
 ) -> Option<ImportSettings> {
-    let refused = args
+    let rejected = args
         .refused
         .unwrap_or_else(|| default_refused_path(&args.file));
-    let refused = wrong.check("--refused", another_file(refused, &args.file));
+    let rejected = wrong.check("--refused", another_file(rejected, &args.file));
     let names = args.columns.iter().map(|text| column::<M>(text)).collect();
     let names = wrong.check("--columns", names);
     Some(ImportSettings {
@@ -96,7 +96,7 @@ fn import_settings<M: RowMapper>(
         },
         dataset: args.dataset,
         max_refused_percent: args.max_refused,
-        refused: refused?,
+        rejected: rejected?,
         // Events on standard output may never be published.
         history: (!args.to_stdout).then_some(args.store.folder),
         file: args.file,

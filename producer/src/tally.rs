@@ -35,7 +35,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub(crate) struct EventCounts {
     arrived: Counts,
-    refused: Counts,
+    rejected: Counts,
 }
 
 impl EventCounts {
@@ -45,8 +45,8 @@ impl EventCounts {
     }
 
     /// Counts an event that the broker refuses.
-    pub(crate) fn refuse(&mut self, event: &Event) {
-        self.refused.add(event);
+    pub(crate) fn reject(&mut self, event: &Event) {
+        self.rejected.add(event);
     }
 
     /// Returns the number of arrived events of one type.
@@ -61,12 +61,12 @@ impl EventCounts {
 
     /// Returns the number of refused events of one type.
     pub(crate) fn refused_of(&self, kind: &str) -> u64 {
-        self.refused.count_of(kind)
+        self.rejected.count_of(kind)
     }
 
     /// Returns the number of refused events of all types.
-    pub(crate) fn refused(&self) -> u64 {
-        self.refused.total()
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected.total()
     }
 }
 

@@ -98,10 +98,10 @@ impl Client {
             stream.read_to_end(&mut bytes).await.ok()?;
             HttpResponse::read(&String::from_utf8_lossy(&bytes))
         };
-        let answer = timeout(ANSWER_LIMIT, conversation).await.ok()??;
-        let promised = answer.header("content-length").unwrap_or("0");
-        let is_whole = promised.parse() == Ok(answer.text.len());
-        is_whole.then_some(answer)
+        let response = timeout(ANSWER_LIMIT, conversation).await.ok()??;
+        let promised = response.header("content-length").unwrap_or("0");
+        let is_whole = promised.parse() == Ok(response.text.len());
+        is_whole.then_some(response)
     }
 
     fn head(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {

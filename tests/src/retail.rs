@@ -128,11 +128,11 @@ impl Sales {
         let late = rows.remove(1);
         rows.insert(rows.len() / 2, late);
         // One invoice with a rejected row, and one whose only row is rejected.
-        let mut refused = rows[rows.len() - 1].clone();
-        refused.price = -11_062_060;
-        rows.push(refused.clone());
-        refused.invoice = "A563186".to_owned();
-        rows.push(refused);
+        let mut rejected = rows[rows.len() - 1].clone();
+        rejected.price = -11_062_060;
+        rows.push(rejected.clone());
+        rejected.invoice = "A563186".to_owned();
+        rows.push(rejected);
         Self(rows)
     }
 
@@ -144,7 +144,7 @@ impl Sales {
 
     /// Returns the number of rows that violate a rule.
     #[must_use]
-    pub fn refused(&self) -> usize {
+    pub fn rejected(&self) -> usize {
         REFUSED_ROWS
     }
 

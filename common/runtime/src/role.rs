@@ -290,20 +290,21 @@ impl NewEvent {
     /// [`HandlerError::Reject`] if the fact breaks its own contract: the event that led to it is rejected, rather than
     /// an event emitted that no consumer could decode.
     pub fn from_contract<C: Contract>(subject: &Subject, fact: &C) -> Result<Self, HandlerError> {
-        let refused =
+        let rejected =
             |e: ContractError| HandlerError::Reject(format!("cannot emit {}: {e}", C::TYPE));
-        fact.check().map_err(|e| refused(ContractError::Rule(e)))?;
+        fact.check().map_err(|e| rejected(ContractError::Rule(e)))?;
         let kind = C::event_type();
-        kind.check_subject(subject).map_err(|e| refused(e.into()))?;
+        kind.check_subject(subject)
+            .map_err(|e| rejected(e.into()))?;
         // The id consists of subject and sequence, and has to fit for every sequence. If that were found out only in
         // the commit, it would stop the role rather than reject the event.
         Sequence::new(i64::MAX.unsigned_abs())
             .map_or(Ok(()), |last| Event::id_for(subject, last).map(drop))
-            .map_err(|e| refused(e.into()))?;
+            .map_err(|e| rejected(e.into()))?;
         let data =
-            serde_json::to_vec(fact).map_err(|e| refused(ContractError::Data(e.to_string())))?;
+            serde_json::to_vec(fact).map_err(|e| rejected(ContractError::Data(e.to_string())))?;
         if data.len() > MAX_DATA_BYTES {
-            return Err(refused(ContractError::TooLarge(data.len())));
+            return Err(rejected(ContractError::TooLarge(data.len())));
         }
         Ok(Self {
             kind,

@@ -96,7 +96,7 @@ fn kind_label(act: RequestKind) -> &'static str {
 pub(crate) struct RequestEnded<'a> {
     pub(crate) meters: &'a RequestInstruments,
     pub(crate) act: RequestKind,
-    pub(crate) answer: &'a RequestResult,
+    pub(crate) result: &'a RequestResult,
     /// The time from its arrival until its reply was durable.
     pub(crate) took: Duration,
 }
@@ -108,17 +108,17 @@ impl RequestEnded<'_> {
             RequestKind::Query => &self.meters.queries,
         };
         meter.record(self.took);
-        let Err(refused) = self.answer else { return };
+        let Err(rejected) = self.result else { return };
         let role = self.meters.role;
-        if refused.code == Rejection::FAILED {
+        if rejected.code == Rejection::FAILED {
             tracing::error!(
                 role,
                 act = kind_label(self.act),
-                "a request failed: {refused}"
+                "a request failed: {rejected}"
             );
         }
         // The codes are part of the roles' contracts, so there are few.
-        counter!(REJECTED, "rpc_method" => kind_label(self.act), "error_type" => refused.code.clone(), "role" => role)
+        counter!(REJECTED, "rpc_method" => kind_label(self.act), "error_type" => rejected.code.clone(), "role" => role)
             .increment(1);
     }
 }

@@ -54,7 +54,7 @@ impl TestEnv {
         self.engine.execute(&mut commands, at, 0.5).await.unwrap();
         match commands.take_decided().pop() {
             Some((_, CommandResult::Answer(answer))) => {
-                answer.map(drop).map_err(|refused| refused.code)
+                answer.map(drop).map_err(|rejected| rejected.code)
             }
             other => Err(format!("{other:?}")),
         }
@@ -108,14 +108,14 @@ async fn rows_deferred_by_a_fast_clock_go_out() {
     env.deliver(tells, now()).await;
     let rows = RelayBatch::Rows(10);
     let mut known = relay::RejectedRows::default();
-    let refused = relay::relay_once(
+    let rejected = relay::relay_once(
         &env.store,
         &Says(PublishOutcome::Rejected),
         rows,
         &mut known,
         || later(365 * DAY),
     );
-    assert_eq!(refused.await.unwrap().postponed, 1);
+    assert_eq!(rejected.await.unwrap().postponed, 1);
     let right = later(60 * SECOND);
     let beyond = right.checked_add(60 * SECOND).unwrap();
     env.store.clamp_due_times(right, beyond).await.unwrap();

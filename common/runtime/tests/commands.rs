@@ -107,7 +107,7 @@ fn answer(decided: CommandResult) -> Result<AccountStatus, String> {
 }
 
 fn read(answer: doorstep_event::RequestResult) -> Result<AccountStatus, String> {
-    let reply = answer.map_err(|refused| refused.code)?;
+    let reply = answer.map_err(|rejected| rejected.code)?;
     Ok(serde_json::from_slice(&reply).unwrap())
 }
 
@@ -115,7 +115,7 @@ fn standing(balance: i64, entries: usize) -> Result<AccountStatus, String> {
     Ok(AccountStatus { balance, entries })
 }
 
-fn refused(code: &str) -> Result<AccountStatus, String> {
+fn rejected(code: &str) -> Result<AccountStatus, String> {
     Err(code.to_owned())
 }
 
@@ -167,7 +167,7 @@ async fn command_twice_in_a_batch_is_executed_once() {
     let commands = vec![deposit("1", 5), deposit("1", 5), deposit("1", 6)];
     let answers = env.execute_all(commands).await;
     assert_eq!(answers[..2], [standing(5, 1), standing(5, 1)]);
-    assert_eq!(answers[2], refused(Rejection::ID_REUSED));
+    assert_eq!(answers[2], rejected(Rejection::ID_REUSED));
     assert_eq!(env.entries("account/a").await.len(), 1);
 }
 
@@ -177,7 +177,7 @@ async fn another_command_under_a_known_id_is_rejected() {
     env.execute(deposit("1", 5)).await.unwrap();
     assert_eq!(
         env.execute(deposit("1", 6)).await,
-        refused(Rejection::ID_REUSED)
+        rejected(Rejection::ID_REUSED)
     );
     // The same id of another caller is another command.
     let mut another = deposit("1", 6);
@@ -189,14 +189,14 @@ async fn another_command_under_a_known_id_is_rejected() {
 async fn rejection_leaves_the_command_executable() {
     let mut env = TestEnv::new();
     let withdraw = order("1", now(), "account/a", Bid::Withdraw(5));
-    assert_eq!(env.execute(withdraw.clone()).await, refused("short"));
+    assert_eq!(env.execute(withdraw.clone()).await, rejected("short"));
     let early = order("2", now(), "account/a", Bid::AfterOpen);
-    assert_eq!(env.execute(early).await, refused(Rejection::NOT_YET));
+    assert_eq!(env.execute(early).await, rejected(Rejection::NOT_YET));
     let panics = order("3", now(), "account/a", Bid::Panic);
-    assert_eq!(env.execute(panics).await, refused(Rejection::FAILED));
+    assert_eq!(env.execute(panics).await, rejected(Rejection::FAILED));
     let mut spoiled = deposit("4", 5);
     spoiled.data = bytes::Bytes::from_static(br#"{"account":"account/a","bid":{"Deposit":-1}}"#);
-    assert_eq!(env.execute(spoiled).await, refused(Rejection::BAD_REQUEST));
+    assert_eq!(env.execute(spoiled).await, rejected(Rejection::BAD_REQUEST));
     // Nor is a row created: requests for entities that do not exist fill no store.
     let summary = env.store.summary(now()).await.unwrap();
     assert_eq!((summary.usage, summary.commits), (StoreUsage::default(), 0));
@@ -209,7 +209,7 @@ async fn rejection_leaves_the_command_executable() {
     env.execute(deposit("5", 9)).await.unwrap();
     assert_eq!(env.execute(withdraw).await, standing(4, 2));
     let removes = order("6", now(), "account/a", Bid::Remove);
-    assert_eq!(env.execute(removes).await, refused(Rejection::FAILED));
+    assert_eq!(env.execute(removes).await, rejected(Rejection::FAILED));
     assert_eq!(env.query("account/a").await, standing(4, 2));
 }
 
@@ -224,9 +224,9 @@ async fn rejection_spares_other_commands() {
         on("4", Bid::Withdraw(2)),
     ];
     let expected = [
-        refused("short"),
+        rejected("short"),
         standing(3, 1),
-        refused(Rejection::FAILED),
+        rejected(Rejection::FAILED),
         standing(1, 2),
     ];
     assert_eq!(env.execute_all(commands).await, expected);
@@ -296,9 +296,9 @@ async fn command_older_than_the_retention_is_rejected() {
     assert!(env.execute(from("1", just)).await.is_ok());
     let older = just - Duration::from_secs(1);
     let too_old = env.execute(from("2", older)).await;
-    assert_eq!(too_old, refused(Rejection::TOO_OLD));
+    assert_eq!(too_old, rejected(Rejection::TOO_OLD));
     let ahead = env.execute(from("3", after(3_601))).await;
-    assert_eq!(ahead, refused(Rejection::BAD_REQUEST));
+    assert_eq!(ahead, rejected(Rejection::BAD_REQUEST));
     // As long as it is not too old, its reply is kept.
     let limits = Limits::default();
     for command in [from("4", after(3_000)), from("5", now())] {
@@ -358,7 +358,7 @@ async fn command_in_two_processes_is_executed_by_one() {
     let withdraw = order("2", now(), "account/a", Bid::Withdraw(5));
     assert_eq!(two.execute(withdraw).await, standing(0, 2));
     let refusal = order("3", now(), "account/a", Bid::Withdraw(1));
-    assert_eq!(one.execute(refusal).await, refused("short"));
+    assert_eq!(one.execute(refusal).await, rejected("short"));
 }
 
 /// A rejected command changes nothing, so only the check of the row that it has read shows that the cache is stale.
@@ -403,7 +403,7 @@ async fn poison_command_is_rejected_after_max_crashes() {
         env.store.commit(changes).await.unwrap();
     };
     count(0, limit).await;
-    assert_eq!(counted(&poison).await, [refused(Rejection::FAILED)]);
+    assert_eq!(counted(&poison).await, [rejected(Rejection::FAILED)]);
     // A repeated request is not tried again either, even as a first delivery, and other commands do not suffer.
     let mut fresh = TestEnv::on(env.store.clone());
     let answers = fresh
@@ -414,7 +414,7 @@ async fn poison_command_is_rejected_after_max_crashes() {
         ])
         .await;
     assert_eq!(answers[0], standing(1, 1));
-    assert_eq!(answers[1], refused(Rejection::FAILED));
+    assert_eq!(answers[1], rejected(Rejection::FAILED));
     assert_eq!(answers[2], standing(3, 2));
     // With one crash less it is tried, and its result resets the count.
     count(limit, limit - 1).await;
@@ -430,18 +430,18 @@ async fn poison_command_is_rejected_after_max_crashes() {
 #[tokio::test]
 async fn queries_change_nothing() {
     let mut env = TestEnv::new();
-    assert_eq!(env.query("account/a").await, refused("unknown_account"));
+    assert_eq!(env.query("account/a").await, rejected("unknown_account"));
     env.execute(deposit("1", 5)).await.unwrap();
     let before = env.store.summary(now()).await.unwrap();
     assert_eq!(env.query("account/a").await, standing(5, 1));
     let unknown = deposit("2", 5);
     let answered = env.engine.queries().answer(&unknown, now()).await.unwrap();
-    assert_eq!(read(answered), refused(Rejection::BAD_REQUEST));
+    assert_eq!(read(answered), rejected(Rejection::BAD_REQUEST));
     for (sequence, fact) in [(1, Move::Open), (2, Move::Fix)] {
         let event = event("shop", "account/b", sequence, &fact);
         env.deliver(vec![event]).await;
     }
-    assert_eq!(env.query("account/b").await, refused(Rejection::FAILED));
+    assert_eq!(env.query("account/b").await, rejected(Rejection::FAILED));
     let summary = env.store.summary(now()).await.unwrap();
     assert_eq!(summary.tally.executed, before.tally.executed);
     assert_eq!(summary.usage.replies, before.usage.replies);

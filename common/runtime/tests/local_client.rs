@@ -64,7 +64,7 @@ async fn execute(
         .call(order)
         .await
         .map_err(|error| error.to_string())?;
-    let reply = answer.map_err(|refused| refused.code)?;
+    let reply = answer.map_err(|rejected| rejected.code)?;
     Ok(serde_json::from_slice(&reply).unwrap())
 }
 
@@ -101,8 +101,8 @@ async fn role_without_a_queue_serves_without_a_broker() {
     assert_eq!(execute(&client, withdraw).await, Err("short".to_owned()));
     let mut spoiled = deposit("4", 1);
     spoiled.kind = QueryAccount::request_type();
-    let refused = execute(&client, spoiled).await;
-    assert_eq!(refused, Err(Rejection::BAD_REQUEST.to_owned()));
+    let rejected = execute(&client, spoiled).await;
+    assert_eq!(rejected, Err(Rejection::BAD_REQUEST.to_owned()));
 
     let later = Bid::Later(0, Move::Add(100));
     let later = order("5", Timestamp::now(), "account/a", later);
@@ -147,8 +147,8 @@ async fn overload_is_reported_and_expired_commands_never_start() {
         account: "account/a".to_owned(),
     };
     let query = request("gateway/1", "q", Timestamp::now(), &query);
-    let refused = client.query(query).await;
-    assert_eq!(refused, Err(LocalCallError::Overloaded { retry_after }));
+    let rejected = client.query(query).await;
+    assert_eq!(rejected, Err(LocalCallError::Overloaded { retry_after }));
 
     let mut late = deposit("4", 1);
     late.deadline = Timestamp::now();
@@ -331,10 +331,11 @@ async fn store_with_replay() -> MemoryStore {
     // Each has a source of its own, so that none waits for another, and all have one account, which records their
     // order.
     let poison = &Move::PoisonUntilFixed;
-    let refused = (0..LETTERS).map(|n| ledger::event(&format!("shop/{n}"), "account/a", 1, poison));
+    let rejected =
+        (0..LETTERS).map(|n| ledger::event(&format!("shop/{n}"), "account/a", 1, poison));
     let fixed = ledger::event("fix", "account/a", 1, &Move::Fix);
     let mut engine = Engine::new(Ledger, store.clone(), in_slices());
-    for events in [refused.collect(), vec![fixed]] {
+    for events in [rejected.collect(), vec![fixed]] {
         let incoming = events
             .into_iter()
             .map(|event| InboundMessage::event(event, Sender::Anonymous));

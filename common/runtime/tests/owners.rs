@@ -242,15 +242,15 @@ async fn replay_after_transfer_takes_the_stream_position() {
     assert_eq!(env.deliver(renamed).await.tally.dead_letters, 2);
     env.deliver(vec![(forged(4), user("thief"))]).await;
     let replayed = async |env: &TestEnv| {
-        let mut refused = 0;
+        let mut rejected = 0;
         for dead in env.dead().await {
             match operate::replay(&env.store, &dead.id, at(0)).await {
                 Ok(()) => {}
-                Err(OperateError::Foreign { .. }) => refused += 1,
+                Err(OperateError::Foreign { .. }) => rejected += 1,
                 Err(other) => panic!("{other}"),
             }
         }
-        refused
+        rejected
     };
     assert_eq!(replayed(&env).await, 3);
     let (source, to) = (add(1).source, BrokerUser::new("shop-eu"));

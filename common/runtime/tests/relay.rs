@@ -41,7 +41,7 @@ impl OutboxSink for Strict {
 async fn row_that_closed_a_channel_is_published_alone() {
     let store = MemoryStore::new("ledger");
     let mut engine = Engine::new(Ledger, store.clone(), Limits::default());
-    let mut refused = RejectedRows::default();
+    let mut rejected = RejectedRows::default();
     let mut tell = async |account: &str, seconds| {
         let incoming =
             InboundMessage::event(event("shop", account, 1, &Move::Tell), Sender::Anonymous);
@@ -50,7 +50,7 @@ async fn row_that_closed_a_channel_is_published_alone() {
     };
     let mut turn = async |rows, seconds| {
         let rows = RelayBatch::Rows(rows);
-        let turn = relay::relay_once(&store, &Strict, rows, &mut refused, || at(seconds));
+        let turn = relay::relay_once(&store, &Strict, rows, &mut rejected, || at(seconds));
         turn.await.unwrap()
     };
     tell("account/refused", 0).await;

@@ -225,8 +225,8 @@ async fn dry_run_predicts_a_replay_and_writes_nothing() {
     assert_eq!(applied, DryRun::Applied { emitted: 0 });
     let telling = env.rehearsed(&dead, &Move::Tell).await;
     assert_eq!(telling, DryRun::Applied { emitted: 1 });
-    let refused = env.rehearsed(&dead, &Move::Poison).await;
-    assert!(matches!(refused, DryRun::Refused { reason, .. } if reason == "breaks a rule"));
+    let rejected = env.rehearsed(&dead, &Move::Poison).await;
+    assert!(matches!(rejected, DryRun::Refused { reason, .. } if reason == "breaks a rule"));
     let panicked = env.rehearsed(&dead, &Move::Panic).await;
     assert!(matches!(panicked, DryRun::Refused { reason, .. } if reason == "handler panicked"));
     let waits = env.rehearsed(&dead, &Move::AfterOpen).await;

@@ -366,7 +366,7 @@ async fn sample(
             unsettled: status.unacked,
             outbox_rows: summary.usage.outbox.rows,
             // Scheduled events count only once they are due.
-            held_due: summary.held_due + summary.scheduled_due,
+            deferred_due: summary.held_due + summary.scheduled_due,
             commits: summary.commits,
         });
     }

@@ -130,7 +130,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*, sample::Index};
 
     use super::*;
-    use crate::roles::testing::{applied, event, exported, refused};
+    use crate::roles::testing::{applied, event, exported, rejected};
 
     fn adjusted(delta: i64, reason: StockReason) -> StockAdjusted {
         StockAdjusted {
@@ -175,14 +175,14 @@ mod tests {
             ..Stock::default()
         };
         let event = event("stock/85123A", 1, &adjusted(1, StockReason::Return));
-        let said = refused(&Inventory, Some(full), &event);
+        let said = rejected(&Inventory, Some(full), &event);
         assert!(said.contains("beyond what can be counted"), "{said}");
         let sold = Stock {
             sold: i64::MAX,
             ..Stock::default()
         };
         let event = super::tests::event("stock/85123A", 1, &adjusted(-1, StockReason::Sale));
-        refused(&Inventory, Some(sold), &event);
+        rejected(&Inventory, Some(sold), &event);
     }
 
     fn order(number: usize) -> Subject {
@@ -210,7 +210,7 @@ mod tests {
             reserved: i64::MAX,
             ..Stock::default()
         };
-        let said = refused(&Inventory, Some(full), &event("stock/A", 1, &reserved));
+        let said = rejected(&Inventory, Some(full), &event("stock/A", 1, &reserved));
         assert!(said.contains("reserving 3 pieces more"), "{said}");
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn applied<R: Role>(role: &R, before: Option<R::State>, event: &Event
 
 /// Returns the reason with which an event is rejected.
 #[track_caller]
-pub(crate) fn refused<R: Role>(role: &R, before: Option<R::State>, event: &Event) -> String {
+pub(crate) fn rejected<R: Role>(role: &R, before: Option<R::State>, event: &Event) -> String {
     match handled(role, before, event).0 {
         Err(HandlerError::Reject(reason)) => reason,
         other => panic!("{other:?}"),

@@ -225,7 +225,7 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles::testing::{RoleHarness, applied, event, exported, refused, ten};
+    use crate::roles::testing::{RoleHarness, applied, event, exported, rejected, ten};
 
     const KEY: &str = "delivery/3781637";
 
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_delivery_is_assigned_once() {
-        let said = refused(
+        let said = rejected(
             &Tracking,
             Some(assigned()),
             &event(KEY, 2, &assigned_to("9")),
@@ -352,7 +352,7 @@ mod tests {
         let up = DeliveryPickedUp {
             picked_up_at: at("01:28"),
         };
-        let said = refused(&Tracking, None, &event(KEY, 1, &up));
+        let said = rejected(&Tracking, None, &event(KEY, 1, &up));
         assert_eq!(
             said,
             "delivery/3781637 was not assigned yet, which has to come before delivery.picked_up.v1"
@@ -361,11 +361,11 @@ mod tests {
             position: Position::new(0.0, 0.0).unwrap(),
             recorded_at: at("00:10"),
         };
-        refused(&Tracking, None, &event(KEY, 1, &fix));
+        rejected(&Tracking, None, &event(KEY, 1, &fix));
         let done = DeliveryDelivered {
             delivered_at: at("04:10"),
         };
-        refused(&Tracking, None, &event(KEY, 1, &done));
+        rejected(&Tracking, None, &event(KEY, 1, &done));
     }
 
     #[test]
@@ -376,18 +376,18 @@ mod tests {
         let done = DeliveryDelivered {
             delivered_at: at("05:00"),
         };
-        let said = refused(&Tracking, Some(assigned()), &event(KEY, 2, &done));
+        let said = rejected(&Tracking, Some(assigned()), &event(KEY, 2, &done));
         assert!(said.ends_with("was not picked up yet"), "{said}");
         let gone = picked_up(assigned());
-        let said = refused(&Tracking, Some(gone.clone()), &event(KEY, 4, &up));
+        let said = rejected(&Tracking, Some(gone.clone()), &event(KEY, 4, &up));
         assert!(
             said.ends_with("already picked up at 2022-05-01T01:28:00Z"),
             "{said}"
         );
         let arrived = delivered(gone);
-        let said = refused(&Tracking, Some(arrived.clone()), &event(KEY, 5, &done));
+        let said = rejected(&Tracking, Some(arrived.clone()), &event(KEY, 5, &done));
         assert!(said.ends_with("was already delivered"), "{said}");
-        let said = refused(&Tracking, Some(arrived), &event(KEY, 5, &up));
+        let said = rejected(&Tracking, Some(arrived), &event(KEY, 5, &up));
         assert!(said.contains("already picked up"), "{said}");
     }
 
@@ -395,8 +395,8 @@ mod tests {
     fn query_returns_the_state_of_a_delivery() {
         let mut bench = RoleHarness::new(Tracking);
         let order = || doorstep_contracts::DeliveryId::new("3781637").unwrap();
-        let refused = bench.query(&ReadDelivery { order: order() }).unwrap_err();
-        assert_eq!(refused.code, "unknown_delivery");
+        let rejected = bench.query(&ReadDelivery { order: order() }).unwrap_err();
+        assert_eq!(rejected.code, "unknown_delivery");
         bench.give(&event(KEY, 1, &assigned_to("317"))).unwrap();
         let view = bench.query(&ReadDelivery { order: order() }).unwrap();
         assert_eq!(

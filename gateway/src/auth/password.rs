@@ -181,8 +181,8 @@ mod tests {
         let all = u32::try_from(passwords.places.available_permits()).unwrap();
         let places = Arc::clone(&passwords.places);
         let _taken = places.try_acquire_many_owned(all).unwrap();
-        let refused = passwords.verify(password("some guess"), None, false).await;
-        assert!(refused.is_err());
+        let rejected = passwords.verify(password("some guess"), None, false).await;
+        assert!(rejected.is_err());
         let known = passwords.verify(password("some guess"), None, true).await;
         assert_eq!(known, Ok(false));
     }

@@ -86,17 +86,17 @@ mod tests {
 
     #[test]
     fn key_is_in_flight_until_the_response() {
-        let under_way = InFlightKeys::new(2);
+        let in_flight = InFlightKeys::new(2);
         let [ada, bob] = ["ada", "bob"].map(|name| CustomerId::new(name).unwrap());
         let status = |result: Result<KeyGuard, Problem>| result.unwrap_err().status();
-        let first = under_way.insert(&ada, "k").unwrap();
-        assert_eq!(status(under_way.insert(&ada, "k")), StatusCode::CONFLICT);
-        let _second = under_way.insert(&bob, "k").unwrap();
+        let first = in_flight.insert(&ada, "k").unwrap();
+        assert_eq!(status(in_flight.insert(&ada, "k")), StatusCode::CONFLICT);
+        let _second = in_flight.insert(&bob, "k").unwrap();
         assert_eq!(
-            status(under_way.insert(&bob, "l")),
+            status(in_flight.insert(&bob, "l")),
             StatusCode::SERVICE_UNAVAILABLE
         );
         drop(first);
-        assert!(under_way.insert(&ada, "k").is_ok());
+        assert!(in_flight.insert(&ada, "k").is_ok());
     }
 }

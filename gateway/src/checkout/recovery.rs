@@ -195,7 +195,7 @@ async fn adopt_one(store: &GatewayStore, roles: &Backends, number: &str) -> Resu
     };
     let view = match roles.query(&asked).await {
         Ok(view) => view,
-        Err(CallError::Rejected(refused)) if refused.code == "unknown_order" => return Ok(()),
+        Err(CallError::Rejected(rejected)) if rejected.code == "unknown_order" => return Ok(()),
         Err(e) => return Err(e.to_string()),
     };
     let Some(outcome) = known_outcome(&view) else {

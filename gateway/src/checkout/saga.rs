@@ -115,8 +115,8 @@ impl CheckoutSaga {
         match self.store.execute(&begin).await {
             Ok(_) => {}
             // Another process on this store was first with this key.
-            Err(GatewayStoreError::Refused(refused))
-                if refused.code == "idempotency_key_in_use" =>
+            Err(GatewayStoreError::Refused(rejected))
+                if rejected.code == "idempotency_key_in_use" =>
             {
                 return self
                     .replay_idempotent(&wanted)
@@ -245,19 +245,19 @@ where
 fn refused_or_abandoned(by: RefusedBy, role: &str, error: CallError) -> OrderDecision {
     match error {
         // An error that may pass, a failed handler and a wrong clock give no reply to the customer who waits now.
-        CallError::Rejected(refused)
+        CallError::Rejected(rejected)
             if ![
                 Rejection::NOT_YET,
                 Rejection::FAILED,
                 Rejection::CLOCK_SKEW,
                 Rejection::FORBIDDEN,
             ]
-            .contains(&refused.code.as_str()) =>
+            .contains(&rejected.code.as_str()) =>
         {
             OrderDecision::Refused {
                 by,
-                code: refused.code,
-                detail: refused.detail,
+                code: rejected.code,
+                detail: rejected.detail,
             }
         }
         error => {
@@ -303,7 +303,7 @@ mod tests {
         GatewayStoreError::Unavailable("the disk is away".to_owned())
     }
 
-    fn refused() -> GatewayStoreError {
+    fn rejected() -> GatewayStoreError {
         Rejection::new("unknown_order", "there is no such order").into()
     }
 
@@ -314,8 +314,8 @@ mod tests {
             assert_eq!(paid(good), Ok(()), "{good}");
         }
         for bad in ["0", "-1", "100000.01"] {
-            let refused = paid(bad).unwrap_err();
-            assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
+            let rejected = paid(bad).unwrap_err();
+            assert_eq!(rejected.status(), StatusCode::UNPROCESSABLE_ENTITY, "{bad}");
         }
     }
 
@@ -331,7 +331,7 @@ mod tests {
 
     #[tokio::test]
     async fn rejection_is_final_and_deadline_ends_retries() {
-        let (ended, attempts) = tried(Duration::from_secs(600), 9, refused).await;
+        let (ended, attempts) = tried(Duration::from_secs(600), 9, rejected).await;
         assert!(
             matches!(ended, Err(GatewayStoreError::Refused(_))),
             "{ended:?}"

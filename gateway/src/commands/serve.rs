@@ -93,16 +93,16 @@ pub(crate) async fn run(
     rejection_log::describe();
     outages::describe();
     let app = Arc::new(app);
-    let refusals = RejectionLog::new();
+    let rejections = RejectionLog::new();
     let entrance = Entrance::new(
         args.max_concurrent_requests,
         args.trusted_proxy,
-        refusals.clone(),
+        rejections.clone(),
     );
     let router = routes::router(Arc::clone(&app), entrance);
     let aside = [
         tokio::spawn(abandon_expired(store, roles.clone(), left)),
-        tokio::spawn(refusals.clone().log_repeated()),
+        tokio::spawn(rejections.clone().log_repeated()),
         tokio::spawn(outages::log_outages(app)),
     ];
     let mut status = gateway.watch();
@@ -123,7 +123,7 @@ pub(crate) async fn run(
         bounds,
         stopped,
         args.shutdown_timeout,
-        refusals,
+        rejections,
     )
     .await;
     for task in aside {

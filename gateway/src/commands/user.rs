@@ -202,7 +202,7 @@ fn line() -> Result<String, CliError> {
 
 fn failed(error: GatewayStoreError) -> CliError {
     match error {
-        GatewayStoreError::Refused(refused) => CliError::new(ExitReason::Settled, refused.detail),
+        GatewayStoreError::Refused(rejected) => CliError::new(ExitReason::Settled, rejected.detail),
         error @ (GatewayStoreError::Overloaded { .. } | GatewayStoreError::Unavailable(_)) => {
             CliError::new(ExitReason::Io, error.to_string())
         }

@@ -11,7 +11,7 @@ use doorstep_store::EntityKey;
 use super::{
     Entity,
     entities::{Delivery, GpsFix, OrderNames, Step},
-    order, refused,
+    order, rejected,
     requests::{Ack, AdvanceDelivery, AssignCourier, RecordPositions},
 };
 
@@ -33,7 +33,7 @@ pub(super) fn assign(
         if &delivery.courier == courier {
             return CommandOutcome::new::<AssignCourier>(&Ack {}, Effects::none());
         }
-        return Err(refused("assigned", "another courier has it already"));
+        return Err(rejected("assigned", "another courier has it already"));
     }
     let mut effects = Effects::none();
     let assigned = DeliveryAssigned {
@@ -83,7 +83,7 @@ pub(super) fn step(
         Step::Delivered if delivery.is_picked_up() => {
             effects.publish(&subject, &DeliveryDelivered { delivered_at: *at })?;
         }
-        Step::Delivered => return Err(refused("not_picked_up", "it is not picked up yet")),
+        Step::Delivered => return Err(rejected("not_picked_up", "it is not picked up yet")),
     }
     delivery.step = Some(*step);
     states.put(&key, Entity::Delivery(delivery));
@@ -126,5 +126,5 @@ fn theirs(
     delivery
         .filter(|delivery| &delivery.courier == courier)
         .cloned()
-        .ok_or_else(|| refused("unknown_delivery", "you have no such delivery"))
+        .ok_or_else(|| rejected("unknown_delivery", "you have no such delivery"))
 }

@@ -174,6 +174,6 @@ impl Role for GatewayRole {
     }
 }
 
-fn refused(code: &'static str, detail: impl Into<String>) -> Rejection {
+fn rejected(code: &'static str, detail: impl Into<String>) -> Rejection {
     Rejection::new(code, detail)
 }

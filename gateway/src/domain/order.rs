@@ -16,7 +16,7 @@ use super::{
     entities::{
         IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState, part_keys,
     },
-    refused,
+    rejected,
     requests::{Ack, AdoptOutcome, BeginOrder, CancelOrder, EndOrder, LeaveOpen},
 };
 
@@ -40,20 +40,20 @@ pub(super) fn begin(
     let BeginOrder { order, .. } = asked;
     let intent = IdempotencyRecord::entity(&asked.customer, &asked.key);
     if states.get(&intent).is_some() {
-        return Err(refused(
+        return Err(rejected(
             "idempotency_key_in_use",
             "the Idempotency-Key was used before",
         ));
     }
     if states.get(&order.order_key()).is_some() {
-        return Err(refused(
+        return Err(rejected(
             "order_exists",
             format!("order {order} exists already"),
         ));
     }
     let mut open = open_part(states, order);
     if open.orders.len() + open.left.len() >= MAX_IN_PART {
-        return Err(refused("overloaded", "too many orders are in checkout"));
+        return Err(rejected("overloaded", "too many orders are in checkout"));
     }
     open.orders.insert(order.to_string(), asked.deadline);
 
@@ -246,7 +246,7 @@ pub(super) fn cancel(
             return CommandOutcome::new::<CancelOrder>(&stage, effects);
         }
         other => {
-            return Err(refused(
+            return Err(rejected(
                 "not_confirmed",
                 format!(
                     "only a confirmed order can be cancelled, and this one {}",
@@ -259,7 +259,7 @@ pub(super) fn cancel(
         .get(&number.delivery_key())
         .and_then(Entity::delivery);
     if delivery.is_some_and(super::Delivery::is_picked_up) {
-        return Err(refused("picked_up", "its courier is on the way already"));
+        return Err(rejected("picked_up", "its courier is on the way already"));
     }
     let mut effects = Effects::none();
     let subject = number.order_subject();
@@ -298,7 +298,7 @@ pub(super) fn known(states: &mut States<Entity>, number: &InvoiceNo) -> Result<O
     let order = states.get(&number.order_key()).and_then(Entity::order);
     order
         .cloned()
-        .ok_or_else(|| refused("unknown_order", "this order does not exist"))
+        .ok_or_else(|| rejected("unknown_order", "this order does not exist"))
 }
 
 /// Checks that the order of that number can be delivered.
@@ -307,10 +307,10 @@ pub(super) fn is_confirmed(
     number: &InvoiceNo,
 ) -> Result<(), Rejection> {
     let order = states.get(&number.order_key()).and_then(Entity::order);
-    let order = order.ok_or_else(|| refused("unknown_order", "this order does not exist"))?;
+    let order = order.ok_or_else(|| rejected("unknown_order", "this order does not exist"))?;
     match &order.stage {
         OrderState::Confirmed { .. } => Ok(()),
-        other => Err(refused(
+        other => Err(rejected(
             "not_confirmed",
             format!(
                 "only a confirmed order can be delivered, and {number} {}",

@@ -7,7 +7,7 @@ use doorstep_store::EntityKey;
 use super::{
     Entity,
     entities::{User, UserName, UserStatus},
-    refused,
+    rejected,
     requests::{Ack, AddUser, RevokeTokens, SetPassword, SetUserStatus},
 };
 
@@ -22,7 +22,7 @@ pub(super) fn add(
     match states.get(&key).and_then(Entity::user) {
         None => {}
         Some(user) if user.status == UserStatus::Deleted => {
-            return Err(refused(
+            return Err(rejected(
                 "name_retired",
                 format!(
                     "a user {name} was deleted, and the name stays with the orders of that user; choose another one"
@@ -30,7 +30,7 @@ pub(super) fn add(
             ));
         }
         Some(_) => {
-            return Err(refused(
+            return Err(rejected(
                 "user_exists",
                 format!("user {name} exists already"),
             ));
@@ -81,7 +81,7 @@ pub(super) fn set_status(
     not_deleted(&user, name)?;
     if !status.is_active() {
         if user.is_active_operator() && !is_another_operator(states, asked) {
-            return Err(refused(
+            return Err(rejected(
                 "last_operator",
                 format!("{name} is the only operator who may log in; add another one first"),
             ));
@@ -116,7 +116,7 @@ pub(super) fn set_password(
     let mut user = known(states, name)?;
     not_deleted(&user, name)?;
     if asked.replaces.as_ref().is_some_and(|old| *old != user.hash) {
-        return Err(refused(
+        return Err(rejected(
             "password_changed",
             "the password was changed at the same moment",
         ));
@@ -129,12 +129,12 @@ pub(super) fn set_password(
 
 fn known(states: &mut States<Entity>, name: &UserName) -> Result<User, Rejection> {
     let user = states.get(&name.entity()).and_then(Entity::user).cloned();
-    user.ok_or_else(|| refused("unknown_user", format!("user {name} does not exist")))
+    user.ok_or_else(|| rejected("unknown_user", format!("user {name} does not exist")))
 }
 
 fn not_deleted(user: &User, name: &UserName) -> Result<(), Rejection> {
     if user.status == UserStatus::Deleted {
-        return Err(refused("user_deleted", format!("{name} was deleted")));
+        return Err(rejected("user_deleted", format!("{name} was deleted")));
     }
     Ok(())
 }

@@ -48,16 +48,16 @@ pub(crate) const DESCRIPTION: &str = "/openapi.json";
 pub(crate) struct Entrance {
     places: ConcurrencyLimit,
     proxy: Option<IpAddr>,
-    refusals: RejectionLog,
+    rejections: RejectionLog,
 }
 
 impl Entrance {
     /// Creates the checks with a limit of requests in flight, behind this proxy if there is one.
-    pub(crate) fn new(most: usize, proxy: Option<IpAddr>, refusals: RejectionLog) -> Self {
+    pub(crate) fn new(most: usize, proxy: Option<IpAddr>, rejections: RejectionLog) -> Self {
         Self {
             places: ConcurrencyLimit::new(most),
             proxy,
-            refusals,
+            rejections,
         }
     }
 }
@@ -91,13 +91,13 @@ pub(crate) async fn handle(
         // A failed probe is a report and not a rejection.
         if rejection_log::is_logged(response.status()) && !PROBE_PATHS.contains(&route.as_str()) {
             let code = response.extensions().get::<Code>();
-            let refusal = RejectedRequest {
+            let rejection = RejectedRequest {
                 code: code.map_or("none".into(), |Code(code)| code.clone()),
                 name: asked_as.get().cloned(),
                 address: origin.0.to_canonical(),
                 route: route.clone(),
             };
-            entrance.refusals.record(response.status(), refusal);
+            entrance.rejections.record(response.status(), rejection);
         }
     });
     let headers = response.headers_mut();

@@ -122,13 +122,13 @@ impl RejectionLog {
     }
 
     /// Counts a rejection, and logs it unless an equal one was logged a moment ago.
-    pub(crate) fn record(&self, status: StatusCode, refusal: RejectedRequest) {
+    pub(crate) fn record(&self, status: StatusCode, rejection: RejectedRequest) {
         // Codes come from the gateway and the roles' contracts, so there are few.
-        counter!(REFUSED, "status" => status.as_u16().to_string(), "code" => refusal.code.clone())
+        counter!(REFUSED, "status" => status.as_u16().to_string(), "code" => rejection.code.clone())
             .increment(1);
         let now = Instant::now();
-        if self.is_news(&refusal, now) {
-            log(&refusal, 1);
+        if self.is_news(&rejection, now) {
+            log(&rejection, 1);
         }
     }
 
@@ -139,8 +139,8 @@ impl RejectionLog {
         loop {
             timer.tick().await;
             let (repeated, untold) = self.take_repeated(Instant::now());
-            for (refusal, count) in repeated {
-                log(&refusal, count);
+            for (rejection, count) in repeated {
+                log(&rejection, count);
             }
             if untold > 0 {
                 tracing::warn!(
@@ -152,9 +152,9 @@ impl RejectionLog {
     }
 
     /// Returns true if this is to be logged now; otherwise counts it for later.
-    fn is_news(&self, refusal: &RejectedRequest, now: Instant) -> bool {
+    fn is_news(&self, rejection: &RejectedRequest, now: Instant) -> bool {
         let mut told = self.lock();
-        if let Some(repeats) = told.kinds.get_mut(refusal) {
+        if let Some(repeats) = told.kinds.get_mut(rejection) {
             repeats.count += 1;
             return false;
         }
@@ -164,7 +164,7 @@ impl RejectionLog {
         }
         let since = now;
         told.kinds
-            .insert(refusal.clone(), Repetition { since, count: 0 });
+            .insert(rejection.clone(), Repetition { since, count: 0 });
         true
     }
 
@@ -173,7 +173,7 @@ impl RejectionLog {
         let mut told = self.lock();
         let told = &mut *told;
         let mut repeated = Vec::new();
-        told.kinds.retain(|refusal, repeats| {
+        told.kinds.retain(|rejection, repeats| {
             if now.saturating_duration_since(repeats.since) < WINDOW {
                 return true;
             }
@@ -184,7 +184,7 @@ impl RejectionLog {
                 told.suppressed += repeats.count;
                 return false;
             }
-            repeated.push((refusal.clone(), repeats.count));
+            repeated.push((rejection.clone(), repeats.count));
             *repeats = Repetition {
                 since: now,
                 count: 0,
@@ -199,13 +199,13 @@ impl RejectionLog {
     }
 }
 
-fn log(refusal: &RejectedRequest, count: u64) {
+fn log(rejection: &RejectedRequest, count: u64) {
     let RejectedRequest {
         code,
         name,
         address,
         route,
-    } = refusal;
+    } = rejection;
     let name = name.as_ref().map_or("unknown", UserName::as_str);
     tracing::warn!(%code, name, %address, route, count, "refused");
 }
@@ -214,7 +214,7 @@ fn log(refusal: &RejectedRequest, count: u64) {
 mod tests {
     use super::*;
 
-    fn refusal(n: u32) -> RejectedRequest {
+    fn rejection(n: u32) -> RejectedRequest {
         RejectedRequest {
             code: "unauthorized".into(),
             name: Some("ada".parse().unwrap()),
@@ -227,19 +227,19 @@ mod tests {
     fn repeated_lines_are_counted() {
         let log = RejectionLog::new();
         let now = Instant::now();
-        assert!(log.is_news(&refusal(1), now));
+        assert!(log.is_news(&rejection(1), now));
         for _ in 0..50 {
-            assert!(!log.is_news(&refusal(1), now));
+            assert!(!log.is_news(&rejection(1), now));
         }
-        assert!(log.is_news(&refusal(2), now));
+        assert!(log.is_news(&rejection(2), now));
         assert_eq!(log.take_repeated(now), (Vec::new(), 0));
         let later = now + WINDOW;
-        assert_eq!(log.take_repeated(later), (vec![(refusal(1), 50)], 0));
+        assert_eq!(log.take_repeated(later), (vec![(rejection(1), 50)], 0));
         // It is still counted, and forgotten once its window is over.
-        assert!(!log.is_news(&refusal(1), later));
-        assert_eq!(log.take_repeated(later + WINDOW).0, [(refusal(1), 1)]);
+        assert!(!log.is_news(&rejection(1), later));
+        assert_eq!(log.take_repeated(later + WINDOW).0, [(rejection(1), 1)]);
         assert_eq!(log.take_repeated(later + WINDOW * 2).0, []);
-        assert!(log.is_news(&refusal(1), later + WINDOW * 2));
+        assert!(log.is_news(&rejection(1), later + WINDOW * 2));
     }
 
     #[test]
@@ -247,13 +247,15 @@ mod tests {
         let log = RejectionLog::new();
         let now = Instant::now();
         let all = 100_000;
-        let news = (0..all).filter(|n| log.is_news(&refusal(*n), now)).count();
+        let news = (0..all)
+            .filter(|n| log.is_news(&rejection(*n), now))
+            .count();
         assert_eq!(news, LINES_AT_ONCE as usize);
         let (repeated, untold) = log.take_repeated(now);
         assert!(repeated.is_empty());
         assert_eq!(untold + news as u64, u64::from(all));
         for second in 0..3600 {
-            let _ = log.is_news(&refusal(second), now + Duration::from_secs(second.into()));
+            let _ = log.is_news(&rejection(second), now + Duration::from_secs(second.into()));
         }
         assert!(log.lock().kinds.len() <= MAX_KINDS);
     }

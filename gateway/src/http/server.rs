@@ -40,7 +40,7 @@ pub(crate) async fn serve(
     bounds: ConnectionLimits,
     stop: impl Future<Output = ()>,
     shutdown_timeout: Duration,
-    refusals: RejectionLog,
+    rejections: RejectionLog,
 ) {
     let room = Arc::new(Semaphore::new(bounds.all));
     let shares = KeyedSemaphore::new(bounds.of_one);
@@ -60,7 +60,7 @@ pub(crate) async fn serve(
         };
         let Ok(share) = bounds.acquire(&shares, peer) else {
             // Its requests are not read, so that it costs no more than this.
-            refusals.record(
+            rejections.record(
                 StatusCode::TOO_MANY_REQUESTS,
                 RejectedRequest {
                     code: "too_many_connections".into(),

@@ -116,8 +116,8 @@ mod tests {
         assert_eq!(roomy.admit_positions(), Ok(()));
         let filling = admission(Phase::Consuming, 80);
         assert_eq!(filling.now(), Admission::NoPositions);
-        let refused = filling.admit_positions().unwrap_err();
-        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let rejected = filling.admit_positions().unwrap_err();
+        assert_eq!(rejected.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]

@@ -175,8 +175,8 @@ mod tests {
         let now = Instant::now();
         let enter = |n: u8| throttle.admit(address(n), now);
         let heard: Vec<LoginAttempt> = (0..10).map(|n| enter(n).unwrap()).collect();
-        let refused = enter(10).unwrap_err();
-        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let rejected = enter(10).unwrap_err();
+        assert_eq!(rejected.status(), StatusCode::SERVICE_UNAVAILABLE);
         drop(heard);
         assert!(enter(10).is_ok());
         // There is always a permit for one login.
@@ -225,8 +225,8 @@ mod tests {
         for _ in 0..20 {
             throttle.check_name(&ada, here, now).unwrap();
         }
-        let refused = throttle.check_name(&ada, here, now).unwrap_err();
-        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        let rejected = throttle.check_name(&ada, here, now).unwrap_err();
+        assert_eq!(rejected.status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(throttle.check_name(&bob, here, now).is_ok());
         let later = now + Duration::from_secs(10);
         assert!(throttle.check_name(&ada, here, later).is_ok());
@@ -271,8 +271,8 @@ mod tests {
                         let next = u8::try_from(3 + logins).unwrap();
                         away = (address(next), now + Duration::from_secs(60));
                     }
-                    Err(refused) => {
-                        let wait = refused.wait().unwrap();
+                    Err(rejected) => {
+                        let wait = rejected.wait().unwrap();
                         assert!(wait <= Duration::from_secs(41), "{wait:?}");
                         away = (place, now + wait);
                     }
@@ -293,8 +293,8 @@ mod tests {
             let there: IpAddr = format!("2001:db8:1:{n:x}::1").parse().unwrap();
             let _ = throttle.check_name(&ada, there, now);
         }
-        let refused = throttle.check_name(&ada, address(1), now).unwrap_err();
-        assert_eq!(refused.wait(), Some(Duration::from_secs(2)));
+        let rejected = throttle.check_name(&ada, address(1), now).unwrap_err();
+        assert_eq!(rejected.wait(), Some(Duration::from_secs(2)));
     }
 
     #[test]

@@ -368,7 +368,7 @@ async fn view(app: &AppState, order: &InvoiceNo) -> Result<Option<DeliveryView>,
     let order = DeliveryId::new(order.as_str()).map_err(|_| Problem::not_found("delivery"))?;
     match app.backends.query(&ReadDelivery { order }).await {
         Ok(view) => Ok(Some(view)),
-        Err(CallError::Rejected(refused)) if refused.code == "unknown_delivery" => Ok(None),
+        Err(CallError::Rejected(rejected)) if rejected.code == "unknown_delivery" => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

@@ -444,7 +444,7 @@ pub(super) async fn view(app: &AppState, number: &InvoiceNo) -> Result<Option<Or
     };
     match app.backends.query(&asked).await {
         Ok(view) => Ok(Some(view)),
-        Err(CallError::Rejected(refused)) if refused.code == "unknown_order" => Ok(None),
+        Err(CallError::Rejected(rejected)) if rejected.code == "unknown_order" => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

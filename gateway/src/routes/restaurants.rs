@@ -270,7 +270,7 @@ mod tests {
     fn a_free_dish_is_on_no_menu() {
         let menu = |price: &str| [Dish::from(read("PIZZA", price).unwrap())];
         assert!(check_prices(&menu("0.01")).is_ok());
-        let refused = check_prices(&menu("0.00")).unwrap_err();
-        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let rejected = check_prices(&menu("0.00")).unwrap_err();
+        assert_eq!(rejected.status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
 }

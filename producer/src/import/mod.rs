@@ -66,7 +66,7 @@ pub(crate) struct ImportSettings {
     /// The percentage of rows that may be rejected.
     pub(crate) max_refused_percent: f64,
     /// The path of the list of rejected rows.
-    pub(crate) refused: PathBuf,
+    pub(crate) rejected: PathBuf,
     /// The folder of the history; `None` records nothing.
     pub(crate) history: Option<PathBuf>,
 }
@@ -74,7 +74,7 @@ pub(crate) struct ImportSettings {
 /// The numbers of rows by result.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Rows {
-    refused: u64,
+    rejected: u64,
     /// Imported before among others that the file lacks, and not published again.
     kept: u64,
 }
@@ -95,7 +95,7 @@ pub(crate) async fn run<M: RowMapper>(
         layout,
         dataset,
         max_refused_percent,
-        refused,
+        rejected,
         history,
     } = settings;
     let reading = spawn_blocking(move || {
@@ -131,19 +131,19 @@ pub(crate) async fn run<M: RowMapper>(
         .await
         .ok_or_else(nothing_sent)??;
 
-    let refused = RejectFile::new(refused);
+    let rejected = RejectFile::new(rejected);
     let (chunks, receiver) = BatchSender::channel();
-    let reading = spawn_blocking(move || second_pass(&input, &layout, survey, refused, chunks));
+    let reading = spawn_blocking(move || second_pass(&input, &layout, survey, rejected, chunks));
     let mut progress = Progress::new("importing", Unit::Rows, Some(rows));
     let tally = output.take(receiver, &mut progress, stop).await;
     let elapsed = progress.finish();
     // If both ends failed, the publishing one failed first: the other only finds its channel closed.
     let (tally, voice) = tally?;
-    let (refused, of_rows) = reading.await.map_err(broken)??;
+    let (rejected, of_rows) = reading.await.map_err(broken)??;
 
     let imported = tally.count_of(M::ROW_EVENT);
     let Rows {
-        refused: listed,
+        rejected: listed,
         kept,
     } = of_rows;
     let refused_rows = listed + tally.refused_of(M::ROW_EVENT);
@@ -155,13 +155,13 @@ pub(crate) async fn run<M: RowMapper>(
             ),
         ));
     }
-    let is_whole = tally.refused() == 0;
+    let is_whole = tally.rejected() == 0;
     if let Some(history) = history.as_mut().filter(|_| is_whole) {
         for source in &sources {
             history.done(source)?;
         }
     }
-    let list = refused.finish()?;
+    let list = rejected.finish()?;
     voice.println(&format!(
         "{rows} read = {imported} imported + {refused_rows} refused{}",
         known(kept)
@@ -174,7 +174,7 @@ pub(crate) async fn run<M: RowMapper>(
         voice.println(&format!("refused rows are listed in {}", list.display()));
     }
     if !is_whole {
-        return Err(events_refused(tally.refused()));
+        return Err(events_rejected(tally.rejected()));
     }
     if imported + kept == 0 && rows > 0 {
         return Err(CliError::new(
@@ -185,11 +185,11 @@ pub(crate) async fn run<M: RowMapper>(
     Ok(())
 }
 
-fn events_refused(refused: u64) -> CliError {
+fn events_rejected(rejected: u64) -> CliError {
     CliError::new(
         ExitReason::Data,
         format!(
-            "the broker refuses {refused} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
+            "the broker refuses {rejected} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
         ),
     )
 }
@@ -263,7 +263,7 @@ fn second_pass<M: RowMapper>(
     input: &Input,
     layout: &Layout,
     mut survey: Survey<M>,
-    mut refused: RejectFile,
+    mut rejected: RejectFile,
     mut chunks: BatchSender,
 ) -> Result<(RejectFile, Rows), CliError> {
     let mut table = Table::open(input, M::COLUMNS, layout)?;
@@ -271,18 +271,18 @@ fn second_pass<M: RowMapper>(
     let mut rows = Rows::default();
     while let Some(row) = table.next()? {
         match survey.part_mut(&row) {
-            Err(reason) => refused.add(&row, &reason)?,
+            Err(reason) => rejected.add(&row, &reason)?,
             Ok(Part::Kept { .. }) => rows.kept += 1,
             Ok(Part::Sent {
                 source, mapping, ..
             }) => {
                 if let Err(reason) = mapping.events(source, &row, &mut events) {
-                    refused.add(&row, &reason)?;
+                    rejected.add(&row, &reason)?;
                 }
             }
         }
         if chunks.add(row.line, &mut events).is_err() {
-            return Ok((refused, rows));
+            return Ok((rejected, rows));
         }
     }
     if table.fingerprint() != survey.fingerprint {
@@ -301,10 +301,10 @@ fn second_pass<M: RowMapper>(
             ),
         ));
     }
-    rows.refused = refused.count();
+    rows.rejected = rejected.count();
     // The last batch is only left if the other end has failed, which reports the reason.
     let _ = chunks.flush();
-    Ok((refused, rows))
+    Ok((rejected, rows))
 }
 
 fn changed(path: &Path) -> CliError {

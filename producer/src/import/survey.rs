@@ -105,7 +105,7 @@ pub(crate) fn survey<M: RowMapper>(
         // One for each earlier import, and one for the new rows.
         rows_of: (0..=runs).map(|_| Rows::new::<M>()).collect(),
         has_new: false,
-        refusals: Refusals::default(),
+        rejections: Rejections::default(),
         form: Vec::new(),
     };
     let mut rows = 0;
@@ -120,10 +120,10 @@ pub(crate) fn survey<M: RowMapper>(
     let Reading {
         units,
         rows_of,
-        refusals,
+        rejections,
         ..
     } = reading;
-    refusals.check(input, rows, terms)?;
+    rejections.check(input, rows, terms)?;
     let (part_of, parts) = divide(mapping, input, units, rows_of, history, terms)?;
     Ok(Survey {
         rows,
@@ -143,7 +143,7 @@ struct Reading<'a, M> {
     units: HashMap<Box<[u8]>, UnitState>,
     rows_of: Vec<Rows>,
     has_new: bool,
-    refusals: Refusals,
+    rejections: Rejections,
     form: Vec<u8>,
 }
 
@@ -152,7 +152,7 @@ impl<M: RowMapper> Reading<'_, M> {
         let unit = match self.mapping.unit(row) {
             Ok(unit) => unit,
             Err(reason) => {
-                self.refusals.add(row.line, reason);
+                self.rejections.add(row.line, reason);
                 return Ok(());
             }
         };
@@ -163,7 +163,7 @@ impl<M: RowMapper> Reading<'_, M> {
         seen.rows += 1;
         self.form.clear();
         if let Err(reason) = self.mapping.normalise(row, &mut self.form) {
-            self.refusals.add(row.line, reason);
+            self.rejections.add(row.line, reason);
             return Ok(());
         }
         let hash: [u8; 32] = Sha256::digest(&self.form).into();
@@ -318,7 +318,7 @@ fn contradicts(input: &Input, what: &str) -> CliError {
 
 /// The rows that would be rejected, by reason.
 #[derive(Default)]
-struct Refusals {
+struct Rejections {
     count: u64,
     reasons: HashMap<String, Reasoned>,
 }
@@ -330,7 +330,7 @@ struct Reasoned {
     text: String,
 }
 
-impl Refusals {
+impl Rejections {
     fn add(&mut self, line: u64, reason: String) {
         self.count += 1;
         let kind = without_values(&reason);

@@ -57,18 +57,18 @@ struct Made {
     rows: u64,
     kept: u64,
     events: Vec<String>,
-    refused: String,
+    rejected: String,
 }
 
 impl Made {
     /// Returns the list of rejected rows, line by line.
-    fn refusals(&self) -> Vec<(u64, String)> {
+    fn rejections(&self) -> Vec<(u64, String)> {
         let row = |line: &str| {
             let row: serde_json::Value = serde_json::from_str(line).unwrap();
             let reason = row["reason"].as_str().unwrap().to_owned();
             (row["line"].as_u64().unwrap(), reason)
         };
-        self.refused.lines().map(row).collect()
+        self.rejected.lines().map(row).collect()
     }
 }
 
@@ -108,9 +108,9 @@ impl<'a> TestImport<'a> {
         };
         let survey = survey(&mapping, &input, &layout, history.as_mut(), &terms)?;
         let rows = survey.rows;
-        let refused = RejectFile::new(folder.0.join("refused.jsonl"));
+        let rejected = RejectFile::new(folder.0.join("refused.jsonl"));
         let (chunks, mut receiver) = BatchSender::channel();
-        let reading = thread::spawn(move || second_pass(&input, &layout, survey, refused, chunks));
+        let reading = thread::spawn(move || second_pass(&input, &layout, survey, rejected, chunks));
         let mut events = Vec::new();
         while let Some(chunk) = receiver.blocking_recv() {
             for LineEvent { event, .. } in &chunk.events {
@@ -118,8 +118,8 @@ impl<'a> TestImport<'a> {
                 events.push(json::write(event).unwrap());
             }
         }
-        let (refused, of_rows) = reading.join().unwrap()?;
-        let refused = match refused.finish()? {
+        let (rejected, of_rows) = reading.join().unwrap()?;
+        let rejected = match rejected.finish()? {
             Some(path) => fs::read_to_string(path).unwrap(),
             None => String::new(),
         };
@@ -127,7 +127,7 @@ impl<'a> TestImport<'a> {
             rows,
             kept: of_rows.kept,
             events,
-            refused,
+            rejected,
         })
     }
 }
@@ -158,7 +158,7 @@ fn pickups_of(year: i16) -> Pickups {
 }
 
 #[track_caller]
-fn refusal<M: RowMapper>(mapping: M, name: &str, content: &[u8]) -> String {
+fn rejection<M: RowMapper>(mapping: M, name: &str, content: &[u8]) -> String {
     let failure = import_as(mapping, name, content, None).unwrap_err();
     assert_eq!(failure.reason, ExitReason::Data, "{failure}");
     failure.to_string()
@@ -175,10 +175,10 @@ fn sales_become_these_events() {
     let made = import_as(Retail::default(), "x.csv", RETAIL.as_bytes(), None).unwrap();
     let golden = include_str!("fixtures/retail-events.jsonl");
     assert_eq!(made.events, golden.lines().collect::<Vec<_>>());
-    assert_eq!(made.refused, include_str!("fixtures/retail-refused.jsonl"));
+    assert_eq!(made.rejected, include_str!("fixtures/retail-refused.jsonl"));
     let adjustments = made.events.iter().filter(|e| e.contains(Retail::ROW_EVENT));
-    let refused = made.refusals().len();
-    assert_eq!(made.rows as usize, adjustments.count() + refused);
+    let rejected = made.rejections().len();
+    assert_eq!(made.rows as usize, adjustments.count() + rejected);
 }
 
 #[test]
@@ -186,7 +186,10 @@ fn pickups_become_these_events() {
     let made = import_as(pickups_of(2022), "x.csv", PICKUPS.as_bytes(), None).unwrap();
     let golden = include_str!("fixtures/pickups-events.jsonl");
     assert_eq!(made.events, golden.lines().collect::<Vec<_>>());
-    assert_eq!(made.refused, include_str!("fixtures/pickups-refused.jsonl"));
+    assert_eq!(
+        made.rejected,
+        include_str!("fixtures/pickups-refused.jsonl")
+    );
     assert_eq!(made.rows, 10);
 }
 
@@ -215,7 +218,7 @@ fn compression_newlines_and_bom_change_no_event() {
         .join("\n")
         .replace(r"SPAN\r\nNING", r"SPAN\nNING");
     assert_eq!(text, plain.events.join("\n"));
-    assert_eq!(crlf.refusals(), plain.refusals());
+    assert_eq!(crlf.rejections(), plain.rejections());
 }
 
 /// Returns the sources of events, each once.
@@ -342,7 +345,7 @@ fn contradicting_file_is_rejected_with_row() {
     let one = format!("{RETAIL_HEADER}\n{}", day(1, 3));
     let history = Folder::new();
     remembered(&history, &one).unwrap();
-    let refused = |content: &str| {
+    let rejected = |content: &str| {
         let failure = remembered(&history, content).unwrap_err();
         assert_eq!(failure.reason, ExitReason::Data);
         failure.to_string()
@@ -353,21 +356,21 @@ fn contradicting_file_is_rejected_with_row() {
         "2,2,,2,2010-12-01 08:26:00,1.01",
     );
     assert!(
-        refused(&changed).contains("line 5 differs"),
+        rejected(&changed).contains("line 5 differs"),
         "{}",
-        refused(&changed)
+        rejected(&changed)
     );
     let longer = format!("{one}3,9,,1,2010-12-01 08:26:00,1.00,,UK\n");
     assert!(
-        refused(&longer).contains("line 8 differs"),
+        rejected(&longer).contains("line 8 differs"),
         "{}",
-        refused(&longer)
+        rejected(&longer)
     );
     let shorter = one.replace("3,2,,3,2010-12-01 08:26:00,1.00,,UK\n", "");
     assert!(
-        refused(&shorter).contains("invoice 3 has 1 rows, and had 2"),
+        rejected(&shorter).contains("invoice 3 has 1 rows, and had 2"),
         "{}",
-        refused(&shorter)
+        rejected(&shorter)
     );
 }
 
@@ -483,8 +486,8 @@ fn another_shops_export_needs_only_options() {
         .run(mapping(Decimal::Comma, Dates::MonthFirst))
         .unwrap();
     // 1.000 may be a thousand or one: only a number with both separators is unambiguous.
-    assert_eq!(made.refusals().len(), 1, "{:?}", made.refusals());
-    assert!(made.refusals()[0].1.contains("--decimal point"));
+    assert_eq!(made.rejections().len(), 1, "{:?}", made.rejections());
+    assert!(made.rejections()[0].1.contains("--decimal point"));
     let text = made.events.join("\n");
     assert!(text.contains(r#""total":"-1003.39""#), "{text}");
     assert!(
@@ -500,7 +503,7 @@ fn another_shops_export_needs_only_options() {
         said.contains("2 of 2 rows would be refused, so nothing was sent"),
         "{said}"
     );
-    let missing = refusal(Retail::default(), "x.csv", content.as_bytes());
+    let missing = rejection(Retail::default(), "x.csv", content.as_bytes());
     assert!(missing.contains("--columns invoice=NAME"), "{missing}");
 }
 
@@ -528,7 +531,7 @@ fn file_with_too_many_rejects_is_not_started() {
             && said.contains("of 2 rows from line 3 on: UnitPrice: \"x1\""),
         "{said}"
     );
-    assert_eq!(import(67.0).unwrap().refusals().len(), 2);
+    assert_eq!(import(67.0).unwrap().rejections().len(), 2);
 }
 
 #[test]
@@ -538,7 +541,7 @@ fn lines_are_counted_as_an_editor_counts_them() {
     );
     let lines = |content: &str| -> Vec<u64> {
         import_retail(content)
-            .refusals()
+            .rejections()
             .iter()
             .map(|r| r.0)
             .collect()
@@ -579,7 +582,7 @@ fn undecodable_row_is_rejected_alone() {
     );
     let made = import_as(Retail::default(), "x.csv", &content, Some("test")).unwrap();
     assert_eq!(
-        made.refusals(),
+        made.rejections(),
         [(2, "Description is not UTF-8".to_owned())]
     );
     assert_eq!(made.events.len(), 2);
@@ -601,8 +604,8 @@ fn inexact_amounts_are_rejected() {
     ]
     .concat();
     let made = import_retail(&content);
-    let lines: Vec<u64> = made.refusals().iter().map(|r| r.0).collect();
-    assert_eq!(lines, [3, 4, 6, 7, 8], "{:?}", made.refusals());
+    let lines: Vec<u64> = made.rejections().iter().map(|r| r.0).collect();
+    assert_eq!(lines, [3, 4, 6, 7, 8], "{:?}", made.rejections());
 }
 
 #[test]
@@ -613,10 +616,14 @@ fn oversized_invoice_rejects_rows_that_do_not_fit() {
         content += &format!("1,A,{description},1,2010-12-01 08:26:00,1.00,,UK\n");
     }
     let made = import_retail(&content);
-    let refusals = made.refusals();
-    let lines: Vec<u64> = refusals.iter().map(|r| r.0).collect();
+    let rejections = made.rejections();
+    let lines: Vec<u64> = rejections.iter().map(|r| r.0).collect();
     assert_eq!(lines, [12, 13]);
-    assert!(refusals[0].1.contains("above 1 MiB"), "{}", refusals[0].1);
+    assert!(
+        rejections[0].1.contains("above 1 MiB"),
+        "{}",
+        rejections[0].1
+    );
     assert_eq!(made.events.len(), 10 + 1);
 }
 
@@ -627,16 +634,20 @@ fn oversized_row_is_rejected_alone() {
         "long \n".repeat(400_000)
     );
     let made = import_retail(&content);
-    let refusals = made.refusals();
-    assert_eq!(refusals.len(), 1);
-    assert_eq!(refusals[0].0, 2);
-    assert!(refusals[0].1.contains("above 1 MiB"), "{}", refusals[0].1);
+    let rejections = made.rejections();
+    assert_eq!(rejections.len(), 1);
+    assert_eq!(rejections[0].0, 2);
+    assert!(
+        rejections[0].1.contains("above 1 MiB"),
+        "{}",
+        rejections[0].1
+    );
     assert_eq!(made.events.len(), 2);
 }
 
 #[test]
 fn wrong_file_is_rejected_before_sending() {
-    let retail = |name, content: &[u8]| refusal(Retail::default(), name, content);
+    let retail = |name, content: &[u8]| rejection(Retail::default(), name, content);
     assert!(retail("x.csv", b"").contains("x.csv is empty"));
     assert!(
         retail("x.csv", PICKUPS.as_bytes()).contains("has other columns: InvoiceNo, StockCode")
@@ -644,7 +655,7 @@ fn wrong_file_is_rejected_before_sending() {
     assert!(retail("x.csv", b"\x89PNG\r\n\x1a\n\0\0").contains("has other columns"));
     assert!(retail("x.csv.gz", RETAIL.as_bytes()).contains("is not gzip"));
     assert!(retail("x.csv", b"PK\x03\x04").contains("x.csv is a zip archive"));
-    let said = refusal(pickups_of(2022), "x.csv", RETAIL.as_bytes());
+    let said = rejection(pickups_of(2022), "x.csv", RETAIL.as_bytes());
     assert!(
         said.contains("other columns: order_id, region_id"),
         "{said}"
@@ -653,7 +664,7 @@ fn wrong_file_is_rejected_before_sending() {
 
 #[test]
 fn truncated_file_is_reported_at_any_point() {
-    let retail = |name, content: &[u8]| refusal(Retail::default(), name, content);
+    let retail = |name, content: &[u8]| rejection(Retail::default(), name, content);
     let packed = gzip(RETAIL.as_bytes());
     for end in [packed.len() - 1, packed.len() - 8, packed.len() / 2, 3] {
         let said = retail("x.csv.gz", &packed[..end]);
@@ -685,9 +696,9 @@ fn file_changed_between_passes_is_detected() {
     let layout = Layout::default();
     let survey = survey(&Retail::default(), &input, &layout, None, &terms).unwrap();
     fs::write(&path, RETAIL.replace("2.55", "2.56")).unwrap();
-    let refused = RejectFile::new(folder.0.join("refused.jsonl"));
+    let rejected = RejectFile::new(folder.0.join("refused.jsonl"));
     let (chunks, receiver) = BatchSender::channel();
-    let failure = second_pass(&input, &layout, survey, refused, chunks)
+    let failure = second_pass(&input, &layout, survey, rejected, chunks)
         .map(drop)
         .unwrap_err();
     assert!(

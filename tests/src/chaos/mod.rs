@@ -47,7 +47,7 @@ pub struct Sums {
     /// Confirmed, and cancelled by the customer.
     pub cancelled: usize,
     /// Declined by payments, rejected by the restaurant, or invalid.
-    pub refused: usize,
+    pub rejected: usize,
     /// Orders begun and then abandoned because an answer was late; the customer began another one.
     pub abandoned: usize,
     /// Requests repeated because no final answer had arrived, or on purpose.
@@ -83,7 +83,7 @@ impl fmt::Display for Sums {
             wanted,
             confirmed,
             cancelled,
-            refused,
+            rejected,
             abandoned,
             again,
             kills,
@@ -92,7 +92,7 @@ impl fmt::Display for Sums {
         let kills = kills.all();
         write!(
             f,
-            "{wanted} planned = {confirmed} confirmed + {cancelled} cancelled + {refused} rejected; {abandoned} abandoned and ordered again, \
+            "{wanted} planned = {confirmed} confirmed + {cancelled} cancelled + {rejected} rejected; {abandoned} abandoned and ordered again, \
              {again} requests repeated, {kills} processes killed, in {} s",
             took.as_secs()
         )
@@ -136,7 +136,7 @@ pub async fn run(
         wanted: views.len(),
         confirmed: count(CustomerView::is_confirmed),
         cancelled: count(CustomerView::is_cancelled),
-        refused: count(CustomerView::is_refused),
+        rejected: count(CustomerView::is_rejected),
         abandoned: views.iter().map(|views| views.abandoned).sum(),
         again: views.iter().map(|views| views.again).sum(),
         kills,

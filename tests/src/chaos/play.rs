@@ -50,7 +50,7 @@ impl CustomerView {
         matches!(self.outcome, Outcome::Cancelled(_))
     }
 
-    pub(super) fn is_refused(&self) -> bool {
+    pub(super) fn is_rejected(&self) -> bool {
         matches!(self.outcome, Outcome::Refused { .. })
     }
 
@@ -80,8 +80,8 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
         again: 0,
     };
     let mut key = Uuid::new_v4().to_string();
-    let answer = loop {
-        let answer = retry_order(
+    let response = loop {
+        let response = retry_order(
             shop,
             customer,
             "/v1/orders",
@@ -90,17 +90,17 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
             &mut view.again,
         )
         .await;
-        if answer.status != 503 {
-            break answer;
+        if response.status != 503 {
+            break response;
         }
         // Decided: nothing is charged, and this key will never order anything.
         view.abandoned += 1;
         key = Uuid::new_v4().to_string();
     };
-    match answer.status {
+    match response.status {
         201 => {}
         402 | 409 | 422 => {
-            let begun = !is_refused_before(&answer);
+            let begun = !is_refused_before(&response);
             view.outcome = Outcome::Refused { begun };
             if plan.asks_twice {
                 view.again += 1;
@@ -115,15 +115,15 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
                 .await;
                 assert_eq!(
                     (again.status, code(&again)),
-                    (answer.status, code(&answer)),
-                    "first {answer:?}, then {again:?}"
+                    (response.status, code(&response)),
+                    "first {response:?}, then {again:?}"
                 );
             }
             return view;
         }
-        other => panic!("{other} for {:?}: {}", plan.order, answer.text),
+        other => panic!("{other} for {:?}: {}", plan.order, response.text),
     }
-    let receipt = receipt(&answer);
+    let receipt = receipt(&response);
     if plan.asks_twice {
         view.again += 1;
         let again = retry_order(
@@ -140,8 +140,8 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
     }
     view.outcome = if plan.cancels {
         let path = format!("/v1/orders/{}/cancellation", receipt.order);
-        let answer = retry_order(shop, customer, &path, None, plan, &mut view.again).await;
-        assert!((200..300).contains(&answer.status), "{}", answer.text);
+        let response = retry_order(shop, customer, &path, None, plan, &mut view.again).await;
+        assert!((200..300).contains(&response.status), "{}", response.text);
         Outcome::Cancelled(receipt)
     } else {
         Outcome::Confirmed(receipt)
@@ -149,8 +149,8 @@ pub(super) async fn order(shop: &Shop, customer: usize, plan: &Plan) -> Customer
     view
 }
 
-fn receipt(answer: &HttpResponse) -> Receipt {
-    let body = answer.json();
+fn receipt(response: &HttpResponse) -> Receipt {
+    let body = response.json();
     let text = |name: &str| {
         let value = body[name].as_str();
         value
@@ -180,15 +180,15 @@ async fn retry_order(
     for _ in 0..MAX_ATTEMPTS {
         let client = shop.customer(customer).await;
         let ask = || client.try_ask("POST", path, &headers, &body);
-        let answer = if plan.is_impatient && key.is_some() {
+        let response = if plan.is_impatient && key.is_some() {
             *again += 1;
             let (first, second) = tokio::join!(ask(), ask());
             first.filter(is_for_good).or(second)
         } else {
             ask().await
         };
-        match answer {
-            Some(answer) if is_for_good(&answer) => return answer,
+        match response {
+            Some(response) if is_for_good(&response) => return response,
             _ => {
                 *again += 1;
                 sleep(PAUSE).await;
@@ -199,19 +199,19 @@ async fn retry_order(
 }
 
 /// Returns the code of a problem document, empty if there is none.
-fn code(answer: &HttpResponse) -> String {
-    let problem = serde_json::from_str::<Value>(&answer.text).unwrap_or_default();
+fn code(response: &HttpResponse) -> String {
+    let problem = serde_json::from_str::<Value>(&response.text).unwrap_or_default();
     problem["code"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Returns true if the price was unavailable, which is requested before an order is begun.
-fn is_refused_before(answer: &HttpResponse) -> bool {
-    matches!(code(answer).as_str(), "restaurant_closed" | "unknown_sku")
+fn is_refused_before(response: &HttpResponse) -> bool {
+    matches!(code(response).as_str(), "restaurant_closed" | "unknown_sku")
 }
 
 /// Returns true if a retry would not change the answer.
-fn is_for_good(answer: &HttpResponse) -> bool {
-    match (answer.status, code(answer).as_str()) {
+fn is_for_good(response: &HttpResponse) -> bool {
+    match (response.status, code(response).as_str()) {
         (503, code) => code == "order_abandoned",
         (409, code) => code != "in_progress",
         (429 | 504, _) => false,

@@ -99,10 +99,10 @@ impl Shop {
             });
             let path = format!("/v1/restaurants/{name}");
             wait_for(format!("{name} is open"), SOON, async || {
-                let answer = root.try_ask("PUT", &path, &[], &restaurant).await;
+                let response = root.try_ask("PUT", &path, &[], &restaurant).await;
                 // At first the restaurant role may not be serving yet.
-                match answer {
-                    Some(answer) if answer.status == 204 => Ok(()),
+                match response {
+                    Some(response) if response.status == 204 => Ok(()),
                     other => Err(other),
                 }
             })

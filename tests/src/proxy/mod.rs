@@ -145,7 +145,7 @@ impl ChaosProxy {
     }
 
     /// Resets every open connection, and closes each new one immediately, until [`ChaosProxy::restore`].
-    pub fn refuse(&self) {
+    pub fn reject_connections(&self) {
         self.shared.switch.send_modify(|switch| {
             switch.cuts += 1;
             switch.refuses = true;

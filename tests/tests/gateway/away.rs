@@ -39,9 +39,9 @@ async fn without_a_broker_requests_fail_fast_or_persist() {
         ready.expect(200)["status"] == "degraded"
     })
     .await;
-    let refused = place(&ada, "meanwhile-0", &dinner("card/visa")).await;
-    refused.is_problem(503, "broker_unavailable");
-    assert!(refused.header("retry-after").is_some());
+    let rejected = place(&ada, "meanwhile-0", &dinner("card/visa")).await;
+    rejected.is_problem(503, "broker_unavailable");
+    assert!(rejected.header("retry-after").is_some());
     let fix = json!({"order": number, "longitude": 9.19, "latitude": 45.46, "recorded_at": "2025-11-24T12:00:00Z"});
     for _ in 0..5 {
         let batch = json!({"positions": [fix, fix]});
@@ -69,10 +69,10 @@ async fn an_undecidable_order_is_abandoned_and_compensated() {
     let ada = shop.gateway.user("ada", "customer").await;
     let before = placed_at_last(&ada, "before", SOON).await;
     shop.kill_all_but_the_kitchen();
-    let refused = place(&ada, "meanwhile", &dinner("card/visa")).await;
-    refused.is_problem(503, "order_abandoned");
+    let rejected = place(&ada, "meanwhile", &dinner("card/visa")).await;
+    rejected.is_problem(503, "order_abandoned");
     let again = place(&ada, "meanwhile", &dinner("card/visa")).await;
-    assert_eq!(again.text, refused.text);
+    assert_eq!(again.text, rejected.text);
     shop.start_all_but_the_kitchen();
     // A late answer may cause further orders to be abandoned, and a slow machine some before.
     let abandoned = before + 1 + placed_at_last(&ada, "after", SOON).await;
@@ -137,14 +137,14 @@ async fn kills_leave_nothing_reserved_or_charged() {
                 "card/visa"
             });
             wait_for("there is an outcome", SOON, async || {
-                let answer = place(&ada, &format!("{round}-{n}"), &body).await;
-                let code = answer.json()["code"]
+                let response = place(&ada, &format!("{round}-{n}"), &body).await;
+                let code = response.json()["code"]
                     .as_str()
                     .unwrap_or_default()
                     .to_owned();
-                match (answer.status, code.as_str()) {
+                match (response.status, code.as_str()) {
                     (201, _) | (402, "card_declined") | (503, "order_abandoned") => Ok(()),
-                    _ => Err(answer.text),
+                    _ => Err(response.text),
                 }
             })
             .await;
@@ -181,8 +181,8 @@ async fn orders_in_flight_at_a_stop_get_responses() {
     .await;
     shop.gateway.terminate();
     wait_until("no connection is accepted any more", SOON, async || {
-        let answer = nobody.try_ask("GET", "/livez", &[], &json!(null)).await;
-        answer.is_none()
+        let response = nobody.try_ask("GET", "/livez", &[], &json!(null)).await;
+        response.is_none()
     })
     .await;
     assert!(!order.is_finished(), "the stop did not wait for the order");

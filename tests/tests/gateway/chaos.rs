@@ -16,6 +16,6 @@ async fn the_roles_agree_after_a_rush() {
     let sums = run(&env.amqp_url(), size, |_| {}).await;
     println!("{sums}");
     assert_eq!(sums.wanted, 300);
-    assert!(sums.confirmed > 0 && sums.refused > 0, "{sums}");
+    assert!(sums.confirmed > 0 && sums.rejected > 0, "{sums}");
     assert!(sums.kills.least() > 0, "{:?}", sums.kills);
 }

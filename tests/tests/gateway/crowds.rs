@@ -93,13 +93,13 @@ async fn slow_strangers_block_neither_users_nor_monitoring() {
         held.push(hold(n).await);
     }
     wait_for("every place is taken", SOON, async || {
-        let answer = nobody.get("/nowhere").await;
-        if answer.status == 503 {
+        let response = nobody.get("/nowhere").await;
+        if response.status == 503 {
             return Ok(());
         }
         // A request takes a permit for a moment, so that one of the others may have found none.
         held.push(hold(held.len()).await);
-        Err(answer)
+        Err(response)
     })
     .await;
     let _ = nobody.get("/livez").await.expect(200);
@@ -117,10 +117,10 @@ async fn slow_strangers_block_neither_users_nor_monitoring() {
     assert!((1..=most).contains(&waited_for), "{waited_for} of {most}");
     wait_for("users may log in again", SOON, async || {
         let login = json!({"name": "ada", "password": PASSWORD});
-        let answer = nobody.post("/v1/sessions", &login).await;
-        match answer.status {
+        let response = nobody.post("/v1/sessions", &login).await;
+        match response.status {
             201 => Ok(()),
-            _ => Err(answer),
+            _ => Err(response),
         }
     })
     .await;
@@ -144,19 +144,19 @@ async fn a_user_of_slow_bodies_blocks_no_others() {
     for _ in 0..OF_ONE {
         held.push(root.open("POST", "/v1/users", &headers).await);
     }
-    let refused = wait_for("all that one user has is taken", SOON, async || {
-        let answer = root.get("/v1/orders/1").await;
-        if answer.status == 429 {
-            return Ok(answer);
+    let rejected = wait_for("all that one user has is taken", SOON, async || {
+        let response = root.get("/v1/orders/1").await;
+        if response.status == 429 {
+            return Ok(response);
         }
         // This request counts for a moment, too, so one of the others may have been rejected.
         held.push(root.open("POST", "/v1/users", &headers).await);
-        Err(answer)
+        Err(response)
     })
     .await;
-    refused.is_problem(429, "too_many_requests");
-    assert!(refused.text.contains("under way"), "{}", refused.text);
-    assert!(refused.header("retry-after").is_some());
+    rejected.is_problem(429, "too_many_requests");
+    assert!(rejected.text.contains("under way"), "{}", rejected.text);
+    assert!(rejected.header("retry-after").is_some());
     // One more body is not awaited, and other users are served.
     let mut more = root.open("POST", "/v1/users", &headers).await;
     assert!(rest(&mut more).await.starts_with("HTTP/1.1 429 "));
@@ -165,10 +165,10 @@ async fn a_user_of_slow_bodies_blocks_no_others() {
     drop(held);
     wait_for("the user is served again", SOON, async || {
         let bob = json!({"name": "bob", "role": "customer", "password": PASSWORD});
-        let answer = root.post("/v1/users", &bob).await;
-        match answer.status {
+        let response = root.post("/v1/users", &bob).await;
+        match response.status {
             201 => Ok(()),
-            _ => Err(answer),
+            _ => Err(response),
         }
     })
     .await;
@@ -202,22 +202,22 @@ async fn a_rate_limited_user_gets_retry_after() {
     let nobody = gateway.nobody();
     let wrong = json!({"name": "root", "password": "incorrect horse"});
     wait_for("tries to log in are limited", SOON, async || {
-        let answer = nobody.post("/v1/sessions", &wrong).await;
-        if answer.status == 429 {
-            Ok(answer)
+        let response = nobody.post("/v1/sessions", &wrong).await;
+        if response.status == 429 {
+            Ok(response)
         } else {
-            Err(answer)
+            Err(response)
         }
     })
     .await
     .is_problem(429, "too_many_requests");
     let root = wait_for("the next try is let through", SOON, async || {
         let right = json!({"name": "root", "password": PASSWORD});
-        let answer = nobody.post("/v1/sessions", &right).await;
-        if answer.status == 201 {
-            Ok(answer.json())
+        let response = nobody.post("/v1/sessions", &right).await;
+        if response.status == 201 {
+            Ok(response.json())
         } else {
-            Err(answer)
+            Err(response)
         }
     })
     .await;
@@ -247,15 +247,15 @@ async fn failed_logins_are_limited_by_name_and_address() {
     };
     // The existence of the user makes no difference.
     for (address, name) in [(1, ROOT), (2, "eve")] {
-        let refused = wait_for("the name is closed to one address", SOON, async || {
-            let answer = log_in(address, name, "incorrect horse").await;
-            match answer.status {
-                429 if answer.text.contains("this name") => Ok(answer),
-                _ => Err(answer),
+        let rejected = wait_for("the name is closed to one address", SOON, async || {
+            let response = log_in(address, name, "incorrect horse").await;
+            match response.status {
+                429 if response.text.contains("this name") => Ok(response),
+                _ => Err(response),
             }
         })
         .await;
-        refused.is_problem(429, "too_many_requests");
+        rejected.is_problem(429, "too_many_requests");
     }
     let _ = log_in(3, ROOT, PASSWORD).await.expect(201);
     log_in(3, "eve", "incorrect horse")

@@ -45,8 +45,8 @@ async fn guessing_addresses_do_not_lock_the_account() {
             tokio::spawn(async move {
                 let from = format!("198.51.100.{n}");
                 while !stop.load(Ordering::Relaxed) {
-                    let answer = log_in(&nobody, &from, ROOT, WRONG).await;
-                    assert!(matches!(answer.status, 401 | 429 | 503), "{answer:?}");
+                    let response = log_in(&nobody, &from, ROOT, WRONG).await;
+                    assert!(matches!(response.status, 401 | 429 | 503), "{response:?}");
                     tokio::time::sleep(BETWEEN).await;
                 }
             })
@@ -57,10 +57,10 @@ async fn guessing_addresses_do_not_lock_the_account() {
     let (away, wait) = wait_for("new addresses have to wait", SOON * 2, async || {
         last += 1;
         let away = format!("[2001:db8:{last:x}::1]:443");
-        let answer = log_in(&nobody, &away, ROOT, WRONG).await;
-        match answer.header("retry-after") {
-            Some(after) if answer.status == 429 => Ok((away, after.parse::<u64>().unwrap())),
-            _ => Err(answer),
+        let response = log_in(&nobody, &away, ROOT, WRONG).await;
+        match response.header("retry-after") {
+            Some(after) if response.status == 429 => Ok((away, after.parse::<u64>().unwrap())),
+            _ => Err(response),
         }
     })
     .await;
@@ -72,14 +72,14 @@ async fn guessing_addresses_do_not_lock_the_account() {
     // From another address the login succeeds after the announced wait.
     tokio::time::sleep(Duration::from_secs(wait)).await;
     wait_for("it is the user's turn", SOON * 2, async || {
-        let answer = log_in(&nobody, &away, ROOT, PASSWORD).await;
-        if answer.status == 201 {
+        let response = log_in(&nobody, &away, ROOT, PASSWORD).await;
+        if response.status == 201 {
             return Ok(());
         }
-        let after = answer.header("retry-after").unwrap().parse().unwrap();
-        assert!(after <= LONGEST, "{answer:?}");
+        let after = response.header("retry-after").unwrap().parse().unwrap();
+        assert!(after <= LONGEST, "{response:?}");
         tokio::time::sleep(Duration::from_secs(after)).await;
-        Err(answer)
+        Err(response)
     })
     .await;
     // That address is known from now on.
@@ -159,8 +159,8 @@ async fn logs_name_the_address_and_no_secret() {
 async fn requests_are_rejected(root: &Client, ada: &Client, nobody: &Client) {
     let from = "198.51.100.7:1234";
     for _ in 0..15 {
-        let answer = log_in(nobody, from, "ada", WRONG).await;
-        assert!(matches!(answer.status, 401 | 429), "{answer:?}");
+        let response = log_in(nobody, from, "ada", WRONG).await;
+        assert!(matches!(response.status, 401 | 429), "{response:?}");
     }
     ada.get("/v1/users").await.is_problem(403, "forbidden");
     let garbled = nobody.with_token("ada.1.2.3");

@@ -58,8 +58,8 @@ async fn metrics_cover_connections_outbox_and_rpc() {
     );
 
     block_in_place(|| node.block_publishers()).unwrap();
-    let refused = place(&ada, "meanwhile", &dinner("card/visa")).await;
-    assert_eq!(refused.status, 503, "{}", refused.text);
+    let rejected = place(&ada, "meanwhile", &dinner("card/visa")).await;
+    assert_eq!(rejected.status, 503, "{}", rejected.text);
     wait_for("the public endpoint shows it", SOON, async || {
         let ready = shop.gateway.nobody().get("/readyz").await.expect(200);
         let is_reported = ready["reasons"][0]["message"] == "the broker takes nothing for now";

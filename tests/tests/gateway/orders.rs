@@ -15,17 +15,17 @@ use crate::{
 async fn a_confirmed_order_is_cancelled_once() {
     let shop = Shop::open("order").await;
     let ada = shop.gateway.user("ada", "customer").await;
-    let answer = place(&ada, "dinner-1", &dinner("card/visa")).await;
-    let order = answer.expect(201);
+    let response = place(&ada, "dinner-1", &dinner("card/visa")).await;
+    let order = response.expect(201);
     assert_eq!(order["status"], "confirmed");
     assert_eq!(order["total"], "19.00");
     let number = order["order"].as_str().unwrap().to_owned();
     let path = format!("/v1/orders/{number}");
-    assert_eq!(answer.header("location"), Some(path.as_str()));
+    assert_eq!(response.header("location"), Some(path.as_str()));
 
     // A repetition gets the same answer and orders nothing.
     let again = place(&ada, "dinner-1", &dinner("card/visa")).await;
-    assert_eq!((again.status, &again.text), (201, &answer.text));
+    assert_eq!((again.status, &again.text), (201, &response.text));
     let other = place(&ada, "dinner-1", &dinner("card/amex")).await;
     other.is_problem(422, "idempotency_key_reused");
 
@@ -69,7 +69,7 @@ async fn a_confirmed_order_is_cancelled_once() {
     .await;
     // The answer to the key does not change either.
     let again = place(&ada, "dinner-1", &dinner("card/visa")).await;
-    assert_eq!((again.status, &again.text), (201, &answer.text));
+    assert_eq!((again.status, &again.text), (201, &response.text));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,8 +176,8 @@ async fn every_menu_item_can_be_ordered() {
         ("luigi", "X", "1234567890"),
         ("luigi", "X", "1.0000000001"),
     ] {
-        let refused = put(path, menu(sku, price)).await;
-        refused.is_problem(422, "invalid");
+        let rejected = put(path, menu(sku, price)).await;
+        rejected.is_problem(422, "invalid");
     }
 }
 
@@ -280,10 +280,10 @@ async fn concurrent_requests_of_one_key_order_once() {
         .collect();
     let mut numbers = Vec::new();
     for one in tries {
-        let answer = one.await.unwrap();
-        match answer.status {
-            201 => numbers.push(answer.json()["order"].clone()),
-            _ => answer.is_problem(409, "in_progress"),
+        let response = one.await.unwrap();
+        match response.status {
+            201 => numbers.push(response.json()["order"].clone()),
+            _ => response.is_problem(409, "in_progress"),
         }
     }
     assert!(!numbers.is_empty());

@@ -45,8 +45,8 @@ async fn an_invalid_position_rejects_its_batch() {
         ),
         (fix(&number, 9.0, 45.0, "yesterday"), "invalid"),
     ] {
-        let answer = send(json!([fix(&number, 9.19, 45.46, early), bad])).await;
-        answer.is_problem(422, code);
+        let response = send(json!([fix(&number, 9.19, 45.46, early), bad])).await;
+        response.is_problem(422, code);
     }
     send(json!([])).await.is_problem(422, "invalid");
     ada.post(
@@ -65,10 +65,10 @@ async fn an_invalid_position_rejects_its_batch() {
     let batch =
         json!({"positions": [fix(&number, 9.19, 45.46, &at(2)), fix(&number, 9.2, 45.47, &at(1))]});
     for _ in 0..3 {
-        let answer = bea
+        let response = bea
             .request("POST", "/v1/positions", &key, Some(&batch))
             .await;
-        assert_eq!(answer.expect(202)["accepted"], 2);
+        assert_eq!(response.expect(202)["accepted"], 2);
     }
     let other = json!({"positions": [fix(&number, 0.0, 0.0, &at(0))]});
     bea.request("POST", "/v1/positions", &key, Some(&other))

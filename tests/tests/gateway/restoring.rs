@@ -58,8 +58,8 @@ impl Shop {
         let file = self.backup_of(role);
         let from = ["--from", file.to_str().unwrap()];
         // An existing store is not overwritten.
-        let refused = self.on_store(role, "restore", &from).await;
-        assert_eq!(refused.code, Some(73), "{}", refused.stderr);
+        let rejected = self.on_store(role, "restore", &from).await;
+        assert_eq!(rejected.code, Some(73), "{}", rejected.stderr);
         let aside = [&from[..], &["--move-aside"]].concat();
         went_well(&self.on_store(role, "restore", &aside).await);
     }
@@ -102,10 +102,10 @@ async fn the_how_to_restores_a_whole_shop() {
     for role in ROLES.iter().chain(&["gateway"]) {
         shop.back_up(role).await;
         // A store in use gets no new source.
-        let refused = shop
+        let rejected = shop
             .on_store(role, "restored", &["--reason", "a test"])
             .await;
-        assert_eq!(refused.code, Some(74), "{role}: {}", refused.stderr);
+        assert_eq!(rejected.code, Some(74), "{role}: {}", rejected.stderr);
     }
     shop.orders(&ada, "lost", LOST / 2).await;
     // A start that is missing from the backups, so that the queues belong to the lost stores.
@@ -121,10 +121,10 @@ async fn the_how_to_restores_a_whole_shop() {
         shop.gets_a_new_source(role).await;
     }
     for role in ROLES {
-        let refused = shop
+        let rejected = shop
             .consumers(&["run", role, "--exit-when-idle", "1s"])
             .await;
-        assert_eq!(refused.code, Some(78), "{role}: {}", refused.stderr);
+        assert_eq!(rejected.code, Some(78), "{role}: {}", rejected.stderr);
         let taken = shop
             .on_store(role, "take-over", &["--reason", "a test"])
             .await;
@@ -193,8 +193,8 @@ async fn without_a_new_source_events_are_dead_letters() {
     let health = Client::new(shop.health_address().await);
     wait_for("the role names the source", SOON, async || {
         let ready = health.get("/readyz").await;
-        let answer = ready.json();
-        let roles = answer["roles"].as_array().unwrap();
+        let response = ready.json();
+        let roles = response["roles"].as_array().unwrap();
         let inventory = roles.iter().find(|role| role["role"] == "inventory");
         let inventory = inventory.unwrap();
         let is_named = inventory.to_string().contains(&source);

@@ -33,9 +33,9 @@ async fn login_and_logout_need_no_broker() {
     // The same answer for a wrong name and a wrong password.
     for name in ["ada", "adam"] {
         let wrong = json!({"name": name, "password": "incorrect horse"});
-        let answer = nobody.post("/v1/sessions", &wrong).await;
-        answer.is_problem(401, "unauthorized");
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+        let response = nobody.post("/v1/sessions", &wrong).await;
+        response.is_problem(401, "unauthorized");
+        assert_eq!(response.header("www-authenticate"), Some("Bearer"));
     }
 
     // A logout ends every session of the user, and of no other; also after a restart.
@@ -43,8 +43,8 @@ async fn login_and_logout_need_no_broker() {
     let out = ada.request("DELETE", "/v1/sessions", &[], None).await;
     let _ = out.expect(204);
     for client in [&ada, &elsewhere] {
-        let answer = client.request("DELETE", "/v1/sessions", &[], None).await;
-        answer.is_problem(401, "unauthorized");
+        let response = client.request("DELETE", "/v1/sessions", &[], None).await;
+        response.is_problem(401, "unauthorized");
     }
     root.post("/v1/users", &again)
         .await
@@ -82,9 +82,9 @@ async fn malformed_requests_get_problem_documents() {
     let gateway = Gateway::start("improper", NO_BROKER).await;
     let nobody = gateway.nobody();
     nobody.get("/nowhere").await.is_problem(404, "not_found");
-    let answer = nobody.request("PUT", "/v1/sessions", &[], None).await;
-    answer.is_problem(405, "method_not_allowed");
-    assert_eq!(answer.header("allow"), Some("POST,DELETE"));
+    let response = nobody.request("PUT", "/v1/sessions", &[], None).await;
+    response.is_problem(405, "method_not_allowed");
+    assert_eq!(response.header("allow"), Some("POST,DELETE"));
 
     let json = [("Content-Type", "application/json")];
     let post = async |headers: &[(&str, &str)], body: &[u8]| {
@@ -126,14 +126,14 @@ async fn malformed_requests_get_problem_documents() {
     assert!(first_line(endless, true).await.contains(" 413 "));
 
     // A request id is generated, or taken from a valid header.
-    let answer = nobody
+    let response = nobody
         .request("GET", "/livez", &[("X-Request-Id", "mine-1")], None)
         .await;
-    assert_eq!(answer.header("x-request-id"), Some("mine-1"));
-    let answer = nobody
+    assert_eq!(response.header("x-request-id"), Some("mine-1"));
+    let response = nobody
         .request("GET", "/livez", &[("X-Request-Id", "no id")], None)
         .await;
-    assert_eq!(answer.header("x-request-id").unwrap().len(), 32);
+    assert_eq!(response.header("x-request-id").unwrap().len(), 32);
 }
 
 /// Returns the first line of the answer, while chunks are sent without end or not at all.

@@ -91,13 +91,13 @@ impl Shop {
             ],
         });
         wait_for("the restaurant is open", SOON, async || {
-            let answer = root
+            let response = root
                 .request("PUT", "/v1/restaurants/luigi", &[], Some(&restaurant))
                 .await;
-            if answer.status == 204 {
+            if response.status == 204 {
                 Ok(())
             } else {
-                Err(answer.text)
+                Err(response.text)
             }
         })
         .await;
@@ -246,14 +246,14 @@ async fn all_answer(amqp_url: &str) {
     let delivery = ReadDelivery {
         order: DeliveryId::new("unheard-of").unwrap(),
     };
-    refuses(&client, &payment, "unknown_payment").await;
-    refuses(&client, &ReadOrder { order }, "unknown_order").await;
-    refuses(&client, &delivery, "unknown_delivery").await;
+    is_rejected(&client, &payment, "unknown_payment").await;
+    is_rejected(&client, &ReadOrder { order }, "unknown_order").await;
+    is_rejected(&client, &delivery, "unknown_delivery").await;
     client.close(ANSWER).await;
 }
 
 /// Waits until this request is rejected with that code.
-async fn refuses<C: RequestContract>(client: &RpcClient, asked: &C, code: &str) {
+async fn is_rejected<C: RequestContract>(client: &RpcClient, asked: &C, code: &str) {
     wait_for(format!("{} is answered", C::TYPE), SOON, async || {
         let now = Timestamp::now();
         let request = Request::from_contract(
@@ -264,7 +264,7 @@ async fn refuses<C: RequestContract>(client: &RpcClient, asked: &C, code: &str) 
             asked,
         );
         match client.call_raw(request.unwrap()).await {
-            Err(CallError::Rejected(refused)) if refused.code == code => Ok(()),
+            Err(CallError::Rejected(rejected)) if rejected.code == code => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
@@ -299,14 +299,14 @@ pub async fn placed_at_last(client: &Client, key: &str, limit: Duration) -> usiz
     wait_for("an order is placed at last", limit, async || {
         // A request rejected before the order was begun may be repeated with the same key.
         let key = format!("{key}-{abandoned}");
-        let answer = place(client, &key, &dinner("card/visa")).await;
-        if answer.status == 201 {
+        let response = place(client, &key, &dinner("card/visa")).await;
+        if response.status == 201 {
             return Ok(());
         }
-        if answer.json()["code"] == "order_abandoned" {
+        if response.json()["code"] == "order_abandoned" {
             abandoned += 1;
         }
-        Err(answer.text)
+        Err(response.text)
     })
     .await;
     abandoned

@@ -36,8 +36,8 @@ async fn a_trace_spans_gateway_broker_and_role() {
     let path = "/v1/restaurants/luigi";
     wait_for("the restaurant is configured", SOON, async || {
         match root.request("PUT", path, &[], Some(&restaurant)).await {
-            answer if answer.status == 204 => Ok(()),
-            answer => Err(answer.text),
+            response if response.status == 204 => Ok(()),
+            response => Err(response.text),
         }
     })
     .await;
@@ -46,12 +46,12 @@ async fn a_trace_spans_gateway_broker_and_role() {
     let (asked, answered) = wait_for("both have handed over their spans", SOON, async || {
         let asked = collector.spans("doorstep-gateway", &format!("ask {CONFIGURE}"));
         let answered = collector.spans("doorstep-consumers", &format!("answer {CONFIGURE}"));
-        let pair = answered.iter().find_map(|answer| {
+        let pair = answered.iter().find_map(|response| {
             let asks = |ask: &&Span| {
-                ask.span_id == answer.parent_span_id && attribute(ask, "error.type").is_none()
+                ask.span_id == response.parent_span_id && attribute(ask, "error.type").is_none()
             };
             let ask = asked.iter().find(asks)?;
-            Some((ask.clone(), answer.clone()))
+            Some((ask.clone(), response.clone()))
         });
         pair.ok_or((asked, answered))
     })

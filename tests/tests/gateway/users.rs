@@ -17,8 +17,8 @@ async fn log_in(gateway: &Gateway, name: &str, password: &str) -> u16 {
 }
 
 async fn is_out(client: &Client) {
-    let answer = client.get("/v1/users/whoever").await;
-    answer.is_problem(401, "unauthorized");
+    let response = client.get("/v1/users/whoever").await;
+    response.is_problem(401, "unauthorized");
 }
 
 async fn change(client: &Client, name: &str, disabled: bool) -> doorstep_tests::HttpResponse {
@@ -180,16 +180,16 @@ async fn a_new_password_ends_all_sessions() {
     set(&ada, "ada", wrong.clone())
         .await
         .is_problem(403, "wrong_password");
-    let refused = wait_for("guesses are limited", SOON, async || {
-        let answer = set(&ada, "ada", wrong.clone()).await;
-        if answer.status == 429 {
-            Ok(answer)
+    let rejected = wait_for("guesses are limited", SOON, async || {
+        let response = set(&ada, "ada", wrong.clone()).await;
+        if response.status == 429 {
+            Ok(response)
         } else {
-            Err(answer)
+            Err(response)
         }
     })
     .await;
-    assert!(refused.text.contains("old passwords"), "{refused:?}");
+    assert!(rejected.text.contains("old passwords"), "{rejected:?}");
     set(&root, "nobody", json!({"password": PASSWORD}))
         .await
         .is_problem(404, "unknown_user");
@@ -221,11 +221,11 @@ async fn commands_manage_users_beside_a_running_gateway() {
 
     assert_eq!(run(&["password", "ada"]).await.code, Some(0));
     wait_for("the running gateway applies it", SOON, async || {
-        let answer = ada.get("/v1/users/ada").await;
-        if answer.status == 401 {
+        let response = ada.get("/v1/users/ada").await;
+        if response.status == 401 {
             Ok(())
         } else {
-            Err(answer)
+            Err(response)
         }
     })
     .await;
@@ -251,12 +251,12 @@ async fn commands_manage_users_beside_a_running_gateway() {
         (["delete", "root", "--data-dir=store"], "only operator"),
         (["enable", "nobody", "--data-dir=store"], "no user nobody"),
     ] {
-        let refused = run(&words).await;
-        assert_eq!(refused.code, Some(3), "{words:?}: {}", refused.stderr);
+        let rejected = run(&words).await;
+        assert_eq!(rejected.code, Some(3), "{words:?}: {}", rejected.stderr);
         assert!(
-            refused.stderr.contains(said),
+            rejected.stderr.contains(said),
             "{words:?}: {}",
-            refused.stderr
+            rejected.stderr
         );
     }
     // Without a store, listing creates none.
@@ -338,9 +338,9 @@ async fn confusable_names_are_rejected() {
             restaurant("N", bad, "D"),
             restaurant("N", "S", bad),
         ] {
-            let refused = put("/v1/restaurants/luigi", body).await;
-            refused.is_problem(422, "invalid");
-            assert!(refused.text.is_ascii(), "{refused:?}");
+            let rejected = put("/v1/restaurants/luigi", body).await;
+            rejected.is_problem(422, "invalid");
+            assert!(rejected.text.is_ascii(), "{rejected:?}");
         }
         let user =
             json!({"name": "mario", "role": "restaurant", "restaurant": bad, "password": PASSWORD});
@@ -375,7 +375,7 @@ async fn responses_forbid_caching_and_sniffing() {
     let root = gateway.log_in(ROOT).await;
     let login = json!({"name": ROOT, "password": PASSWORD});
     let nobody = gateway.nobody();
-    for answer in [
+    for response in [
         nobody.post("/v1/sessions", &login).await,
         root.get("/v1/users").await,
         root.get("/v1/orders/1").await,
@@ -385,14 +385,14 @@ async fn responses_forbid_caching_and_sniffing() {
         nobody.request("PUT", "/v1/sessions", &[], None).await,
     ] {
         assert_eq!(
-            answer.header("cache-control"),
+            response.header("cache-control"),
             Some("no-store"),
-            "{answer:?}"
+            "{response:?}"
         );
         assert_eq!(
-            answer.header("x-content-type-options"),
+            response.header("x-content-type-options"),
             Some("nosniff"),
-            "{answer:?}"
+            "{response:?}"
         );
     }
     let described = nobody.get("/openapi.json").await;

@@ -123,7 +123,7 @@ for_each_store! {
         role.consuming(SOON).await;
         let disturbances: [&dyn Fn(); 6] = [
             &|| proxy.cut(),
-            &|| proxy.refuse(),
+            &|| proxy.reject_connections(),
             &|| proxy.stall(Direction::ToBroker),
             &|| proxy.stall(Direction::ToClient),
             &|| proxy.half_close(Direction::ToBroker),

@@ -52,13 +52,13 @@ fn account(n: usize) -> String {
     format!("account/{:02}", n % ACCOUNTS)
 }
 
-fn is_refused(n: usize) -> bool {
+fn is_rejected(n: usize) -> bool {
     n.is_multiple_of(REFUSED)
 }
 
 /// Returns a command with this much time.
 fn command(n: usize, within: Duration) -> Request {
-    let bid = if is_refused(n) {
+    let bid = if is_rejected(n) {
         Bid::Withdraw(1_000_000)
     } else {
         Bid::Deposit(DEPOSIT)
@@ -242,7 +242,7 @@ fn each_once(applied: &HashMap<String, Vec<String>>) -> usize {
                 .unwrap()
                 .parse()
                 .unwrap();
-            assert!(!is_refused(n), "{n} had to be refused");
+            assert!(!is_rejected(n), "{n} had to be refused");
             assert_eq!(*account_key, account(n));
         }
     }
@@ -336,15 +336,15 @@ impl Service {
     fn rejected_as_decided(&self) {
         for ended in &self.ended {
             match &ended.answer {
-                Ok(_) => assert!(!is_refused(ended.n), "{}", ended.n),
+                Ok(_) => assert!(!is_rejected(ended.n), "{}", ended.n),
                 // If the whole machine was stalled, a request arrives so late that its clock is blamed, and its caller has
                 // given up.
-                Err(CallError::Rejected(refused)) if refused.code == Rejection::CLOCK_SKEW => {
-                    assert!(ended.at >= ended.deadline, "{}: {refused}", ended.n);
+                Err(CallError::Rejected(rejected)) if rejected.code == Rejection::CLOCK_SKEW => {
+                    assert!(ended.at >= ended.deadline, "{}: {rejected}", ended.n);
                 }
-                Err(CallError::Rejected(refused)) => {
-                    assert!(is_refused(ended.n), "{}: {refused}", ended.n);
-                    assert_eq!(refused.code, "short");
+                Err(CallError::Rejected(rejected)) => {
+                    assert!(is_rejected(ended.n), "{}: {rejected}", ended.n);
+                    assert_eq!(rejected.code, "short");
                 }
                 Err(CallError::Malformed(what)) => panic!("{}: {what}", ended.n),
                 Err(_) => {}
@@ -362,7 +362,7 @@ async fn repeated_with_the_same_replies(service: &mut Service) {
     }
     service.all_have_ended().await;
     let applied = service.applied().await;
-    let wanted = (0..service.made).filter(|n| !is_refused(*n)).count();
+    let wanted = (0..service.made).filter(|n| !is_rejected(*n)).count();
     assert_eq!(each_once(&applied), wanted);
     let mut replies = HashMap::new();
     for ended in &service.ended {
@@ -371,7 +371,7 @@ async fn repeated_with_the_same_replies(service: &mut Service) {
                 is_applied(&applied, ended.n, reply);
                 replies.insert(ended.n, reply);
             }
-            Err(CallError::Rejected(_)) if is_refused(ended.n) => {}
+            Err(CallError::Rejected(_)) if is_rejected(ended.n) => {}
             other => panic!("{}: {other:?}", ended.n),
         }
     }

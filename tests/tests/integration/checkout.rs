@@ -225,14 +225,14 @@ async fn an_uncaptured_hold_expires() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejected_order_is_charged_nothing() {
     let (shop, _roles) = Shop::open("refused", &["payments", "orders"]).await;
-    let refused = OrderRefused {
+    let rejected = OrderRefused {
         by: RefusedBy::Restaurant,
         reason: Label::new("at_capacity").unwrap(),
     };
     shop.call("a", &authorize("1", None)).await.unwrap();
     shop.publish(
         &["1", "2"]
-            .map(|no| [placed(no, 1), about(no, 2, &refused)])
+            .map(|no| [placed(no, 1), about(no, 2, &rejected)])
             .concat(),
     )
     .await;
@@ -478,10 +478,10 @@ async fn a_request_of_an_unlisted_user_is_rejected() {
         office,
     };
     for id in ["a", "b"] {
-        let refused = shop.call(id, &authorize("1", None)).await.unwrap_err();
-        let says = refused.to_string();
+        let rejected = shop.call(id, &authorize("1", None)).await.unwrap_err();
+        let says = rejected.to_string();
         assert!(
-            matches!(&refused, CallError::Rejected(r) if r.code == "forbidden"),
+            matches!(&rejected, CallError::Rejected(r) if r.code == "forbidden"),
             "{says}"
         );
         assert!(says.contains(thief.name()), "{says}");

@@ -57,14 +57,14 @@ impl Shop {
     async fn import_all(&self, sales: &Sales) {
         let ended = self.import().run(&self.scratch, RUN_LIMIT).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        let (rows, refused) = (sales.rows(), sales.refused());
+        let (rows, rejected) = (sales.rows(), sales.rejected());
         let sum = format!(
-            "{rows} read = {} imported + {refused} refused",
-            rows - refused
+            "{rows} read = {} imported + {rejected} refused",
+            rows - rejected
         );
         assert!(ended.stdout.contains(&sum), "{sum} in {}", ended.stdout);
         let list = fs::read_to_string(self.scratch.join("sales.csv.gz.refused.jsonl")).unwrap();
-        assert_eq!(list.lines().count(), refused, "{list}");
+        assert_eq!(list.lines().count(), rejected, "{list}");
     }
 
     /// Runs all roles until they are idle, and returns their exports.

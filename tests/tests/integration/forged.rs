@@ -66,7 +66,7 @@ impl EmptyVhost {
     }
 
     /// Returns the reasons of a role's dead letters, none of which may block a stream.
-    async fn refused(&self, role: &str) -> Vec<String> {
+    async fn rejected(&self, role: &str) -> Vec<String> {
         let words = ["dead-letters", "list", role, "--json"];
         let lines = self.output(None, &words).await;
         let rows = lines
@@ -127,8 +127,8 @@ async fn events_under_another_users_source_are_dead_letters() {
         .await;
     place.worked("orders", 2).await;
     place.worked("inventory", 2).await;
-    assert_eq!(place.refused("orders").await, ["foreign source"]);
-    assert_eq!(place.refused("inventory").await, ["foreign source"; 2]);
+    assert_eq!(place.rejected("orders").await, ["foreign source"]);
+    assert_eq!(place.rejected("inventory").await, ["foreign source"; 2]);
     let order = place.output(None, &["show", "orders", "order/1"]).await;
     assert!(!order.contains("ancelled"), "{order}");
     place
@@ -137,7 +137,7 @@ async fn events_under_another_users_source_are_dead_letters() {
     place.worked("inventory", 2).await;
     let stock = place.output(None, &["show", "inventory", "stock/A"]).await;
     assert!(stock.contains("-16"), "{stock}");
-    assert_eq!(place.refused("inventory").await.len(), 2);
+    assert_eq!(place.rejected("inventory").await.len(), 2);
 
     // The program continues under another user once its source is transferred to that user.
     let renamed = place.mighty("renamed");
@@ -180,12 +180,12 @@ async fn events_under_another_users_source_are_dead_letters() {
         row["id"].as_str().unwrap(),
         "--no-wait",
     ];
-    let refused = place.ran(None, &replay).await;
-    assert_eq!(refused.code, Some(65), "{}", refused.stderr);
+    let rejected = place.ran(None, &replay).await;
+    assert_eq!(rejected.code, Some(65), "{}", rejected.stderr);
     assert!(
-        refused.stderr.contains("sources transfer"),
+        rejected.stderr.contains("sources transfer"),
         "{}",
-        refused.stderr
+        rejected.stderr
     );
     let words = [
         "sources",
@@ -235,7 +235,7 @@ async fn events_not_from_the_exchange_are_dead_letters() {
     }
     place.worked("inventory", 2).await;
     // The same message by the same route.
-    assert_eq!(place.refused("inventory").await, ["not from the exchange"]);
+    assert_eq!(place.rejected("inventory").await, ["not from the exchange"]);
     let shop = place.mighty("shop");
     place.sent(&shop, &[], &[moved("A", 1, -10)]).await;
     place.worked("inventory", 2).await;

@@ -208,9 +208,9 @@ async fn metrics_have_conventional_names() {
     // A duplicate, an early event, and one that is rejected for good.
     events.push(moved("1", 20, -1));
     events.push(moved("2", 3, -1));
-    let mut refused = moved("3", 1, -1);
-    refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
-    events.push(refused);
+    let mut rejected = moved("3", 1, -1);
+    rejected.event_type = EventType::new("stock.adjusted.v9").unwrap();
+    events.push(rejected);
     office.env.publish(&events).await;
 
     for (name, labels, value) in SERIES {
@@ -321,7 +321,7 @@ async fn readiness_follows_the_broker() {
     let address = role.address.to_string();
     let said = office.output(&["health", "--health-addr", &address]).await;
     assert_eq!(said, "inventory: ready, taking\n");
-    proxy.refuse();
+    proxy.reject_connections();
     // Each connection breaks at a different moment, and the role is unready from the first.
     let consuming_is_away = |found: &Readiness| {
         let mut reasons = found.roles[0].reasons.iter();
@@ -373,9 +373,9 @@ async fn a_memory_alarm_shows_in_health_and_metrics() {
         scratch: TempDir::new("alarm-health"),
     };
     // The broker blocks publishers: here the role, with the copy of a dead letter.
-    let mut refused = moved("1", 1, -1);
-    refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
-    office.env.publish(&[refused, moved("2", 1, -1)]).await;
+    let mut rejected = moved("1", 1, -1);
+    rejected.event_type = EventType::new("stock.adjusted.v9").unwrap();
+    office.env.publish(&[rejected, moved("2", 1, -1)]).await;
     block_in_place(|| node.block_publishers()).unwrap();
     let role = office.answering(&office.env.amqp_url(), &[]).await;
     let publishing = [("role", "inventory"), ("connection", "publish")];
@@ -522,10 +522,10 @@ async fn a_stuck_loop_fails_liveness() {
     role.is_ready().await;
     wait_until("the process is alive", SOON, async || role.liveness().0).await;
     // Published rows go into a silent connection, and neither arrive nor fail.
-    let mut refused = moved("1", 1, -1);
-    refused.event_type = EventType::new("stock.adjusted.v9").unwrap();
+    let mut rejected = moved("1", 1, -1);
+    rejected.event_type = EventType::new("stock.adjusted.v9").unwrap();
     proxy.stall(Direction::ToBroker);
-    office.env.publish(&[refused]).await;
+    office.env.publish(&[rejected]).await;
     // On a busy machine other loops may have been stuck for a moment before.
     wait_for("the process is not alive", SOON, async || {
         let (is_alive, liveness) = role.liveness();

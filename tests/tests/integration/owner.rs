@@ -73,10 +73,10 @@ async fn another_store_is_rejected_until_it_takes_over() {
     office.waits(10).await;
 
     let owner = office.source("stores");
-    let refused = run(office.elsewhere(&UNTIL_IDLE)).await;
+    let rejected = run(office.elsewhere(&UNTIL_IDLE)).await;
     let file = SqliteStore::path(&office.scratch.join("elsewhere"), "inventory");
     let file = file.to_str().unwrap();
-    is_refused(&refused, &[&owner, "store take-over inventory", file]);
+    is_refused(&rejected, &[&owner, "store take-over inventory", file]);
     office.waits(10).await;
     let verified = office.ran(&["topology", "verify", "inventory"]).await;
     assert_eq!(verified.code, Some(0), "{}", verified.stdout);
@@ -168,8 +168,8 @@ async fn a_copy_is_rejected_beside_its_original() {
 
     let original = env.start(Ledger, open(&place));
     original.consuming(SOON).await;
-    let refused = env.start(Ledger, open(&copy)).ended(SOON).await;
-    let error = other_store(refused);
+    let rejected = env.start(Ledger, open(&copy)).ended(SOON).await;
+    let error = other_store(rejected);
     assert!(error.contains("another copy of that store"), "{error}");
     original.stop().await.unwrap();
 
@@ -179,8 +179,8 @@ async fn a_copy_is_rejected_beside_its_original() {
     let mark = summary(&store).await.restored.expect("no mark");
     assert!(mark.detail.contains("may be missing"), "{mark:?}");
     // The original is stale by now.
-    let refused = env.start(Ledger, open(&place)).ended(SOON).await;
-    other_store(refused);
+    let rejected = env.start(Ledger, open(&place)).ended(SOON).await;
+    other_store(rejected);
     restored.stop().await.unwrap();
     store.close().await;
 
@@ -214,7 +214,7 @@ async fn a_running_role_ends_after_a_takeover() {
     };
     let role = RoleProcess::start(Ledger, MemoryStore::new("ledger"), settings);
     role.consuming(SOON).await;
-    proxy.refuse();
+    proxy.reject_connections();
     env.depth_is(&queue, 0, 0, SOON).await;
     let other = OwnerRecord {
         store: MemoryStore::new("ledger").source().clone(),

@@ -72,7 +72,7 @@ for_each_store! {
         assert_eq!(query_account(&client, "account/a").await.unwrap().entries, 1);
         let short = order("2", Timestamp::now(), "account/a", Bid::Withdraw(9));
         match client.call_raw(patient(short)).await {
-            Err(CallError::Rejected(refused)) => assert_eq!(refused.code, "short"),
+            Err(CallError::Rejected(rejected)) => assert_eq!(rejected.code, "short"),
             other => panic!("it was not refused: {other:?}"),
         }
         role.stop().await.unwrap();

@@ -48,13 +48,13 @@ async fn one_signal_drains_the_outbox_and_two_exit() {
         scratch: TempDir::new("stopping"),
     };
     // Each is rejected for good, so that the role has a copy of it to publish, which a broker without memory blocks.
-    let refused: Vec<Event> = (1..=OWED)
+    let rejected: Vec<Event> = (1..=OWED)
         .map(|n| Event {
             event_type: EventType::new("stock.adjusted.v9").unwrap(),
             ..moved(&n.to_string(), 1, -1)
         })
         .collect();
-    office.env.publish(&refused).await;
+    office.env.publish(&rejected).await;
     block_in_place(|| node.block_publishers()).unwrap();
 
     // After one signal it would wait for the broker for its whole shutdown timeout; after two it does not.

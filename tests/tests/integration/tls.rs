@@ -300,13 +300,13 @@ async fn client_certificates_are_required_rejected_and_log_in() {
     let ca = ("DOORSTEP_TLS_CA_FILE", env.scratch.join("ca.pem"));
     // The reason may be lost if the connection is reset while the request is in flight.
     wait_for("a certificate is asked for", LIMIT, async || {
-        let refused = env.verified(std::slice::from_ref(&ca)).await;
-        let output = &refused.stdout;
+        let rejected = env.verified(std::slice::from_ref(&ca)).await;
+        let output = &rejected.stdout;
         assert!(output.contains("bindings not compared"), "{output}");
         if output.contains("--tls-cert-file") {
             Ok(())
         } else {
-            Err(refused)
+            Err(rejected)
         }
     })
     .await;

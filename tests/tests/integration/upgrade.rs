@@ -51,10 +51,10 @@ async fn no_store_is_migrated_before_its_queues_fit() {
             .await
     };
 
-    let refused = run().await;
-    assert_eq!(refused.code, Some(69), "{}", refused.stderr);
+    let rejected = run().await;
+    assert_eq!(rejected.code, Some(69), "{}", rejected.stderr);
     for part in ["docs/operations/upgrade.md", "were not migrated"] {
-        assert!(refused.stderr.contains(part), "{}", refused.stderr);
+        assert!(rejected.stderr.contains(part), "{}", rejected.stderr);
     }
     assert_eq!(fs::read(&file).unwrap(), before);
 

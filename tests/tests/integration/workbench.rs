@@ -280,9 +280,9 @@ async fn edited_by_patch(office: &Office, fingerprint: &str) {
         }
         program
     };
-    let refused = edit(&bad, &[]).run(&office.scratch, LONG).await;
-    assert_eq!(refused.code, Some(65), "{}", refused.stderr);
-    assert!(refused.stdout.contains("0 edited"), "{}", refused.stdout);
+    let rejected = edit(&bad, &[]).run(&office.scratch, LONG).await;
+    assert_eq!(rejected.code, Some(65), "{}", rejected.stderr);
+    assert!(rejected.stdout.contains("0 edited"), "{}", rejected.stdout);
     let dry = edit(&patch, &["--dry-run"])
         .run(&office.scratch, LONG)
         .await;

@@ -181,7 +181,7 @@ async fn a_reconnect_starts_at_the_last_address() -> Result<()> {
     assert_eq!((dead.accepted(), proxy.accepted()), (1, 2));
 
     // The next address follows when that one is gone.
-    proxy.refuse();
+    proxy.reject_connections();
     dead.restore();
     within(LONG, "changing", state.wait_for(|s| s.connections == 3)).await??;
     assert_eq!(dead.accepted(), 2);

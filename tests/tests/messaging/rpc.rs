@@ -528,7 +528,7 @@ async fn without_a_broker_calls_fail_immediately() -> Result<()> {
     let client = client(&env.settings_by(&proxy)?).await?;
     let under_way = spawn_call(&client, request("1", LONG));
     let asked = take(&server).await?;
-    proxy.refuse();
+    proxy.reject_connections();
     let answer_1 = within(LONG, "the call", under_way).await??;
     assert!(
         matches!(&answer_1, Err(CallError::Unreachable { reason }) if reason.contains("broke")),
@@ -572,7 +572,7 @@ async fn another_server_serves_a_crashed_ones_requests() -> Result<()> {
     }
     // Started before the first one is gone, which has all requests: without any server for a moment, calls would fail.
     let other = server(&env.settings, answers).await?;
-    proxy.refuse();
+    proxy.reject_connections();
     for asked in begun {
         within(LONG, "the word", asked.cancelled.cancelled()).await?;
         let replied = asked.reply.send(Reply::Result(Ok(Bytes::new())));

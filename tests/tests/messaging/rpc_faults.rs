@@ -307,7 +307,7 @@ async fn calls_end_through_server_and_broker_restarts() -> Result<()> {
     };
     grown(WORKERS as u64).await?;
     // A server disappears at once, with its unfinished requests.
-    proxy.refuse();
+    proxy.reject_connections();
     echo_2.abort();
     grown(WORKERS as u64).await?;
     // The broker stops gracefully and restarts, then is killed and restarts.

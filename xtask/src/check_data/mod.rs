@@ -101,9 +101,9 @@ impl Undisturbed {
         let stage = Sandbox::new("check-data", broker)?;
         let roles = stage.start_roles()?;
         import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
-        let refused =
+        let rejected =
             fs::read_to_string(stage.folder().join(REFUSED)).context("no list of rejected rows")?;
-        let lines: Vec<u64> = refused
+        let lines: Vec<u64> = rejected
             .lines()
             .map(|line| {
                 let row: serde_json::Value = serde_json::from_str(line)?;

@@ -51,7 +51,7 @@ pub struct UncheckedPublisher {
 
 impl std::fmt::Debug for UncheckedPublisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawPublisher")
+        f.debug_struct("UncheckedPublisher")
             .field("address", self.connection.address())
             .finish_non_exhaustive()
     }

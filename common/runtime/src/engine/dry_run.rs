@@ -127,11 +127,11 @@ fn outcome(changes: &WriteSet, event: &Event) -> DryRun {
             && other.sequence == event.sequence
             && other.id == event.id
     };
-    let mut refused = changes
+    let mut rejected = changes
         .dead_letters
         .iter()
         .chain(&changes.dead_letters_if_absent);
-    if let Some(dead) = refused.find(|dead| dead.row.event.as_ref().is_some_and(is_it)) {
+    if let Some(dead) = rejected.find(|dead| dead.row.event.as_ref().is_some_and(is_it)) {
         return DryRun::Refused {
             reason: dead.row.reason.clone(),
             detail: dead.row.detail.clone(),

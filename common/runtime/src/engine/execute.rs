@@ -155,9 +155,9 @@ impl<R: Role, S: Store> Engine<R, S> {
         if former >= self.limits.max_crashes {
             // The crash count stays, so that a repeated request does not crash the process once more.
             let detail = format!("the process ended {former} times while it executed this command");
-            let refused = Rejection::new(Rejection::FAILED, detail);
+            let rejected = Rejection::new(Rejection::FAILED, detail);
             let written = self.try_commit(&[], &[], Isolation::Exclusive, Vec::new(), now, jitter);
-            let decided = CommandResult::Answer(Err(refused));
+            let decided = CommandResult::Answer(Err(rejected));
             return Ok(written.await?.map(|(worked, _)| (worked, decided)));
         }
         if !has_begun {

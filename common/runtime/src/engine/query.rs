@@ -62,7 +62,7 @@ impl<R: Role, S: Store> Queries<R, S> {
         };
         let (query, keys) = match read.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))) {
             Ok(read) => read,
-            Err(refused) => return Ok(Err(refused)),
+            Err(rejected) => return Ok(Err(rejected)),
         };
         let rows = self.store.read_entities(keys).await?;
         let entries = rows

@@ -51,7 +51,7 @@ impl ConnectionMonitor {
             changed = changed(queue) => changed,
             changed = changed(quarantine) => changed,
             changed = changed(&mut self.serving) => changed,
-            () = refused(&mut self.rejections) => Ok(()),
+            () = rejected(&mut self.rejections) => Ok(()),
         }
     }
 
@@ -182,7 +182,7 @@ async fn changed(
 }
 
 /// Waits for a change of the rejected rows, for ever if the relay has ended or not started.
-async fn refused(rejections: &mut Option<watch::Receiver<Option<String>>>) {
+async fn rejected(rejections: &mut Option<watch::Receiver<Option<String>>>) {
     if let Some(rejections) = rejections
         && rejections.changed().await.is_ok()
     {

@@ -24,30 +24,30 @@ use crate::{
 #[derive(Clone)]
 pub struct LocalClient(Arc<Inner>);
 
-type Answering<'a> = Pin<Box<dyn Future<Output = Result<RequestResult, StoreError>> + Send + 'a>>;
+type QueryFuture<'a> = Pin<Box<dyn Future<Output = Result<RequestResult, StoreError>> + Send + 'a>>;
 
 /// [`Queries`] of any role on any store.
-trait Answers: Send + Sync {
-    fn answer<'a>(&'a self, request: &'a Request) -> Answering<'a>;
+trait ServeQuery: Send + Sync {
+    fn answer<'a>(&'a self, request: &'a Request) -> QueryFuture<'a>;
 }
 
-impl<R: Role, S: Store> Answers for Queries<R, S> {
-    fn answer<'a>(&'a self, request: &'a Request) -> Answering<'a> {
+impl<R: Role, S: Store> ServeQuery for Queries<R, S> {
+    fn answer<'a>(&'a self, request: &'a Request) -> QueryFuture<'a> {
         Box::pin(self.answer(request, Timestamp::now()))
     }
 }
 
 struct Inner {
     commands: mpsc::Sender<QueuedCommand>,
-    queries: Box<dyn Answers>,
-    under_way: Semaphore,
+    queries: Box<dyn ServeQuery>,
+    in_flight: Semaphore,
     retry_after: std::time::Duration,
     meters: RequestInstruments,
 }
 
 impl std::fmt::Debug for LocalClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").finish_non_exhaustive()
+        f.debug_struct("LocalClient").finish_non_exhaustive()
     }
 }
 
@@ -62,7 +62,7 @@ impl LocalClient {
         let local_client = Self(Arc::new(Inner {
             commands,
             queries: Box::new(queries),
-            under_way: Semaphore::new(limits.queries),
+            in_flight: Semaphore::new(limits.queries),
             retry_after: limits.retry_after,
             meters: RequestInstruments::new(role),
         }));
@@ -106,7 +106,7 @@ impl LocalClient {
         let left = time_remaining(&request)?;
         let began = Instant::now();
         let counter = &self.0;
-        let Ok(_permit) = counter.under_way.try_acquire() else {
+        let Ok(_permit) = counter.in_flight.try_acquire() else {
             return Err(self.overloaded());
         };
         let answer = timeout(left, counter.queries.answer(&request)).await;
@@ -117,7 +117,7 @@ impl LocalClient {
         RequestEnded {
             meters: &counter.meters,
             act: RequestKind::Query,
-            answer: &answer,
+            result: &answer,
             took: began.elapsed(),
         }
         .emit();

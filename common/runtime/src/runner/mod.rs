@@ -436,8 +436,8 @@ impl<R: Role, S: Store> RoleRun<R, S> {
             &namespace.role_queue(name, 0),
             &namespace.events_exchange(),
         );
-        let (refusals, refused) = watch::channel(None);
-        let links = links.with_rejections(refused);
+        let (refusals, rejected) = watch::channel(None);
+        let links = links.with_rejections(rejected);
         let mut beside = JoinSet::new();
         beside.spawn(outbox_publisher::relay(
             name,

@@ -69,7 +69,7 @@ impl PendingReply {
                 RequestEnded {
                     meters,
                     act: RequestKind::Command,
-                    answer: &answer,
+                    result: &answer,
                     took: self.since.elapsed(),
                 }
                 .emit();

@@ -50,8 +50,8 @@ fn execute(local_client: &LocalClient, requested: IncomingRequest) {
         DeliveryHistory::First
     };
     let caller = ReplyTo::Rpc(requested.reply, requested.cancelled);
-    let refused = local_client.take(QueuedCommand::new(requested.request, past, caller));
-    if let Err((waiting, LocalCallError::Overloaded { retry_after })) = refused {
+    let rejected = local_client.take(QueuedCommand::new(requested.request, past, caller));
+    if let Err((waiting, LocalCallError::Overloaded { retry_after })) = rejected {
         waiting.caller.reject_overloaded(retry_after);
     }
 }

@@ -152,10 +152,10 @@ pub fn answer(world: &Shared, given: &Given, decided: CommandResult) {
         match &decided {
             CommandResult::Expired => world.history.count("expired"),
             CommandResult::Answer(Ok(_)) => world.history.count("replied anew"),
-            CommandResult::Answer(Err(refused)) if refused.code == Rejection::ID_REUSED => {
+            CommandResult::Answer(Err(rejected)) if rejected.code == Rejection::ID_REUSED => {
                 world.history.count("id reused");
             }
-            CommandResult::Answer(Err(refused)) if refused.code == Rejection::TOO_OLD => {
+            CommandResult::Answer(Err(rejected)) if rejected.code == Rejection::TOO_OLD => {
                 world.history.count("command too old");
             }
             CommandResult::Answer(Err(_)) => world.history.count("refused"),
@@ -183,7 +183,7 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
             honesty: with(&world, |world| world.shape.honesty),
             world: world.clone(),
         };
-        let mut refused = relay::RejectedRows::default();
+        let mut rejected = relay::RejectedRows::default();
         loop {
             step().await;
             // A failed store is retried.
@@ -191,7 +191,7 @@ pub fn relay(world: Shared, store: SimulatedStore) -> Actor {
                 &store,
                 &outlet,
                 RelayBatch::Rows(limits.relay_rows),
-                &mut refused,
+                &mut rejected,
                 || now(&world),
             )
             .await;

@@ -50,7 +50,7 @@ pub fn commands(world: &Environment, accounts: &Accounts) -> Vec<String> {
         for answer in before.chain(answers) {
             match answer {
                 Ok(reply) => replies.push((number, reply)),
-                Err(refused) if refused.code == Rejection::FAILED => {
+                Err(rejected) if rejected.code == Rejection::FAILED => {
                     // A crashing command is known by its id alone.
                     let kills = world.callers.is_under_one_id_with(number, &Bid::Kill);
                     let blamed = bid == Bid::Panic || kills;
@@ -59,7 +59,7 @@ pub fn commands(world: &Environment, accounts: &Accounts) -> Vec<String> {
                         wrong.push(format!("innocent, and yet refused: {request:?}"));
                     }
                 }
-                Err(refused) if refused.code == Rejection::TOO_OLD && world.shape.jumps => {
+                Err(rejected) if rejected.code == Rejection::TOO_OLD && world.shape.jumps => {
                     untold.insert(request.id.as_str());
                 }
                 Err(_) => {}

@@ -207,7 +207,7 @@ fn edited(id: &str, before: &'static str, after: &'static str) -> WriteSet {
 }
 
 /// A dead letter of an event whose message body equals the event's data.
-fn refused(id: &str) -> DeadLetter {
+fn rejected(id: &str) -> DeadLetter {
     let event = event("order/1", 7);
     DeadLetter {
         body: event.data.clone(),
@@ -219,7 +219,7 @@ fn refused(id: &str) -> DeadLetter {
 const DATA: &str = r#"{"total":"1.10"}"#;
 
 pub async fn an_edit_keeps_the_original_body(store: impl Store) {
-    commit(&store, add_dead_letters(vec![refused("d-1")])).await;
+    commit(&store, add_dead_letters(vec![rejected("d-1")])).await;
     let bytes = async || store.summary(at(9)).await.unwrap().usage.dead_letters.bytes;
     let before = bytes().await;
     assert!(!all(&store).await[0].is_edited());
@@ -246,7 +246,7 @@ pub async fn an_edit_keeps_the_original_body(store: impl Store) {
 pub async fn an_edit_of_changed_data_is_a_conflict(store: impl Store) {
     commit(
         &store,
-        add_dead_letters(vec![refused("d-1"), dead_letter("d-2", None)]),
+        add_dead_letters(vec![rejected("d-1"), dead_letter("d-2", None)]),
     )
     .await;
     conflict(&store, edited("d-9", DATA, "{}")).await;
@@ -262,7 +262,7 @@ pub async fn an_edit_of_changed_data_is_a_conflict(store: impl Store) {
 }
 
 pub async fn a_new_rejection_keeps_the_original_body(store: impl Store) {
-    commit(&store, add_dead_letters(vec![refused("d-1")])).await;
+    commit(&store, add_dead_letters(vec![rejected("d-1")])).await;
     commit(&store, edited("d-1", DATA, "{}")).await;
     commit(
         &store,
@@ -270,7 +270,7 @@ pub async fn a_new_rejection_keeps_the_original_body(store: impl Store) {
     )
     .await;
     let mut changes = resolve("d-1", DeadLetterStatus::Replaying, Resolution::Gone);
-    let mut anew = refused("d-2");
+    let mut anew = rejected("d-2");
     anew.event.as_mut().unwrap().data = "{}".into();
     anew.body = "{}".into();
     let another = DeadLetter {

@@ -127,6 +127,9 @@ pub async fn a_deferred_event_cannot_become_a_timer(store: impl Store) {
         reason: DeferReason::Scheduled,
         ..deferred(event("order/1", 0))
     }];
-    let refused = store.commit(changes).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Unusable { .. }), "{refused}");
+    let rejected = store.commit(changes).await.unwrap_err();
+    assert!(
+        matches!(rejected, StoreError::Unusable { .. }),
+        "{rejected}"
+    );
 }

@@ -123,10 +123,10 @@ fn an_uncreatable_folder_is_named() {
     let file = folder.path().join("file");
     fs::write(&file, "in the way").unwrap();
     let below = file.join("stores");
-    let refused = SqliteStore::open(&below, "tracking", &Options::default());
-    unusable(refused, &[below.to_str().unwrap(), "cannot be created"]);
-    let refused = SqliteStore::open(&file, "tracking", &Options::default());
-    unusable(refused, &[file.to_str().unwrap()]);
+    let rejected = SqliteStore::open(&below, "tracking", &Options::default());
+    unusable(rejected, &[below.to_str().unwrap(), "cannot be created"]);
+    let rejected = SqliteStore::open(&file, "tracking", &Options::default());
+    unusable(rejected, &[file.to_str().unwrap()]);
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn opening_an_existing_store_creates_none() {
 fn a_role_that_names_no_file_is_rejected() {
     let folder = Folder::new();
     for role in ["", "../tracking", "a/b", "a.b", "ü"] {
-        let refused = SqliteStore::open(folder.path(), role, &Options::default());
-        unusable(refused, &["cannot name a file"]);
+        let rejected = SqliteStore::open(folder.path(), role, &Options::default());
+        unusable(rejected, &["cannot name a file"]);
     }
 }
 
@@ -247,8 +247,8 @@ fn a_store_of_another_role_is_rejected() {
         .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
         .unwrap();
     fs::copy(from, SqliteStore::path(folder.path(), "orders")).unwrap();
-    let refused = SqliteStore::open(folder.path(), "orders", &Options::default());
-    unusable(refused, &["role tracking", "orders"]);
+    let rejected = SqliteStore::open(folder.path(), "orders", &Options::default());
+    unusable(rejected, &["role tracking", "orders"]);
 }
 
 #[tokio::test]

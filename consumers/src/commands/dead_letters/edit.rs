@@ -42,7 +42,7 @@ pub(crate) async fn edit(
             for id in ids {
                 let dead = one(&desk.store, desk.role.name, id).await?;
                 let changed = desk.edit_one(&dead, |data| patch.apply(data)).await;
-                changed.map_err(|refused| refused.into_failure(id))?;
+                changed.map_err(|rejected| rejected.into_failure(id))?;
             }
             Ok(())
         }
@@ -203,8 +203,8 @@ impl<'a> EditSession<'a> {
                 draft.done_with();
                 Ok(())
             }
-            Err(refused) => {
-                let failure = refused.into_failure(id);
+            Err(rejected) => {
+                let failure = rejected.into_failure(id);
                 Err(CliError::new(
                     failure.reason,
                     format!(
@@ -226,7 +226,7 @@ impl<'a> EditSession<'a> {
             let dead = match one(&self.store, self.role.name, id).await {
                 Ok(dead) => dead,
                 Err(failure) => {
-                    tally.refused(failure);
+                    tally.rejected(failure);
                     continue;
                 }
             };
@@ -243,12 +243,12 @@ impl<'a> EditSession<'a> {
                     progress.finish();
                     return Err(failure);
                 }
-                Err(refused) => {
-                    let failure = refused.into_failure(id);
+                Err(rejected) => {
+                    let failure = rejected.into_failure(id);
                     if let Some(line) = repeats.add(failure.to_string()) {
                         progress.note(&line);
                     }
-                    tally.refused(failure);
+                    tally.rejected(failure);
                 }
             }
             progress.advance();
@@ -267,7 +267,7 @@ pub(super) struct EditSummary {
     edited: u64,
     untried: u64,
     same: u64,
-    refused: u64,
+    rejected: u64,
     first: Option<ExitReason>,
 }
 
@@ -283,8 +283,8 @@ impl EditSummary {
         }
     }
 
-    pub(super) fn refused(&mut self, failure: CliError) {
-        self.refused += 1;
+    pub(super) fn rejected(&mut self, failure: CliError) {
+        self.rejected += 1;
         self.first.get_or_insert(failure.reason);
     }
 
@@ -297,7 +297,7 @@ impl EditSummary {
             edited,
             untried,
             same,
-            refused,
+            rejected,
             first,
         } = self;
         let what = match mode {
@@ -307,7 +307,7 @@ impl EditSummary {
         print(|out| {
             writeln!(
                 out,
-                "{edited} {what}, {same} left as they are, {refused} refused"
+                "{edited} {what}, {same} left as they are, {rejected} refused"
             )?;
             if untried > 0 {
                 writeln!(
@@ -321,7 +321,7 @@ impl EditSummary {
             None => Ok(()),
             Some(reason) => Err(CliError::new(
                 reason,
-                format!("{refused} of {} do not pass", edited + same + refused),
+                format!("{rejected} of {} do not pass", edited + same + rejected),
             )),
         }
     }

@@ -97,8 +97,8 @@ pub(crate) async fn import(
             {
                 return Err(failure);
             }
-            Err(refused) => {
-                let (reason, why) = match refused {
+            Err(rejected) => {
+                let (reason, why) = match rejected {
                     EditError::Refused(why) => (ExitReason::Data, why),
                     EditError::Failed(failure) => (failure.reason, failure.to_string()),
                 };
@@ -106,7 +106,7 @@ pub(crate) async fn import(
                 if let Some(line) = repeats.add(line) {
                     eprintln!("{line}");
                 }
-                tally.refused(CliError::new(reason, why));
+                tally.rejected(CliError::new(reason, why));
             }
         }
     }
@@ -198,12 +198,12 @@ mod tests {
 
     #[test]
     fn whose_event_it_is_cannot_be_changed() {
-        let refused = |from: &str, to: &str| {
+        let rejected = |from: &str, to: &str| {
             let text = LINE.replacen(from, to, 1);
             let line = serde_json::from_str(&text).unwrap();
             same_identity(&line, &dead()).err().unwrap_or_default()
         };
-        assert_eq!(refused("", ""), "");
+        assert_eq!(rejected("", ""), "");
         for (from, to, name) in [
             ("stock/A#3", "stock/A#4", "id"),
             ("\"test\"", "\"tast\"", "source"),
@@ -212,7 +212,7 @@ mod tests {
             ("\"sequence\":3", "\"sequence\":4", "sequence"),
             ("\"sequence\":3", "\"sequence\":null", "sequence"),
         ] {
-            let why = refused(from, to);
+            let why = rejected(from, to);
             assert!(why.contains(&format!("the {name} of")), "{why}");
         }
     }

@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn patch_rejects_numbers_that_it_would_round() {
         let patch = r#"[{"op":"add","path":"/b","value":1}]"#;
-        let refused = patched(patch, r#"{"a":12345678901234567890123}"#).unwrap_err();
-        assert!(refused.contains("12345678901234567890123"), "{refused}");
+        let rejected = patched(patch, r#"{"a":12345678901234567890123}"#).unwrap_err();
+        assert!(rejected.contains("12345678901234567890123"), "{rejected}");
         assert!(
             patched(
                 patch,

@@ -97,8 +97,8 @@ pub(crate) async fn show(
     }
 }
 
-fn describe_blocked(held: &BlockedEvents) -> String {
-    let ranges: Vec<String> = held
+fn describe_blocked(blocked: &BlockedEvents) -> String {
+    let ranges: Vec<String> = blocked
         .sequences
         .iter()
         .take(20)
@@ -110,7 +110,7 @@ fn describe_blocked(held: &BlockedEvents) -> String {
             }
         })
         .collect();
-    match (held.count, ranges.len() < held.sequences.len()) {
+    match (blocked.count, ranges.len() < blocked.sequences.len()) {
         (0, _) => "nothing".to_owned(),
         (count, false) => format!("{count}: {}", ranges.join(", ")),
         (count, true) => format!("{count}: {}, and more", ranges.join(", ")),
@@ -163,17 +163,17 @@ async fn holds_back<S: Store>(store: &S, row: &DeadLetter) -> Result<BlockedEven
         return Ok(BlockedEvents::default());
     };
     let number = event.sequence.map_or(0, Sequence::get);
-    let held = store
+    let blocked = store
         .deferred_sequences(event.stream(), number, MAX_DEFERRED)
         .await;
-    let held = held.map_err(|e| stores::failed(&e))?;
-    let mut count = held.len() as u64;
-    if held.len() == MAX_DEFERRED {
+    let blocked = blocked.map_err(|e| stores::failed(&e))?;
+    let mut count = blocked.len() as u64;
+    if blocked.len() == MAX_DEFERRED {
         count = count.max(held_in_all(store, event).await?);
     }
     Ok(BlockedEvents {
         count,
-        sequences: ranges(held.into_iter().map(Sequence::get)),
+        sequences: ranges(blocked.into_iter().map(Sequence::get)),
     })
 }
 
@@ -251,16 +251,16 @@ mod tests {
 
     #[test]
     fn blocked_events_are_shown_as_ranges() {
-        let held = |numbers: &[u64]| BlockedEvents {
+        let blocked = |numbers: &[u64]| BlockedEvents {
             count: numbers.len() as u64,
             sequences: ranges(numbers.iter().copied()),
         };
-        assert_eq!(describe_blocked(&held(&[])), "nothing");
+        assert_eq!(describe_blocked(&blocked(&[])), "nothing");
         assert_eq!(
-            describe_blocked(&held(&[3, 4, 5, 7, 9, 10])),
+            describe_blocked(&blocked(&[3, 4, 5, 7, 9, 10])),
             "6: 3..5, 7, 9..10"
         );
         let many: Vec<u64> = (1..=50).map(|n| n * 2).collect();
-        assert!(describe_blocked(&held(&many)).ends_with(", 40, and more"));
+        assert!(describe_blocked(&blocked(&many)).ends_with(", 40, and more"));
     }
 }

@@ -4,7 +4,7 @@ use doorstep_contracts::{CancelledBy, InvoiceNo, RefusedBy, Sku};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
-use crate::roles::testing::{RoleHarness, applied, event, exported, refused};
+use crate::roles::testing::{RoleHarness, applied, event, exported, rejected};
 
 fn line(quantity: i64, unit_price: &str) -> OrderLine {
     let sku = Sku::new("85123A").unwrap();
@@ -57,14 +57,14 @@ fn return_has_a_negative_total_and_optional_customer() {
 fn order_and_return_are_recorded_once() {
     let fact = placed(vec![line(6, "2.55")]);
     let order = applied(&Orders, None, &event("order/536365", 1, &fact));
-    let said = refused(&Orders, Some(order), &event("order/536365", 2, &fact));
+    let said = rejected(&Orders, Some(order), &event("order/536365", 2, &fact));
     assert_eq!(
         said,
         "order/536365 was already placed at 2010-12-01T08:26:00Z"
     );
     let fact = recorded(vec![line(-1, "27.50")]);
     let returned = applied(&Orders, None, &event("return/C536379", 1, &fact));
-    let said = refused(&Orders, Some(returned), &event("return/C536379", 2, &fact));
+    let said = rejected(&Orders, Some(returned), &event("return/C536379", 2, &fact));
     assert_eq!(
         said,
         "return/C536379 was already recorded at 2010-12-01T09:41:00Z"
@@ -203,7 +203,7 @@ fn contradictions_of_an_order_are_rejected() {
         reason: label("payments timed out"),
     };
     let abandoned = event(KEY, 2, &abandoned);
-    let said = refused(&Orders, None, &confirmed);
+    let said = rejected(&Orders, None, &confirmed);
     assert_eq!(
         said,
         "order/536365 was not placed yet, which has to come before order.confirmed.v1"
@@ -242,7 +242,7 @@ fn contradictions_of_an_order_are_rejected() {
             "is refused, and cannot become abandoned",
         ),
     ] {
-        let said = refused(&Orders, Some(before), event);
+        let said = rejected(&Orders, Some(before), event);
         assert!(said.ends_with(says), "{said}");
     }
     let Invoice::Order(order) = at(&refused_order) else {

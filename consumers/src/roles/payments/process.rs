@@ -80,7 +80,7 @@ impl<'a> PaymentProcess<'a> {
             None | Some(PaymentStage::Awaited) => {}
             Some(PaymentStage::Authorized(terms) | PaymentStage::Captured(terms)) => {
                 if terms.customer != asked.customer || terms.amount != asked.amount {
-                    return Err(self.refuse(
+                    return Err(self.rejection(
                         "already_authorized",
                         format!("{} of {} is held already", terms.amount, terms.customer),
                     ));
@@ -90,7 +90,7 @@ impl<'a> PaymentProcess<'a> {
                 });
             }
             Some(PaymentStage::Barred) if self.order_status() == PaidOrder::Ended => {
-                return Err(self.refuse("order_closed", "the order has ended"));
+                return Err(self.rejection("order_closed", "the order has ended"));
             }
             Some(PaymentStage::Voided(_) | PaymentStage::Barred) => return Err(self.is_voided()),
             Some(PaymentStage::Refunded(_)) => return Err(self.is_refunded()),
@@ -100,7 +100,7 @@ impl<'a> PaymentProcess<'a> {
         {
             let most = AuthorizePayment::MAX_AMOUNT;
             let detail = format!("{} is not above zero and at most {most}", asked.amount);
-            return Err(self.refuse("invalid_amount", detail));
+            return Err(self.rejection("invalid_amount", detail));
         }
         self.card_gateway(&asked.method)?;
         let terms = self.hold(asked)?;
@@ -121,12 +121,14 @@ impl<'a> PaymentProcess<'a> {
     /// Stands for the card company, with which this role has no contract.
     fn card_gateway(&self, method: &PaymentMethod) -> Result<(), Rejection> {
         match method.as_str().split_once('/') {
-            Some(("card", "declined")) => Err(self.refuse("card_declined", "the card is declined")),
+            Some(("card", "declined")) => {
+                Err(self.rejection("card_declined", "the card is declined"))
+            }
             Some(("card", "insufficient_funds")) => {
-                Err(self.refuse("insufficient_funds", "the card has insufficient funds"))
+                Err(self.rejection("insufficient_funds", "the card has insufficient funds"))
             }
             Some(("card", name)) if !name.is_empty() => Ok(()),
-            _ => Err(self.refuse(
+            _ => Err(self.rejection(
                 "unknown_method",
                 format!("{method} is not accepted; pay by card/NAME"),
             )),
@@ -169,7 +171,7 @@ impl<'a> PaymentProcess<'a> {
                 payment: stage,
             }),
             Some(PaymentStage::Captured(_)) => {
-                Err(self.refuse("captured", "the payment was captured: request a refund"))
+                Err(self.rejection("captured", "the payment was captured: request a refund"))
             }
             Some(PaymentStage::Refunded(_)) => Err(self.is_refunded()),
         }
@@ -180,7 +182,7 @@ impl<'a> PaymentProcess<'a> {
         let order_status = self.order_status();
         match self.known().map(|p| p.payment) {
             None | Some(PaymentStage::Awaited) => Err(self.is_not_authorized()),
-            Some(PaymentStage::Authorized(_)) => Err(self.refuse(
+            Some(PaymentStage::Authorized(_)) => Err(self.rejection(
                 "not_captured",
                 "the payment is only authorized: request a void",
             )),
@@ -330,19 +332,19 @@ impl<'a> PaymentProcess<'a> {
         self.effects.publish(&self.order.payment_subject(), &fact)
     }
 
-    fn refuse(&self, code: &'static str, why: impl std::fmt::Display) -> Rejection {
+    fn rejection(&self, code: &'static str, why: impl std::fmt::Display) -> Rejection {
         Rejection::new(code, format!("order {}: {why}", self.order))
     }
 
     fn is_voided(&self) -> Rejection {
-        self.refuse("voided", "the payment was voided, or has lapsed")
+        self.rejection("voided", "the payment was voided, or has lapsed")
     }
 
     fn is_refunded(&self) -> Rejection {
-        self.refuse("refunded", "the payment was refunded")
+        self.rejection("refunded", "the payment was refunded")
     }
 
     fn is_not_authorized(&self) -> Rejection {
-        self.refuse("not_authorized", "no money is held")
+        self.rejection("not_authorized", "no money is held")
     }
 }

@@ -97,18 +97,21 @@ fn status(bench: &RoleHarness<Payments>, number: usize) -> PaymentStatus {
 fn money_is_held_captured_and_refunded_once() {
     let mut bench = RoleHarness::new(Payments);
     for _ in 0..2 {
-        let held = bench.execute(&authorize(1, "27.30", "card/visa")).unwrap();
-        assert_eq!(held.authorized_until.to_string(), "2026-11-23T10:01:00Z");
+        let authorized = bench.execute(&authorize(1, "27.30", "card/visa")).unwrap();
+        assert_eq!(
+            authorized.authorized_until.to_string(),
+            "2026-11-23T10:01:00Z"
+        );
         hold(&bench, ["-27.30", "27.30", "0.00"]);
     }
     for _ in 0..2 {
-        let taken = bench.execute(&capture(1)).unwrap();
-        assert_eq!(taken.status, PaymentStatus::Captured);
+        let captured = bench.execute(&capture(1)).unwrap();
+        assert_eq!(captured.status, PaymentStatus::Captured);
         hold(&bench, ["-27.30", "0.00", "27.30"]);
     }
     for _ in 0..2 {
-        let back = bench.execute(&refund(1)).unwrap();
-        assert_eq!(back.status, PaymentStatus::Refunded);
+        let refunded = bench.execute(&refund(1)).unwrap();
+        assert_eq!(refunded.status, PaymentStatus::Refunded);
         hold(&bench, ["0.00", "0.00", "0.00"]);
     }
     bench.run_all_timers();
@@ -142,8 +145,8 @@ fn rejected_hold_has_a_code_and_no_effect() {
         ("-1", "card/visa", "invalid_amount"),
         ("100000.01", "card/visa", "invalid_amount"),
     ] {
-        let refused = bench.execute(&authorize(1, amount, method)).unwrap_err();
-        assert_eq!(refused.code, code, "{amount} by {method}");
+        let rejected = bench.execute(&authorize(1, amount, method)).unwrap_err();
+        assert_eq!(rejected.code, code, "{amount} by {method}");
     }
     assert_eq!(bench.states().count(), 0);
     // The customer tries another card.
@@ -158,16 +161,19 @@ fn money_is_held_a_day_by_default() {
     let mut bench = RoleHarness::new(Payments);
     let mut asked = authorize(1, "5", "card/visa");
     asked.hold_seconds = None;
-    let held = bench.execute(&asked).unwrap();
-    assert_eq!(held.authorized_until.to_string(), "2026-11-24T10:00:00Z");
+    let authorized = bench.execute(&asked).unwrap();
+    assert_eq!(
+        authorized.authorized_until.to_string(),
+        "2026-11-24T10:00:00Z"
+    );
 }
 
 #[test]
 fn other_terms_for_the_same_order_are_rejected() {
     let mut bench = RoleHarness::new(Payments);
     bench.execute(&authorize(1, "5", "card/visa")).unwrap();
-    let refused = bench.execute(&authorize(1, "6", "card/visa")).unwrap_err();
-    assert_eq!(refused.code, "already_authorized");
+    let rejected = bench.execute(&authorize(1, "6", "card/visa")).unwrap_err();
+    assert_eq!(rejected.code, "already_authorized");
     let mut other = authorize(1, "5", "card/visa");
     other.customer = CustomerId::new("9").unwrap();
     assert_eq!(
@@ -227,11 +233,11 @@ fn ended_order_is_refunded_with_its_reason() {
 fn end_before_its_authorization_rejects_it() {
     let mut bench = RoleHarness::new(Payments);
     bench.give(&abandoned(1, 2)).unwrap();
-    let refused = bench.execute(&authorize(1, "5", "card/visa")).unwrap_err();
-    assert_eq!(refused.code, "order_closed");
+    let rejected = bench.execute(&authorize(1, "5", "card/visa")).unwrap_err();
+    assert_eq!(rejected.code, "order_closed");
     bench.execute(&void(2)).unwrap();
-    let refused = bench.execute(&authorize(2, "5", "card/visa")).unwrap_err();
-    assert_eq!(refused.code, "voided");
+    let rejected = bench.execute(&authorize(2, "5", "card/visa")).unwrap_err();
+    assert_eq!(rejected.code, "voided");
     assert_eq!(bench.emitted(), Vec::<&str>::new());
     hold(&bench, ["0.00", "0.00", "0.00"]);
 }
@@ -432,8 +438,8 @@ proptest! {
             }
             let sum = Money::sum(balances(&bench)).unwrap();
             prop_assert_eq!(sum, Money::ZERO);
-            let [cards, held, sales] = balances(&bench);
-            prop_assert!(cards <= Money::ZERO && !held.is_negative() && !sales.is_negative());
+            let [cards, authorized, sales] = balances(&bench);
+            prop_assert!(cards <= Money::ZERO && !authorized.is_negative() && !sales.is_negative());
             for (payment, [authorized, captured, voided, refunded]) in published(&bench) {
                 prop_assert!(captured <= authorized, "{} is charged beyond what was authorized", payment);
                 prop_assert!(voided == Money::ZERO || captured == Money::ZERO, "{}", payment);
@@ -447,9 +453,9 @@ proptest! {
             }
         }
         bench.run_all_timers();
-        let [_, held, sales] = balances(&bench);
+        let [_, authorized, sales] = balances(&bench);
         prop_assert_eq!(Money::sum(balances(&bench)).unwrap(), Money::ZERO);
-        prop_assert_eq!(held, Money::ZERO);
+        prop_assert_eq!(authorized, Money::ZERO);
         let published = published(&bench);
         let mut kept = Money::ZERO;
         for (number, life) in lives.iter().enumerate() {

@@ -110,16 +110,16 @@ fn invalid_quotes_are_rejected_by_code() {
         (&[("MARGHERITA", i64::MAX)], "invalid_quantity"),
         (&[], "bad_request"),
     ] {
-        let refused = bench.query(&quote(lines)).unwrap_err();
-        assert_eq!(refused.code, code, "{lines:?}");
+        let rejected = bench.query(&quote(lines)).unwrap_err();
+        assert_eq!(rejected.code, code, "{lines:?}");
     }
     let mut elsewhere = quote(&[("MARGHERITA", 1)]);
     elsewhere.restaurant = name("nowhere");
-    let refused = bench.query(&elsewhere).unwrap_err();
-    assert_eq!(refused.code, "unknown_restaurant");
+    let rejected = bench.query(&elsewhere).unwrap_err();
+    assert_eq!(rejected.code, "unknown_restaurant");
     bench.now = "2026-11-23T12:00:00Z".parse().unwrap();
-    let refused = bench.query(&quote(&[("MARGHERITA", 1)])).unwrap_err();
-    assert_eq!(refused.code, "restaurant_closed");
+    let rejected = bench.query(&quote(&[("MARGHERITA", 1)])).unwrap_err();
+    assert_eq!(rejected.code, "restaurant_closed");
     assert!(!menu(&bench).is_open);
 }
 
@@ -131,11 +131,11 @@ fn an_order_takes_room_until_its_promised_time() {
         assert_eq!(promise.promised_at.to_string(), "2026-11-23T10:25:00Z");
         assert_eq!(menu(&bench).taken, 6);
     }
-    let refused = bench.execute(&confirm(2, 5)).unwrap_err();
-    assert_eq!(refused.code, "at_capacity");
+    let rejected = bench.execute(&confirm(2, 5)).unwrap_err();
+    assert_eq!(rejected.code, "at_capacity");
     bench.execute(&confirm(3, 4)).unwrap();
-    let refused = bench.execute(&confirm(2, u32::MAX)).unwrap_err();
-    assert_eq!(refused.code, "at_capacity");
+    let rejected = bench.execute(&confirm(2, u32::MAX)).unwrap_err();
+    assert_eq!(rejected.code, "at_capacity");
     bench.now = "2026-11-23T10:25:00Z".parse().unwrap();
     bench.run_due_timers();
     assert_eq!(menu(&bench).taken, 0);
@@ -156,8 +156,8 @@ fn ended_order_releases_its_capacity_once() {
         bench.give(&end).unwrap();
         bench.run_due_timers();
         assert_eq!(menu(&bench).taken, 4);
-        let refused = bench.execute(&confirm(1, 6)).unwrap_err();
-        assert_eq!(refused.code, "order_closed");
+        let rejected = bench.execute(&confirm(1, 6)).unwrap_err();
+        assert_eq!(rejected.code, "order_closed");
         bench.run_all_timers();
         assert_eq!(menu(&bench).taken, 0);
     }
@@ -167,8 +167,8 @@ fn ended_order_releases_its_capacity_once() {
 fn end_before_its_order_rejects_it() {
     let mut bench = open(10);
     bench.give(&abandoned(1)).unwrap();
-    let refused = bench.execute(&confirm(1, 6)).unwrap_err();
-    assert_eq!(refused.code, "order_closed");
+    let rejected = bench.execute(&confirm(1, 6)).unwrap_err();
+    assert_eq!(rejected.code, "order_closed");
     assert_eq!(menu(&bench).taken, 0);
     assert!(bench.scheduled.is_empty());
 }
@@ -211,8 +211,8 @@ fn reconfigured_restaurant_keeps_its_bookings() {
     bench.execute(&configure(5)).unwrap();
     let shown = menu(&bench);
     assert_eq!((shown.taken, shown.capacity), (6, 5));
-    let refused = bench.execute(&confirm(2, 1)).unwrap_err();
-    assert_eq!(refused.code, "at_capacity");
+    let rejected = bench.execute(&confirm(2, 1)).unwrap_err();
+    assert_eq!(rejected.code, "at_capacity");
     bench.run_all_timers();
     assert_eq!(menu(&bench).taken, 0);
 }

@@ -111,7 +111,7 @@ impl<R: Role> Plan<'_, R> {
         }
         let (commands, keys) = match &command.understood {
             Some(Ok(understood)) => (&understood.0, &understood.1),
-            Some(Err(refused)) => return Err(refused.clone()),
+            Some(Err(rejected)) => return Err(rejected.clone()),
             None => return Err(Rejection::new(Rejection::FAILED, "it was not read")),
         };
         let claim = self.slots.handles_of_command(index);
