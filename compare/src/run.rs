@@ -129,14 +129,14 @@ impl<'a> Run<'a> {
         items: &Arc<[WorkItem]>,
         progress: &Progress,
     ) -> Result<Sample, CliError> {
-        let crew = ConsumerProcess {
+        let consumers = ConsumerProcess {
             broker: &self.broker,
             variables: &self.settings.variables,
             folder: &self.folder,
             pace: self.settings.pace,
             scenario: self.scenario,
         };
-        let mut working = Some(crew.start().await?);
+        let mut working = Some(consumers.start().await?);
         let books = StoreReader::open(&self.folder)?;
         if self.scenario == Scenario::Down
             && let Some(working) = working.take()
@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
         )
         .await?;
         if working.is_none() {
-            working = Some(crew.start().await?);
+            working = Some(consumers.start().await?);
         }
         let answered = heard.iter().filter(|heard| heard.end.is_ok()).count();
         progress.step(format!(

@@ -12,7 +12,7 @@ pub(crate) struct RoleSample {
     /// seen from here.
     pub(crate) shares_queue: bool,
     /// Deliveries to the role that are unacked.
-    pub(crate) unsettled: usize,
+    pub(crate) unacked: usize,
     /// Rows in the outbox.
     pub(crate) outbox_rows: u64,
     /// Deferred events that become due by themselves, and scheduled ones that are due.
@@ -35,7 +35,7 @@ pub(crate) enum Intake {
 impl RoleSample {
     fn is_quiet(&self) -> bool {
         let deliveries = match self.takes {
-            Intake::Yes => self.ready == Some(0) && self.unsettled == 0,
+            Intake::Yes => self.ready == Some(0) && self.unacked == 0,
             // A full table blocks nothing that could still drain.
             Intake::Full(_) => true,
             Intake::NotNow => false,
@@ -131,7 +131,7 @@ mod tests {
             ready: Some(0),
             takes: Intake::Yes,
             shares_queue: false,
-            unsettled: 0,
+            unacked: 0,
             outbox_rows: 0,
             deferred_due: 0,
             commits: 7,
@@ -189,7 +189,7 @@ mod tests {
                 ..quiet()
             },
             RoleSample {
-                unsettled: 1,
+                unacked: 1,
                 ..quiet()
             },
             RoleSample {
@@ -232,7 +232,7 @@ mod tests {
         let full = RoleSample {
             ready: Some(12),
             takes: Intake::Full("dead letters"),
-            unsettled: 2_000,
+            unacked: 2_000,
             ..quiet()
         };
         for busy in [

@@ -87,16 +87,16 @@ mod tests {
     #[test]
     fn thousands_of_one_cause_are_summarised() {
         let mut repeats = MessageLimiter::default();
-        let mut told = Vec::new();
+        let mut shown = Vec::new();
         for line in 1..=4_925 {
-            told.extend(repeats.add(format!(
+            shown.extend(repeats.add(format!(
                 "line {line}: a sale cannot add {line} to \"A{line}\""
             )));
         }
-        told.extend(repeats.add("line 9999: not UTF-8".to_owned()));
-        told.extend(repeats.rest());
+        shown.extend(repeats.add("line 9999: not UTF-8".to_owned()));
+        shown.extend(repeats.rest());
         assert_eq!(
-            told,
+            shown,
             [
                 "line 1: a sale cannot add 1 to \"A1\"",
                 "line 2: a sale cannot add 2 to \"A2\"",
@@ -109,16 +109,16 @@ mod tests {
 
     #[test]
     fn messages_that_differ_in_ids_have_one_cause() {
-        let told = |id: &str| cause_of(&format!("already resolved: {id} was replayed"));
-        assert_eq!(told("3f2a9c0e51b7d846-1"), told("9c0e51b7d8463f2a-12"));
+        let shown = |id: &str| cause_of(&format!("already resolved: {id} was replayed"));
+        assert_eq!(shown("3f2a9c0e51b7d846-1"), shown("9c0e51b7d8463f2a-12"));
         assert_ne!(cause_of("a is missing"), cause_of("a is wrong"));
     }
 
     #[test]
     fn distinct_causes_are_bounded() {
         let mut repeats = MessageLimiter::default();
-        let told = (0..1_000).filter_map(|n| repeats.add("x".repeat(n)));
-        assert_eq!(told.count(), MAX_CAUSES);
+        let shown = (0..1_000).filter_map(|n| repeats.add("x".repeat(n)));
+        assert_eq!(shown.count(), MAX_CAUSES);
         assert_eq!(repeats.rest(), ["900 more of other kinds"]);
     }
 

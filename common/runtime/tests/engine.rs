@@ -343,7 +343,7 @@ async fn dead_letter_redelivered_after_pruning_blocks_nothing() {
 #[tokio::test]
 async fn emitting_an_unnumberable_event_rejects_its_cause() {
     let mut env = TestEnv::new();
-    // `told/` and the subject together are a subject, but leave no room for the sequence in an id.
+    // `emitted/` and the subject together are a subject, but leave no room for the sequence in an id.
     let long = format!("account/{}", "x".repeat(240));
     let mut tells = event("shop", "account/a", 1, &Move::Tell);
     tells.subject = doorstep_event::Subject::new(long).unwrap();
@@ -507,7 +507,7 @@ async fn emitted_events_are_numbered_in_the_commit() {
         .await;
     env.deliver(vec![event("shop", "account/a", 4, &Move::Tell)])
         .await;
-    let told: Vec<_> = env
+    let emitted: Vec<_> = env
         .store
         .outbox(now(), 100)
         .await
@@ -522,7 +522,7 @@ async fn emitted_events_are_numbered_in_the_commit() {
         .collect();
     let a = |n| ("told/account/a".to_owned(), Some(n));
     assert_eq!(
-        told,
+        emitted,
         [
             a(1),
             a(2),

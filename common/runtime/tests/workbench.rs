@@ -285,13 +285,13 @@ async fn edit_is_replayed_once_and_keeps_the_original() {
     assert_eq!(ledger::accounts(&store).await[0].1.balance, 10);
 
     let records = env.records().await;
-    let told: Vec<_> = records
+    let recorded: Vec<_> = records
         .iter()
         .map(|row| (row.entry.action, row.entry.about == dead.id.event_digest()))
         .collect();
     use AuditAction::{Import, Replay};
     let expected = [AuditAction::Edit, Replay, Import, Replay].map(|action| (action, true));
-    assert_eq!(told, expected);
+    assert_eq!(recorded, expected);
     assert_eq!(records[2].entry.before, Some(data(&Move::PoisonUntilFixed)));
     assert_eq!(records[2].entry.after, Some(data(&Move::Add(9))));
     assert_eq!(records[2].entry.sequences, Some((1, 1)));

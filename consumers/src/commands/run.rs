@@ -363,7 +363,7 @@ async fn sample(
                 _ => Intake::NotNow,
             },
             shares_queue: link.shares_queue,
-            unsettled: status.unacked,
+            unacked: status.unacked,
             outbox_rows: summary.usage.outbox.rows,
             // Scheduled events count only once they are due.
             deferred_due: summary.held_due + summary.scheduled_due,

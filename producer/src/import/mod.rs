@@ -9,6 +9,7 @@
 
 use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
 
+mod first_pass;
 mod format;
 mod history;
 mod input;
@@ -18,7 +19,6 @@ mod pickups;
 mod rejects;
 mod retail;
 mod source;
-mod survey;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,6 +30,13 @@ use std::{
 
 use tokio::task::{JoinError, spawn_blocking};
 
+use self::{
+    first_pass::{FirstPass, Part, Terms, first_pass},
+    history::History,
+    input::Input,
+    rejects::RejectFile,
+    table::Table,
+};
 pub(crate) use self::{
     format::{Dates, Decimal, Format},
     input::plain,
@@ -39,13 +46,6 @@ pub(crate) use self::{
     rejects::default_path as default_refused_path,
     retail::{Reading, Retail},
     table::Layout,
-};
-use self::{
-    history::History,
-    input::Input,
-    rejects::RejectFile,
-    survey::{Part, Survey, Terms, survey},
-    table::Table,
 };
 use crate::{
     chunk::BatchSender,
@@ -108,17 +108,17 @@ pub(crate) async fn run<M: RowMapper>(
             dataset,
             max_refused_percent,
         };
-        let survey = survey(&mapping, &input, &layout, history.as_mut(), &terms)?;
-        Ok::<_, CliError>((input, layout, history, survey))
+        let first_pass = first_pass(&mapping, &input, &layout, history.as_mut(), &terms)?;
+        Ok::<_, CliError>((input, layout, history, first_pass))
     });
-    let (input, layout, mut history, survey) = stop
+    let (input, layout, mut history, first_pass) = stop
         .or_cancelled(reading)
         .await
         .ok_or_else(nothing_sent)?
         .map_err(broken)??;
-    let rows = survey.rows;
-    let notes = notes(&survey, history.as_ref());
-    let sources: Vec<_> = survey
+    let rows = first_pass.rows;
+    let notes = notes(&first_pass, history.as_ref());
+    let sources: Vec<_> = first_pass
         .parts
         .iter()
         .filter_map(|part| match part {
@@ -133,7 +133,8 @@ pub(crate) async fn run<M: RowMapper>(
 
     let rejected = RejectFile::new(rejected);
     let (chunks, receiver) = BatchSender::channel();
-    let reading = spawn_blocking(move || second_pass(&input, &layout, survey, rejected, chunks));
+    let reading =
+        spawn_blocking(move || second_pass(&input, &layout, first_pass, rejected, chunks));
     let mut progress = Progress::new("importing", Unit::Rows, Some(rows));
     let tally = output.take(receiver, &mut progress, stop).await;
     let elapsed = progress.finish();
@@ -216,12 +217,12 @@ fn print_events(voice: &Console, tally: &EventCounts, elapsed: Duration) {
 }
 
 /// Describes each source for the user.
-fn notes<M>(survey: &Survey<M>, history: Option<&History>) -> Vec<String> {
-    let mut rows = vec![0_u64; survey.parts.len()];
-    for part in survey.part_of.values() {
+fn notes<M>(first_pass: &FirstPass<M>, history: Option<&History>) -> Vec<String> {
+    let mut rows = vec![0_u64; first_pass.parts.len()];
+    for part in first_pass.part_of.values() {
         rows[*part] += 1;
     }
-    let parts = survey
+    let parts = first_pass
         .parts
         .iter()
         .zip(rows)
@@ -243,7 +244,7 @@ fn notes<M>(survey: &Survey<M>, history: Option<&History>) -> Vec<String> {
         .collect();
     let runs = history.map_or(&[][..], History::runs);
     let unfinished = runs.iter().filter(|run| {
-        let is_here = survey.parts.iter().any(|part| match part {
+        let is_here = first_pass.parts.iter().any(|part| match part {
             Part::Sent { source, .. } => *source == run.source,
             Part::Kept { .. } => false,
         });
@@ -262,7 +263,7 @@ fn notes<M>(survey: &Survey<M>, history: Option<&History>) -> Vec<String> {
 fn second_pass<M: RowMapper>(
     input: &Input,
     layout: &Layout,
-    mut survey: Survey<M>,
+    mut first_pass: FirstPass<M>,
     mut rejected: RejectFile,
     mut chunks: BatchSender,
 ) -> Result<(RejectFile, Rows), CliError> {
@@ -270,7 +271,7 @@ fn second_pass<M: RowMapper>(
     let mut events = Vec::new();
     let mut rows = Rows::default();
     while let Some(row) = table.next()? {
-        match survey.part_mut(&row) {
+        match first_pass.part_mut(&row) {
             Err(reason) => rejected.add(&row, &reason)?,
             Ok(Part::Kept { .. }) => rows.kept += 1,
             Ok(Part::Sent {
@@ -285,10 +286,10 @@ fn second_pass<M: RowMapper>(
             return Ok((rejected, rows));
         }
     }
-    if table.fingerprint() != survey.fingerprint {
+    if table.fingerprint() != first_pass.fingerprint {
         return Err(changed(input.path()));
     }
-    let waiting = survey.parts.iter().map(|part| match part {
+    let waiting = first_pass.parts.iter().map(|part| match part {
         Part::Sent { mapping, .. } => mapping.pending(),
         Part::Kept { .. } => 0,
     });

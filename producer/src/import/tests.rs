@@ -106,11 +106,12 @@ impl<'a> TestImport<'a> {
             dataset: self.dataset,
             max_refused_percent: self.max_refused_percent,
         };
-        let survey = survey(&mapping, &input, &layout, history.as_mut(), &terms)?;
-        let rows = survey.rows;
+        let first_pass = first_pass(&mapping, &input, &layout, history.as_mut(), &terms)?;
+        let rows = first_pass.rows;
         let rejected = RejectFile::new(folder.0.join("refused.jsonl"));
         let (chunks, mut receiver) = BatchSender::channel();
-        let reading = thread::spawn(move || second_pass(&input, &layout, survey, rejected, chunks));
+        let reading =
+            thread::spawn(move || second_pass(&input, &layout, first_pass, rejected, chunks));
         let mut events = Vec::new();
         while let Some(chunk) = receiver.blocking_recv() {
             for LineEvent { event, .. } in &chunk.events {
@@ -694,11 +695,11 @@ fn file_changed_between_passes_is_detected() {
         max_refused_percent: 99.0,
     };
     let layout = Layout::default();
-    let survey = survey(&Retail::default(), &input, &layout, None, &terms).unwrap();
+    let first_pass = first_pass(&Retail::default(), &input, &layout, None, &terms).unwrap();
     fs::write(&path, RETAIL.replace("2.55", "2.56")).unwrap();
     let rejected = RejectFile::new(folder.0.join("refused.jsonl"));
     let (chunks, receiver) = BatchSender::channel();
-    let failure = second_pass(&input, &layout, survey, rejected, chunks)
+    let failure = second_pass(&input, &layout, first_pass, rejected, chunks)
         .map(drop)
         .unwrap_err();
     assert!(

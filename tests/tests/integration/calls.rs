@@ -42,7 +42,7 @@ const FIRST: &str = "account/first";
 /// A completed call.
 struct Ended {
     n: usize,
-    answer: Result<AccountStatus, CallError>,
+    reply: Result<AccountStatus, CallError>,
     /// The deadline, and the time of completion.
     deadline: Instant,
     at: Instant,
@@ -70,11 +70,11 @@ fn command(n: usize, within: Duration) -> Request {
 
 async fn call(client: Arc<RpcClient>, n: usize, within: Duration) -> Ended {
     let (deadline, command) = (Instant::now() + within, command(n, within));
-    let answer = client.call_with_retry::<Order>(command).await;
+    let reply = client.call_with_retry::<Order>(command).await;
     let at = Instant::now();
     Ended {
         n,
-        answer,
+        reply,
         deadline,
         at,
     }
@@ -256,8 +256,8 @@ fn is_applied(applied: &HashMap<String, Vec<String>>, n: usize, reply: &AccountS
     assert_eq!(reply.balance, DEPOSIT * reply.entries as i64);
 }
 
-fn label(answer: &Result<AccountStatus, CallError>) -> &'static str {
-    match answer {
+fn label(reply: &Result<AccountStatus, CallError>) -> &'static str {
+    match reply {
         Ok(_) => "answered",
         Err(CallError::Rejected(_)) => "refused",
         Err(CallError::NoResponder { .. }) => "no responder",
@@ -297,7 +297,7 @@ async fn calls_are_executed_once_through_kills() {
     let mut sums = BTreeMap::new();
     let mut latest = (Duration::ZERO, Duration::ZERO);
     for ended in &service.ended {
-        *sums.entry(label(&ended.answer)).or_insert(0_usize) += 1;
+        *sums.entry(label(&ended.reply)).or_insert(0_usize) += 1;
         // Time in which the runtime itself was starved does not count.
         let awake = watchdog.awake(ended.deadline, ended.at);
         let late = ended.at.saturating_duration_since(ended.deadline);
@@ -308,7 +308,7 @@ async fn calls_are_executed_once_through_kills() {
     let applied = service.applied().await;
     let executed = each_once(&applied);
     for ended in &service.ended {
-        if let Ok(reply) = &ended.answer {
+        if let Ok(reply) = &ended.reply {
             is_applied(&applied, ended.n, reply);
         }
     }
@@ -335,7 +335,7 @@ impl Service {
     /// A rejected call got its rejection, or no reply.
     fn rejected_as_decided(&self) {
         for ended in &self.ended {
-            match &ended.answer {
+            match &ended.reply {
                 Ok(_) => assert!(!is_rejected(ended.n), "{}", ended.n),
                 // If the whole machine was stalled, a request arrives so late that its clock is blamed, and its caller has
                 // given up.
@@ -366,7 +366,7 @@ async fn repeated_with_the_same_replies(service: &mut Service) {
     assert_eq!(each_once(&applied), wanted);
     let mut replies = HashMap::new();
     for ended in &service.ended {
-        match &ended.answer {
+        match &ended.reply {
             Ok(reply) => {
                 is_applied(&applied, ended.n, reply);
                 replies.insert(ended.n, reply);
@@ -377,7 +377,7 @@ async fn repeated_with_the_same_replies(service: &mut Service) {
     }
     assert_eq!(replies.len(), wanted);
     for ended in &first {
-        if let Ok(reply) = &ended.answer {
+        if let Ok(reply) = &ended.reply {
             assert_eq!(replies[&ended.n], reply, "{}", ended.n);
         }
     }

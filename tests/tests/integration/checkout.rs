@@ -383,9 +383,9 @@ async fn sequences_reused_after_a_restore_are_dead_letters() {
             let line: Value = serde_json::from_str(said.ok_or(log.clone())?).map_err(|_| log)?;
             let address = line["address"].as_str().unwrap_or_default();
             let ready = Client::new(address.parse().unwrap()).get("/readyz").await;
-            let answer = ready.json();
+            let reply = ready.json();
             let role = |name: &str| {
-                let mut all = answer["roles"].as_array().into_iter().flatten();
+                let mut all = reply["roles"].as_array().into_iter().flatten();
                 all.find(|role| role["role"] == name).cloned()
             };
             let (orders, payments) = (role("orders").unwrap(), role("payments").unwrap());

@@ -91,8 +91,8 @@ for_each_store! {
             let client = Arc::clone(&client);
             asked.spawn(async move {
                 let command = deposit(&n.to_string(), &format!("account/{}", n % 7));
-                let answer = client.call_with_retry::<Order>(command).await;
-                (n, answer)
+                let reply = client.call_with_retry::<Order>(command).await;
+                (n, reply)
             });
         }
         for most in [20, 60, 120] {
@@ -102,8 +102,8 @@ for_each_store! {
         }
         let mut answered = BTreeSet::new();
         while let Some(ended) = asked.join_next().await {
-            let (n, answer) = ended.unwrap();
-            assert!(answer.is_ok(), "{n}: {answer:?}");
+            let (n, reply) = ended.unwrap();
+            assert!(reply.is_ok(), "{n}: {reply:?}");
             answered.insert(n);
         }
         assert_eq!(answered.len(), COMMANDS);
@@ -136,10 +136,10 @@ async fn a_query_without_a_store_is_retryable() {
         Timestamp::now(),
         &QueryAccount { account },
     );
-    let answer = client.call::<QueryAccount>(patient(query)).await;
+    let reply = client.call::<QueryAccount>(patient(query)).await;
     assert!(
-        matches!(answer, Err(CallError::Overloaded { .. })),
-        "{answer:?}"
+        matches!(reply, Err(CallError::Overloaded { .. })),
+        "{reply:?}"
     );
     store.set(Fault::None);
     client
@@ -167,9 +167,9 @@ async fn calls_to_a_stopped_role_end() {
     role.stop().await.unwrap();
     let mut late = deposit("2", "account/a");
     late.deadline = Timestamp::now() + Duration::from_secs(30);
-    let answer = client.call_raw(late).await;
+    let reply = client.call_raw(late).await;
     assert!(
-        matches!(answer, Err(CallError::NoResponder { .. })),
-        "{answer:?}"
+        matches!(reply, Err(CallError::NoResponder { .. })),
+        "{reply:?}"
     );
 }

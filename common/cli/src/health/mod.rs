@@ -273,7 +273,7 @@ pub fn serve<'a>(
         })
         .collect();
     describe();
-    let crew = Arc::new(ProcessHealth {
+    let process = Arc::new(ProcessHealth {
         roles,
         rpc_client: rpc_client,
         namespace: broker.namespace.clone(),
@@ -281,13 +281,13 @@ pub fn serve<'a>(
         heart: RuntimeHeartbeat::start(),
     });
     let looking = {
-        let look = poller::poll_loop(Arc::clone(&crew), broker.clone());
-        let policies = policy_poller::poll_loop(Arc::clone(&crew), management);
+        let look = poller::poll_loop(Arc::clone(&process), broker.clone());
+        let policies = policy_poller::poll_loop(Arc::clone(&process), management);
         async {
             tokio::join!(look, policies);
         }
     };
-    let endpoint = Endpoint::start(settings.address, metrics, crew, looking).map_err(|e| {
+    let endpoint = Endpoint::start(settings.address, metrics, process, looking).map_err(|e| {
         CliError::new(
             ExitReason::Failed,
             format!(

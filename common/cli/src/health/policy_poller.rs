@@ -79,18 +79,18 @@ enum PolicySnapshot {
 }
 
 /// Polls the policies of all roles.
-pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, management: Option<Management>) {
+pub(super) async fn poll_loop(process: Arc<ProcessHealth>, management: Option<Management>) {
     let Some(management) = management else {
         return;
     };
     // Logged once for all roles, and again if it changes.
-    let mut told: Option<ManagementError> = None;
+    let mut last_error: Option<ManagementError> = None;
     loop {
         let mut pause = INTERVAL;
-        for role in &crew.roles {
-            let seen = match of_role(&management, &crew.namespace, role.name).await {
+        for role in &process.roles {
+            let seen = match of_role(&management, &process.namespace, role.name).await {
                 Ok(Some(losing)) => {
-                    told = None;
+                    last_error = None;
                     PolicySnapshot::All(losing)
                 }
                 Ok(None) => {
@@ -99,9 +99,9 @@ pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, management: Option<Manag
                 }
                 Err(error) => {
                     let reason = error.to_string();
-                    if told.as_ref() != Some(&error) {
+                    if last_error.as_ref() != Some(&error) {
                         tracing::warn!(reason, "the policies on the queues are not known");
-                        told = Some(error);
+                        last_error = Some(error);
                     }
                     PolicySnapshot::Unknown(reason)
                 }

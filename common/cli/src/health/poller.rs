@@ -34,7 +34,7 @@ pub(super) struct Polled {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ages {
     outbox: Known,
-    held: Known,
+    deferred: Known,
     ahead: Known,
     dead: Known,
 }
@@ -61,11 +61,11 @@ impl Ages {
     fn correct(&mut self, summary: &mut Summary, now: Instant) {
         let outbox = self.outbox.age_ms(summary.oldest_outbox, now);
         summary.oldest_outbox_ms = summary.oldest_outbox_ms.max(outbox);
-        let held = self.held.age_ms(summary.oldest_deferred, now);
+        let deferred = self.deferred.age_ms(summary.oldest_deferred, now);
         // The oldest by date need not be the oldest if some rows are dated ahead.
         let ahead = (summary.dated_ahead > 0).then_some(Timestamp::MIN);
-        let ahead = self.ahead.age_ms(ahead, now).filter(|_| held.is_some());
-        summary.oldest_held_ms = summary.oldest_held_ms.max(held).max(ahead);
+        let ahead = self.ahead.age_ms(ahead, now).filter(|_| deferred.is_some());
+        summary.oldest_held_ms = summary.oldest_held_ms.max(deferred).max(ahead);
         let dead = self.dead.age_ms(summary.oldest_dead, now);
         summary.oldest_dead_ms = summary.oldest_dead_ms.max(dead);
     }
@@ -106,13 +106,13 @@ impl Polled {
 }
 
 /// Polls all roles.
-pub(super) async fn poll_loop(crew: Arc<ProcessHealth>, broker: BrokerSettings) {
+pub(super) async fn poll_loop(process: Arc<ProcessHealth>, broker: BrokerSettings) {
     let mut inspector = None;
     let mut timer = interval(POLL_INTERVAL);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
-        for role in &crew.roles {
+        for role in &process.roles {
             poll_store(role).await;
             let links = role.liveness.links();
             if links.is_some_and(|links| links.consume.is_none()) {
@@ -196,12 +196,12 @@ mod tests {
     fn rows_dated_ahead_grow_older_too() {
         let (mut ages, start) = (Ages::default(), Instant::now());
         let date = |text: &str| Some(text.parse().unwrap());
-        let mut told = |outbox, held, dated_ahead, seconds| {
+        let mut ages_ms = |outbox, deferred, dated_ahead, seconds| {
             let mut summary = Summary {
                 oldest_outbox_ms: Some(0),
                 oldest_held_ms: Some(3_000),
                 oldest_outbox: outbox,
-                oldest_deferred: held,
+                oldest_deferred: deferred,
                 dated_ahead,
                 ..Summary::default()
             };
@@ -210,19 +210,19 @@ mod tests {
         };
         let ahead = date("2027-01-01T00:00:00Z");
         let (first, second) = (date("2026-01-01T00:00:00Z"), date("2026-01-02T00:00:00Z"));
-        assert_eq!(told(ahead, first, 1, 0), (Some(0), Some(3_000)));
-        assert_eq!(told(ahead, first, 1, 60), (Some(60_000), Some(60_000)));
+        assert_eq!(ages_ms(ahead, first, 1, 0), (Some(0), Some(3_000)));
+        assert_eq!(ages_ms(ahead, first, 1, 60), (Some(60_000), Some(60_000)));
         // Others are the oldest by date, but those dated ahead are still there.
-        assert_eq!(told(first, second, 1, 90), (Some(0), Some(90_000)));
-        assert_eq!(told(first, second, 0, 95), (Some(5_000), Some(5_000)));
+        assert_eq!(ages_ms(first, second, 1, 90), (Some(0), Some(90_000)));
+        assert_eq!(ages_ms(first, second, 0, 95), (Some(5_000), Some(5_000)));
         // Another row has begun to wait.
-        assert_eq!(told(second, first, 0, 99), (Some(0), Some(3_000)));
+        assert_eq!(ages_ms(second, first, 0, 99), (Some(0), Some(3_000)));
     }
 
     #[test]
     fn dead_letters_age_under_a_clock_set_back() {
         let (mut ages, start) = (Ages::default(), Instant::now());
-        let mut told = |oldest_dead_ms, seconds| {
+        let mut ages_ms = |oldest_dead_ms, seconds| {
             let mut summary = Summary {
                 oldest_dead_ms: Some(oldest_dead_ms),
                 oldest_dead: Some(Timestamp::UNIX_EPOCH),
@@ -231,7 +231,7 @@ mod tests {
             ages.correct(&mut summary, start + Duration::from_secs(seconds));
             summary.oldest_dead_ms
         };
-        assert_eq!(told(7_000, 0), Some(7_000));
-        assert_eq!(told(0, 60), Some(60_000));
+        assert_eq!(ages_ms(7_000, 0), Some(7_000));
+        assert_eq!(ages_ms(0, 60), Some(60_000));
     }
 }

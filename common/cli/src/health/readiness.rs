@@ -436,16 +436,16 @@ mod tests {
 
     #[test]
     fn a_role_without_a_queue_needs_no_consumer() {
-        let mut desk = well();
-        desk.consume = ConsumerLink::NoQueue;
-        desk.polled.consumers = ConsumerCount::NoQueue;
-        let health = evaluate(desk.clone());
+        let mut without_queue = well();
+        without_queue.consume = ConsumerLink::NoQueue;
+        without_queue.polled.consumers = ConsumerCount::NoQueue;
+        let health = evaluate(without_queue.clone());
         assert_eq!(
             (health.status, health.consumers),
             (HealthStatus::Ready, None)
         );
-        desk.phase = Phase::Full { table: "outbox" };
-        assert_eq!(evaluate(desk).status, HealthStatus::Unready);
+        without_queue.phase = Phase::Full { table: "outbox" };
+        assert_eq!(evaluate(without_queue).status, HealthStatus::Unready);
     }
 
     #[test]

@@ -194,8 +194,8 @@ mod tests {
 
     #[test]
     fn rejection_reason_is_shown_shortened() {
-        let told = r#"{"error":"not_authorised","reason":"Not administrator user"}"#;
-        assert_eq!(error_reason(told), "Not administrator user");
+        let body = r#"{"error":"not_authorised","reason":"Not administrator user"}"#;
+        assert_eq!(error_reason(body), "Not administrator user");
         assert_eq!(error_reason("<html>\n"), "<html>");
         assert_eq!(error_reason(&"x".repeat(1000)).len(), MAX_WORDS);
     }

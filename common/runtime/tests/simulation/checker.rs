@@ -315,13 +315,13 @@ fn emitted(world: &Environment, accounts: &Accounts) -> Vec<String> {
         }
     }
     let mut numbers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    let mut told: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut emitted: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for event in contents.values() {
         let subject = event.subject.as_str();
         let number = event.sequence.map_or(0, Sequence::get);
         numbers.entry(subject).or_default().push(number);
         let fact: Notice = serde_json::from_slice(&event.data).unwrap();
-        told.entry(subject).or_default().push(fact.of);
+        emitted.entry(subject).or_default().push(fact.of);
     }
     for (subject, numbers) in &mut numbers {
         numbers.sort_unstable();
@@ -338,17 +338,19 @@ fn emitted(world: &Environment, accounts: &Accounts) -> Vec<String> {
             None => matches!(fact(world, key, entry), Some(Move::Tell)),
         };
         let mut expected: Vec<_> = account.entries.iter().filter(tells).cloned().collect();
-        let mut told = told
+        let mut emitted = emitted
             .remove(format!("told/{key}").as_str())
             .unwrap_or_default();
         expected.sort_unstable();
-        told.sort_unstable();
-        if expected != told {
-            wrong.push(format!("{key} was to tell {expected:?}, and told {told:?}"));
+        emitted.sort_unstable();
+        if expected != emitted {
+            wrong.push(format!(
+                "{key} was to tell {expected:?}, and told {emitted:?}"
+            ));
         }
     }
-    if !told.is_empty() {
-        wrong.push(format!("told of nothing that was applied: {told:?}"));
+    if !emitted.is_empty() {
+        wrong.push(format!("told of nothing that was applied: {emitted:?}"));
     }
     for id in world.history.dead.keys().filter(|id| !copies.contains(*id)) {
         wrong.push(format!("no copy of dead letter {id} was published"));

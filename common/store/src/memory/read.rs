@@ -45,8 +45,8 @@ impl Data {
             loaded.seen.push(self.seen.get(key).is_some());
         }
         for key in &ask.crash_counts {
-            let trials = self.crash_counts.get(key).map_or(0, |(count, _)| *count);
-            loaded.crash_counts.push(trials);
+            let count = self.crash_counts.get(key).map_or(0, |(count, _)| *count);
+            loaded.crash_counts.push(count);
         }
         for subject in &ask.emitted_sequences {
             let last = self.emitted_sequences.get(subject).copied();

@@ -34,7 +34,9 @@ pub(super) fn load(db: &mut Db, ask: &ReadSet) -> Result<ReadResult, SqliteError
             loaded.seen.push(seen(conn, sources, source, id)?);
         }
         for (source, id) in &ask.crash_counts {
-            loaded.crash_counts.push(trials(conn, sources, source, id)?);
+            loaded
+                .crash_counts
+                .push(crash_count(conn, sources, source, id)?);
         }
         for subject in &ask.emitted_sequences {
             loaded.emitted_sequences.push(outgoing(conn, subject)?);
@@ -240,15 +242,20 @@ fn seen(conn: &Connection, sources: &mut Sources, source: &Source, id: &EventId)
         .exists(params![source, id.as_str()])
 }
 
-fn trials(conn: &Connection, sources: &mut Sources, source: &Source, id: &EventId) -> Result<u32> {
+fn crash_count(
+    conn: &Connection,
+    sources: &mut Sources,
+    source: &Source,
+    id: &EventId,
+) -> Result<u32> {
     let Some(source) = sources.find(conn, source)? else {
         return Ok(0);
     };
-    let trials = conn
+    let crash_count = conn
         .prepare_cached("SELECT count FROM trials WHERE source_id = ?1 AND event_id = ?2")?
         .query_row(params![source, id.as_str()], |row| small(row, 0))
         .optional()?;
-    Ok(trials.unwrap_or(0))
+    Ok(crash_count.unwrap_or(0))
 }
 
 fn reply(conn: &Connection, caller: &Source, id: &RequestId) -> Result<Option<ReplyRow>> {

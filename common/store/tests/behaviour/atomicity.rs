@@ -199,7 +199,7 @@ pub async fn a_conflicting_commit_writes_nothing(store: impl Store) {
     let after = contents(&store, read_set()).await;
     assert_eq!(after.streams.len(), 3);
     assert_eq!(after.loaded.seen, [true, true, false]);
-    assert_eq!(after.loaded.trials, [0, 1]);
+    assert_eq!(after.loaded.crash_counts, [0, 1]);
     assert_eq!(after.loaded.outgoing, [5, 0]);
     assert_eq!(after.summary.commits, before.summary.commits + 1);
 }

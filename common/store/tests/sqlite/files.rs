@@ -330,13 +330,13 @@ async fn a_restored_store_gets_a_new_source() {
 }
 
 /// Removes the changes of schema version 4.
-const WITHOUT_FORM_4: &str =
+const WITHOUT_SCHEMA_4: &str =
     "DROP TABLE replies; DROP TABLE scheduled; ALTER TABLE totals DROP COLUMN replies_rows;
     ALTER TABLE totals DROP COLUMN replies_bytes; ALTER TABLE totals DROP COLUMN scheduled_rows;
     ALTER TABLE totals DROP COLUMN scheduled_bytes; ALTER TABLE totals DROP COLUMN obeyed;";
 
 /// Removes the changes of schema version 5.
-const WITHOUT_FORM_5: &str = "DROP TABLE source_owners; ALTER TABLE totals DROP COLUMN seen_pruned_to; ALTER TABLE totals DROP COLUMN replies_pruned_to;
+const WITHOUT_SCHEMA_5: &str = "DROP TABLE source_owners; ALTER TABLE totals DROP COLUMN seen_pruned_to; ALTER TABLE totals DROP COLUMN replies_pruned_to;
     DROP TABLE own_epochs; ALTER TABLE store DROP COLUMN epoch; ALTER TABLE store DROP COLUMN epoch_random;
     ALTER TABLE store DROP COLUMN restored_since; ALTER TABLE store DROP COLUMN restored_detail;
     ALTER TABLE outbox DROP COLUMN epoch; ALTER TABLE outbox DROP COLUMN epoch_random;
@@ -367,7 +367,7 @@ async fn a_store_of_schema_4_is_migrated() {
     let mut before = contents(&store, ReadSet::default()).await;
     store.close().await;
     raw(&folder)
-        .execute_batch(&format!("{WITHOUT_FORM_5} PRAGMA user_version = 4"))
+        .execute_batch(&format!("{WITHOUT_SCHEMA_5} PRAGMA user_version = 4"))
         .unwrap();
     let store = open(&folder);
     let mut after = contents(&store, ReadSet::default()).await;
@@ -390,7 +390,7 @@ async fn a_store_of_schema_3_is_migrated() {
     store.close().await;
     raw(&folder)
         .execute_batch(&format!(
-            "{WITHOUT_FORM_5} {WITHOUT_FORM_4} PRAGMA user_version = 3"
+            "{WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 3"
         ))
         .unwrap();
     let store = open(&folder);
@@ -420,7 +420,7 @@ async fn schema_1_is_migrated_by_the_first_writer() {
     raw(&folder)
         .execute_batch(
             &format!(
-                "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; {WITHOUT_FORM_5} {WITHOUT_FORM_4} PRAGMA user_version = 1"
+                "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; {WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 1"
             ),
         )
         .unwrap();
@@ -441,7 +441,7 @@ async fn schema_1_is_migrated_by_the_first_writer() {
     store.close().await;
     raw(&folder)
         .execute_batch(&format!(
-            "DROP TABLE trials; {WITHOUT_FORM_5} {WITHOUT_FORM_4} PRAGMA user_version = 2"
+            "DROP TABLE trials; {WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 2"
         ))
         .unwrap();
     commit(&open(&folder), WriteSet::at(at(3))).await;

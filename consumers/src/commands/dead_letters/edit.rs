@@ -35,25 +35,25 @@ pub(crate) async fn edit(
     by: &Attribution,
     mode: Mode,
 ) -> Result<(), CliError> {
-    let desk = EditSession::open(place, by, mode, Edit::Edit)?;
+    let session = EditSession::open(place, by, mode, Edit::Edit)?;
     match (chosen, patch) {
         (Selection::Ids(ids), Some(path)) => {
             let patch = Patch::read(path)?;
             for id in ids {
-                let dead = one(&desk.store, desk.role.name, id).await?;
-                let changed = desk.edit_one(&dead, |data| patch.apply(data)).await;
+                let dead = one(&session.store, session.role.name, id).await?;
+                let changed = session.edit_one(&dead, |data| patch.apply(data)).await;
                 changed.map_err(|rejected| rejected.into_failure(id))?;
             }
             Ok(())
         }
         (Selection::Ids(ids), None) => {
             for id in ids {
-                desk.edit_in_editor(id).await?;
+                session.edit_in_editor(id).await?;
             }
             Ok(())
         }
         (Selection::Group(_) | Selection::All, Some(path)) => {
-            desk.group(chosen, &Patch::read(path)?).await
+            session.group(chosen, &Patch::read(path)?).await
         }
         (Selection::Group(_) | Selection::All, None) => Err(CliError::new(
             ExitReason::Settings,
@@ -140,7 +140,7 @@ impl<'a> EditSession<'a> {
         }
         let edited = match check(self.role, &self.store, dead, changed.data.clone()).await? {
             Checked::Refused(why) => return Err(EditError::Refused(why)),
-            Checked::Taken(told) => Edited::Stored(told),
+            Checked::Taken(text) => Edited::Stored(text),
             Checked::Untried => Edited::Untried,
         };
         if self.mode == Mode::DryRun {
@@ -170,18 +170,18 @@ impl<'a> EditSession<'a> {
             .collect();
         print(|out| out.write_all(difference.as_bytes()))?;
         let (id, role) = (&dead.id, self.role.name);
-        let told = match self.store(dead, &changed).await? {
+        let text = match self.store(dead, &changed).await? {
             Edited::Same => None,
-            Edited::Stored(told) => Some(told),
+            Edited::Stored(text) => Some(text),
             Edited::Untried => Some(NOT_RUN.to_owned()),
         };
-        let sentence = match (told, self.mode) {
+        let sentence = match (text, self.mode) {
             (None, _) => format!("{id} is left as it is: nothing differs"),
-            (Some(told), Mode::DryRun) => {
-                format!("{id} {told}; nothing was stored, this is a dry run")
+            (Some(text), Mode::DryRun) => {
+                format!("{id} {text}; nothing was stored, this is a dry run")
             }
-            (Some(told), Mode::Write) => format!(
-                "{id} is edited and {told}: `consumers dead-letters replay {role} {id}` has it tried"
+            (Some(text), Mode::Write) => format!(
+                "{id} is edited and {text}: `consumers dead-letters replay {role} {id}` has it tried"
             ),
         };
         print(|out| writeln!(out, "{sentence}"))?;

@@ -67,7 +67,7 @@ pub(crate) async fn import(
     by: &Attribution,
     mode: Mode,
 ) -> Result<(), CliError> {
-    let desk = EditSession::open(place, by, mode, Edit::Import)?;
+    let session = EditSession::open(place, by, mode, Edit::Import)?;
     let failed = |e: io::Error| {
         CliError::new(
             ExitReason::Io,
@@ -90,7 +90,7 @@ pub(crate) async fn import(
         if line.trim().is_empty() {
             continue;
         }
-        match take(&desk, &line).await {
+        match take(&session, &line).await {
             Ok(edited) => tally.add(&edited),
             Err(EditError::Failed(failure))
                 if !matches!(failure.reason, ExitReason::Settled | ExitReason::Missing) =>
@@ -116,15 +116,15 @@ pub(crate) async fn import(
     tally.sum_up(mode)
 }
 
-async fn take(desk: &EditSession<'_>, line: &str) -> Result<Edited, EditError> {
+async fn take(session: &EditSession<'_>, line: &str) -> Result<Edited, EditError> {
     let line: ImportedEdit<'_> = serde_json::from_str(line)
         .map_err(|e| EditError::Refused(format!("it is no line of an export: {e}")))?;
-    let role = desk.role.name;
+    let role = session.role.name;
     if line.role != role {
         let why = format!("it belongs to the role {:?}, not to {role}", line.role);
         return Err(EditError::Refused(why));
     }
-    let dead = one(&desk.store, role, &line.id).await?;
+    let dead = one(&session.store, role, &line.id).await?;
     same_identity(&line, &dead).map_err(EditError::Refused)?;
     let (Some(event), Some(data)) = (&dead.event, line.data) else {
         return Ok(Edited::Same);
@@ -134,7 +134,7 @@ async fn take(desk: &EditSession<'_>, line: &str) -> Result<Edited, EditError> {
         let why = format!("{} is being replayed", dead.id);
         return Err(EditError::Refused(why));
     }
-    desk.store(&dead, &changed).await
+    session.store(&dead, &changed).await
 }
 
 /// Checks the source, subject, sequence, id and type, which cannot be changed.

@@ -24,7 +24,7 @@ const MAX_REASONS: usize = 100;
 type PartOf = HashMap<Box<[u8]>, usize>;
 
 /// The result of the first pass.
-pub(crate) struct Survey<M> {
+pub(crate) struct FirstPass<M> {
     pub(crate) rows: u64,
     /// The hash of the content, which shows a change before the second pass.
     pub(crate) fingerprint: Fingerprint,
@@ -35,7 +35,7 @@ pub(crate) struct Survey<M> {
     mapping: M,
 }
 
-impl<M: RowMapper> Survey<M> {
+impl<M: RowMapper> FirstPass<M> {
     /// Returns the part of a row.
     ///
     /// # Errors
@@ -86,13 +86,13 @@ pub(crate) struct Terms<'a> {
 ///
 /// # Errors
 /// The file is invalid, contradicts earlier imports, or has too many rows that would be rejected.
-pub(crate) fn survey<M: RowMapper>(
+pub(crate) fn first_pass<M: RowMapper>(
     mapping: &M,
     input: &Input,
     layout: &Layout,
     history: Option<&mut History>,
     terms: &Terms<'_>,
-) -> Result<Survey<M>, CliError> {
+) -> Result<FirstPass<M>, CliError> {
     let mut progress = Progress::new("checking", Counted::Bytes, Some(input.bytes()));
     let mut table = Table::open(input, M::COLUMNS, layout)?;
     let runs = history.as_ref().map_or(0, |history| history.runs().len());
@@ -125,7 +125,7 @@ pub(crate) fn survey<M: RowMapper>(
     } = reading;
     rejections.check(input, rows, terms)?;
     let (part_of, parts) = divide(mapping, input, units, rows_of, history, terms)?;
-    Ok(Survey {
+    Ok(FirstPass {
         rows,
         fingerprint: table.fingerprint(),
         part_of,
