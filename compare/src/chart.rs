@@ -3,7 +3,7 @@
 //! It has a background of its own, so it is readable on any page. A style sheet inside gives it dark colours in dark
 //! mode; viewers without style sheets show the light ones.
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use plotters::{
     coord::Shift,
     prelude::*,
@@ -71,7 +71,7 @@ fn on_time_unsure(figures: &Figures) -> u64 {
 pub(crate) fn svg(report: &Report) -> Result<String, CliError> {
     let mut svg = String::new();
     draw(&mut svg, &report.cells)
-        .map_err(|e| CliError::new(ExitReason::Internal, format!("cannot draw the chart: {e}")))?;
+        .map_err(|e| CliError::internal(format!("cannot draw the chart: {e}")))?;
     Ok(with_style(&svg))
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc};
 
 use doorstep_cli::{
-    CliError, ExitReason, ShutdownSignal,
+    CliError, ShutdownSignal,
     output::{cannot_write, print},
 };
 use doorstep_event::Timestamp;
@@ -99,10 +99,5 @@ fn items(settings: &CompareSettings, scenario: Scenario) -> Result<Arc<[WorkItem
     let load = settings.pace.load(scenario);
     WorkItem::draw(settings.seed, load, Timestamp::now())
         .map(Arc::from)
-        .map_err(|mistake| {
-            CliError::new(
-                ExitReason::Internal,
-                format!("cannot make items: {mistake}"),
-            )
-        })
+        .map_err(|mistake| CliError::internal(format!("cannot make items: {mistake}")))
 }

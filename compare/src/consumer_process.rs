@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, path::Path, process::Stdio, time::Duration};
 
-use doorstep_cli::{CliError, ExitReason, args::BrokerVariables};
+use doorstep_cli::{CliError, args::BrokerVariables};
 use doorstep_messaging::BrokerSettings;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -46,12 +46,7 @@ impl ConsumerProcess<'_> {
     /// # Errors
     /// They do not start; contains their standard error.
     pub(crate) async fn start(&self) -> Result<Running, CliError> {
-        let failed = |e: io::Error| {
-            CliError::new(
-                ExitReason::Failed,
-                format!("cannot start the consumers: {e}"),
-            )
-        };
+        let failed = |e: io::Error| CliError::failed(format!("cannot start the consumers: {e}"));
         let complaints = self.folder.join("consumers.log");
         let log = File::options()
             .create(true)
@@ -86,13 +81,10 @@ impl ConsumerProcess<'_> {
         let mut lines = BufReader::new(stdout).lines();
         match timeout(READY_WITHIN, lines.next_line()).await {
             Ok(Ok(Some(line))) if line == READY => Ok(Running(child)),
-            _ => Err(CliError::new(
-                ExitReason::Broker,
-                format!(
-                    "the consumers of the comparison have not started: {}",
-                    stderr_tail(&complaints)
-                ),
-            )),
+            _ => Err(CliError::broker(format!(
+                "the consumers of the comparison have not started: {}",
+                stderr_tail(&complaints)
+            ))),
         }
     }
 }
@@ -103,12 +95,10 @@ impl Running {
     /// # Errors
     /// The system does not end them.
     pub(crate) async fn kill(mut self) -> Result<(), CliError> {
-        self.0.kill().await.map_err(|e| {
-            CliError::new(
-                ExitReason::Failed,
-                format!("cannot kill the consumers: {e}"),
-            )
-        })
+        self.0
+            .kill()
+            .await
+            .map_err(|e| CliError::failed(format!("cannot kill the consumers: {e}")))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use doorstep_event::{Request, Source, Timestamp};
 use doorstep_messaging::{CallError, Message, Publisher, RpcClient};
 use tokio::{
@@ -79,8 +79,7 @@ async fn serve(
     item: &WorkItem,
     start: Start,
 ) -> Result<Response, CliError> {
-    let mistake =
-        |e: String| CliError::new(ExitReason::Internal, format!("an item is invalid: {e}"));
+    let mistake = |e: String| CliError::internal(format!("an item is invalid: {e}"));
     let end = match counter {
         Transport::Sync(requester) => {
             let request = request(source, item).map_err(mistake)?;
@@ -129,10 +128,5 @@ fn classify(error: CallError) -> OperationFailure {
 fn joined(
     done: Result<Result<Response, CliError>, tokio::task::JoinError>,
 ) -> Result<Response, CliError> {
-    done.map_err(|e| {
-        CliError::new(
-            ExitReason::Internal,
-            format!("the task of a user failed: {e}"),
-        )
-    })?
+    done.map_err(|e| CliError::internal(format!("the task of a user failed: {e}")))?
 }

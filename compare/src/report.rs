@@ -1,6 +1,6 @@
 //! All measurements, in a form for programs.
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use serde::Serialize;
 
 use crate::{
@@ -58,12 +58,8 @@ impl Report {
     /// # Errors
     /// A bug in this program.
     pub(crate) fn json(&self) -> Result<String, CliError> {
-        serde_json::to_string_pretty(self).map_err(|e| {
-            CliError::new(
-                ExitReason::Internal,
-                format!("cannot encode the figures as JSON: {e}"),
-            )
-        })
+        serde_json::to_string_pretty(self)
+            .map_err(|e| CliError::internal(format!("cannot encode the figures as JSON: {e}")))
     }
 
     /// Returns the error of a broken promise: an item that was acknowledged and is missing after all work is done, or
@@ -73,12 +69,9 @@ impl Report {
         let lost: u64 = worked.map(|cell| cell.all.lost).sum();
         let twice: u64 = self.cells.iter().map(|cell| cell.all.twice).sum();
         (lost + twice > 0).then(|| {
-            CliError::new(
-                ExitReason::Failed,
-                format!(
+            CliError::failed(format!(
                     "{lost} items got a success and were never done, and {twice} were done twice: please report this with the output of --json"
-                ),
-            )
+                ))
         })
     }
 }

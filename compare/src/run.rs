@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
+use doorstep_cli::{CliError, ShutdownSignal};
 use doorstep_event::Source;
 use doorstep_messaging::{
     BrokerSettings, ConnectError, ConnectErrorKind, Denial, Publisher, RpcClient,
@@ -50,7 +50,7 @@ impl<'a> Run<'a> {
         scenario: Scenario,
         way: Mode,
     ) -> Result<Self, CliError> {
-        let wrong = |e: String| CliError::new(ExitReason::Settings, e);
+        let wrong = |e: String| CliError::settings(e);
         let namespace = format!("{}.{run}.{number}", settings.broker.namespace);
         let namespace = namespace
             .parse()
@@ -86,10 +86,7 @@ impl<'a> Run<'a> {
     ) -> Result<Sample, CliError> {
         fs::create_dir_all(&self.folder).map_err(|e| {
             let folder = self.folder.display();
-            CliError::new(
-                ExitReason::CannotCreate,
-                format!("cannot create {folder}: {e}"),
-            )
+            CliError::cannot_create(format!("cannot create {folder}: {e}"))
         })?;
         let users = LoadClients::start(&self.broker, &self.topology);
         let ready = stop
@@ -108,7 +105,7 @@ impl<'a> Run<'a> {
                 stop.or_cancelled(self.execute(&users, items, progress))
                     .await
             }
-            Some(Err(error)) => Some(Err(CliError::new(ExitReason::Broker, error.to_string()))),
+            Some(Err(error)) => Some(Err(CliError::broker(error.to_string()))),
             None => None,
         };
         if played.is_none() {
@@ -235,5 +232,5 @@ impl LoadClients {
 }
 
 fn interrupted() -> CliError {
-    CliError::new(ExitReason::Interrupted, "interrupted: no results are kept")
+    CliError::interrupted("interrupted: no results are kept")
 }

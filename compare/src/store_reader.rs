@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use doorstep_store::{EntityKey, SqliteStore, Store, StoreError, sqlite::Options};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval};
@@ -108,7 +108,7 @@ impl StoreReader {
                     let state = row.state.as_deref().unwrap_or_default();
                     let entry: Entry = serde_json::from_slice(state).map_err(|e| {
                         let key = &row.key;
-                        CliError::new(ExitReason::Internal, format!("cannot decode {key}: {e}"))
+                        CliError::internal(format!("cannot decode {key}: {e}"))
                     })?;
                     let completion = Completion {
                         applied_at: entry.applied_at,
@@ -123,5 +123,5 @@ impl StoreReader {
 }
 
 fn failed(error: &StoreError) -> CliError {
-    CliError::new(ExitReason::Io, error.to_string())
+    CliError::io(error.to_string())
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf, time::Duration};
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_runtime::{
     HandlerLock, Limits,
@@ -51,7 +51,7 @@ pub(crate) async fn work(settings: WorkSettings) -> Result<(), CliError> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{READY}")
         .and_then(|()| stdout.flush())
-        .map_err(|e| CliError::new(ExitReason::Io, format!("the parent is gone: {e}")))?;
+        .map_err(|e| CliError::io(format!("the parent is gone: {e}")))?;
     let mut nothing = [0; 1];
     // Returns once the other end is closed; an error means the same.
     let _ = tokio::io::stdin().read(&mut nothing).await;
@@ -70,7 +70,7 @@ fn start<T: Workload>(
     process: &HandlerLock,
 ) -> Result<RunningRole, CliError> {
     let store = SqliteStore::open(&settings.folder, T::QUEUES.role, &Options::default())
-        .map_err(|e| CliError::new(ExitReason::CannotCreate, e.to_string()))?;
+        .map_err(|e| CliError::cannot_create(e.to_string()))?;
     let settings = RunSettings {
         broker: settings.broker.clone(),
         topology: Topology::for_roles(&settings.broker.namespace, QUEUES),
@@ -110,10 +110,10 @@ async fn ready(role: &RunningRole) -> Result<(), CliError> {
     });
     match working.await.map(|status| status.phase.clone()) {
         Ok(runner::Phase::Consuming) => Ok(()),
-        _ => Err(CliError::new(
-            ExitReason::Broker,
-            format!("role {} has not started", role.name()),
-        )),
+        _ => Err(CliError::broker(format!(
+            "role {} has not started",
+            role.name()
+        ))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 pub(crate) use doorstep_cli::backups::{store_failed as failed, store_reason as reason};
-use doorstep_cli::{CliError, ExitReason, args::StoreArgs, backups::no_store};
+use doorstep_cli::{CliError, args::StoreArgs, backups::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
 use crate::roles::{self, RoleEntry, RoleStore};
@@ -74,14 +74,11 @@ pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), CliE
         return Ok(());
     }
     let names: Vec<&str> = roles.iter().map(|role| role.name).collect();
-    Err(CliError::new(
-        ExitReason::Missing,
-        format!(
-            "no store here: {} has none of {}; `consumers run` creates them, and another folder is named by --data-dir or DOORSTEP_DATA_DIR",
-            folder.display(),
-            names.join(", ")
-        ),
-    ))
+    Err(CliError::missing(format!(
+        "no store here: {} has none of {}; `consumers run` creates them, and another folder is named by --data-dir or DOORSTEP_DATA_DIR",
+        folder.display(),
+        names.join(", ")
+    )))
 }
 
 fn missing(place: &StoreLocation) -> CliError {

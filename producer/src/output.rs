@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
+use doorstep_cli::{CliError, ShutdownSignal};
 use doorstep_event::json;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -86,9 +86,8 @@ impl OpenTarget {
             Self::Lines => {
                 let writing = spawn_blocking(move || write_lines(chunks));
                 let written = stop.or_cancelled(writing).await.ok_or_else(nothing_sent)?;
-                let tally = written.map_err(|e| {
-                    CliError::new(ExitReason::Failed, format!("writing failed: {e}"))
-                })??;
+                let tally =
+                    written.map_err(|e| CliError::failed(format!("writing failed: {e}")))??;
                 Ok((tally, Console::Err))
             }
         }
@@ -96,19 +95,14 @@ impl OpenTarget {
 }
 
 fn write_lines(mut chunks: mpsc::Receiver<EventBatch>) -> Result<EventCounts, CliError> {
-    let failed = |e: io::Error| {
-        CliError::new(
-            ExitReason::Io,
-            format!("cannot write events to standard output: {e}"),
-        )
-    };
+    let failed =
+        |e: io::Error| CliError::io(format!("cannot write events to standard output: {e}"));
     let mut out = BufWriter::new(io::stdout().lock());
     let mut tally = EventCounts::default();
     while let Some(chunk) = chunks.blocking_recv() {
         for LineEvent { event, .. } in &chunk.events {
-            let line = json::write(event).map_err(|e| {
-                CliError::new(ExitReason::Failed, format!("event {}: {e}", event.id))
-            })?;
+            let line = json::write(event)
+                .map_err(|e| CliError::failed(format!("event {}: {e}", event.id)))?;
             writeln!(out, "{line}").map_err(failed)?;
             tally.add(event);
         }

@@ -95,7 +95,7 @@ pub(crate) async fn run(
     let (tally, voice) = tally?;
     let counts = ended
         .await
-        .map_err(|_| CliError::new(ExitReason::Failed, "reading failed"))?;
+        .map_err(|_| CliError::failed("reading failed"))?;
     let Counts { read, rejected } = counts.map_err(|e| {
         let reason = match e.kind() {
             // Invalid input: of another kind, damaged, or cut off.
@@ -121,29 +121,20 @@ pub(crate) async fn run(
         ));
     }
     if read != published + rejected {
-        return Err(CliError::new(
-            ExitReason::Failed,
+        return Err(CliError::failed(
             "the sum above does not add up: this is a bug in Doorstep, please report it",
         ));
     }
     if rejected > 0 {
-        return Err(CliError::new(
-            ExitReason::Data,
-            format!(
-                "{rejected} lines of {name} were refused, see above; none of their events was published"
-            ),
-        ));
+        return Err(CliError::data(format!(
+            "{rejected} lines of {name} were refused, see above; none of their events was published"
+        )));
     }
     Ok(())
 }
 
 fn open(path: &Path) -> Result<File, CliError> {
-    let missing = |text: &str| {
-        CliError::new(
-            ExitReason::Missing,
-            format!("cannot open {}: {text}", path.display()),
-        )
-    };
+    let missing = |text: &str| CliError::missing(format!("cannot open {}: {text}", path.display()));
     let file = File::open(path).map_err(|e| missing(&plain(&e)))?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
         return Err(missing("it is a folder"));

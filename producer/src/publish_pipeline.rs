@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
+use doorstep_cli::{CliError, ShutdownSignal};
 use doorstep_messaging::{
     BrokerSettings, ConnectionStatus, EncodedEvents, PublishOutcome, Publisher, check_version,
 };
@@ -57,7 +57,7 @@ impl BrokerTarget {
         let mut state = publisher.status();
         tokio::select! {
             ready = publisher.ready(self.settings.start_timeout) => {
-                ready.map_err(|e| CliError::new(ExitReason::Broker, e.to_string()))?;
+                ready.map_err(|e| CliError::broker(e.to_string()))?;
             }
             // Only reports, and never ends.
             () = tell_trouble(&mut state) => {}
@@ -235,15 +235,12 @@ impl EventSender {
     }
 
     fn too_many_refused(&self, tally: &EventCounts) -> CliError {
-        CliError::new(
-            ExitReason::Broker,
-            format!(
-                "the broker refuses these events, {} of {} so far, so the rest was not sent ({}): grant the user the permission, or correct the events; the same command sends all of them again, and events that arrived already change nothing",
-                tally.rejected(),
-                tally.total() + tally.rejected(),
-                self.rejection()
-            ),
-        )
+        CliError::broker(format!(
+            "the broker refuses these events, {} of {} so far, so the rest was not sent ({}): grant the user the permission, or correct the events; the same command sends all of them again, and events that arrived already change nothing",
+            tally.rejected(),
+            tally.total() + tally.rejected(),
+            self.rejection()
+        ))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use doorstep_messaging::PublishOutcome;
 use rand::RngExt;
 
@@ -193,16 +193,13 @@ impl ResendQueue {
         if trouble.since.elapsed() < self.give_up_after {
             return None;
         }
-        Some(CliError::new(
-            ExitReason::Broker,
-            format!(
-                "gave up after {:?} without a confirm, {} events are confirmed and {} are not: {}; the same command sends all of them again, and events that arrived already change nothing",
-                self.give_up_after,
-                tally.total(),
-                self.events.len(),
-                trouble.describe()
-            ),
-        ))
+        Some(CliError::broker(format!(
+            "gave up after {:?} without a confirm, {} events are confirmed and {} are not: {}; the same command sends all of them again, and events that arrived already change nothing",
+            self.give_up_after,
+            tally.total(),
+            self.events.len(),
+            trouble.describe()
+        )))
     }
 }
 
@@ -233,6 +230,7 @@ impl Outage {
 
 #[cfg(test)]
 mod tests {
+    use doorstep_cli::ExitReason;
     use doorstep_event::{Event, EventId, EventType, Source, Subject};
 
     use super::*;

@@ -1,6 +1,6 @@
 //! Messages when the user stops the program.
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 
 /// Prints the message when a second signal ends the program at once.
 pub(crate) fn ended_at_once() {
@@ -11,7 +11,7 @@ pub(crate) fn ended_at_once() {
 
 /// Returns the error when the user stops the program.
 pub(crate) fn interrupted(so_far: &str) -> CliError {
-    CliError::new(ExitReason::Interrupted, format!("interrupted: {so_far}"))
+    CliError::interrupted(format!("interrupted: {so_far}"))
 }
 
 /// Returns the error when the user stops the program before any event was published.

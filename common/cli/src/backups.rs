@@ -267,13 +267,10 @@ impl StorePlace<'_> {
         if accepted.map_err(|e| store_failed(&e))? {
             return print(|out| writeln!(out, "{subject} is accepted"));
         }
-        Err(CliError::new(
-            ExitReason::Missing,
-            format!(
-                "{subject} is not recorded as restored; {} tells what is",
-                self.restored_sign
-            ),
-        ))
+        Err(CliError::missing(format!(
+            "{subject} is not recorded as restored; {} tells what is",
+            self.restored_sign
+        )))
     }
 }
 
@@ -324,20 +321,17 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, CliError> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?
+        .map_err(|e| CliError::internal(e.to_string()))?
         .map_err(|e| store_failed(&e))
 }
 
 /// Returns the error for a missing store, which names the command that creates it.
 #[must_use]
 pub fn no_store(folder: &Path, role: &str, created_by: &str) -> CliError {
-    CliError::new(
-        ExitReason::Missing,
-        format!(
-            "there is no store of {role} in {}: `{created_by}` creates it; another folder is named by --data-dir or DOORSTEP_DATA_DIR",
-            folder.display(),
-        ),
-    )
+    CliError::missing(format!(
+        "there is no store of {role} in {}: `{created_by}` creates it; another folder is named by --data-dir or DOORSTEP_DATA_DIR",
+        folder.display(),
+    ))
 }
 
 /// Returns the error for a store that failed.

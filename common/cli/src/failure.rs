@@ -76,6 +76,33 @@ impl CliError {
     }
 }
 
+macro_rules! constructors {
+    ($($name:ident => $reason:ident),* $(,)?) => {
+        /// One constructor for each common reason.
+        impl CliError {
+            $(pub fn $name(text: impl Into<String>) -> Self {
+                Self::new(ExitReason::$reason, text)
+            })*
+        }
+    };
+}
+
+constructors! {
+    broker => Broker,
+    busy => Busy,
+    cannot_create => CannotCreate,
+    data => Data,
+    differs => Differs,
+    failed => Failed,
+    internal => Internal,
+    interrupted => Interrupted,
+    io => Io,
+    missing => Missing,
+    settings => Settings,
+    settled => Settled,
+    trouble => Trouble,
+}
+
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{CliError, ExitReason};
+use crate::CliError;
 
 /// Writes to standard output. A reader that has closed it (`| head`) has read enough, which is no failure.
 ///
@@ -33,7 +33,7 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), CliError> {
 
 /// Returns the failure for output that cannot be written.
 pub fn cannot_write(what: &str, error: &io::Error) -> CliError {
-    CliError::new(ExitReason::Io, format!("cannot write {what}: {error}"))
+    CliError::io(format!("cannot write {what}: {error}"))
 }
 
 /// Creates a progress bar with this template on standard error, shown if that is a terminal.

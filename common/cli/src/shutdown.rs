@@ -21,12 +21,7 @@ impl ShutdownSignal {
     /// # Errors
     /// The system does not allow to listen for signals.
     pub fn listen(at_once: impl FnOnce() + Send + 'static) -> Result<Self, CliError> {
-        let failed = |e| {
-            CliError::new(
-                ExitReason::Failed,
-                format!("cannot listen for signals: {e}"),
-            )
-        };
+        let failed = |e| CliError::failed(format!("cannot listen for signals: {e}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let (sender, receiver) = watch::channel(false);

@@ -79,13 +79,13 @@ fn parse<C: CommandFactory + FromArgMatches>(log: &'static str) -> Result<C, Exi
 /// # Errors
 /// The failure of the work; [`ExitReason::Internal`] if it panicked.
 fn run(work: impl Future<Output = Result<(), CliError>> + Send + 'static) -> Result<(), CliError> {
-    let runtime = Runtime::new()
-        .map_err(|e| CliError::new(ExitReason::Failed, format!("cannot start the runtime: {e}")))?;
+    let runtime =
+        Runtime::new().map_err(|e| CliError::failed(format!("cannot start the runtime: {e}")))?;
     // Spawned as a task: a future in `block_on` itself runs outside the runtime's threads and is woken slowly.
     let done = runtime.block_on(async { tokio::spawn(work).await });
     // A blocked thread, such as one that reads input, must not keep the program from ending.
     runtime.shutdown_background();
-    done.map_err(|e| CliError::new(ExitReason::Internal, format!("broke off: {e}")))?
+    done.map_err(|e| CliError::internal(format!("broke off: {e}")))?
 }
 
 /// Returns the exit code, and prints a failure on standard error.

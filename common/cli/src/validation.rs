@@ -8,7 +8,7 @@ use clap::{
     error::{ErrorKind, Result as ClapResult},
 };
 
-use crate::{CliError, ExitReason};
+use crate::CliError;
 
 /// The errors found so far.
 #[derive(Debug, Default)]
@@ -47,11 +47,11 @@ impl SettingsErrors {
     pub fn into_result<T>(self, settings: Option<T>) -> Result<T, CliError> {
         match (self.0.as_slice(), settings) {
             ([], Some(settings)) => Ok(settings),
-            ([one], _) => Err(CliError::new(ExitReason::Settings, one.clone())),
+            ([one], _) => Err(CliError::settings(one.clone())),
             (many, _) => {
                 let lines: String = many.iter().map(|line| format!("\n  {line}")).collect();
                 let text = format!("{} settings are wrong:{lines}", many.len());
-                Err(CliError::new(ExitReason::Settings, text))
+                Err(CliError::settings(text))
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use doorstep_event::Timestamp;
 use doorstep_store::{DeadLetter, DeadLetterFilter, SequenceGap, SqliteStore, Store, Streamless};
 
@@ -57,10 +57,9 @@ pub(crate) async fn report<S: Store>(
         return Ok(());
     }
     let list: String = lines.iter().map(|line| format!("\n  {line}")).collect();
-    Err(CliError::new(
-        ExitReason::Trouble,
-        format!("all is worked that can be, but not all is well:{list}"),
-    ))
+    Err(CliError::trouble(format!(
+        "all is worked that can be, but not all is well:{list}"
+    )))
 }
 
 async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, CliError> {
@@ -161,6 +160,7 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use doorstep_cli::ExitReason;
     use doorstep_event::{Source, StreamKey, Subject};
     use doorstep_store::{
         Commit, DeadLetterId, DeadLetterStatus, ExpectedVersion, MemoryStore, NewDeadLetter,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_cli::{CliError, ExitReason, output::cannot_write};
+use doorstep_cli::{CliError, output::cannot_write};
 use doorstep_store::{EntityRow, Store};
 
 use crate::stores::{self, StoreLocation};
@@ -30,7 +30,7 @@ pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Re
     let target = Target::for_path(&path);
     let wrong = |e: &io::Error| {
         let failure = cannot_write(&path.display().to_string(), e);
-        CliError::new(ExitReason::Io, failure.to_string())
+        CliError::io(failure.to_string())
     };
     let mut file = File::create(target.write_path()).map_err(|e| wrong(&e))?;
     let ended = write_all(&store, &mut file).await;

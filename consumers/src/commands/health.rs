@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use doorstep_cli::{CliError, ExitReason, output::print};
+use doorstep_cli::{CliError, output::print};
 use doorstep_telemetry::health::{HealthCheck, HealthStatus, Liveness, Readiness, get};
 use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
@@ -23,8 +23,8 @@ pub(crate) async fn health(
 ) -> Result<(), CliError> {
     let asked = spawn_blocking(move || get(address, question, LIMIT)).await;
     let (is_good, answer) = asked
-        .map_err(|e| CliError::new(ExitReason::Internal, format!("broke off: {e}")))?
-        .map_err(|e| CliError::new(ExitReason::Missing, e.to_string()))?;
+        .map_err(|e| CliError::internal(format!("broke off: {e}")))?
+        .map_err(|e| CliError::missing(e.to_string()))?;
     match form {
         OutputFormat::Json => print(|out| writeln!(out, "{}", answer.trim_end()))?,
         OutputFormat::Text => {
@@ -38,21 +38,17 @@ pub(crate) async fn health(
     if is_good {
         return Ok(());
     }
-    Err(CliError::new(
-        ExitReason::Trouble,
-        match question {
-            HealthCheck::Alive => "something is stuck: restart the process",
-            HealthCheck::Ready => "not every role does its work",
-        },
-    ))
+    Err(CliError::trouble(match question {
+        HealthCheck::Alive => "something is stuck: restart the process",
+        HealthCheck::Ready => "not every role does its work",
+    }))
 }
 
 fn read<T: DeserializeOwned>(answer: &str) -> Result<T, CliError> {
     serde_json::from_str(answer).map_err(|e| {
-        CliError::new(
-            ExitReason::Data,
-            format!("the process at this address is not one of Doorstep's: {e}"),
-        )
+        CliError::data(format!(
+            "the process at this address is not one of Doorstep's: {e}"
+        ))
     })
 }
 

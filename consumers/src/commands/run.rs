@@ -151,13 +151,11 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     }
     match end {
         ExitCause::Idle(_) => trouble,
-        ExitCause::Wanted if job.exit_when_idle.is_some() => Err(CliError::new(
-            ExitReason::Interrupted,
+        ExitCause::Wanted if job.exit_when_idle.is_some() => Err(CliError::interrupted(
             "interrupted before the queues were empty; nothing is lost, the rest waits in the queues",
         )),
         ExitCause::Wanted => Ok(()),
-        ExitCause::Failed => Err(CliError::new(
-            ExitReason::Internal,
+        ExitCause::Failed => Err(CliError::internal(
             "a role has ended unexpectedly and without a reason: please report this with its log",
         )),
     }
@@ -178,20 +176,14 @@ async fn check_before_migration(job: &RunJob) -> Result<(), CliError> {
     let older = older.join(", ");
     let topology = Topology::for_roles(&job.broker.namespace, &roles::queues());
     let verified = verify(&job.broker, &topology).await.map_err(|e| {
-        CliError::new(
-            ExitReason::Broker,
-            format!("an earlier version wrote the stores of {older}, which are migrated only after the queues were checked: {e}"),
-        )
+        CliError::broker(format!("an earlier version wrote the stores of {older}, which are migrated only after the queues were checked: {e}"))
     })?;
     let differs = |finding: &Finding| matches!(finding, Finding::QueueDiffers { .. });
     match verified.findings.into_iter().find(differs) {
         None => Ok(()),
-        Some(finding) => Err(CliError::new(
-            ExitReason::Broker,
-            format!(
-                "{finding}. The stores of {older} were not migrated: the version that wrote them can still use them"
-            ),
-        )),
+        Some(finding) => Err(CliError::broker(format!(
+            "{finding}. The stores of {older} were not migrated: the version that wrote them can still use them"
+        ))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `consumers show`: the state of one entity.
 
-use doorstep_cli::{CliError, ExitReason, output::print};
+use doorstep_cli::{CliError, output::print};
 use doorstep_contracts::ROLES;
 use doorstep_store::{EntityKey, ReadSet, Store};
 
@@ -45,11 +45,8 @@ fn no_entity(role: &str, key: &str) -> CliError {
         .find(|spec| spec.name == role)
         .map_or(&[][..], |spec| spec.entities);
     let forms: Vec<String> = entities.iter().map(|kind| format!("{kind}/...")).collect();
-    CliError::new(
-        ExitReason::Missing,
-        format!(
-            "{role} has no entity {key:?}; its keys are of the form {}",
-            forms.join(" or ")
-        ),
-    )
+    CliError::missing(format!(
+        "{role} has no entity {key:?}; its keys are of the form {}",
+        forms.join(" or ")
+    ))
 }

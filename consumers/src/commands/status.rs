@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use doorstep_cli::{
-    CliError, ExitReason,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_event::Timestamp;
@@ -134,10 +134,9 @@ pub(crate) async fn status(
     }
     match (failure, broker_error) {
         (Some(failure), _) => Err(failure),
-        (None, Some(error)) => Err(CliError::new(
-            ExitReason::Broker,
-            format!("only the stores could be read: {error}"),
-        )),
+        (None, Some(error)) => Err(CliError::broker(format!(
+            "only the stores could be read: {error}"
+        ))),
         (None, None) => stores::require_any(roles, folder),
     }
 }

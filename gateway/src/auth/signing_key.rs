@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 
 const NAME: &str = "gateway.key";
 const BYTES: usize = 32;
@@ -50,13 +50,10 @@ impl SigningKey {
             .ok()
             .and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or_else(|| {
-            CliError::new(
-                ExitReason::Data,
-                format!(
-                    "{} holds no key: take it away to get a new one, which ends every session",
-                    path.display()
-                ),
-            )
+            CliError::data(format!(
+                "{} holds no key: take it away to get a new one, which ends every session",
+                path.display()
+            ))
         })
     }
 }
@@ -86,7 +83,7 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn failed(path: &Path, error: &io::Error) -> CliError {
-    CliError::new(ExitReason::Io, format!("{}: {error}", path.display()))
+    CliError::io(format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use doorstep_cli::{
-    CliError, ExitReason, ShutdownSignal,
+    CliError, ShutdownSignal,
     health::{self, LIVENESS_TIMEOUT, RpcClientHealth},
     output::print,
     topology,
@@ -50,7 +50,7 @@ pub(crate) async fn run(
     let collected = health::install_metrics(health)?;
     let store = open(folder)?;
     let key = SigningKey::in_folder(folder)?;
-    let passwords = PasswordPool::new().map_err(|e| CliError::new(ExitReason::Failed, e))?;
+    let passwords = PasswordPool::new().map_err(CliError::failed)?;
     let (stopping, is_stopping) = watch::channel(false);
     let requester = start_rpc_client(&broker);
     let asking = RpcClientHealth {
@@ -135,7 +135,7 @@ pub(crate) async fn run(
     gateway
         .join()
         .await
-        .map_err(|e| CliError::new(ExitReason::Failed, e.to_string()))
+        .map_err(|e| CliError::failed(e.to_string()))
 }
 
 /// Starts the client that calls the roles.
@@ -199,15 +199,12 @@ async fn listen(wanted: SocketAddr) -> Result<TcpListener, CliError> {
 pub(crate) fn print_openapi() -> Result<(), CliError> {
     let text = routes::document()
         .to_pretty_json()
-        .map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?;
+        .map_err(|e| CliError::internal(e.to_string()))?;
     print(|out| writeln!(out, "{text}"))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> CliError {
-    CliError::new(
-        ExitReason::Failed,
-        format!(
-            "cannot listen on {address}: {error}; choose another address with --listen or DOORSTEP_LISTEN"
-        ),
-    )
+    CliError::failed(format!(
+        "cannot listen on {address}: {error}; choose another address with --listen or DOORSTEP_LISTEN"
+    ))
 }

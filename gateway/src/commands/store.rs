@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use doorstep_cli::{
-    CliError, ExitReason,
+    CliError,
     backups::{CopyJob, StorePlace},
     output::print,
 };
@@ -36,7 +36,7 @@ pub(crate) async fn run(folder: &Path, job: CopyJob) -> Result<(), CliError> {
 /// Marks the orders that are open in a restored copy as left, and prints their numbers.
 async fn leave(folder: &Path) -> Result<(), CliError> {
     let left = leave_open(&GatewayStore::alone(open(folder)?)).await;
-    let left = left.map_err(|e| CliError::new(ExitReason::Io, e.to_string()))?;
+    let left = left.map_err(|e| CliError::io(e.to_string()))?;
     if left.is_empty() {
         return Ok(());
     }

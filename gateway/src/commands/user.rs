@@ -7,7 +7,7 @@ use std::{
 };
 
 use doorstep_cli::{
-    CliError, ExitReason,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_store::{SqliteStore, sqlite::Options};
@@ -35,7 +35,7 @@ const PAGE: usize = 500;
 /// # Errors
 /// There is such a user already, the password cannot be read or used, or the store cannot be used.
 pub(crate) async fn add(folder: &Path, name: UserName, standing: UserRole) -> Result<(), CliError> {
-    let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
+    let hash = hash(&password()?).map_err(CliError::failed)?;
     let add = AddUser {
         name: name.clone(),
         standing,
@@ -94,7 +94,7 @@ pub(crate) async fn set_status(
 /// # Errors
 /// There is no such user, the password cannot be read or used, or the store cannot be used.
 pub(crate) async fn set_password(folder: &Path, name: UserName) -> Result<(), CliError> {
-    let hash = hash(&password()?).map_err(|e| CliError::new(ExitReason::Failed, e))?;
+    let hash = hash(&password()?).map_err(CliError::failed)?;
     let set = SetPassword {
         name: name.clone(),
         hash,
@@ -116,7 +116,7 @@ const SOON: &str = "a running gateway notices within 5 s";
 /// Prints all users by name. Creates no store if there is none.
 pub(crate) async fn list(folder: &Path, json: bool) -> Result<(), CliError> {
     let store = SqliteStore::open_read_only(folder, domain::NAME, &Options::default())
-        .map_err(|e| CliError::new(ExitReason::Missing, e.to_string()))?;
+        .map_err(|e| CliError::missing(e.to_string()))?;
     let mut after: Option<UserName> = None;
     let mut table = Table::new([
         Column::text("NAME"),
@@ -174,7 +174,7 @@ fn password() -> Result<Password, CliError> {
         Ok(text) => (VARIABLE, text),
         Err(VarError::NotUnicode(_)) => {
             let text = format!("{VARIABLE}: it is not UTF-8");
-            return Err(CliError::new(ExitReason::Settings, text));
+            return Err(CliError::settings(text));
         }
         Err(VarError::NotPresent) => {
             if io::stdin().is_terminal() {
@@ -185,8 +185,7 @@ fn password() -> Result<Password, CliError> {
             ("standard input", line()?)
         }
     };
-    Password::try_from(text)
-        .map_err(|e| CliError::new(ExitReason::Settings, format!("{from}: {e}")))
+    Password::try_from(text).map_err(|e| CliError::settings(format!("{from}: {e}")))
 }
 
 fn line() -> Result<String, CliError> {
@@ -194,7 +193,7 @@ fn line() -> Result<String, CliError> {
     let mut input = io::Read::take(io::stdin().lock(), MAX_CHARS as u64 * 4 + 3);
     input
         .read_line(&mut line)
-        .map_err(|e| CliError::new(ExitReason::Io, format!("cannot read the password: {e}")))?;
+        .map_err(|e| CliError::io(format!("cannot read the password: {e}")))?;
     let length = line.trim_end_matches(['\r', '\n']).len();
     line.truncate(length);
     Ok(line)
@@ -202,9 +201,9 @@ fn line() -> Result<String, CliError> {
 
 fn failed(error: GatewayStoreError) -> CliError {
     match error {
-        GatewayStoreError::Refused(rejected) => CliError::new(ExitReason::Settled, rejected.detail),
+        GatewayStoreError::Refused(rejected) => CliError::settled(rejected.detail),
         error @ (GatewayStoreError::Overloaded { .. } | GatewayStoreError::Unavailable(_)) => {
-            CliError::new(ExitReason::Io, error.to_string())
+            CliError::io(error.to_string())
         }
     }
 }

@@ -6,7 +6,7 @@ mod scenario;
 
 use std::{path::Path, time::Duration};
 
-use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
+use doorstep_cli::{CliError, ShutdownSignal};
 use doorstep_event::{Source, Timestamp};
 use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, UncheckedPublisher};
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     broker: BrokerSettings,
     mut stop: ShutdownSignal,
 ) -> Result<(), CliError> {
-    let mistake = |text: String| CliError::new(ExitReason::Failed, text);
+    let mistake = |text: String| CliError::failed(text);
     let start = Timestamp::now();
     // Each run has a source of its own: a second run is new sales, not duplicates of the first.
     let source = Source::new(format!("demo/{}/{}", args.seed, start.as_millisecond()))
@@ -61,8 +61,7 @@ pub(crate) async fn run(
         &format!("{} producer demo", broker.namespace),
         doorstep_cli::topology(&broker.namespace),
     );
-    let unreachable =
-        |e: doorstep_messaging::ConnectError| CliError::new(ExitReason::Broker, e.to_string());
+    let unreachable = |e: doorstep_messaging::ConnectError| CliError::broker(e.to_string());
     stop.or_cancelled(publisher.ready(broker.start_timeout))
         .await
         .ok_or_else(nothing_sent)?
@@ -146,10 +145,10 @@ fn write(report: &Report, path: &Path) -> Result<(), CliError> {
         .map_err(std::io::Error::from)
         .and_then(|json| std::fs::write(path, json))
         .map_err(|e| {
-            CliError::new(
-                ExitReason::Io,
-                format!("cannot write the report to {}: {e}", path.display()),
-            )
+            CliError::io(format!(
+                "cannot write the report to {}: {e}",
+                path.display()
+            ))
         })
 }
 
@@ -182,11 +181,8 @@ async fn send(publisher: &Publisher, messages: Vec<Message>) -> Result<(), CliEr
 fn confirmed(outcome: PublishOutcome, what: &str) -> Result<(), CliError> {
     match outcome {
         PublishOutcome::Confirmed => Ok(()),
-        other => Err(CliError::new(
-            ExitReason::Broker,
-            format!(
-                "the broker did not confirm {what}: {other:?}; check the broker's health and the queue of every role"
-            ),
-        )),
+        other => Err(CliError::broker(format!(
+            "the broker did not confirm {what}: {other:?}; check the broker's health and the queue of every role"
+        ))),
     }
 }

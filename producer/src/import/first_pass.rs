@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use doorstep_event::Source;
 use sha2::{Digest, Sha256};
 
@@ -270,7 +270,7 @@ fn divide<M: RowMapper>(
         }
         parts.push(Part::Sent {
             source: source::of_dataset::<M>(dataset)
-                .map_err(|e| CliError::new(ExitReason::Settings, format!("--dataset: {e}")))?,
+                .map_err(|e| CliError::settings(format!("--dataset: {e}")))?,
             mapping: begin(),
             is_known: !known.is_empty(),
         });
@@ -293,7 +293,7 @@ fn divide<M: RowMapper>(
         }
         let source = last.unwrap_or_else(Rows::new::<M>).source::<M>();
         parts.push(Part::Sent {
-            source: source.map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?,
+            source: source.map_err(|e| CliError::internal(e.to_string()))?,
             mapping: begin(),
             is_known: false,
         });
@@ -307,13 +307,10 @@ fn divide<M: RowMapper>(
 }
 
 fn contradicts(input: &Input, what: &str) -> CliError {
-    CliError::new(
-        ExitReason::Data,
-        format!(
-            "{} contradicts an earlier import: {what}. Nothing was sent. If these are other sales, give them a name of their own with --dataset NAME",
-            input.path().display()
-        ),
-    )
+    CliError::data(format!(
+        "{} contradicts an earlier import: {what}. Nothing was sent. If these are other sales, give them a name of their own with --dataset NAME",
+        input.path().display()
+    ))
 }
 
 /// The rows that would be rejected, by reason.
@@ -363,14 +360,11 @@ impl Rejections {
         } else {
             format!(", more than --max-refused {}", terms.max_refused_percent)
         };
-        Err(CliError::new(
-            ExitReason::Data,
-            format!(
-                "{}: {} of {rows} rows would be refused{bound}, so nothing was sent{commonest}",
-                input.path().display(),
-                self.count
-            ),
-        ))
+        Err(CliError::data(format!(
+            "{}: {} of {rows} rows would be refused{bound}, so nothing was sent{commonest}",
+            input.path().display(),
+            self.count
+        )))
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use doorstep_event::{Source, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -78,14 +78,11 @@ impl History {
         };
         let path = folder.join(name);
         let cannot = |e: &io::Error| {
-            CliError::new(
-                ExitReason::CannotCreate,
-                format!(
-                    "cannot open {}, which remembers what was imported: {}; name a folder that you may write with --data-dir FOLDER",
-                    path.display(),
-                    plain(e)
-                ),
-            )
+            CliError::cannot_create(format!(
+                "cannot open {}, which remembers what was imported: {}; name a folder that you may write with --data-dir FOLDER",
+                path.display(),
+                plain(e)
+            ))
         };
         create_folder(folder).map_err(|e| cannot(&e))?;
         let mut options = OpenOptions::new();
@@ -96,13 +93,10 @@ impl History {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(CliError::new(
-                    ExitReason::Busy,
-                    format!(
-                        "another import holds {}: try again when it is done",
-                        path.display()
-                    ),
-                ));
+                return Err(CliError::busy(format!(
+                    "another import holds {}: try again when it is done",
+                    path.display()
+                )));
             }
             Err(TryLockError::Error(e)) => return Err(cannot(&e)),
         }
@@ -118,10 +112,7 @@ impl History {
 
     fn read(&mut self) -> Result<(), CliError> {
         let failed = |e: io::Error, path: &Path| {
-            CliError::new(
-                ExitReason::Io,
-                format!("cannot read {}: {}", path.display(), plain(&e)),
-            )
+            CliError::io(format!("cannot read {}: {}", path.display(), plain(&e)))
         };
         let mut reader = BufReader::new(self.file.try_clone().map_err(|e| failed(e, &self.path))?);
         let (mut line, mut number, mut whole) = (Vec::new(), 0, 0);
@@ -140,13 +131,10 @@ impl History {
             whole += read as u64;
             let entry = serde_json::from_slice(&line).ok();
             if entry.and_then(|entry| self.take(entry)).is_none() {
-                return Err(CliError::new(
-                    ExitReason::Io,
-                    format!(
-                        "line {number} of {} is damaged: restore the file, or move it away, after which only identical files are recognised",
-                        self.path.display()
-                    ),
-                ));
+                return Err(CliError::io(format!(
+                    "line {number} of {} is damaged: restore the file, or move it away, after which only identical files are recognised",
+                    self.path.display()
+                )));
             }
         }
     }
@@ -246,10 +234,11 @@ impl History {
             self.file.sync_data()
         };
         write().map_err(|e| {
-            CliError::new(
-                ExitReason::Io,
-                format!("cannot write {}: {}", self.path.display(), plain(&e)),
-            )
+            CliError::io(format!(
+                "cannot write {}: {}",
+                self.path.display(),
+                plain(&e)
+            ))
         })
     }
 }

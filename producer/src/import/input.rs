@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 
@@ -36,21 +36,15 @@ impl Input {
     /// The file does not exist, may not be read, or is no regular file and so cannot be read twice.
     pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
         let missing = |e: io::Error| {
-            CliError::new(
-                ExitReason::Missing,
-                format!("cannot open {}: {}", path.display(), plain(&e)),
-            )
+            CliError::missing(format!("cannot open {}: {}", path.display(), plain(&e)))
         };
         let file = File::open(path).map_err(missing)?;
         let metadata = file.metadata().map_err(missing)?;
         if !metadata.is_file() {
-            return Err(CliError::new(
-                ExitReason::Missing,
-                format!(
-                    "{} is not a regular file, and an import reads its file twice: save it to disk first",
-                    path.display()
-                ),
-            ));
+            return Err(CliError::missing(format!(
+                "{} is not a regular file, and an import reads its file twice: save it to disk first",
+                path.display()
+            )));
         }
         Ok(Self {
             path: path.to_owned(),
@@ -88,21 +82,15 @@ impl Input {
         let start = raw.fill_buf().map_err(io)?;
         if let Some(remedy) = packing::unreadable(start) {
             let path = self.path.display();
-            return Err(CliError::new(
-                ExitReason::Data,
-                format!("{path} is {remedy}"),
-            ));
+            return Err(CliError::data(format!("{path} is {remedy}")));
         }
         let is_gzip = start.starts_with(&packing::GZIP_MAGIC);
         let is_named_gzip = self.path.extension().is_some_and(|e| e == "gz");
         if is_named_gzip && !is_gzip && self.bytes > 0 {
-            return Err(CliError::new(
-                ExitReason::Data,
-                format!(
-                    "{} is not gzip, though its name ends in .gz: rename it if it is plain text, or download it again",
-                    self.path.display()
-                ),
-            ));
+            return Err(CliError::data(format!(
+                "{} is not gzip, though its name ends in .gz: rename it if it is plain text, or download it again",
+                self.path.display()
+            )));
         }
         let (packing, unpacked): (_, Box<dyn Read + Send>) = if is_gzip {
             (Compression::Gzip, Box::new(MultiGzDecoder::new(raw)))
@@ -126,18 +114,13 @@ impl Input {
     pub(crate) fn failed(&self, error: &io::Error, packing: Compression) -> CliError {
         let path = self.path.display();
         match (packing, error.kind()) {
-            (Compression::Gzip, ErrorKind::UnexpectedEof) => CliError::new(
-                ExitReason::Data,
-                format!("{path} is truncated, its gzip stream ends too early: download it again"),
-            ),
-            (Compression::Gzip, ErrorKind::InvalidInput | ErrorKind::InvalidData) => CliError::new(
-                ExitReason::Data,
-                format!("{path} is damaged ({error}): download it again"),
-            ),
-            _ => CliError::new(
-                ExitReason::Io,
-                format!("cannot read {path}: {}", plain(error)),
-            ),
+            (Compression::Gzip, ErrorKind::UnexpectedEof) => CliError::data(format!(
+                "{path} is truncated, its gzip stream ends too early: download it again"
+            )),
+            (Compression::Gzip, ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
+                CliError::data(format!("{path} is damaged ({error}): download it again"))
+            }
+            _ => CliError::io(format!("cannot read {path}: {}", plain(error))),
         }
     }
 }

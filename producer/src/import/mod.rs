@@ -7,7 +7,7 @@
 //! An event's content, id and number follow from the rows alone. So an import may be killed and run again, or run
 //! twice: the same events arrive again and change nothing.
 
-use doorstep_cli::{CliError, ExitReason, ShutdownSignal};
+use doorstep_cli::{CliError, ShutdownSignal};
 
 mod first_pass;
 mod format;
@@ -149,12 +149,9 @@ pub(crate) async fn run<M: RowMapper>(
     } = of_rows;
     let refused_rows = listed + tally.refused_of(M::ROW_EVENT);
     if rows != imported + refused_rows + kept {
-        return Err(CliError::new(
-            ExitReason::Failed,
-            format!(
-                "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a bug in Doorstep, please report it"
-            ),
-        ));
+        return Err(CliError::failed(format!(
+            "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a bug in Doorstep, please report it"
+        )));
     }
     let is_whole = tally.rejected() == 0;
     if let Some(history) = history.as_mut().filter(|_| is_whole) {
@@ -178,21 +175,15 @@ pub(crate) async fn run<M: RowMapper>(
         return Err(events_rejected(tally.rejected()));
     }
     if imported + kept == 0 && rows > 0 {
-        return Err(CliError::new(
-            ExitReason::Data,
-            "every row was refused: see the list",
-        ));
+        return Err(CliError::data("every row was refused: see the list"));
     }
     Ok(())
 }
 
 fn events_rejected(rejected: u64) -> CliError {
-    CliError::new(
-        ExitReason::Data,
-        format!(
-            "the broker refuses {rejected} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
-        ),
-    )
+    CliError::data(format!(
+        "the broker refuses {rejected} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
+    ))
 }
 
 fn known(kept: u64) -> String {
@@ -295,12 +286,9 @@ fn second_pass<M: RowMapper>(
     });
     let waiting: usize = waiting.sum();
     if waiting > 0 {
-        return Err(CliError::new(
-            ExitReason::Failed,
-            format!(
-                "{waiting} invoices were never completed: this is a bug in Doorstep, please report it"
-            ),
-        ));
+        return Err(CliError::failed(format!(
+            "{waiting} invoices were never completed: this is a bug in Doorstep, please report it"
+        )));
     }
     rows.rejected = rejected.count();
     // The last batch is only left if the other end has failed, which reports the reason.
@@ -309,15 +297,12 @@ fn second_pass<M: RowMapper>(
 }
 
 fn changed(path: &Path) -> CliError {
-    CliError::new(
-        ExitReason::Data,
-        format!(
-            "{} changed while it was read, and events of its former content were sent: import that content again from a copy that does not change",
-            path.display()
-        ),
-    )
+    CliError::data(format!(
+        "{} changed while it was read, and events of its former content were sent: import that content again from a copy that does not change",
+        path.display()
+    ))
 }
 
 fn broken(error: JoinError) -> CliError {
-    CliError::new(ExitReason::Failed, format!("reading failed: {error}"))
+    CliError::failed(format!("reading failed: {error}"))
 }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use serde::Serialize;
 
 use super::{
@@ -112,14 +112,11 @@ impl RejectFile {
     }
 
     fn failed(&self, error: &io::Error) -> CliError {
-        CliError::new(
-            ExitReason::Io,
-            format!(
-                "cannot write the list of refused rows {}: {}; choose another path with --refused PATH",
-                self.path.display(),
-                plain(error)
-            ),
-        )
+        CliError::io(format!(
+            "cannot write the list of refused rows {}: {}; choose another path with --refused PATH",
+            self.path.display(),
+            plain(error)
+        ))
     }
 }
 

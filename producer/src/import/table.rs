@@ -6,7 +6,7 @@
 //! header decides the order of the columns and the delimiter.
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 
 use super::input::{Bytes, Fingerprint, Input};
 
@@ -93,7 +93,7 @@ impl<'i> Table<'i> {
             let mut tried: Vec<_> = delimiters.into_iter().map(read).collect();
             tried.sort_by_key(|header| header.names.len());
             return Err(tried.pop().map_or_else(
-                || CliError::new(ExitReason::Internal, "no delimiter to try"),
+                || CliError::internal("no delimiter to try"),
                 |header| header.failure(input, columns, layout),
             ));
         };
@@ -201,13 +201,10 @@ impl<'i> Table<'i> {
     }
 
     fn cut_off(&self, line: u64) -> CliError {
-        CliError::new(
-            ExitReason::Data,
-            format!(
-                "{} is truncated: it ends in the middle of the row that begins on line {line}; download it again",
-                self.input.path().display()
-            ),
-        )
+        CliError::data(format!(
+            "{} is truncated: it ends in the middle of the row that begins on line {line}; download it again",
+            self.input.path().display()
+        ))
     }
 
     /// Returns the number of bytes read from the file on disk.
@@ -315,7 +312,7 @@ impl Header {
                 list(&self.missing)
             )
         };
-        CliError::new(ExitReason::Data, text)
+        CliError::data(text)
     }
 }
 
@@ -360,13 +357,10 @@ fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, CliError> {
         }
     }
     if header.iter().all(u8::is_ascii_whitespace) {
-        return Err(CliError::new(
-            ExitReason::Data,
-            format!(
-                "{} is empty, or its first line is: a table begins with the names of its columns",
-                input.path().display()
-            ),
-        ));
+        return Err(CliError::data(format!(
+            "{} is empty, or its first line is: a table begins with the names of its columns",
+            input.path().display()
+        )));
     }
     Ok(header)
 }

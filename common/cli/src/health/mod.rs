@@ -35,7 +35,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{CliError, ExitReason, management::Management};
+use crate::{CliError, management::Management};
 use policy_poller::Policies;
 use poller::Polled;
 use readiness::{ConsumerLink, RoleSnapshot, evaluate, published};
@@ -244,8 +244,7 @@ pub fn install_metrics(
     let Some(settings) = settings else {
         return Ok(None);
     };
-    let metrics =
-        Metrics::install().map_err(|e| CliError::new(ExitReason::Internal, e.to_string()))?;
+    let metrics = Metrics::install().map_err(|e| CliError::internal(e.to_string()))?;
     Ok(Some((settings, metrics)))
 }
 
@@ -288,13 +287,10 @@ pub fn serve<'a>(
         }
     };
     let endpoint = Endpoint::start(settings.address, metrics, process, looking).map_err(|e| {
-        CliError::new(
-            ExitReason::Failed,
-            format!(
-                "cannot answer on {}: {e}: give another --health-addr (DOORSTEP_HEALTH_ADDR)",
-                settings.address
-            ),
-        )
+        CliError::failed(format!(
+            "cannot answer on {}: {e}: give another --health-addr (DOORSTEP_HEALTH_ADDR)",
+            settings.address
+        ))
     })?;
     tracing::info!(address = %endpoint.address(), "answering /livez, /readyz and /metrics");
     Ok(endpoint)

@@ -55,8 +55,7 @@ pub(crate) async fn edit(
         (Selection::Group(_) | Selection::All, Some(path)) => {
             session.group(chosen, &Patch::read(path)?).await
         }
-        (Selection::Group(_) | Selection::All, None) => Err(CliError::new(
-            ExitReason::Settings,
+        (Selection::Group(_) | Selection::All, None) => Err(CliError::settings(
             "use --patch for a whole kind, the editor edits one dead letter",
         )),
     }
@@ -94,10 +93,9 @@ pub(super) enum EditError {
 impl EditError {
     pub(super) fn into_failure(self, id: &DeadLetterId) -> CliError {
         match self {
-            Self::Refused(why) => CliError::new(
-                ExitReason::Data,
-                format!("{id}: {}; nothing was stored", sanitize(&why)),
-            ),
+            Self::Refused(why) => {
+                CliError::data(format!("{id}: {}; nothing was stored", sanitize(&why)))
+            }
             Self::Failed(failure) => failure,
         }
     }

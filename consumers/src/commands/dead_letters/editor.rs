@@ -2,7 +2,7 @@
 //!
 //! The crates for this delete the text when the editor fails; here it stays in a file that only this user can read.
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 
 use std::{
     env,
@@ -30,7 +30,7 @@ impl Draft {
             .find(|value| !value.trim().is_empty())
             .ok_or_else(|| {
                 let why = "no editor is named: set VISUAL or EDITOR, or use --patch";
-                CliError::new(ExitReason::Settings, why)
+                CliError::settings(why)
             })?;
         let draft = Self::write(name, text)?;
         // Through a shell, since the variable may contain arguments; the file's path needs no quoting.
@@ -42,17 +42,13 @@ impl Draft {
             .status();
         match ended {
             Ok(status) if status.success() => Ok(draft),
-            Ok(status) => Err(CliError::new(
-                ExitReason::Failed,
-                format!(
-                    "the editor {editor:?} ended with {status}, nothing was stored; what was written is in {}",
-                    draft.path().display()
-                ),
-            )),
-            Err(e) => Err(CliError::new(
-                ExitReason::Failed,
-                format!("the editor {editor:?} cannot be started: {e}"),
-            )),
+            Ok(status) => Err(CliError::failed(format!(
+                "the editor {editor:?} ended with {status}, nothing was stored; what was written is in {}",
+                draft.path().display()
+            ))),
+            Err(e) => Err(CliError::failed(format!(
+                "the editor {editor:?} cannot be started: {e}"
+            ))),
         }
     }
 
@@ -60,12 +56,7 @@ impl Draft {
         let safe: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         let file = format!("doorstep-{safe}-{}.json", std::process::id());
         let path = env::temp_dir().join(file);
-        let failed = |e| {
-            CliError::new(
-                ExitReason::Io,
-                format!("cannot write {}: {e}", path.display()),
-            )
-        };
+        let failed = |e| CliError::io(format!("cannot write {}: {e}", path.display()));
         let mut options = OpenOptions::new();
         // A new file of this user alone: no other user can have placed a symbolic link there.
         let mut file = options
@@ -88,12 +79,8 @@ impl Draft {
     /// # Errors
     /// It cannot be read.
     pub(super) fn text(&self) -> Result<String, CliError> {
-        fs::read_to_string(&self.0).map_err(|e| {
-            CliError::new(
-                ExitReason::Io,
-                format!("cannot read {}: {e}", self.0.display()),
-            )
-        })
+        fs::read_to_string(&self.0)
+            .map_err(|e| CliError::io(format!("cannot read {}: {e}", self.0.display())))
     }
 
     pub(super) fn done_with(self) {

@@ -68,12 +68,7 @@ pub(crate) async fn import(
     mode: Mode,
 ) -> Result<(), CliError> {
     let session = EditSession::open(place, by, mode, Edit::Import)?;
-    let failed = |e: io::Error| {
-        CliError::new(
-            ExitReason::Io,
-            format!("cannot read {}: {e}", file.display()),
-        )
-    };
+    let failed = |e: io::Error| CliError::io(format!("cannot read {}: {e}", file.display()));
     let mut input: Box<dyn BufRead + Send> = if file == Path::new("-") {
         Box::new(BufReader::new(io::stdin()))
     } else {

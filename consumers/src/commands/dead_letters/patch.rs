@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use serde_json::Value;
 
 use crate::format::{compacted, indented};
@@ -46,7 +46,7 @@ impl Patch {
                 "{}: {e}; a patch looks like [{{\"op\":\"replace\",\"path\":\"/delta\",\"value\":-2}}]",
                 path.display()
             );
-            CliError::new(ExitReason::Data, why)
+            CliError::data(why)
         })
     }
 
@@ -150,10 +150,7 @@ fn read(path: &Path) -> Result<String, CliError> {
     };
     match read {
         Ok(_) => Ok(text),
-        Err(e) => Err(CliError::new(
-            ExitReason::Io,
-            format!("cannot read {}: {e}", path.display()),
-        )),
+        Err(e) => Err(CliError::io(format!("cannot read {}: {e}", path.display()))),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use doorstep_cli::{CliError, ExitReason, ShutdownSignal, output::print};
+use doorstep_cli::{CliError, ShutdownSignal, output::print};
 use doorstep_event::Timestamp;
 use doorstep_runtime::{
     operate::{self, Attribution, OperateError, ReplayRun},
@@ -90,12 +90,9 @@ pub(crate) async fn replay(
         if stopped {
             progress.finish();
             let done = asked.len();
-            return Err(CliError::new(
-                ExitReason::Interrupted,
-                format!(
-                    "stopped after {done}; run it again to replay the others, and none of these"
-                ),
-            ));
+            return Err(CliError::interrupted(format!(
+                "stopped after {done}; run it again to replay the others, and none of these"
+            )));
         }
         match operate::replay(&store, &id, by.at(Timestamp::now())).await {
             Ok(()) => asked.push_back(id),
@@ -265,13 +262,10 @@ fn ended(failures: Vec<CliError>, outcomes: &Outcomes, role: &str) -> Result<(),
     let failures: Vec<_> = failures.into_iter().map(Err).collect();
     super::skip::combine(&failures)?;
     if outcomes.dead_again > 0 {
-        return Err(CliError::new(
-            ExitReason::Trouble,
-            format!(
-                "{} were rejected again; `consumers dead-letters list {role}` says why",
-                outcomes.dead_again
-            ),
-        ));
+        return Err(CliError::trouble(format!(
+            "{} were rejected again; `consumers dead-letters list {role}` says why",
+            outcomes.dead_again
+        )));
     }
     Ok(())
 }

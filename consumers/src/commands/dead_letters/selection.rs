@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use doorstep_cli::{CliError, ExitReason};
+use doorstep_cli::CliError;
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate;
 use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
@@ -68,7 +68,7 @@ pub(super) async fn one<S: Store>(
             id.0
         ),
     };
-    Err(CliError::new(ExitReason::Missing, text))
+    Err(CliError::missing(text))
 }
 
 /// Describes a selection, always in the same words.

@@ -1,6 +1,6 @@
 //! `consumers dead-letters skip`: transactions on the role's store, whether the role runs or not.
 
-use doorstep_cli::{CliError, ExitReason, MessageLimiter, output::print};
+use doorstep_cli::{CliError, MessageLimiter, output::print};
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{self, Attribution, OperateError};
 use doorstep_store::DeadLetterStatus;
@@ -112,25 +112,22 @@ pub(in crate::commands) const WHEN: &str =
 pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError {
     match error {
         // An id that never existed looks the same as a deleted one.
-        OperateError::AlreadySettled(_) => CliError::new(
-            ExitReason::Settled,
-            format!("{error}; `consumers dead-letters list {role}` lists what is there"),
-        ),
-        OperateError::RefusedAnew { now, .. } => CliError::new(
-            ExitReason::Settled,
-            format!("{error}; `consumers dead-letters show {role} {now}` shows it"),
-        ),
-        OperateError::EditedMeanwhile(_) => CliError::new(ExitReason::Settled, error.to_string()),
-        OperateError::NoSuchGap { .. } => CliError::new(
-            ExitReason::Settled,
-            format!("{error}; `consumers status {role}` lists what is missing"),
-        ),
-        OperateError::UnknownSource(_) => CliError::new(ExitReason::Missing, error.to_string()),
-        OperateError::OwnedAlready { .. } => CliError::new(ExitReason::Settled, error.to_string()),
+        OperateError::AlreadySettled(_) => CliError::settled(format!(
+            "{error}; `consumers dead-letters list {role}` lists what is there"
+        )),
+        OperateError::RefusedAnew { now, .. } => CliError::settled(format!(
+            "{error}; `consumers dead-letters show {role} {now}` shows it"
+        )),
+        OperateError::EditedMeanwhile(_) => CliError::settled(error.to_string()),
+        OperateError::NoSuchGap { .. } => CliError::settled(format!(
+            "{error}; `consumers status {role}` lists what is missing"
+        )),
+        OperateError::UnknownSource(_) => CliError::missing(error.to_string()),
+        OperateError::OwnedAlready { .. } => CliError::settled(error.to_string()),
         OperateError::NotReplayable { .. } | OperateError::Foreign { .. } => {
-            CliError::new(ExitReason::Data, error.to_string())
+            CliError::data(error.to_string())
         }
-        OperateError::Busy(_) => CliError::new(ExitReason::Busy, error.to_string()),
+        OperateError::Busy(_) => CliError::busy(error.to_string()),
         OperateError::Store(e) => stores::failed(e),
     }
 }
@@ -156,6 +153,7 @@ pub(super) fn combine(ended: &[Result<(), CliError>]) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
+    use doorstep_cli::ExitReason;
     use doorstep_store::DeadLetterId;
 
     use super::*;

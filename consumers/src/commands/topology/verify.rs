@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use doorstep_cli::{
-    CliError, ExitReason,
+    CliError,
     output::{print, print_json},
 };
 use doorstep_messaging::{Finding, RoleOwner, Topology, Verified, verify as look};
@@ -25,7 +25,7 @@ pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
     let topology = Topology::for_roles(&job.broker.namespace, &queues);
     let mut verified = look(&job.broker, &topology)
         .await
-        .map_err(|e| CliError::new(ExitReason::Broker, e.to_string()))?;
+        .map_err(|e| CliError::broker(e.to_string()))?;
     let Managed {
         findings,
         compared,
@@ -41,11 +41,10 @@ pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
     }
     match verified.findings.len() {
         0 => Ok(()),
-        1 => Err(CliError::new(ExitReason::Differs, "the broker differs")),
-        many => Err(CliError::new(
-            ExitReason::Differs,
-            format!("the broker differs in {many} ways"),
-        )),
+        1 => Err(CliError::differs("the broker differs")),
+        many => Err(CliError::differs(format!(
+            "the broker differs in {many} ways"
+        ))),
     }
 }
 
