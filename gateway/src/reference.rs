@@ -45,7 +45,7 @@ const CALLS: &[&str] = &[
     "Self::unavailable(",
     "Rejection::new(",
     "wrong(",
-    "refused(",
+    "rejected(",
 ];
 
 /// Adds the problem codes in the sources of a folder.
