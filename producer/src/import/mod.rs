@@ -108,17 +108,17 @@ pub(crate) async fn run<M: RowMapper>(
             dataset,
             max_refused_percent,
         };
-        let first_pass = first_pass(&mapping, &input, &layout, history.as_mut(), &terms)?;
-        Ok::<_, CliError>((input, layout, history, first_pass))
+        let first = first_pass(&mapping, &input, &layout, history.as_mut(), &terms)?;
+        Ok::<_, CliError>((input, layout, history, first))
     });
-    let (input, layout, mut history, first_pass) = stop
+    let (input, layout, mut history, first) = stop
         .or_cancelled(reading)
         .await
         .ok_or_else(nothing_sent)?
         .map_err(broken)??;
-    let rows = first_pass.rows;
-    let notes = notes(&first_pass, history.as_ref());
-    let sources: Vec<_> = first_pass
+    let rows = first.rows;
+    let notes = notes(&first, history.as_ref());
+    let sources: Vec<_> = first
         .parts
         .iter()
         .filter_map(|part| match part {
@@ -133,8 +133,7 @@ pub(crate) async fn run<M: RowMapper>(
 
     let rejected = RejectFile::new(rejected);
     let (chunks, receiver) = BatchSender::channel();
-    let reading =
-        spawn_blocking(move || second_pass(&input, &layout, first_pass, rejected, chunks));
+    let reading = spawn_blocking(move || second_pass(&input, &layout, first, rejected, chunks));
     let mut progress = Progress::new("importing", Unit::Rows, Some(rows));
     let tally = output.take(receiver, &mut progress, stop).await;
     let elapsed = progress.finish();

@@ -87,10 +87,10 @@ impl Role for Crier {
         let mut effects = Effects::none();
         match fact {
             CryRequested::Routed => {
-                effects.publish(&"heard/a".parse().map_err(wrong)?, &Routed {})?
+                effects.publish(&"heard/a".parse().map_err(wrong)?, &Routed {})?;
             }
             CryRequested::Unrouted => {
-                effects.publish(&"unheard/a".parse().map_err(wrong)?, &Unrouted {})?
+                effects.publish(&"unheard/a".parse().map_err(wrong)?, &Unrouted {})?;
             }
         }
         Ok(effects)

@@ -274,7 +274,7 @@ pub fn serve<'a>(
     describe();
     let process = Arc::new(ProcessHealth {
         roles,
-        rpc_client: rpc_client,
+        rpc_client,
         namespace: broker.namespace.clone(),
         stuck_after: settings.stuck_after,
         heart: RuntimeHeartbeat::start(),

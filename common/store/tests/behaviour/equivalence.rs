@@ -473,7 +473,7 @@ async fn owner(
     let after = after.map(|user| {
         let user = BrokerUser::new(format!("user-{user}"));
         match &row.owner {
-            None if which % 2 == 0 => SourceOwner::first(None, now),
+            None if which.is_multiple_of(2) => SourceOwner::first(None, now),
             None => SourceOwner::first(Some(user), now),
             Some(owner) => owner.succeeded_by(user, now),
         }
