@@ -249,7 +249,10 @@ async fn commands_manage_users_beside_a_running_gateway() {
         (["add", "ada", "--role=customer"], "was deleted"),
         (["disable", "root", "--data-dir=store"], "only operator"),
         (["delete", "root", "--data-dir=store"], "only operator"),
-        (["enable", "nobody", "--data-dir=store"], "no user nobody"),
+        (
+            ["enable", "nobody", "--data-dir=store"],
+            "user nobody does not exist",
+        ),
     ] {
         let rejected = run(&words).await;
         assert_eq!(rejected.code, Some(3), "{words:?}: {}", rejected.stderr);
