@@ -44,6 +44,9 @@ pub(crate) trait Supervised {
     /// broker's text or lapin's.
     fn lost(&mut self, open: Option<&Self::Resources>, reason: &str, error: &ConnectError);
 
+    /// Stops taking new work. Called before the status says that the connection is draining, so that nothing starts after it.
+    fn end_intake(&mut self) {}
+
     /// Finishes the work in progress, at most until then. The connection is closed afterwards.
     async fn drain(&mut self, _: &Context<'_>, _: &mut Self::Resources, _until: Instant) {}
 
@@ -169,6 +172,7 @@ impl Supervisor {
                     }
                 }
                 Exit::Stopped(grace) => {
+                    task.end_intake();
                     report.draining();
                     let until = Instant::now() + grace;
                     task.drain(&context, open, until).await;

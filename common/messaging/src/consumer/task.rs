@@ -145,8 +145,11 @@ impl Supervised for ConsumerTask {
         self.clear_buffers();
     }
 
-    async fn drain(&mut self, context: &Context<'_>, open: &mut OpenConsumer, until: Instant) {
+    fn end_intake(&mut self) {
         self.buffer.close();
+    }
+
+    async fn drain(&mut self, context: &Context<'_>, open: &mut OpenConsumer, until: Instant) {
         // The inner timeouts apply to single steps, this one to all of them.
         let stopping = stop_consuming(&open.consumed, context.settings.ack_write_timeout);
         let _ = timeout_at(until, stopping).await;

@@ -103,9 +103,12 @@ impl Supervised for ClientTask {
         self.shared.end_all(&error.to_string());
     }
 
-    /// Waits for outstanding replies first.
-    async fn drain(&mut self, _: &Context<'_>, replies: &mut JoinSet<String>, until: Instant) {
+    fn end_intake(&mut self) {
         self.shared.sender.close("this RPC client is closing");
+    }
+
+    /// Waits for outstanding replies.
+    async fn drain(&mut self, _: &Context<'_>, replies: &mut JoinSet<String>, until: Instant) {
         let mut tick = interval(POLL_INTERVAL);
         let all_replied = async {
             while !self.shared.pending_calls.is_empty() {

@@ -141,10 +141,13 @@ impl Supervised for ServerTask {
 
     /// Stops consuming, waits for the replies to requests handed out, and sends a request on the channel. Its response confirms that the
     /// broker has processed all earlier replies; replies sent just before a connection closes may be lost.
-    async fn drain(&mut self, _: &Context<'_>, open: &mut OpenServer, until: Instant) {
+    fn end_intake(&mut self) {
         for request in self.requests.close() {
             request.reply.requeue();
         }
+    }
+
+    async fn drain(&mut self, _: &Context<'_>, open: &mut OpenServer, until: Instant) {
         let channel = open.channel.channel();
         let replying = async {
             let stop = BasicCancelOptions::default();
