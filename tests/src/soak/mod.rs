@@ -22,7 +22,10 @@ use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, Top
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::task::block_in_place;
+use tokio::{
+    task::block_in_place,
+    time::{sleep, timeout},
+};
 
 use self::{
     case::{Case, Others, sale},
@@ -250,12 +253,24 @@ impl<'a> Soak<'a> {
     async fn end(mut self, cases: Vec<Case>, began: Instant) -> Report {
         let of_cases = cases.iter().filter(|case| case.sells().is_some()).count();
         let wanted = (self.sent + of_cases) as u64;
+        let others = self.size.rounds * Case::ALL.len();
+        let sold = std::mem::take(&mut self.sold);
+        let expected = Expected { sold, cases };
+        let stores = self.scratch.join("stores");
         let applied = self.pace.applied(wanted, SOON).await;
         let stall = self.pace.longest_stall().await;
         let mut roles = BTreeMap::new();
         if let Some(mut consumers) = self.consumers.take() {
             if consumers.is_running() {
                 self.is_quiet().await;
+                // An empty queue says nothing of the deliveries that the consumers hold: stopped now, they would return them.
+                let _ = timeout(SOON, async {
+                    let contents = || StoreContents::read(&stores, &ROLES);
+                    while !contents().await.differences(&expected).is_empty() {
+                        sleep(Duration::from_millis(200)).await;
+                    }
+                })
+                .await;
                 roles = states(&consumers).await;
                 consumers.terminate();
             }
@@ -281,10 +296,7 @@ impl<'a> Soak<'a> {
             let wrong = format!("the inventory has applied {applied} of {wanted} valid events");
             self.differences.push(wrong);
         }
-        let contents = StoreContents::read(&self.scratch.join("stores"), &ROLES).await;
-        let others = self.size.rounds * Case::ALL.len();
-        let sold = std::mem::take(&mut self.sold);
-        let expected = Expected { sold, cases };
+        let contents = StoreContents::read(&stores, &ROLES).await;
         self.differences.extend(contents.differences(&expected));
         Report {
             events: self.sent,
