@@ -6,7 +6,6 @@ use clap::{Args, Parser, Subcommand};
 use doorstep_cli::{
     SettingsErrors, ShutdownSignal,
     args::{BrokerArgs, StoreArgs, TelemetryOptions, TelemetrySettings},
-    checked,
     parse::{duration_arg, duration_within, number_arg},
     start::{Work, work},
 };
@@ -128,7 +127,7 @@ pub(crate) struct CompareArgs {
     pub(crate) json: bool,
 
     /// Path of a chart of the results.
-    #[arg(long, value_name = "FILE", value_parser = checked(picture, "x"))]
+    #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 
     #[command(flatten)]
@@ -160,7 +159,12 @@ impl CompareArgs {
             delay: self.delay,
             lasts: Duration::from_secs(self.seconds),
         };
-        let pace = wrong.check("--rate", within_capacity(pace));
+        let pace = if wrong.is_empty() {
+            wrong.check("--rate", within_capacity(pace))
+        } else {
+            None
+        };
+        let svg = wrong.check("--svg", self.svg.map(picture).transpose());
         let broker = self.broker.check(wrong);
         Some(CompareSettings {
             seed: self.seed,
@@ -170,7 +174,7 @@ impl CompareArgs {
             } else {
                 OutputFormat::Text
             },
-            svg: self.svg,
+            svg: svg?,
             broker: broker?,
             variables: self.broker.variables(),
         })
@@ -178,8 +182,7 @@ impl CompareArgs {
 }
 
 /// Rejects a path that could not be written at the end, after all measurements.
-fn picture(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
+fn picture(path: PathBuf) -> Result<PathBuf, String> {
     let shown = path.display();
     let folder = path
         .parent()
@@ -284,6 +287,9 @@ mod tests {
         let said = check(&["--rate", "60", "--delay", "20ms"]).unwrap_err();
         assert!(said.contains("at most 30"), "{said}");
         assert!(check(&["--rate", "60", "--delay", "10ms"]).is_ok());
+        // A wrong delay is no reason to complain of the rate.
+        let said = check(&["--rate", "200", "--delay", "5h"]).unwrap_err();
+        assert!(!said.contains("--rate"), "{said}");
     }
 
     #[test]

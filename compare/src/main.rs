@@ -5,7 +5,7 @@
 //! - [`comparison`] measures every scenario in both modes; [`run`] measures one of them.
 //! - [`items`] is the load, [`load`] sends it, and [`scenario`] names scenarios and modes.
 //! - [`work`] is the two roles, [`worker`] the process that runs them, and [`consumer_process`] starts and kills it.
-//! - [`completions`] reads the roles' stores.
+//! - [`store_reader`] reads the roles' stores.
 //! - [`stats`] and [`verdict`] are pure; [`report`], [`table`] and [`chart`] show them.
 //!
 //! The comparison uses a namespace of its own and a temporary folder, and deletes both at the end. It changes nothing

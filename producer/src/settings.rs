@@ -117,7 +117,7 @@ fn column<M: RowMapper>(text: &str) -> Result<(usize, String), String> {
 }
 
 fn output(args: &ImportArgs, wrong: &mut SettingsErrors) -> Option<Target> {
-    // Without a broker its settings are not checked.
+    // Without a broker its address and its files are not checked.
     if args.to_stdout {
         Some(Target::Lines)
     } else {

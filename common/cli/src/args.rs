@@ -276,7 +276,7 @@ impl TelemetryArgs {
     }
 }
 
-/// The options of log and spans. Without a filter, the log is what the program's own default says, see [`crate::start::parse`].
+/// The options of log and spans. Without a filter, the log is what the program's own default says, see [`crate::start::program`].
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Telemetry")]
 pub struct TelemetryOptions {

@@ -6,7 +6,7 @@
 //! - [`CliError`] and [`ExitReason`]: the failures of a program and their exit codes.
 //! - [`MessageLimiter`]: messages of which many may be alike.
 //! - [`OperatorArgs`]: the operator, for the record.
-//! - [`copies`]: copies of a store, made, restored and accepted.
+//! - [`backups`]: copies of a store, made, restored and accepted.
 //! - [`completions`]: scripts for shells.
 //! - [`health`]: the health of the running roles, served on an address of the process.
 //! - [`management`]: the broker's management API, read only.

@@ -27,6 +27,12 @@ impl SettingsErrors {
         OF_ARGUMENTS.take()
     }
 
+    /// Returns true if there are none. Settings that depend on one another are compared only then: a wrong argument has another value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the value, or records its error under the name of flag and variable, each error once.
     pub fn check<T, E: Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
         result
@@ -85,7 +91,10 @@ where
 
     fn parse_ref(&self, _: &Command, arg: Option<&Arg>, text: &OsStr) -> ClapResult<T> {
         let name = arg.map(name).unwrap_or_default();
-        let value = (self.parse)(&text.to_string_lossy());
+        let value = match text.to_str() {
+            Some(text) => (self.parse)(text).map_err(|error| error.to_string()),
+            None => Err(format!("{text:?} is not UTF-8")),
+        };
         let value = OF_ARGUMENTS.with_borrow_mut(|errors| errors.check(&name, value));
         value
             .map_or_else(|| (self.parse)(&self.sample), Ok)
@@ -103,5 +112,27 @@ fn name(arg: &Arg) -> String {
     match arg.get_env() {
         Some(variable) => format!("{flag} ({})", variable.to_string_lossy()),
         None => flag,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn arguments_that_are_not_utf8_are_errors() {
+        let word = Arg::new("word")
+            .value_parser(checked(|text: &str| Ok::<_, String>(text.to_owned()), "x"));
+        let command = Command::new("test").arg(word);
+        let latin = OsStr::from_bytes(b"caf\xe9");
+        command
+            .try_get_matches_from([OsStr::new("test"), latin])
+            .unwrap();
+        let error = SettingsErrors::of_arguments()
+            .into_result(Some(()))
+            .unwrap_err();
+        assert!(error.to_string().contains("is not UTF-8"), "{error}");
     }
 }

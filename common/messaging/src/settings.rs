@@ -36,7 +36,7 @@ pub struct BrokerSettings {
     pub confirm_timeout: Duration,
     /// Maximum time that a publish waits for a broker that is unreachable or blocks publishing. Then it resolves with the reason.
     pub outage_timeout: Duration,
-    /// Maximum time to write an ack. Then its connection is dropped.
+    /// Maximum time to write an ack, and for each last step of a connection that closes. Then the connection is dropped.
     pub ack_write_timeout: Duration,
     /// Maximum time that a delivery stays unacked, for example while a store is unavailable. Then consuming is suspended and the delivery
     /// returns to its queue. Must be well below the broker's `consumer_timeout`, 30 minutes by default.

@@ -49,32 +49,35 @@ impl fmt::Debug for HttpLogin {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HttpUrlError {
-    #[error("{0:?} is not an address such as http://127.0.0.1:4318 or https://collector:4318")]
-    Malformed(String),
+    /// The address is left out, since it may hold a password.
+    #[error(
+        "it is not an address such as http://127.0.0.1:4318 or https://collector:4318, without user, query and fragment"
+    )]
+    Malformed,
 }
 
 impl FromStr for HttpUrl {
     type Err = HttpUrlError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || HttpUrlError::Malformed(text.to_owned());
-        let uri: Uri = text.parse().map_err(|_| malformed())?;
+        let malformed = HttpUrlError::Malformed;
+        let uri: Uri = text.parse().map_err(|_| malformed)?;
         let (tls, default_port) = match uri.scheme_str() {
             Some("https") => (Some(TlsSettings::default()), 443),
             Some("http") => (None, 80),
-            _ => return Err(malformed()),
+            _ => return Err(malformed),
         };
-        let authority = uri.authority().ok_or_else(malformed)?;
+        let authority = uri.authority().ok_or(malformed)?;
         let port = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => default_port,
             // Neither a user nor anything else than a number is left.
-            Some(rest) => rest[1..].parse().map_err(|_| malformed())?,
-            None => return Err(malformed()),
+            Some(rest) => rest[1..].parse().map_err(|_| malformed)?,
+            None => return Err(malformed),
         };
         if authority.host().is_empty() || uri.query().is_some() || text.contains('#') {
-            return Err(malformed());
+            return Err(malformed);
         }
         Ok(Self {
             host: authority.host().to_owned(),
@@ -122,7 +125,7 @@ impl HttpUrl {
         self.exchange(request.body(Bytes::new()), limit)
     }
 
-    /// Sends a GET request as this user; otherwise like [`ask`](Self::ask).
+    /// Sends a GET request as this user; otherwise like [`get`](Self::get).
     ///
     /// # Errors
     /// Fails if no valid HTTP response arrives in time.
@@ -214,6 +217,12 @@ mod tests {
             assert!(shown(bad).is_err(), "{bad}");
         }
         assert_eq!(shown("https://a").unwrap(), "https://a:443");
+    }
+
+    #[test]
+    fn errors_show_no_password() {
+        let error = "https://ops:secret@a".parse::<HttpUrl>().unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     /// Returns what a server that writes these bytes is taken to reply.

@@ -315,6 +315,7 @@ mod tests {
 
     use clap::{Command as Clap, CommandFactory};
     use doorstep_cli::{
+        SettingsErrors,
         reference::{assert_section, command_line, settings},
         variables::unknown_to_warnings,
     };
@@ -359,6 +360,8 @@ mod tests {
                 .collect();
             let typed = Cli::try_parse_from(&words);
             assert!(typed.is_ok(), "{line}\n{words:?}\n{}", typed.unwrap_err());
+            let wrong = SettingsErrors::of_arguments().into_result(Some(()));
+            assert!(wrong.is_ok(), "{line}: {}", wrong.unwrap_err());
             *tried += 1;
         }
     }

@@ -22,7 +22,7 @@ use doorstep_runtime::{
 use doorstep_store::{SqliteStore, Store};
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::attention::{self, FullRole};
@@ -35,6 +35,8 @@ use crate::{
 
 /// The time beyond its shutdown timeout that a role may take to end.
 const JOIN_MARGIN: Duration = Duration::from_secs(10);
+/// The interval between two attempts to check the queues at a broker that is still starting.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
 /// The time limit for closing a store.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// The minimum interval between two idle checks.
@@ -87,7 +89,10 @@ enum ExitCause {
 pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     let mut stop = ShutdownSignal::listen(log_forced_exit)?;
     let collected = health::install_metrics(job.health)?;
-    check_before_migration(&job).await?;
+    tokio::select! {
+        checked = check_before_migration(&job) => checked?,
+        () = stop.recv() => return stopped(&job),
+    }
     let crew = start(&job)?;
     if let Some(member) = crew.first() {
         tokio::spawn(warn_if_unsupported(
@@ -151,14 +156,21 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     }
     match end {
         ExitCause::Idle(_) => trouble,
-        ExitCause::Wanted if job.exit_when_idle.is_some() => Err(CliError::interrupted(
-            "interrupted before the queues were empty; nothing is lost, the rest waits in the queues",
-        )),
-        ExitCause::Wanted => Ok(()),
+        ExitCause::Wanted => stopped(&job),
         ExitCause::Failed => Err(CliError::internal(
             "a role has ended unexpectedly and without a reason: please report this with its log",
         )),
     }
+}
+
+/// Returns the result of a stop by the user.
+fn stopped(job: &RunJob) -> Result<(), CliError> {
+    if job.exit_when_idle.is_some() {
+        return Err(CliError::interrupted(
+            "interrupted before the queues were empty; nothing is lost, the rest waits in the queues",
+        ));
+    }
+    Ok(())
 }
 
 /// Checks that this version can use the queues before it migrates a store of an earlier version. Otherwise neither version could go on: only
@@ -175,9 +187,22 @@ async fn check_before_migration(job: &RunJob) -> Result<(), CliError> {
     }
     let older = older.join(", ");
     let topology = Topology::for_roles(&job.broker.namespace, &roles::queues());
-    let verified = verify(&job.broker, &topology).await.map_err(|e| {
-        CliError::broker(format!("an earlier version wrote the stores of {older}, which are migrated only after the queues were checked: {e}"))
-    })?;
+    // Like a role, it waits for a broker that is still starting.
+    let deadline = Instant::now() + job.broker.start_timeout;
+    let verified = loop {
+        match verify(&job.broker, &topology).await {
+            Ok(verified) => break verified,
+            Err(e) if e.is_permanent() || Instant::now() >= deadline => {
+                return Err(CliError::broker(format!(
+                    "an earlier version wrote the stores of {older}, which are migrated only after the queues were checked: {e}"
+                )));
+            }
+            Err(error) => {
+                tracing::info!(stores = older, %error, "waiting for the broker before stores are migrated");
+                sleep(VERIFY_INTERVAL).await;
+            }
+        }
+    };
     let differs = |finding: &Finding| matches!(finding, Finding::QueueDiffers { .. });
     match verified.findings.into_iter().find(differs) {
         None => Ok(()),
@@ -413,8 +438,8 @@ async fn ended(
         role = role.name,
         applied = done.applied,
         duplicates = done.duplicates,
-        held = done.deferred,
-        dead = done.dead_letters,
+        deferred = done.deferred,
+        dead_letters = done.dead_letters,
         replayed = done.replayed,
         ignored = done.ignored,
         "ended"

@@ -1,10 +1,10 @@
 //! A new version beside the queues and stores of an earlier one.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use doorstep_messaging::{Argument, QueuePurpose, RoleQueues};
 use doorstep_tests::{Program, TempDir, TestEnv};
-use tokio::task::block_in_place;
+use tokio::{net::TcpSocket, task::block_in_place};
 
 use crate::SOON;
 
@@ -16,6 +16,35 @@ const PAYMENTS: RoleQueues = RoleQueues {
     subjects: &["order"],
     handles_requests: true,
 };
+
+/// Creates a store of schema version 4.
+fn older_store(folder: &TempDir) -> PathBuf {
+    let file = folder.join("payments.sqlite3");
+    let older = rusqlite::Connection::open(&file).unwrap();
+    older.execute_batch(STORE_4).unwrap();
+    older.close().unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_for_the_broker_is_stopped_at_once() {
+    let folder = TempDir::new("upgrade-waits");
+    let file = older_store(&folder);
+    let before = fs::read(&file).unwrap();
+    // Bound and never listening, so that no other program gets the port.
+    let kept = TcpSocket::new_v4().unwrap();
+    kept.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let url = format!("amqp://doorstep:doorstep@{}", kept.local_addr().unwrap());
+    let program = Program::consumers(&["run", "payments"]).broker(&url);
+    let running = program.store(folder.join("").as_path()).start(&folder);
+    running
+        .says("waiting for the broker before stores are migrated", SOON)
+        .await;
+    running.terminate();
+    let ended = running.ended(SOON).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_store_is_migrated_before_its_queues_fit() {
@@ -29,10 +58,7 @@ async fn no_store_is_migrated_before_its_queues_fit() {
     })
     .await;
     let folder = TempDir::new("upgrade");
-    let file = folder.join("payments.sqlite3");
-    let older = rusqlite::Connection::open(&file).unwrap();
-    older.execute_batch(STORE_4).unwrap();
-    older.close().unwrap();
+    let file = older_store(&folder);
     let before = fs::read(&file).unwrap();
     let run = || async {
         let namespace = env.namespace().to_string();

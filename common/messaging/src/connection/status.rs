@@ -1,4 +1,4 @@
-//! The observable status of a publisher or subscription: its connection, and the queues it had to create.
+//! The observable status of a supervised connection, and the queues it had to create.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     topology::{names::QueueName, queue_owner::Claimed},
 };
 
-/// The phase of a publisher's or subscription's connection.
+/// The phase of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ConnectionPhase {
     /// The first attempt, or reconnecting after a loss.
@@ -245,8 +245,7 @@ impl StatusReporter {
     }
 
     pub(crate) fn draining(&self) {
-        self.state
-            .send_modify(|state| state.phase = ConnectionPhase::Draining);
+        self.set_phase(ConnectionPhase::Draining);
     }
 }
 

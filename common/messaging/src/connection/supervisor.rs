@@ -44,7 +44,8 @@ pub(crate) trait Supervised {
     /// broker's text or lapin's.
     fn lost(&mut self, open: Option<&Self::Resources>, reason: &str, error: &ConnectError);
 
-    /// Stops taking new work. Called before the status says that the connection is draining, so that nothing starts after it.
+    /// Stops taking new work. Called before the status says that the connection is draining, so that nothing starts after it. A task
+    /// that drains inside `serve` reports that itself.
     fn end_intake(&mut self) {}
 
     /// Finishes the work in progress, at most until then. The connection is closed afterwards.

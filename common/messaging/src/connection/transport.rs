@@ -167,7 +167,7 @@ impl AsyncWrite for Transport {
     }
 }
 
-/// The same stream by the traits that lapin uses. Content that lapin cannot parse does not reach it, see [`guard`](super::guard).
+/// The same stream by the traits that lapin uses. Content that lapin cannot parse does not reach it, see [`parser_guard`](super::parser_guard).
 #[derive(Debug)]
 pub(super) struct ClientStream {
     transport: Transport,

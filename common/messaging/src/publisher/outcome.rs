@@ -27,7 +27,7 @@ impl PublishOutcome {
         match self {
             Self::Confirmed => "confirmed",
             Self::Unroutable => "unroutable",
-            Self::Rejected => "refused",
+            Self::Rejected => "rejected",
             Self::TimedOut => "timed_out",
             Self::Disconnected => "disconnected",
             Self::Blocked => "blocked",

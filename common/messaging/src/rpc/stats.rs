@@ -6,7 +6,7 @@ use super::error::CallError;
 use crate::counters::counters;
 
 counters! {
-    /// Counters of an RPC client since its start. Every call is in one of them, or in flight.
+    /// Counters of an RPC client since its start. Every call ends in one of them but `received`, or is in flight.
     RpcClientTotals from RpcClientCounters;
     counts {
         /// Calls that ended with a reply.

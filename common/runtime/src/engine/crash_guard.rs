@@ -208,9 +208,9 @@ impl<R: Role, S: Store> Engine<R, S> {
         plan: TrialPlan,
     ) -> DecodedEvent<R::Payload> {
         let unread = match plan {
-            TrialPlan::Poison(crash_counts) => Interpretation::Refused(Cause::new(
+            TrialPlan::Poison(crashes) => Interpretation::Refused(Cause::new(
                 reason::POISON,
-                format!("the process ended {crash_counts} times while it processed this event"),
+                format!("the process ended {crashes} times while it processed this event"),
             )),
             TrialPlan::Together(_) | TrialPlan::Alone if candidate.is_open() => {
                 return match &candidate.source {

@@ -166,11 +166,11 @@ pub(super) fn plan_trial<'a>(
     let mut keys = std::collections::HashSet::new();
     let mut together = 0;
     for candidate in candidates {
-        let crash_counts = candidate.previous_crashes();
+        let crashes = candidate.previous_crashes();
         if candidate.is_open() {
-            let alone = crash_counts > 0 || candidate.past == DeliveryHistory::LimitExceeded;
+            let alone = crashes > 0 || candidate.past == DeliveryHistory::LimitExceeded;
             match (together, alone) {
-                (0, true) if crash_counts >= limit => return TrialPlan::Poison(crash_counts),
+                (0, true) if crashes >= limit => return TrialPlan::Poison(crashes),
                 (0, true) => return TrialPlan::Alone,
                 (_, true) => break,
                 (_, false) => {}

@@ -133,8 +133,8 @@ impl RunningRole {
         self.local_client.clone()
     }
 
-    /// Asks the role to stop: it finishes and acks its batch, publishes its outbox and closes, all within the shutdown timeout
-    /// period. Deliveries still unacked then go back to the broker.
+    /// Asks the role to stop: it finishes and acks its batch, publishes its outbox and closes, all within the shutdown
+    /// timeout. Deliveries still unacked then go back to the broker.
     pub fn stop(&self) {
         self.stop.stop();
     }

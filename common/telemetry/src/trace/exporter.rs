@@ -42,7 +42,7 @@ impl HttpClient for Collector {
         let was_failing = self.is_failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
             Some(error) if !was_failing => {
-                tracing::warn!(error, "dropping spans: the collector does not accept them");
+                tracing::warn!(error, "the collector does not accept spans");
             }
             None if was_failing => {
                 tracing::info!(collector = %self.url, "collector accepts spans again");

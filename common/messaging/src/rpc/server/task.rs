@@ -139,14 +139,14 @@ impl Supervised for ServerTask {
         drop(self.requests.take_all());
     }
 
-    /// Stops consuming, waits for the replies to requests handed out, and sends a request on the channel. Its response confirms that the
-    /// broker has processed all earlier replies; replies sent just before a connection closes may be lost.
     fn end_intake(&mut self) {
         for request in self.requests.close() {
             request.reply.requeue();
         }
     }
 
+    /// Stops consuming, waits for the replies to requests handed out, and sends a request on the channel. Its response confirms that the
+    /// broker has processed all earlier replies; replies sent just before a connection closes may be lost.
     async fn drain(&mut self, _: &Context<'_>, open: &mut OpenServer, until: Instant) {
         let channel = open.channel.channel();
         let replying = async {
