@@ -1,11 +1,10 @@
 //! Connection errors, with a kind that says whether waiting may help.
 
-use std::fmt;
-
 use doorstep_tls::TlsErrorKind;
 
 /// A failure to get a connection, channel or topology, with its reason and remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct ConnectError {
     kind: ConnectErrorKind,
     message: String,
@@ -48,6 +47,30 @@ impl ConnectError {
         }
     }
 
+    pub(crate) fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(ConnectErrorKind::Unreachable, message)
+    }
+
+    pub(crate) fn no_permission(message: impl Into<String>) -> Self {
+        Self::new(ConnectErrorKind::Denied(Denial::Permission), message)
+    }
+
+    pub(crate) fn mismatch(message: impl Into<String>) -> Self {
+        Self::new(ConnectErrorKind::Mismatch, message)
+    }
+
+    pub(crate) fn other_store(message: impl Into<String>) -> Self {
+        Self::new(ConnectErrorKind::OtherStore, message)
+    }
+
+    pub(crate) fn silent(message: impl Into<String>) -> Self {
+        Self::new(ConnectErrorKind::Silent, message)
+    }
+
+    pub(crate) fn protocol(message: impl Into<String>) -> Self {
+        Self::new(ConnectErrorKind::Protocol, message)
+    }
+
     #[must_use]
     pub fn kind(&self) -> ConnectErrorKind {
         self.kind
@@ -69,14 +92,6 @@ impl ConnectError {
         }
     }
 }
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for ConnectError {}
 
 /// Returns the code and text of an error sent by the broker.
 pub(crate) fn broker_reply(error: &lapin::Error) -> Option<(u16, &str)> {

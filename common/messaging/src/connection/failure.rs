@@ -14,20 +14,14 @@ use crate::{
 };
 
 pub(super) fn timeout_error(address: &Address, limit: Duration) -> ConnectError {
-    ConnectError::new(
-        ConnectErrorKind::Silent,
-        format!(
-            "{address} accepts connections but has said nothing for {limit:?}: is RabbitMQ listening there, and does it still run?"
-        ),
-    )
+    ConnectError::silent(format!(
+        "{address} accepts connections but has said nothing for {limit:?}: is RabbitMQ listening there, and does it still run?"
+    ))
 }
 
 /// Returns the error for a request without a response; `about` names the request, or is empty.
 pub(crate) fn no_response(address: &Address, limit: Duration, about: &str) -> ConnectError {
-    ConnectError::new(
-        ConnectErrorKind::Silent,
-        format!("{address} has not responded for {limit:?}{about}"),
-    )
+    ConnectError::silent(format!("{address} has not responded for {limit:?}{about}"))
 }
 
 /// Translates one of lapin's errors.
@@ -36,7 +30,7 @@ pub(super) fn failure(
     socket: &SocketHandle,
     error: &lapin::Error,
 ) -> ConnectError {
-    use ConnectErrorKind::{Denied, Protocol, Unreachable};
+    use ConnectErrorKind::Denied;
     if let Some(error) = tls_error(error) {
         return ConnectError::new(
             ConnectErrorKind::Tls(error.kind()),
@@ -46,25 +40,21 @@ pub(super) fn failure(
     let (user, vhost) = (address.user(), address.vhost());
     let Some((code, text)) = broker_reply(error) else {
         return match error.kind() {
-            lapin::ErrorKind::IOError(io) if !socket.has_socket() => ConnectError::new(
-                Unreachable,
-                format!(
+            lapin::ErrorKind::IOError(io) if !socket.has_socket() => {
+                ConnectError::unreachable(format!(
                     "{address} cannot be reached ({io}): is the broker running there, and is the address right?"
-                ),
-            ),
-            lapin::ErrorKind::IOError(_) | lapin::ErrorKind::MissingHeartbeatError => {
-                ConnectError::new(
-                    Unreachable,
-                    format!("the connection to {address} broke ({})", describe(error)),
-                )
+                ))
             }
-            _ => ConnectError::new(
-                Protocol,
-                format!(
-                    "{address} does not respond as RabbitMQ would ({})",
+            lapin::ErrorKind::IOError(_) | lapin::ErrorKind::MissingHeartbeatError => {
+                ConnectError::unreachable(format!(
+                    "the connection to {address} broke ({})",
                     describe(error)
-                ),
-            ),
+                ))
+            }
+            _ => ConnectError::protocol(format!(
+                "{address} does not respond as RabbitMQ would ({})",
+                describe(error)
+            )),
         };
     };
     match code {
@@ -84,12 +74,9 @@ pub(super) fn failure(
                 ),
             )
         }
-        reply::ACCESS_REFUSED => ConnectError::new(
-            Denied(Denial::Permission),
-            format!(
-                "{address} denies user {user:?} a permission ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints"
-            ),
-        ),
+        reply::ACCESS_REFUSED => ConnectError::no_permission(format!(
+            "{address} denies user {user:?} a permission ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints"
+        )),
         reply::NOT_ALLOWED if text.contains("not found") => ConnectError::new(
             Denied(Denial::VirtualHost),
             format!(
@@ -103,7 +90,7 @@ pub(super) fn failure(
             ),
         ),
         _ => unknown_kind(address, text).unwrap_or_else(|| {
-            ConnectError::new(Protocol, format!("{address} replies: {text} ({code})"))
+            ConnectError::protocol(format!("{address} replies: {text} ({code})"))
         }),
     }
 }
@@ -150,18 +137,12 @@ pub(crate) fn connection_lost(address: &Address, reason: &str) -> ConnectError {
         return error;
     }
     if !reason.contains("ACCESS_REFUSED") {
-        return ConnectError::new(
-            ConnectErrorKind::Unreachable,
-            format!("the connection to {address} broke ({reason})"),
-        );
+        return ConnectError::unreachable(format!("the connection to {address} broke ({reason})"));
     }
-    ConnectError::new(
-        ConnectErrorKind::Denied(Denial::Permission),
-        format!(
-            "{address} denies user {:?} a permission ({reason}): grant it with rabbitmqctl set_permissions, see `consumers topology permissions`",
-            address.user()
-        ),
-    )
+    ConnectError::no_permission(format!(
+        "{address} denies user {:?} a permission ({reason}): grant it with rabbitmqctl set_permissions, see `consumers topology permissions`",
+        address.user()
+    ))
 }
 
 /// Formats lapin's error in lower case, like all error texts here.

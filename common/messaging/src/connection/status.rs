@@ -266,7 +266,6 @@ mod tests {
     use tracing::{Event, Level, Metadata, Subscriber, span, subscriber::with_default};
 
     use super::*;
-    use crate::connection::error::ConnectErrorKind;
 
     /// Counts warnings.
     #[derive(Clone, Default)]
@@ -302,7 +301,7 @@ mod tests {
         with_default(warnings.clone(), || {
             let (report, _state) = StatusReporter::new("test");
             let lost = |reason: &str| {
-                let error = ConnectError::new(ConnectErrorKind::Unreachable, reason.to_owned());
+                let error = ConnectError::unreachable(reason.to_owned());
                 report.lost(error);
                 warnings.0.load(Ordering::Relaxed)
             };

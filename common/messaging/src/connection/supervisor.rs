@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Connection, Dialer, Health, changed, connection_lost,
-    error::{ConnectError, ConnectErrorKind},
+    error::ConnectError,
     status::{ConnectionPhase, ConnectionStatus, StatusReporter},
 };
 use crate::{
@@ -295,10 +295,9 @@ impl Handle {
         match status.last_error {
             _ if status.connections > 0 => Ok(()),
             Some(error) => Err(error),
-            None => Err(ConnectError::new(
-                ConnectErrorKind::Unreachable,
-                format!("no connection to the broker within {limit:?}"),
-            )),
+            None => Err(ConnectError::unreachable(format!(
+                "no connection to the broker within {limit:?}"
+            ))),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     amqp::short_string,
     connection::{
         Connection, Dialer,
-        error::{ConnectError, ConnectErrorKind, Denial},
+        error::{ConnectError, ConnectErrorKind},
         probe_channel::{ProbeChannel, ProbeResult},
     },
     settings::BrokerSettings,
@@ -96,15 +96,11 @@ fn check_deleted(
     let address = connection.address();
     match result {
         ProbeResult::Accepted(()) => Ok(()),
-        ProbeResult::Rejected(_, reason) => Err(ConnectError::new(
-            ConnectErrorKind::Denied(Denial::Permission),
-            format!("{what} on {address} cannot be deleted: {reason}"),
-        )),
-        ProbeResult::TimedOut => Err(ConnectError::new(
-            ConnectErrorKind::Silent,
-            format!(
-                "{address} does not respond to the deletion of {what}: has its cluster lost its quorum?"
-            ),
-        )),
+        ProbeResult::Rejected(_, reason) => Err(ConnectError::no_permission(format!(
+            "{what} on {address} cannot be deleted: {reason}"
+        ))),
+        ProbeResult::TimedOut => Err(ConnectError::silent(format!(
+            "{address} does not respond to the deletion of {what}: has its cluster lost its quorum?"
+        ))),
     }
 }

@@ -16,11 +16,7 @@ use serde::Serialize;
 
 use crate::{
     admin::server_properties::ServerProperties,
-    connection::{
-        Connection, Dialer,
-        error::{ConnectError, ConnectErrorKind, Denial},
-        probe_channel::ProbeChannel,
-    },
+    connection::{Connection, Dialer, error::ConnectError, probe_channel::ProbeChannel},
     settings::BrokerSettings,
     topology::{
         Owner, QueuePurpose, Topology,
@@ -190,10 +186,7 @@ pub(crate) async fn may_publish(
     probe.close().await;
     match findings.first() {
         None => Ok(()),
-        Some(finding) => Err(ConnectError::new(
-            ConnectErrorKind::Denied(Denial::Permission),
-            finding.to_string(),
-        )),
+        Some(finding) => Err(ConnectError::no_permission(finding.to_string())),
     }
 }
 

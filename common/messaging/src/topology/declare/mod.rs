@@ -20,7 +20,7 @@ use crate::{
     connection::{
         Connection,
         address::Address,
-        error::{ConnectError, ConnectErrorKind, Denial, reply},
+        error::{ConnectError, reply},
         probe_channel::{ProbeChannel, ProbeResult},
         unknown_kind,
     },
@@ -205,12 +205,9 @@ impl<'a> Declarer<'a> {
             DeclareOutcome::Is(_) => Ok(()),
             DeclareOutcome::Rejected(reply::PRECONDITION_FAILED, text) => {
                 let address = self.probe.connection().address();
-                Err(unknown_kind(address, &text).unwrap_or_else(|| ConnectError::new(
-                    ConnectErrorKind::Mismatch,
-                    format!(
+                Err(unknown_kind(address, &text).unwrap_or_else(|| ConnectError::mismatch(format!(
                         "exchange {name} exists on {address} with other properties ({text}): stop all programs and delete it, or choose another namespace"
-                    ),
-                )))
+                    ))))
             }
             DeclareOutcome::Rejected(code, text) => Err(self.other("exchange", name, code, &text)),
         }
@@ -366,24 +363,18 @@ impl<'a> Declarer<'a> {
             _ => text.to_owned(),
         };
         let address = self.probe.connection().address();
-        ConnectError::new(
-            ConnectErrorKind::Mismatch,
-            format!(
-                "queue {name} exists on {address} with other arguments: {what}; drain it and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace (`consumers topology verify` lists all differences){former}",
-                address.vhost(),
-            ),
-        )
+        ConnectError::mismatch(format!(
+            "queue {name} exists on {address} with other arguments: {what}; drain it and delete it with rabbitmqctl delete_queue -p {} {name}, or choose another namespace (`consumers topology verify` lists all differences){former}",
+            address.vhost(),
+        ))
     }
 
     fn forbidden(&self, what: &str, name: &str, text: &str) -> ConnectError {
         let address = self.probe.connection().address();
         let (user, vhost) = (address.user(), address.vhost());
-        ConnectError::new(
-            ConnectErrorKind::Denied(Denial::Permission),
-            format!(
-                "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints",
-            ),
-        )
+        ConnectError::no_permission(format!(
+            "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints",
+        ))
     }
 
     fn timed_out(&self, what: &str, name: &str) -> ConnectError {
@@ -391,13 +382,10 @@ impl<'a> Declarer<'a> {
     }
 
     fn other(&self, what: &str, name: &str, code: u16, text: &str) -> ConnectError {
-        ConnectError::new(
-            ConnectErrorKind::Protocol,
-            format!(
-                "{} rejects the declaration of {what} {name}: {text} ({code})",
-                self.probe.connection().address()
-            ),
-        )
+        ConnectError::protocol(format!(
+            "{} rejects the declaration of {what} {name}: {text} ({code})",
+            self.probe.connection().address()
+        ))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     amqp::{PASSIVE_QUEUE, long_string, short_string},
     connection::{
         Connection, Dialer,
-        error::{ConnectError, ConnectErrorKind, Denial, reply},
+        error::{ConnectError, reply},
         probe_channel::{ProbeChannel, ProbeResult},
     },
     settings::{BrokerSettings, Namespace},
@@ -154,10 +154,10 @@ impl OwnerClaim {
                         OwnerDecision::Keep => return Ok(Claimed::Recorded),
                         OwnerDecision::Replace => true,
                         OwnerDecision::Reject(text) => {
-                            return Err(ConnectError::new(ConnectErrorKind::OtherStore, text));
+                            return Err(ConnectError::other_store(text));
                         }
                         OwnerDecision::Unknown(reason) => {
-                            return Err(ConnectError::new(ConnectErrorKind::Protocol, reason));
+                            return Err(ConnectError::protocol(reason));
                         }
                     }
                 }
@@ -230,14 +230,11 @@ async fn replace(
 ) -> Result<Option<PresentOwner>, ConnectError> {
     let forbidden = |records: &Records<'_>, claimed: Claimed| match claimed {
         Claimed::Recorded | Claimed::Silent(_) => records.silence(),
-        Claimed::Forbidden(reason) => ConnectError::new(
-            ConnectErrorKind::Denied(Denial::Permission),
-            format!(
-                "exchange {} cannot be replaced by user {:?}: {reason}; grant the permissions that `consumers topology permissions` prints",
-                records.exchange,
-                records.probe.connection().address().user()
-            ),
-        ),
+        Claimed::Forbidden(reason) => ConnectError::no_permission(format!(
+            "exchange {} cannot be replaced by user {:?}: {reason}; grant the permissions that `consumers topology permissions` prints",
+            records.exchange,
+            records.probe.connection().address().user()
+        )),
     };
     for _ in 0..MAX_TRIES {
         let present = match records.read().await? {
@@ -249,13 +246,10 @@ async fn replace(
         };
         if records.is_consumed().await? {
             let Records { role, queue, .. } = records;
-            return Err(ConnectError::new(
-                ConnectErrorKind::OtherStore,
-                format!(
-                    "queue {queue} has an active consumer: stop every process that runs {role} first; if one has just crashed, wait until \
+            return Err(ConnectError::other_store(format!(
+                "queue {queue} has an active consumer: stop every process that runs {role} first; if one has just crashed, wait until \
                      the broker has noticed, at most a minute"
-                ),
-            ));
+            )));
         }
         if let Some(claimed) = records.delete().await? {
             return Err(forbidden(records, claimed));
@@ -422,13 +416,10 @@ impl<'a> Records<'a> {
             exchange, queue, ..
         } = self;
         let address = self.probe.connection().address();
-        ConnectError::new(
-            ConnectErrorKind::Mismatch,
-            format!(
-                "exchange {exchange} on {address} must record which store owns queue {queue}, but is used for something else ({text}): \
+        ConnectError::mismatch(format!(
+            "exchange {exchange} on {address} must record which store owns queue {queue}, but is used for something else ({text}): \
                  delete it, or choose another namespace"
-            ),
-        )
+        ))
     }
 
     fn forbidden(&self, reason: &str) -> ConnectError {
@@ -437,14 +428,11 @@ impl<'a> Records<'a> {
         } = self;
         let address = self.probe.connection().address();
         let user = address.user();
-        ConnectError::new(
-            ConnectErrorKind::Denied(Denial::Permission),
-            format!(
-                "exchange {exchange} on {address} must record which store owns queue {queue}, but user {user:?} cannot declare it \
+        ConnectError::no_permission(format!(
+            "exchange {exchange} on {address} must record which store owns queue {queue}, but user {user:?} cannot declare it \
                  ({reason}): grant the permissions that `consumers topology permissions` prints, or start with --without-owner-record; then nothing keeps \
                  another store from taking the queue's events"
-            ),
-        )
+        ))
     }
 
     fn unreadable(&self) -> ConnectError {
@@ -455,24 +443,18 @@ impl<'a> Records<'a> {
             ..
         } = self;
         let address = self.probe.connection().address();
-        ConnectError::new(
-            ConnectErrorKind::OtherStore,
-            format!(
-                "queue {queue} on {address} belongs to a store whose name the broker cuts off, because the names of namespace and virtual host are too \
+        ConnectError::other_store(format!(
+            "queue {queue} on {address} belongs to a store whose name the broker cuts off, because the names of namespace and virtual host are too \
                  long; it is not one of this store's last {MAX_TRIES} starts. The alternate exchange of {exchange} names it in the management \
                  UI; `consumers store take-over {role}` gives the queue to this store"
-            ),
-        )
+        ))
     }
 
     fn contested(&self) -> ConnectError {
-        ConnectError::new(
-            ConnectErrorKind::Protocol,
-            format!(
-                "exchange {} is continually replaced by other processes",
-                self.exchange
-            ),
-        )
+        ConnectError::protocol(format!(
+            "exchange {} is continually replaced by other processes",
+            self.exchange
+        ))
     }
 
     fn silence(&self) -> ConnectError {
@@ -480,14 +462,11 @@ impl<'a> Records<'a> {
     }
 
     fn other(&self, code: u16, text: &str) -> ConnectError {
-        ConnectError::new(
-            ConnectErrorKind::Protocol,
-            format!(
-                "{} rejects the declaration of exchange {}: {text} ({code})",
-                self.probe.connection().address(),
-                self.exchange
-            ),
-        )
+        ConnectError::protocol(format!(
+            "{} rejects the declaration of exchange {}: {text} ({code})",
+            self.probe.connection().address(),
+            self.exchange
+        ))
     }
 }
 
