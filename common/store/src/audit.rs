@@ -12,6 +12,16 @@ pub const MAX_AUDIT: TableUsage = TableUsage {
     bytes: 256 * 1024 * 1024,
 };
 
+/// The maximum of audit records that a store keeps; [`MAX_AUDIT`] by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditBounds(pub TableUsage);
+
+impl Default for AuditBounds {
+    fn default() -> Self {
+        Self(MAX_AUDIT)
+    }
+}
+
 /// The number of a record within its store, in the order of writing; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct AuditId(pub i64);

@@ -3,7 +3,7 @@
 use doorstep_event::{Epoch, Timestamp};
 use uuid::Uuid;
 
-use crate::{Commit, Store, StoreError, WriteSet};
+use crate::{Commit, Result, Store, StoreError, WriteSet};
 
 /// Begins an epoch of the store. Each start of a role does so before it numbers an event; a command that only reads or
 /// resolves does not.
@@ -13,7 +13,7 @@ use crate::{Commit, Store, StoreError, WriteSet};
 ///
 /// # Errors
 /// As [`Store::commit`].
-pub async fn begin_epoch<S: Store>(store: &S, now: Timestamp) -> Result<Epoch, StoreError> {
+pub async fn begin_epoch<S: Store>(store: &S, now: Timestamp) -> Result<Epoch> {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     // Each half of a UUID has fixed bits; the rotation moves them onto random bits of the other half.
     let random = high ^ low.rotate_left(32);

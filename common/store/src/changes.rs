@@ -6,7 +6,7 @@ use doorstep_event::{
 };
 
 use crate::{
-    audit::{MAX_AUDIT, NewAudit},
+    audit::{AuditBounds, NewAudit},
     epochs::{LearnedEpoch, RestoredChange, RestoredSourceChange, StreamEpoch},
     rows::{
         DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, DeferredEvent, DeferredId,
@@ -16,8 +16,8 @@ use crate::{
     source_owners::OwnerChange,
 };
 
-/// All changes of one batch, written in one transaction.
-#[derive(Debug, Clone)]
+/// All changes of one batch, written in one transaction. Create one by [`WriteSet::at`]: the default is of no time.
+#[derive(Debug, Clone, Default)]
 pub struct WriteSet {
     /// The time recorded with the commit.
     pub now: Timestamp,
@@ -81,7 +81,7 @@ pub struct WriteSet {
     /// Audit records of operators' actions.
     pub audit: Vec<NewAudit>,
     /// The maximum of audit records kept from now on; the newest is always kept.
-    pub audit_bounds: TableUsage,
+    pub audit_bounds: AuditBounds,
 }
 
 impl WriteSet {
@@ -90,34 +90,7 @@ impl WriteSet {
     pub fn at(now: Timestamp) -> Self {
         Self {
             now,
-            streams: Vec::new(),
-            entities: Vec::new(),
-            owners: Vec::new(),
-            defer: Vec::new(),
-            release: Vec::new(),
-            reschedule: Vec::new(),
-            dead_letters: Vec::new(),
-            dead_letters_if_absent: Vec::new(),
-            streamless: Vec::new(),
-            streamless_bounds: StreamlessBounds::default(),
-            resolve: Vec::new(),
-            edit: Vec::new(),
-            seen: Vec::new(),
-            crash_counts: Vec::new(),
-            emitted_sequences: Vec::new(),
-            replies: Vec::new(),
-            pruned_to: PrunedTo::default(),
-            timers: Vec::new(),
-            outbox: Vec::new(),
-            published: Vec::new(),
-            postponed: Vec::new(),
-            begin_epoch: None,
-            restored: None,
-            learned: Vec::new(),
-            restored_sources: Vec::new(),
-            counts: EventCounts::default(),
-            audit: Vec::new(),
-            audit_bounds: MAX_AUDIT,
+            ..Self::default()
         }
     }
 
@@ -184,7 +157,7 @@ impl WriteSet {
 }
 
 /// The row and version that the batch has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExpectedVersion {
     /// The row, `None` if there was none: it is created, and a row created meanwhile is a conflict.
     pub row: Option<RowRef>,

@@ -33,7 +33,9 @@ mod source_id;
 mod source_owners;
 pub mod sqlite;
 
-pub use audit::{AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, MAX_AUDIT, NewAudit};
+pub use audit::{
+    AuditAction, AuditBounds, AuditFilter, AuditId, AuditPage, AuditRow, MAX_AUDIT, NewAudit,
+};
 pub use begin_epoch::begin_epoch;
 pub use changes::{
     Commit, CommitReceipt, CrashCountChange, DeadLetterEdit, DeferredRetry, EmittedSequence,
@@ -55,8 +57,6 @@ pub use rows::{
 pub use source_owners::{FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow};
 pub use sqlite::SqliteStore;
 
-use std::future::Future;
-
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 /// The store operations that a role's engine, its relay and its operator's commands need.
@@ -67,20 +67,18 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 /// # Errors
 /// Every method fails with [`StoreError`] if the store cannot be reached, read or written. Nothing was written then,
 /// except that [`Store::commit`] may have written everything. A retry from fresh reads is always safe.
+#[trait_variant::make(Send)]
 pub trait Store: Clone + Send + Sync + 'static {
     /// The source under which the role emits. Its last part is an id minted when this store was created.
     fn source(&self) -> &Source;
 
     /// Reads all rows that a batch may change, in one consistent read. A missing row is returned as an absent one (no
     /// [`RowRef`], version 0).
-    fn load(&self, ask: ReadSet) -> impl Future<Output = Result<ReadResult, StoreError>> + Send;
+    async fn load(&self, ask: ReadSet) -> Result<ReadResult>;
 
     /// Reads entities concurrently with writers. All of them are of one moment, and the read sees every commit that has
     /// returned. Never base a write on it: it takes no part in conflict detection.
-    fn read_entities(
-        &self,
-        entities: Vec<EntityKey>,
-    ) -> impl Future<Output = Result<Vec<EntityRow>, StoreError>> + Send;
+    async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>>;
 
     /// Writes a batch, completely or not at all.
     ///
@@ -101,153 +99,113 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// - an epoch that the changes begin applies to the sequences that they emit;
     /// - an outbox event with a sequence and without an epoch gets the latest epoch;
     /// - audit records beyond [`WriteSet::audit_bounds`] are deleted, the oldest first.
-    fn commit(&self, changes: WriteSet) -> impl Future<Output = Result<Commit, StoreError>> + Send;
+    async fn commit(&self, changes: WriteSet) -> Result<Commit>;
 
     /// Returns the deferred events and timers due by `now`, the longest due first: at most `limit`, and from the second
     /// on only while their total stays within `max_bytes`.
-    fn due(
-        &self,
-        now: Timestamp,
-        limit: usize,
-        max_bytes: u64,
-    ) -> impl Future<Output = Result<Vec<DeferredEvent>, StoreError>> + Send;
+    async fn due(&self, now: Timestamp, limit: usize, max_bytes: u64)
+    -> Result<Vec<DeferredEvent>>;
 
     /// The safety net under [`Store::due`]: makes due the deferred next event (`cursor + 1`) of each unblocked stream
     /// if it has no due time. Returns their number; in a sound store it is 0.
-    fn repair_due(&self, now: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    async fn repair_due(&self, now: Timestamp) -> Result<u64>;
 
     /// Makes due the deferred events and outbox rows whose due time is after `beyond`, which is later than any backoff:
     /// the clock was set back. Timers keep their time. Returns the number of rows.
-    fn clamp_due_times(
-        &self,
-        now: Timestamp,
-        beyond: Timestamp,
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64>;
 
     /// Returns the due time of the next deferred event or timer, if any has one.
-    fn next_due(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
+    async fn next_due(&self) -> Result<Option<Timestamp>>;
 
     /// Returns the outbox rows due by `now` in the order of writing, at most `limit`. If more are due, rows after
     /// failed attempts get at most half of the space that new rows need, so that they delay nothing.
-    fn outbox(
-        &self,
-        now: Timestamp,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<OutboxRow>, StoreError>> + Send;
+    async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>>;
 
     /// Returns a page of the entities with a state, by key in byte order, after the given key, at most `limit`.
-    fn entities(
-        &self,
-        after: Option<EntityKey>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<EntityRow>, StoreError>> + Send;
+    async fn entities(&self, after: Option<EntityKey>, limit: usize) -> Result<Vec<EntityRow>>;
 
     /// Returns a page of the dead letters that the filter selects, oldest first, after the given one, at most `limit`.
     /// If the given one is gone, the page begins with the oldest.
-    fn dead_letters(
+    async fn dead_letters(
         &self,
         filter: DeadLetterFilter,
         after: Option<DeadLetterId>,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<DeadLetter>, StoreError>> + Send;
+    ) -> Result<Vec<DeadLetter>>;
 
     /// Returns the kinds of dead letters, ordered by the oldest of each, at most `limit`.
-    fn dead_letter_groups(
-        &self,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<DeadLetterGroup>, StoreError>> + Send;
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>>;
 
     /// Returns the deferred sequences of a stream above `after` in their order, at most `limit`.
-    fn deferred_sequences(
+    async fn deferred_sequences(
         &self,
         stream: StreamKey,
         after: u64,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Sequence>, StoreError>> + Send;
+    ) -> Result<Vec<Sequence>>;
 
     /// Returns a page of the audit records that the filter selects, newest first, older than the given one, at most
     /// `limit`.
-    fn audit(
+    async fn audit(
         &self,
         filter: AuditFilter,
         before: Option<AuditId>,
         limit: usize,
-    ) -> impl Future<Output = Result<AuditPage, StoreError>> + Send;
+    ) -> Result<AuditPage>;
 
     /// Returns the gaps that have existed since before `older_than`, at most `limit`. A gap dated after `now` counts as
     /// old: the clock was ahead when it was recorded.
-    fn gaps(
+    async fn gaps(
         &self,
         older_than: Timestamp,
         now: Timestamp,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<SequenceGap>, StoreError>> + Send;
+    ) -> Result<Vec<SequenceGap>>;
 
     /// Prunes at most `limit` seen ids from before `older_than`, the oldest first. Raises [`PrunedTo::seen`] to the
     /// latest of them in the same transaction. Returns their number.
-    fn prune_seen(
-        &self,
-        older_than: Timestamp,
-        limit: usize,
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64>;
 
     /// Prunes at most `limit` crash counts that were last raised before `older_than`: their events were never
     /// redelivered. Returns their number. No mark is kept, since crash counts never detect duplicates. If one is pruned
     /// too early, its poison event may crash a few more processes.
-    fn prune_crash_counts(
-        &self,
-        older_than: Timestamp,
-        limit: usize,
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    async fn prune_crash_counts(&self, older_than: Timestamp, limit: usize) -> Result<u64>;
 
     /// Prunes at most `limit` replies from before `older_than`, the oldest first. Raises [`PrunedTo::replies`] to the
     /// latest of them in the same transaction. Returns their number.
-    fn prune_replies(
-        &self,
-        older_than: Timestamp,
-        limit: usize,
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64>;
 
     /// Counts the dead letters that belong to no stream, with at most `limit` kinds that have as many rows, or as many
     /// bytes, as `least`.
     ///
     /// # Errors
     /// As all methods of [`Store`].
-    fn streamless(
-        &self,
-        least: TableUsage,
-        limit: usize,
-    ) -> impl Future<Output = Result<Streamless, StoreError>> + Send;
+    async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless>;
 
     /// Returns the usage of the bounded tables, in constant time.
-    fn usage(&self) -> impl Future<Output = Result<StoreUsage, StoreError>> + Send;
+    async fn usage(&self) -> Result<StoreUsage>;
 
     /// Counts everything, for the status and to decide if a role is idle.
-    fn summary(&self, now: Timestamp) -> impl Future<Output = Result<Summary, StoreError>> + Send;
+    async fn summary(&self, now: Timestamp) -> Result<Summary>;
 
     /// Returns the store's own epochs, the newest first.
-    fn epochs(&self) -> impl Future<Output = Result<OwnEpochs, StoreError>> + Send;
+    async fn epochs(&self) -> Result<OwnEpochs>;
 
     /// Truncates the write-ahead log if it has outgrown its bound. Returns the log if a reader prevents that. Does
     /// nothing for a store without such a log.
-    fn trim_log(&self) -> impl Future<Output = Result<Option<KeptLog>, StoreError>> + Send {
+    fn trim_log(&self) -> impl Future<Output = Result<Option<KeptLog>>> + Send {
         async { Ok(None) }
     }
 
     /// Returns a page of the known sources in byte order, after the given one, at most `limit`.
-    fn sources(
-        &self,
-        after: Option<Source>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<SourceRow>, StoreError>> + Send;
+    async fn sources(&self, after: Option<Source>, limit: usize) -> Result<Vec<SourceRow>>;
 
     /// Returns the known streams in pages by key, for tests and for diagnosis.
-    fn streams(
-        &self,
-        after: Option<StreamKey>,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<StreamRow>, StoreError>> + Send;
+    async fn streams(&self, after: Option<StreamKey>, limit: usize) -> Result<Vec<StreamRow>>;
 }
+
+/// The result of a store operation.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {

@@ -17,7 +17,7 @@ use self::data::Data;
 use crate::{
     AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
     DeadLetterId, DeferredEvent, EntityKey, EntityRow, OutboxRow, OwnEpochs, ReadResult, ReadSet,
-    SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
+    Result, SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
     TableUsage, WriteSet, source_id::new_source_id,
 };
 
@@ -60,15 +60,15 @@ impl Store for MemoryStore {
         &self.source
     }
 
-    async fn load(&self, ask: ReadSet) -> Result<ReadResult, StoreError> {
+    async fn load(&self, ask: ReadSet) -> Result<ReadResult> {
         Ok(self.data().load(&ask))
     }
 
-    async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+    async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>> {
         Ok(self.data().read_entities(&entities))
     }
 
-    async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
+    async fn commit(&self, changes: WriteSet) -> Result<Commit> {
         changes.check().map_err(|detail| StoreError::Unusable {
             store: format!("{} in memory", self.source),
             detail,
@@ -81,31 +81,27 @@ impl Store for MemoryStore {
         now: Timestamp,
         limit: usize,
         max_bytes: u64,
-    ) -> Result<Vec<DeferredEvent>, StoreError> {
+    ) -> Result<Vec<DeferredEvent>> {
         Ok(self.data().due(now, limit, max_bytes))
     }
 
-    async fn repair_due(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn repair_due(&self, now: Timestamp) -> Result<u64> {
         Ok(self.data().repair_due(now))
     }
 
-    async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+    async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64> {
         Ok(self.data().clamp_due_times(now, beyond))
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
         Ok(self.data().next_due())
     }
 
-    async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>> {
         Ok(self.data().outbox(now, limit))
     }
 
-    async fn entities(
-        &self,
-        after: Option<EntityKey>,
-        limit: usize,
-    ) -> Result<Vec<EntityRow>, StoreError> {
+    async fn entities(&self, after: Option<EntityKey>, limit: usize) -> Result<Vec<EntityRow>> {
         Ok(self.data().entities(after, limit))
     }
 
@@ -114,11 +110,11 @@ impl Store for MemoryStore {
         filter: DeadLetterFilter,
         after: Option<DeadLetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+    ) -> Result<Vec<DeadLetter>> {
         Ok(self.data().dead(&filter, after.as_ref(), limit))
     }
 
-    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, StoreError> {
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>> {
         Ok(self.data().dead_letter_groups(limit))
     }
 
@@ -127,7 +123,7 @@ impl Store for MemoryStore {
         stream: StreamKey,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<Sequence>, StoreError> {
+    ) -> Result<Vec<Sequence>> {
         Ok(self.data().deferred_sequences(&stream, after, limit))
     }
 
@@ -136,7 +132,7 @@ impl Store for MemoryStore {
         filter: AuditFilter,
         before: Option<AuditId>,
         limit: usize,
-    ) -> Result<AuditPage, StoreError> {
+    ) -> Result<AuditPage> {
         Ok(self.data().audit(&filter, before, limit))
     }
 
@@ -145,56 +141,44 @@ impl Store for MemoryStore {
         older_than: Timestamp,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<SequenceGap>, StoreError> {
+    ) -> Result<Vec<SequenceGap>> {
         let is_old = |since| since < older_than || since > now;
         Ok(self.data().gaps(is_old, limit))
     }
 
-    async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64> {
         Ok(self.data().prune_seen(older_than, limit))
     }
 
-    async fn prune_crash_counts(
-        &self,
-        older_than: Timestamp,
-        limit: usize,
-    ) -> Result<u64, StoreError> {
+    async fn prune_crash_counts(&self, older_than: Timestamp, limit: usize) -> Result<u64> {
         Ok(self.data().prune_crash_counts(older_than, limit))
     }
 
-    async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64> {
         Ok(self.data().prune_replies(older_than, limit))
     }
 
-    async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless, StoreError> {
+    async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless> {
         Ok(self.data().streamless(least, limit))
     }
 
-    async fn usage(&self) -> Result<StoreUsage, StoreError> {
+    async fn usage(&self) -> Result<StoreUsage> {
         Ok(self.data().usage())
     }
 
-    async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
+    async fn summary(&self, now: Timestamp) -> Result<Summary> {
         Ok(self.data().summary(now))
     }
 
-    async fn epochs(&self) -> Result<OwnEpochs, StoreError> {
+    async fn epochs(&self) -> Result<OwnEpochs> {
         Ok(self.data().epochs())
     }
 
-    async fn sources(
-        &self,
-        after: Option<Source>,
-        limit: usize,
-    ) -> Result<Vec<SourceRow>, StoreError> {
+    async fn sources(&self, after: Option<Source>, limit: usize) -> Result<Vec<SourceRow>> {
         Ok(self.data().sources(after, limit))
     }
 
-    async fn streams(
-        &self,
-        after: Option<StreamKey>,
-        limit: usize,
-    ) -> Result<Vec<StreamRow>, StoreError> {
+    async fn streams(&self, after: Option<StreamKey>, limit: usize) -> Result<Vec<StreamRow>> {
         Ok(self.data().streams(after, limit))
     }
 }

@@ -178,6 +178,22 @@ pub struct StreamRow {
     pub epoch: Option<StreamEpoch>,
 }
 
+impl StreamRow {
+    /// Returns what is read of a stream without a row.
+    pub(crate) fn absent(key: StreamKey) -> Self {
+        Self {
+            key,
+            row: None,
+            version: 0,
+            cursor: 0,
+            last_id: None,
+            blocked: None,
+            deferred: 0,
+            epoch: None,
+        }
+    }
+}
+
 /// The state of an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityRow {
@@ -188,6 +204,18 @@ pub struct EntityRow {
     pub version: u64,
     /// The state in JSON; `None` if no event was applied to the entity yet.
     pub state: Option<Bytes>,
+}
+
+impl EntityRow {
+    /// Returns what is read of an entity without a row.
+    pub(crate) fn absent(key: EntityKey) -> Self {
+        Self {
+            key,
+            row: None,
+            version: 0,
+            state: None,
+        }
+    }
 }
 
 /// The reason why an event is deferred.

@@ -50,7 +50,7 @@ use self::{
 use crate::{
     AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
     DeadLetterId, DeferredEvent, EntityKey, EntityRow, KeptLog, OutboxRow, OwnEpochs, ReadResult,
-    ReadSet, SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
+    ReadSet, Result, SequenceGap, SourceRow, Store, StoreUsage, StreamRow, Streamless, Summary,
     TableUsage, WriteSet,
 };
 
@@ -79,7 +79,7 @@ impl SqliteStore {
     /// [`StoreError::Unusable`]: the folder cannot be created or written, or the file is not a store of this role in a
     /// schema version that this program knows. [`StoreError::Unavailable`]: another process has kept the file locked,
     /// or the disk is full or has failed.
-    pub fn open(folder: &Path, role: &str, options: &Options) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, role: &str, options: &Options) -> Result<Self> {
         Self::opened(folder, role, Access::Create, options)
     }
 
@@ -87,7 +87,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// As [`SqliteStore::open`], and [`StoreError::Unusable`] if there is no such file; none is created.
-    pub fn open_existing(folder: &Path, role: &str, options: &Options) -> Result<Self, StoreError> {
+    pub fn open_existing(folder: &Path, role: &str, options: &Options) -> Result<Self> {
         Self::opened(folder, role, Access::Existing, options)
     }
 
@@ -96,11 +96,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// As [`SqliteStore::open_existing`].
-    pub fn open_read_only(
-        folder: &Path,
-        role: &str,
-        options: &Options,
-    ) -> Result<Self, StoreError> {
+    pub fn open_read_only(folder: &Path, role: &str, options: &Options) -> Result<Self> {
         Self::opened(folder, role, Access::ReadOnly, options)
     }
 
@@ -117,7 +113,7 @@ impl SqliteStore {
         outbox: OldOutbox,
         record: &WriteSet,
         options: &Options,
-    ) -> Result<Source, StoreError> {
+    ) -> Result<Source> {
         file::mint_source(folder, role, outbox, record, options)
     }
 
@@ -125,7 +121,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: a process has it open. Otherwise as [`SqliteStore::open_existing`].
-    pub fn require_alone(folder: &Path, role: &str, options: &Options) -> Result<(), StoreError> {
+    pub fn require_alone(folder: &Path, role: &str, options: &Options) -> Result<()> {
         backups::require_alone(folder, role, options)
     }
 
@@ -135,12 +131,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Unusable`]: there is no store, `to` exists already or cannot be written, or the store is damaged.
     /// [`StoreError::Unavailable`]: the disk is full or has failed. No file is left under the name `to`.
-    pub fn backup(
-        folder: &Path,
-        role: &str,
-        to: &Path,
-        options: &Options,
-    ) -> Result<Backup, StoreError> {
+    pub fn backup(folder: &Path, role: &str, to: &Path, options: &Options) -> Result<Backup> {
         backups::backup(folder, role, to, options)
     }
 
@@ -170,7 +161,7 @@ impl SqliteStore {
         in_place: InPlace,
         now: Timestamp,
         options: &Options,
-    ) -> Result<RestoredFrom, StoreError> {
+    ) -> Result<RestoredFrom> {
         backups::restore(folder, role, from, in_place, now, options)
     }
 
@@ -212,7 +203,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Unusable`]: it is not a store of a schema version that this program knows. [`StoreError::Unavailable`]: it cannot be
     /// read now.
-    pub fn needs_migration(folder: &Path, role: &str) -> Result<bool, StoreError> {
+    pub fn needs_migration(folder: &Path, role: &str) -> Result<bool> {
         if !Self::exists(folder, role) {
             return Ok(false);
         }
@@ -232,12 +223,7 @@ impl SqliteStore {
             .to_owned()
     }
 
-    fn opened(
-        folder: &Path,
-        role: &str,
-        access: Access,
-        options: &Options,
-    ) -> Result<Self, StoreError> {
+    fn opened(folder: &Path, role: &str, access: Access, options: &Options) -> Result<Self> {
         let Opened { db, source } = file::open(folder, role, access, options)?;
         let reading = Options {
             cache_kib: options.cache_kib.min(options::READER_CACHE_KIB),
@@ -265,7 +251,7 @@ impl SqliteStore {
     async fn write<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Db) -> Result<T, SqliteError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T> {
         let access = self.access;
         self.writer
             .run(move |db| match access {
@@ -283,11 +269,11 @@ impl Store for SqliteStore {
         &self.source
     }
 
-    async fn load(&self, ask: ReadSet) -> Result<ReadResult, StoreError> {
+    async fn load(&self, ask: ReadSet) -> Result<ReadResult> {
         self.writer.run(move |db| load::load(db, &ask)).await
     }
 
-    async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>, StoreError> {
+    async fn read_entities(&self, entities: Vec<EntityKey>) -> Result<Vec<EntityRow>> {
         if entities.len() <= INLINE_READ
             && let Some(rows) = self.glance.read(|db| load::read_entities(db, &entities))
         {
@@ -298,7 +284,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
+    async fn commit(&self, changes: WriteSet) -> Result<Commit> {
         self.write(move |db| commit::commit(db, &changes)).await
     }
 
@@ -307,7 +293,7 @@ impl Store for SqliteStore {
         now: Timestamp,
         limit: usize,
         max_bytes: u64,
-    ) -> Result<Vec<DeferredEvent>, StoreError> {
+    ) -> Result<Vec<DeferredEvent>> {
         self.writer
             .run(move |db| {
                 db.identity.check()?;
@@ -316,7 +302,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn repair_due(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn repair_due(&self, now: Timestamp) -> Result<u64> {
         let mut made_due = 0;
         loop {
             let ids = self
@@ -336,16 +322,16 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+    async fn clamp_due_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64> {
         self.write(move |db| deferred::clamp_due_times(db, now, beyond))
             .await
     }
 
-    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
         self.writer.run(deferred::next_due).await
     }
 
-    async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn outbox(&self, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>> {
         self.writer
             .run(move |db| {
                 // The outbox of a stale store may have been published by its successor under other sequences.
@@ -355,11 +341,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn entities(
-        &self,
-        after: Option<EntityKey>,
-        limit: usize,
-    ) -> Result<Vec<EntityRow>, StoreError> {
+    async fn entities(&self, after: Option<EntityKey>, limit: usize) -> Result<Vec<EntityRow>> {
         self.reader
             .run(move |db| scan::entities(db, after.as_ref(), limit))
             .await
@@ -370,13 +352,13 @@ impl Store for SqliteStore {
         filter: DeadLetterFilter,
         after: Option<DeadLetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+    ) -> Result<Vec<DeadLetter>> {
         self.reader
             .run(move |db| dead_letters::dead(db, &filter, after.as_ref(), limit))
             .await
     }
 
-    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>, StoreError> {
+    async fn dead_letter_groups(&self, limit: usize) -> Result<Vec<DeadLetterGroup>> {
         self.reader
             .run(move |db| audit::dead_letter_groups(db, limit))
             .await
@@ -387,7 +369,7 @@ impl Store for SqliteStore {
         stream: StreamKey,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<Sequence>, StoreError> {
+    ) -> Result<Vec<Sequence>> {
         self.reader
             .run(move |db| audit::deferred_sequences(db, &stream, after, limit))
             .await
@@ -398,7 +380,7 @@ impl Store for SqliteStore {
         filter: AuditFilter,
         before: Option<AuditId>,
         limit: usize,
-    ) -> Result<AuditPage, StoreError> {
+    ) -> Result<AuditPage> {
         self.reader
             .run(move |db| audit::audit(db, &filter, before, limit))
             .await
@@ -409,32 +391,28 @@ impl Store for SqliteStore {
         older_than: Timestamp,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<SequenceGap>, StoreError> {
+    ) -> Result<Vec<SequenceGap>> {
         self.reader
             .run(move |db| scan::gaps(db, older_than, now, limit))
             .await
     }
 
-    async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn prune_seen(&self, older_than: Timestamp, limit: usize) -> Result<u64> {
         self.write(move |db| prune::prune_seen(db, older_than, limit))
             .await
     }
 
-    async fn prune_crash_counts(
-        &self,
-        older_than: Timestamp,
-        limit: usize,
-    ) -> Result<u64, StoreError> {
+    async fn prune_crash_counts(&self, older_than: Timestamp, limit: usize) -> Result<u64> {
         self.write(move |db| prune::prune_crash_counts(db, older_than, limit))
             .await
     }
 
-    async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    async fn prune_replies(&self, older_than: Timestamp, limit: usize) -> Result<u64> {
         self.write(move |db| prune::prune_replies(db, older_than, limit))
             .await
     }
 
-    async fn trim_log(&self) -> Result<Option<KeptLog>, StoreError> {
+    async fn trim_log(&self) -> Result<Option<KeptLog>> {
         let (file, max_bytes) = (self.place.file.clone(), self.max_log_bytes);
         let above = |place: &StorePath| place.log_bytes().filter(|bytes| *bytes > max_bytes);
         if above(&self.place).is_none() {
@@ -448,39 +426,31 @@ impl Store for SqliteStore {
         }))
     }
 
-    async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless, StoreError> {
+    async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless> {
         self.reader
             .run(move |db| scan::streamless(db, least, limit))
             .await
     }
 
-    async fn usage(&self) -> Result<StoreUsage, StoreError> {
+    async fn usage(&self) -> Result<StoreUsage> {
         self.reader.run(scan::usage).await
     }
 
-    async fn summary(&self, now: Timestamp) -> Result<Summary, StoreError> {
+    async fn summary(&self, now: Timestamp) -> Result<Summary> {
         self.reader.run(move |db| scan::summary(db, now)).await
     }
 
-    async fn epochs(&self) -> Result<OwnEpochs, StoreError> {
+    async fn epochs(&self) -> Result<OwnEpochs> {
         self.reader.run(epochs::own_epochs).await
     }
 
-    async fn sources(
-        &self,
-        after: Option<Source>,
-        limit: usize,
-    ) -> Result<Vec<SourceRow>, StoreError> {
+    async fn sources(&self, after: Option<Source>, limit: usize) -> Result<Vec<SourceRow>> {
         self.reader
             .run(move |db| source_owners::sources(db, after.as_ref(), limit))
             .await
     }
 
-    async fn streams(
-        &self,
-        after: Option<StreamKey>,
-        limit: usize,
-    ) -> Result<Vec<StreamRow>, StoreError> {
+    async fn streams(&self, after: Option<StreamKey>, limit: usize) -> Result<Vec<StreamRow>> {
         self.reader
             .run(move |db| scan::streams(db, after.as_ref(), limit))
             .await

@@ -178,7 +178,7 @@ impl Data {
             }
         }
         for entry in changes.audit {
-            self.record(entry, now, changes.audit_bounds);
+            self.record(entry, now, changes.audit_bounds.0);
         }
         self.append_overflow(&changes.streamless_bounds);
         self.counters.commits += u64::from(writes);

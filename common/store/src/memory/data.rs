@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use doorstep_event::{Epoch, EventId, RequestId, Source, StreamKey, Subject, Timestamp};
 
 use super::undo_map::UndoMap;
 use crate::{
-    AuditId, AuditRow, DeadLetter, DeadLetterId, DeferredEvent, DeferredId, EntityKey, EventCounts,
-    NewReply, OutboxId, OutboxRow, OwnEpoch, OwnerRow, PrunedTo, Restored, RestoredSource, RowRef,
-    SourceEpochs, StoreUsage, StreamEpoch, TableUsage, size,
+    AuditId, AuditRow, DeadLetter, DeadLetterId, DeferredEvent, DeferredId, EntityKey, EntityRow,
+    EventCounts, NewReply, OutboxId, OutboxRow, OwnEpoch, OwnerRow, PrunedTo, Restored,
+    RestoredSource, SourceEpochs, StoreUsage, StreamRow, TableUsage, size,
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Data {
-    pub(super) streams: UndoMap<StreamKey, Stream>,
-    pub(super) entities: UndoMap<EntityKey, Entity>,
+    pub(super) streams: UndoMap<StreamKey, StreamRow>,
+    pub(super) entities: UndoMap<EntityKey, EntityRow>,
     pub(super) deferred: UndoMap<DeferredId, DeferredRow>,
     /// Numbered in the same series as the deferred events.
     pub(super) scheduled: UndoMap<DeferredId, DeferredRow>,
@@ -67,24 +66,6 @@ pub(super) struct Counters {
     pub(super) epoch: Option<Epoch>,
     pub(super) restored: Option<Restored>,
     pub(super) pruned_to: PrunedTo,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Stream {
-    pub(super) row: RowRef,
-    pub(super) version: u64,
-    pub(super) cursor: u64,
-    pub(super) last_id: Option<EventId>,
-    pub(super) blocked: Option<DeadLetterId>,
-    pub(super) epoch: Option<StreamEpoch>,
-    pub(super) deferred: u64,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Entity {
-    pub(super) row: RowRef,
-    pub(super) version: u64,
-    pub(super) state: Option<Bytes>,
 }
 
 #[derive(Debug, Clone)]

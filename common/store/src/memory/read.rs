@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use doorstep_event::{Source, StreamKey, Timestamp};
 
-use super::data::{Data, Entity, Stream};
+use super::data::Data;
 use crate::{
     DeadLetter, DeadLetterFilter, DeadLetterId, DeferredEvent, EntityKey, EntityRow, OutboxRow,
     ReadResult, ReadSet, ReplyRow, SequenceGap, SourceRow, StoreUsage, StreamRow, Streamless,
@@ -18,7 +18,8 @@ impl Data {
         let mut loaded = ReadResult::default();
         let mut bytes = ByteBudget::new(ask.deferred_bytes);
         for key in &ask.streams {
-            let row = stream_row(key, self.streams.get(key));
+            let row = self.streams.get(key).cloned();
+            let row = row.unwrap_or_else(|| StreamRow::absent(key.clone()));
             let first = row.cursor.saturating_add(1);
             let next = (first..)
                 .take(ask.deferred_per_stream)
@@ -36,11 +37,7 @@ impl Data {
                 deferred.map(|deferred| (deferred.row.event.id.clone(), deferred.row.event.epoch)),
             );
         }
-        for key in &ask.entities {
-            loaded
-                .entities
-                .push(entity_row(key, self.entities.get(key)));
-        }
+        loaded.entities = self.read_entities(&ask.entities);
         for key in &ask.seen {
             loaded.seen.push(self.seen.get(key).is_some());
         }
@@ -74,8 +71,14 @@ impl Data {
     }
 
     pub(super) fn read_entities(&self, keys: &[EntityKey]) -> Vec<EntityRow> {
+        let absent = |key: &EntityKey| EntityRow::absent(key.clone());
         keys.iter()
-            .map(|key| entity_row(key, self.entities.get(key)))
+            .map(|key| {
+                self.entities
+                    .get(key)
+                    .cloned()
+                    .unwrap_or_else(|| absent(key))
+            })
             .collect()
     }
 
@@ -182,7 +185,7 @@ impl Data {
             ))
             .filter(|(_, entity)| entity.state.is_some())
             .take(limit)
-            .map(|(key, entity)| entity_row(key, Some(entity)))
+            .map(|(_, entity)| entity.clone())
             .collect()
     }
 
@@ -224,14 +227,14 @@ impl Data {
             .streams
             .iter()
             .filter(|(_, stream)| stream.blocked.is_none() && stream.deferred > 0)
-            .filter_map(|(key, stream)| Some((stream.row.0, self.gap(key, stream)?)))
+            .filter_map(|(key, stream)| Some((stream.row?.0, self.gap(key, stream)?)))
             .filter(|(_, gap)| is_old(gap.since))
             .collect();
         gaps.sort_by_key(|(row, _)| *row);
         gaps.into_iter().take(limit).map(|(_, gap)| gap).collect()
     }
 
-    fn gap(&self, key: &StreamKey, stream: &Stream) -> Option<SequenceGap> {
+    fn gap(&self, key: &StreamKey, stream: &StreamRow) -> Option<SequenceGap> {
         let from = stream.cursor.checked_add(1)?;
         let deferred = || {
             self.deferred_at
@@ -305,29 +308,7 @@ impl Data {
                 Bound::Unbounded,
             ))
             .take(limit)
-            .map(|(key, stream)| stream_row(key, Some(stream)))
+            .map(|(_, stream)| stream.clone())
             .collect()
-    }
-}
-
-fn stream_row(key: &StreamKey, stream: Option<&Stream>) -> StreamRow {
-    StreamRow {
-        key: key.clone(),
-        row: stream.map(|s| s.row),
-        version: stream.map_or(0, |s| s.version),
-        cursor: stream.map_or(0, |s| s.cursor),
-        last_id: stream.and_then(|s| s.last_id.clone()),
-        blocked: stream.and_then(|s| s.blocked.clone()),
-        deferred: stream.map_or(0, |s| s.deferred),
-        epoch: stream.and_then(|s| s.epoch),
-    }
-}
-
-fn entity_row(key: &EntityKey, entity: Option<&Entity>) -> EntityRow {
-    EntityRow {
-        key: key.clone(),
-        row: entity.map(|e| e.row),
-        version: entity.map_or(0, |e| e.version),
-        state: entity.and_then(|e| e.state.clone()),
     }
 }

@@ -4,13 +4,14 @@ use doorstep_event::{EventType, Sequence, Source, StreamKey, Subject};
 use rusqlite::{Result, Row, params, types::Type};
 
 use super::{
-    columns::{attribute, bytes, optional_text, signed, text, time, unsigned},
+    columns::{
+        attribute, bytes, optional, optional_text, signed, table_usage, text, time, unsigned,
+    },
     db::Db,
     error::SqliteError,
 };
 use crate::{
-    AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, DeadLetterGroup, DeadLetterId,
-    NewAudit, TableUsage,
+    AuditAction, AuditFilter, AuditId, AuditPage, AuditRow, DeadLetterGroup, DeadLetterId, NewAudit,
 };
 
 /// A page of the records that match a condition, as one constant.
@@ -39,13 +40,7 @@ pub(super) fn audit(
         let before = before.map_or(i64::MAX, |id| id.0);
         let (kept, forgotten) = conn
             .prepare_cached("SELECT rows, bytes, forgotten FROM audit_totals")?
-            .query_row([], |row| {
-                let kept = TableUsage {
-                    rows: unsigned(row, 0)?,
-                    bytes: unsigned(row, 1)?,
-                };
-                Ok((kept, unsigned(row, 2)?))
-            })?;
+            .query_row([], |row| Ok((table_usage(row, 0)?, unsigned(row, 2)?)))?;
         let rows = conn
             .prepare_cached(sql)?
             .query_map(params![before, about, signed(limit as u64)], audit_row)?
@@ -67,21 +62,14 @@ pub(super) fn action_column(action: AuditAction) -> i64 {
 fn audit_row(row: &Row<'_>) -> Result<AuditRow> {
     let action: u8 = row.get(3)?;
     let action = AuditAction::ALL.get(usize::from(action)).copied();
-    let optional_bytes = |column| match row.get_ref(column)?.data_type() {
-        Type::Null => Ok(None),
-        _ => bytes(row, column).map(Some),
-    };
-    let stream = match row.get_ref(6)?.data_type() {
-        Type::Null => None,
-        _ => Some(StreamKey {
+    let optional_bytes = |column| optional(row, column, || bytes(row, column));
+    let stream = || {
+        Ok(StreamKey {
             source: attribute(row, 6, Source::new)?,
             subject: attribute(row, 7, Subject::new)?,
-        }),
+        })
     };
-    let sequences = match row.get_ref(8)?.data_type() {
-        Type::Null => None,
-        _ => Some((unsigned(row, 8)?, unsigned(row, 9)?)),
-    };
+    let sequences = || Ok((unsigned(row, 8)?, unsigned(row, 9)?));
     Ok(AuditRow {
         id: AuditId(row.get(0)?),
         at: time(row, 1)?,
@@ -92,8 +80,8 @@ fn audit_row(row: &Row<'_>) -> Result<AuditRow> {
             })?,
             about: text(row, 4)?.to_owned(),
             dead: optional_text(row, 5)?.map(DeadLetterId),
-            stream,
-            sequences,
+            stream: optional(row, 6, stream)?,
+            sequences: optional(row, 8, sequences)?,
             reason: optional_text(row, 10)?,
             before: optional_bytes(11)?,
             after: optional_bytes(12)?,
@@ -113,10 +101,6 @@ pub(super) fn dead_letter_groups(
          JOIN dead d ON d.number = g.oldest ORDER BY g.oldest LIMIT ?1",
     )?;
     let groups = groups.query_map([signed(limit as u64)], |row| {
-        let kind = match row.get_ref(6)?.data_type() {
-            Type::Null => None,
-            _ => Some(attribute(row, 6, EventType::new)?),
-        };
         Ok(DeadLetterGroup {
             fingerprint: text(row, 0)?.to_owned(),
             count: unsigned(row, 1)?,
@@ -124,7 +108,7 @@ pub(super) fn dead_letter_groups(
             first: time(row, 3)?,
             last: time(row, 4)?,
             reason: text(row, 5)?.to_owned(),
-            kind,
+            kind: optional(row, 6, || attribute(row, 6, EventType::new))?,
             example: DeadLetterId(text(row, 7)?.to_owned()),
             detail: text(row, 8)?.to_owned(),
         })

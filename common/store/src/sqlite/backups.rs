@@ -14,7 +14,7 @@ use super::{
     file::{self, Access},
     options::Options,
 };
-use crate::StoreError;
+use crate::Result;
 
 /// The contents of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +47,7 @@ pub enum InPlace {
 /// The suffix of a backup's name until it is complete.
 const PARTIAL: &str = "partial";
 
-pub(super) fn backup(
-    folder: &Path,
-    role: &str,
-    to: &Path,
-    options: &Options,
-) -> Result<Backup, StoreError> {
+pub(super) fn backup(folder: &Path, role: &str, to: &Path, options: &Options) -> Result<Backup> {
     let from = file::existing(folder, role)?;
     let target = StorePath {
         file: to.to_owned(),
@@ -86,7 +81,7 @@ pub(super) fn size(file: &Path) -> u64 {
     all.into_iter().flatten().map(|file| file.len()).sum()
 }
 
-fn verify(place: &StorePath, role: &str) -> Result<Backup, StoreError> {
+fn verify(place: &StorePath, role: &str) -> Result<Backup> {
     let refused = |e: &io::Error| place.file_failed(e);
     let bytes = fs::metadata(&place.file).map_err(|e| refused(&e))?.len();
     let read = file::connect_to_backup(place).and_then(|conn| contents(&conn, role, bytes));
@@ -130,7 +125,7 @@ pub(super) fn restore(
     in_place: InPlace,
     now: Timestamp,
     options: &Options,
-) -> Result<RestoredFrom, StoreError> {
+) -> Result<RestoredFrom> {
     let place = file::place(folder, role)?;
     let backup = verify(
         &StorePath {
@@ -184,12 +179,7 @@ pub(super) fn restore(
 }
 
 /// Marks a copy as restored before it replaces the store.
-fn mark(
-    place: &StorePath,
-    detail: &str,
-    now: Timestamp,
-    options: &Options,
-) -> Result<(), StoreError> {
+fn mark(place: &StorePath, detail: &str, now: Timestamp, options: &Options) -> Result<()> {
     let marked = || -> Result<(), SqliteError> {
         let mut conn = file::connect(place, Access::Existing, options)?;
         file::migrate(&mut conn)?;
@@ -203,17 +193,13 @@ fn mark(
 }
 
 /// Checks that no process has the store open.
-pub(super) fn require_alone(
-    folder: &Path,
-    role: &str,
-    options: &Options,
-) -> Result<(), StoreError> {
+pub(super) fn require_alone(folder: &Path, role: &str, options: &Options) -> Result<()> {
     let place = file::existing(folder, role)?;
     alone(&place, options).map(drop)
 }
 
 /// Connects to a store that no other connection of any process has open.
-fn alone(place: &StorePath, options: &Options) -> Result<Connection, StoreError> {
+fn alone(place: &StorePath, options: &Options) -> Result<Connection> {
     let opened = || -> Result<Connection, SqliteError> {
         let mut conn = file::connect(place, Access::Existing, options)?;
         conn.busy_timeout(std::time::Duration::ZERO)?;
@@ -262,7 +248,7 @@ impl Partial {
         Ok(Self(path))
     }
 
-    fn name(&self, place: &StorePath) -> Result<&str, StoreError> {
+    fn name(&self, place: &StorePath) -> Result<&str> {
         self.0.to_str().ok_or_else(|| {
             place.unusable("its name is not UTF-8, which SQLite cannot take; name another file")
         })

@@ -9,6 +9,8 @@ use rusqlite::{
     types::{FromSqlError, ToSqlOutput, Type, Value, ValueRef},
 };
 
+use crate::TableUsage;
+
 /// Returns a time in nanoseconds since 1970, for comparisons. Times outside the years 1677 to 2262 become the nearest
 /// value that fits.
 pub(super) fn nanos(time: Timestamp) -> i64 {
@@ -52,11 +54,28 @@ pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str> {
     value.as_str().map_err(|e| damaged(row, column, e))
 }
 
-pub(super) fn optional_text(row: &Row<'_>, column: usize) -> Result<Option<String>> {
+/// Reads a column, unless it is null.
+pub(super) fn optional<T>(
+    row: &Row<'_>,
+    column: usize,
+    read: impl FnOnce() -> Result<T>,
+) -> Result<Option<T>> {
     match row.get_ref(column)? {
         ValueRef::Null => Ok(None),
-        _ => text(row, column).map(|t| Some(t.to_owned())),
+        _ => read().map(Some),
     }
+}
+
+pub(super) fn optional_text(row: &Row<'_>, column: usize) -> Result<Option<String>> {
+    optional(row, column, || text(row, column).map(ToOwned::to_owned))
+}
+
+/// Reads a number of rows, and of their bytes in the next column.
+pub(super) fn table_usage(row: &Row<'_>, first: usize) -> Result<TableUsage> {
+    Ok(TableUsage {
+        rows: unsigned(row, first)?,
+        bytes: unsigned(row, first + 1)?,
+    })
 }
 
 pub(super) fn bytes(row: &Row<'_>, column: usize) -> Result<Bytes> {
@@ -88,19 +107,14 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
 }
 
 pub(super) fn optional_time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>> {
-    match row.get_ref(column)? {
-        ValueRef::Null => Ok(None),
-        _ => time(row, column).map(Some),
-    }
+    optional(row, column, || time(row, column))
 }
 
 fn optional_sequence(row: &Row<'_>, column: usize) -> Result<Option<Sequence>> {
-    match row.get_ref(column)? {
-        ValueRef::Null => Ok(None),
-        _ => Sequence::new(unsigned(row, column)?)
-            .map(Some)
-            .ok_or_else(|| damaged(row, column, FromSqlError::InvalidType)),
-    }
+    optional(row, column, || {
+        Sequence::new(unsigned(row, column)?)
+            .ok_or_else(|| damaged(row, column, FromSqlError::InvalidType))
+    })
 }
 
 /// The id at a stream's cursor. An id in the form of Doorstep's own sources is stored as a mark only.

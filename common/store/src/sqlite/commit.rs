@@ -16,7 +16,7 @@ mod timers;
 use std::collections::{HashMap, HashSet};
 
 use doorstep_event::{EventId, Source, Timestamp};
-use rusqlite::{Transaction, params};
+use rusqlite::{Params, Row, Transaction, params};
 
 use super::{
     OldOutbox,
@@ -181,7 +181,7 @@ impl Writer<'_> {
         self.mark_published(&changes.published)?;
         self.postpone(&changes.postponed)?;
         self.enqueue(&changes.outbox)?;
-        self.record(&changes.audit, changes.audit_bounds)?;
+        self.record(&changes.audit, changes.audit_bounds.0)?;
         self.totals.tally.add(&changes.counts);
         // Last, since no later step can be a conflict.
         self.append(&mut streamless, overflow, &changes.streamless_bounds)?;
@@ -195,15 +195,37 @@ impl Writer<'_> {
         })
     }
 
+    /// Executes a statement, and returns the number of rows that it changed.
+    fn execute(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+        self.tx.prepare_cached(sql)?.execute(params)
+    }
+
+    /// Executes a statement that changes exactly one row; anything else is a conflict.
+    fn execute_one(&self, sql: &str, params: impl Params) -> Result<(), SqliteError> {
+        one_or_conflict(self.execute(sql, params)?)
+    }
+
+    /// Returns whether the query finds a row.
+    fn exists(&self, sql: &str, params: impl Params) -> rusqlite::Result<bool> {
+        self.tx.prepare_cached(sql)?.exists(params)
+    }
+
+    /// Reads the only row of a query.
+    fn query_row<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.tx.prepare_cached(sql)?.query_row(params, read)
+    }
+
     fn see(&mut self, source: &Source, id: &EventId, time: Timestamp) -> Result<(), SqliteError> {
         let number = self.sources.find_or_add(self.tx, source)?;
-        let added = self
-            .tx
-            .prepare_cached(
-                "INSERT INTO seen(source_id, event_id, time) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![number, id.as_str(), nanos(time)])?;
-        one_or_conflict(added)?;
+        self.execute_one(
+            "INSERT INTO seen(source_id, event_id, time) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            params![number, id.as_str(), nanos(time)],
+        )?;
         more(&mut self.totals.usage.seen, size::seen(source, id));
         Ok(())
     }
@@ -213,16 +235,16 @@ impl Writer<'_> {
         let subject = change.subject.as_str();
         let (before, after) = (signed(change.before), signed(change.after));
         let moved = if change.before == 0 {
-            self.tx
-                .prepare_cached(
-                    "INSERT INTO outgoing(subject, last) VALUES (?1, ?2)
+            self.execute(
+                "INSERT INTO outgoing(subject, last) VALUES (?1, ?2)
                      ON CONFLICT(subject) DO UPDATE SET last = excluded.last WHERE last = 0",
-                )?
-                .execute(params![subject, after])?
+                params![subject, after],
+            )?
         } else {
-            self.tx
-                .prepare_cached("UPDATE outgoing SET last = ?3 WHERE subject = ?1 AND last = ?2")?
-                .execute(params![subject, before, after])?
+            self.execute(
+                "UPDATE outgoing SET last = ?3 WHERE subject = ?1 AND last = ?2",
+                params![subject, before, after],
+            )?
         };
         one_or_conflict(moved)
     }

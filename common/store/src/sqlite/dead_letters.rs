@@ -1,9 +1,9 @@
 //! Lists dead letters.
 
-use rusqlite::{OptionalExtension, Result, Row, params, types::ValueRef};
+use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::{
-    columns::{self, bytes, event_columns, optional_text, signed, small, text},
+    columns::{self, bytes, event_columns, optional, optional_text, signed, small, text},
     db::Db,
     error::SqliteError,
 };
@@ -63,13 +63,10 @@ pub(super) fn dead(
         let mut rows = page.query(params![after.unwrap_or(0), value, signed(limit as u64)])?;
         let mut dead = Vec::new();
         while let Some(row) = rows.next()? {
-            let event = match row.get_ref(FIRST_OF_EVENT)? {
-                ValueRef::Null => None,
-                _ => {
-                    let source = sources.name(conn, row.get(FIRST_OF_EVENT + 1)?)?;
-                    Some(columns::event(row, FIRST_OF_EVENT, source)?)
-                }
-            };
+            let event = optional(row, FIRST_OF_EVENT, || {
+                let source = sources.name(conn, row.get(FIRST_OF_EVENT + 1)?)?;
+                columns::event(row, FIRST_OF_EVENT, source)
+            })?;
             dead.push(DeadLetter {
                 event,
                 ..dead_row(row)?

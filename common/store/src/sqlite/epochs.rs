@@ -1,10 +1,10 @@
 //! The store's own epochs, and the mark of a restored store.
 
 use doorstep_event::{Epoch, Source};
-use rusqlite::{Connection, Result, Row, types::Type};
+use rusqlite::{Connection, Result, Row};
 
 use super::{
-    columns::{attribute, optional_epoch, signed, time, unsigned},
+    columns::{attribute, optional, optional_epoch, optional_text, signed, time, unsigned},
     db::Db,
     error::SqliteError,
 };
@@ -38,13 +38,12 @@ pub(super) fn own_epochs(db: &mut Db) -> Result<OwnEpochs, SqliteError> {
 pub(super) fn restored(conn: &Connection) -> Result<Option<Restored>> {
     conn.prepare_cached("SELECT restored_since, restored_detail FROM store")?
         .query_row([], |row| {
-            if row.get_ref(0)?.data_type() == Type::Null {
-                return Ok(None);
-            }
-            Ok(Some(Restored {
-                since: time(row, 0)?,
-                detail: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
-            }))
+            optional(row, 0, || {
+                Ok(Restored {
+                    since: time(row, 0)?,
+                    detail: optional_text(row, 1)?.unwrap_or_default(),
+                })
+            })
         })
 }
 

@@ -20,7 +20,7 @@ use super::{
     options::{Options, PAGE_BYTES},
     sources::Sources,
 };
-use crate::{StoreError, WriteSet, source_id::new_source_id};
+use crate::{Result, StoreError, WriteSet, source_id::new_source_id};
 
 /// The condition on the outbox of a store that gets a new source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) struct Opened {
     pub(super) source: Source,
 }
 
-pub(super) fn place(folder: &Path, role: &str) -> Result<StorePath, StoreError> {
+pub(super) fn place(folder: &Path, role: &str) -> Result<StorePath> {
     let place = StorePath {
         file: folder.join(format!("{role}.sqlite3")),
     };
@@ -80,7 +80,7 @@ pub(super) fn place(folder: &Path, role: &str) -> Result<StorePath, StoreError> 
 }
 
 /// Returns the path of an existing store.
-pub(super) fn existing(folder: &Path, role: &str) -> Result<StorePath, StoreError> {
+pub(super) fn existing(folder: &Path, role: &str) -> Result<StorePath> {
     let place = place(folder, role)?;
     if place.file.exists() {
         return Ok(place);
@@ -114,12 +114,7 @@ pub(super) fn schema_version(conn: &Connection) -> rusqlite::Result<i32> {
     number(conn, "user_version")
 }
 
-pub(super) fn open(
-    folder: &Path,
-    role: &str,
-    access: Access,
-    options: &Options,
-) -> Result<Opened, StoreError> {
+pub(super) fn open(folder: &Path, role: &str, access: Access, options: &Options) -> Result<Opened> {
     let place = place(folder, role)?;
     match access {
         Access::Create => {
@@ -143,7 +138,7 @@ pub(super) fn open(
 
 /// Creates the folder with access for its owner alone. An existing folder keeps its permissions: they are its owner's
 /// decision.
-pub(super) fn create_folder(folder: &Path, place: &StorePath) -> Result<(), StoreError> {
+pub(super) fn create_folder(folder: &Path, place: &StorePath) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -158,7 +153,7 @@ pub(super) fn create_folder(folder: &Path, place: &StorePath) -> Result<(), Stor
 
 /// Refuses to create a store beside the log of another. SQLite would delete that log, and with it the last commits of a
 /// store that was moved away without it.
-fn left_alone(place: &StorePath) -> Result<(), StoreError> {
+fn left_alone(place: &StorePath) -> Result<()> {
     let mut log = place.file.clone().into_os_string();
     log.push("-wal");
     let log = PathBuf::from(log);
@@ -396,7 +391,7 @@ pub(super) fn mint_source(
     outbox: OldOutbox,
     record: &WriteSet,
     options: &Options,
-) -> Result<Source, StoreError> {
+) -> Result<Source> {
     let mut opened = open(folder, role, Access::Existing, options)?;
     let place = opened.db.place.clone();
     let source = new_source_id(role).map_err(|e| place.unusable(e.to_string()))?;

@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::{
     columns::{
-        attribute, bytes, optional_epoch, optional_text, optional_time, read_last_id, signed,
-        small, unsigned,
+        attribute, bytes, optional, optional_epoch, optional_text, optional_time, read_last_id,
+        signed, small, unsigned,
     },
     db::Db,
     deferred::{deferred_columns, deferred_row, held_bytes},
@@ -96,7 +96,7 @@ fn load_streams(
                     .transpose()?
             }
         };
-        let row = row.unwrap_or_else(|| absent_stream(key));
+        let row = row.unwrap_or_else(|| StreamRow::absent(key.clone()));
         if let Some(stream) = row.row.filter(|_| row.deferred > 0) {
             deferred_next(
                 conn,
@@ -127,19 +127,6 @@ pub(super) fn stream_row(row: &Row<'_>, first: usize, key: &StreamKey) -> Result
         deferred: unsigned(row, first + 3)?,
         epoch: stream_epoch(row, first + 6)?,
     })
-}
-
-fn absent_stream(key: &StreamKey) -> StreamRow {
-    StreamRow {
-        key: key.clone(),
-        row: None,
-        version: 0,
-        cursor: 0,
-        last_id: None,
-        blocked: None,
-        deferred: 0,
-        epoch: None,
-    }
 }
 
 /// Reads the deferred events right after the cursor, up to the first gap.
@@ -190,27 +177,18 @@ fn load_entities(conn: &Connection, keys: &[EntityKey], into: &mut Vec<EntityRow
             .next()?
             .map(|row| entity_row(row, key.clone()))
             .transpose()?;
-        into.push(row.unwrap_or_else(|| EntityRow {
-            key: key.clone(),
-            row: None,
-            version: 0,
-            state: None,
-        }));
+        into.push(row.unwrap_or_else(|| EntityRow::absent(key.clone())));
     }
     Ok(())
 }
 
 /// Reads an entity whose columns are id, version, state.
 pub(super) fn entity_row(row: &Row<'_>, key: EntityKey) -> Result<EntityRow> {
-    let state = match row.get_ref(2)? {
-        rusqlite::types::ValueRef::Null => None,
-        _ => Some(bytes(row, 2)?),
-    };
     Ok(EntityRow {
         key,
         row: Some(RowRef(row.get(0)?)),
         version: unsigned(row, 1)?,
-        state,
+        state: optional(row, 2, || bytes(row, 2))?,
     })
 }
 

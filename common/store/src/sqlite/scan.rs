@@ -1,10 +1,10 @@
 //! Lists and counts in pages, on a connection of its own, so that no writer waits.
 
 use doorstep_event::{Source, StreamKey, Subject, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::{
-    columns::{attribute, nanos, signed, text, time, unsigned},
+    columns::{attribute, nanos, signed, table_usage, text, time, unsigned},
     db::Db,
     epochs,
     error::SqliteError,
@@ -160,17 +160,11 @@ pub(super) fn streamless(
     limit: usize,
 ) -> Result<Streamless, SqliteError> {
     db.read(|conn, _| {
-        let of = |row: &Row<'_>, first| -> Result<TableUsage> {
-            Ok(TableUsage {
-                rows: unsigned(row, first)?,
-                bytes: unsigned(row, first + 1)?,
-            })
-        };
         let mut streamless = conn
             .prepare_cached("SELECT rows, bytes, overflowed, dropped FROM streamless")?
             .query_row([], |row| {
                 Ok(Streamless {
-                    usage: of(row, 0)?,
+                    usage: table_usage(row, 0)?,
                     overflowed: unsigned(row, 2)?,
                     dropped: unsigned(row, 3)?,
                     kinds: Vec::new(),
@@ -190,7 +184,7 @@ pub(super) fn streamless(
                     |row| {
                         Ok(StreamlessKind {
                             fingerprint: row.get(0)?,
-                            usage: of(row, 1)?,
+                            usage: table_usage(row, 1)?,
                             reason: row.get(3)?,
                         })
                     },

@@ -8,7 +8,7 @@ use super::{
     db::Db,
     error::{SqliteError, StorePath},
 };
-use crate::StoreError;
+use crate::Result;
 
 /// The capacity of the queue. Each call belongs to a waiting task, so further ones only wait one step earlier.
 const MAX_QUEUED: usize = 64;
@@ -24,7 +24,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(name: String, mut db: Db) -> Result<Self, StoreError> {
+    pub(super) fn start(name: String, mut db: Db) -> Result<Self> {
         let place = db.place.clone();
         let (jobs, mut waiting) = mpsc::channel::<WorkerJob>(MAX_QUEUED);
         let (open, closed) = watch::channel(());
@@ -61,7 +61,7 @@ impl Worker {
     pub(super) async fn run<T: Send + 'static>(
         &self,
         body: impl FnOnce(&mut Db) -> Result<T, SqliteError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         let job: WorkerJob = Box::new(move |db| {
             if answer.is_closed() {

@@ -3,8 +3,8 @@
 use doorstep_event::Epoch;
 use rusqlite::{Connection, Result, params};
 
-use super::columns::{optional_epoch, optional_time, signed, unsigned};
-use crate::{EventCounts, PrunedTo, StoreUsage, TableUsage};
+use super::columns::{optional_epoch, optional_time, signed, table_usage, unsigned};
+use crate::{EventCounts, PrunedTo, StoreUsage};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Totals {
@@ -37,12 +37,7 @@ impl Totals {
              FROM totals, store",
         )?
         .query_row([], |row| {
-            let of = |first| -> Result<TableUsage> {
-                Ok(TableUsage {
-                    rows: unsigned(row, first)?,
-                    bytes: unsigned(row, first + 1)?,
-                })
-            };
+            let of = |first| table_usage(row, first);
             Ok(Self {
                 generation: row.get(0)?,
                 epoch: optional_epoch(row, 29)?,

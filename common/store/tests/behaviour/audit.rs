@@ -106,7 +106,7 @@ pub async fn records_are_paged_newest_first(store: impl Store) {
 pub async fn the_oldest_records_are_deleted_and_counted(store: impl Store) {
     let bounded = |about: &str, rows, bytes| {
         let mut changes = recorded(5, vec![entry(about)]);
-        changes.audit_bounds = TableUsage { rows, bytes };
+        changes.audit_bounds.0 = TableUsage { rows, bytes };
         changes
     };
     for about in ["a", "b", "c"] {

@@ -324,7 +324,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
         } => changes.edit.push(edit_of(which, before, after)),
         Part::Audit { which, most } => {
             changes.audit.push(audit_of(which));
-            changes.audit_bounds.rows = most.into();
+            changes.audit_bounds.0.rows = most.into();
         }
         Part::Seen { which, time } => {
             let (from, id) = seen_id(which);

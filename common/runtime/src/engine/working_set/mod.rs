@@ -244,12 +244,6 @@ pub(super) fn state_of<S: serde::de::DeserializeOwned>(
     Ok(Some(state))
 }
 
-/// The expectation that a row does not exist.
-const ABSENT: ExpectedVersion = ExpectedVersion {
-    row: None,
-    version: 0,
-};
-
 impl OwnerSlot {
     /// Returns the owner with this batch's changes.
     pub(super) fn owner(&self) -> Option<&SourceOwner> {

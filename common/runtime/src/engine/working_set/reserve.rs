@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use doorstep_event::{Event, Sender, Source};
-use doorstep_store::{EntityKey, OwnerRow, PrunedTo, ReadSet, StreamState};
+use doorstep_store::{EntityKey, ExpectedVersion, OwnerRow, PrunedTo, ReadSet, StreamState};
 use hashbrown::HashTable;
 
-use super::{ABSENT, EntitySlot, OwnerSlot, RowHandles, StreamSlot, WorkingSet};
+use super::{EntitySlot, OwnerSlot, RowHandles, StreamSlot, WorkingSet};
 use crate::Role;
 use crate::engine::{
     command::{PreparedCommand, crash_key},
@@ -108,7 +108,7 @@ impl<R: Role> WorkingSet<R> {
             self.asked_streams.push(slot);
             CachedStream {
                 key: event.stream(),
-                expect: ABSENT,
+                expect: ExpectedVersion::default(),
                 cursor: 0,
                 last_id: None,
                 epoch: None,
@@ -221,7 +221,7 @@ impl<R: Role> WorkingSet<R> {
             self.asked_entities.push(slot);
             CachedEntity {
                 key: key.clone(),
-                expect: ABSENT,
+                expect: ExpectedVersion::default(),
                 state: None,
             }
         });

@@ -5,8 +5,7 @@ use doorstep_event::{StreamKey, Timestamp};
 use super::{Conflict, less, more};
 use crate::{
     DeferReason, DeferredEvent, DeferredId, DeferredRetry, EntityKey, NewDeferred, OutboxId,
-    RowRef,
-    memory::data::{Data, DeferredRow, PendingMessage, Stream},
+    memory::data::{Data, DeferredRow, PendingMessage},
     size,
 };
 
@@ -30,10 +29,8 @@ impl Data {
             due: new.due,
         };
         if let Some(place) = deferred.place() {
-            let mut stream = self.streams.get(&place.0).cloned().unwrap_or_else(|| {
-                self.counters.last_stream += 1;
-                Stream::new(RowRef(self.counters.last_stream))
-            });
+            let stream = self.streams.get(&place.0).cloned();
+            let mut stream = stream.unwrap_or_else(|| self.new_stream(&place.0));
             stream.deferred += 1;
             self.streams.put(place.0.clone(), stream);
             if !self.deferred_at.insert(place, id) {

@@ -1,25 +1,32 @@
 //! Streams and entities, under their versions.
 
 use bytes::Bytes;
+use doorstep_event::StreamKey;
 
 use super::Conflict;
 use crate::{
-    EntityChange, ExpectedVersion, RowRef, StreamChange,
-    memory::data::{Data, Entity, Stream},
+    EntityChange, EntityRow, ExpectedVersion, RowRef, StreamChange, StreamRow, memory::data::Data,
 };
 
 impl Data {
+    /// Creates the row of a stream before its first event.
+    pub(super) fn new_stream(&mut self, key: &StreamKey) -> StreamRow {
+        self.counters.last_stream += 1;
+        StreamRow {
+            row: Some(RowRef(self.counters.last_stream)),
+            version: 1,
+            ..StreamRow::absent(key.clone())
+        }
+    }
+
     pub(super) fn write_stream(
         &mut self,
         change: &StreamChange,
     ) -> Result<ExpectedVersion, Conflict> {
         let mut stream = match (change.expect.row, self.streams.get(&change.key)) {
-            (None, None) => {
-                self.counters.last_stream += 1;
-                Stream::new(RowRef(self.counters.last_stream))
-            }
+            (None, None) => self.new_stream(&change.key),
             (Some(row), Some(stream))
-                if stream.row == row && stream.version == change.expect.version =>
+                if stream.row == Some(row) && stream.version == change.expect.version =>
             {
                 let mut stream = stream.clone();
                 if change.after.is_some() {
@@ -39,7 +46,7 @@ impl Data {
             stream.epoch = after.epoch;
         }
         let now = ExpectedVersion {
-            row: Some(stream.row),
+            row: stream.row,
             version: stream.version,
         };
         self.streams.put(change.key.clone(), stream);
@@ -53,14 +60,14 @@ impl Data {
         let mut entity = match (change.expect.row, self.entities.get(&change.key)) {
             (None, None) => {
                 self.counters.last_entity += 1;
-                Entity {
-                    row: RowRef(self.counters.last_entity),
+                EntityRow {
+                    row: Some(RowRef(self.counters.last_entity)),
                     version: 1,
-                    state: None,
+                    ..EntityRow::absent(change.key.clone())
                 }
             }
             (Some(row), Some(entity))
-                if entity.row == row && entity.version == change.expect.version =>
+                if entity.row == Some(row) && entity.version == change.expect.version =>
             {
                 entity.clone()
             }
@@ -74,25 +81,10 @@ impl Data {
             entity.state = Some(Bytes::copy_from_slice(state));
         }
         let now = ExpectedVersion {
-            row: Some(entity.row),
+            row: entity.row,
             version: entity.version,
         };
         self.entities.put(change.key.clone(), entity);
         Ok(now)
-    }
-}
-
-impl Stream {
-    /// A stream before its first event.
-    pub(super) fn new(row: RowRef) -> Self {
-        Self {
-            row,
-            version: 1,
-            cursor: 0,
-            last_id: None,
-            blocked: None,
-            deferred: 0,
-            epoch: None,
-        }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     NewAudit, TableUsage, size,
     sqlite::{
         audit::action_column,
-        columns::{nanos, signed, unsigned},
+        columns::{nanos, signed, table_usage, unsigned},
         error::SqliteError,
     },
 };
@@ -22,45 +22,38 @@ impl Writer<'_> {
         if entries.is_empty() {
             return Ok(());
         }
-        let (mut kept, mut forgotten) = self
-            .tx
-            .prepare_cached("SELECT rows, bytes, forgotten FROM audit_totals")?
-            .query_row([], |row| {
-                let kept = TableUsage {
-                    rows: unsigned(row, 0)?,
-                    bytes: unsigned(row, 1)?,
-                };
-                Ok((kept, unsigned(row, 2)?))
-            })?;
+        let (mut kept, mut forgotten) = self.query_row(
+            "SELECT rows, bytes, forgotten FROM audit_totals",
+            [],
+            |row| Ok((table_usage(row, 0)?, unsigned(row, 2)?)),
+        )?;
         for entry in entries {
             let bytes = size::audit(entry);
             self.insert_record(entry, bytes)?;
             more(&mut kept, bytes);
             while kept.rows > 1 && kept.is_above(most) {
-                let bytes = self
-                    .tx
-                    .prepare_cached(
-                        "DELETE FROM audit WHERE number = (SELECT min(number) FROM audit) RETURNING bytes",
-                    )?
-                    .query_row([], |row| unsigned(row, 0))?;
+                let bytes = self.query_row(
+                    "DELETE FROM audit WHERE number = (SELECT min(number) FROM audit) RETURNING bytes",
+                    [],
+                    |row| unsigned(row, 0),
+                )?;
                 less(&mut kept, 1, bytes);
                 forgotten += 1;
             }
         }
-        self.tx
-            .prepare_cached("UPDATE audit_totals SET rows = ?1, bytes = ?2, forgotten = ?3")?
-            .execute([signed(kept.rows), signed(kept.bytes), signed(forgotten)])?;
+        self.execute(
+            "UPDATE audit_totals SET rows = ?1, bytes = ?2, forgotten = ?3",
+            [signed(kept.rows), signed(kept.bytes), signed(forgotten)],
+        )?;
         Ok(())
     }
 
     fn insert_record(&self, entry: &NewAudit, bytes: u64) -> Result<(), SqliteError> {
         let stream = entry.stream.as_ref();
-        self.tx
-            .prepare_cached(
-                "INSERT INTO audit(at, operator, action, about, dead_id, source, subject, first, last, reason, before, after, bytes)
+        self.execute(
+            "INSERT INTO audit(at, operator, action, about, dead_id, source, subject, first, last, reason, before, after, bytes)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-            )?
-            .execute(params![
+            params![
                 nanos(self.now),
                 entry.operator,
                 action_column(entry.action),
@@ -74,7 +67,8 @@ impl Writer<'_> {
                 entry.before.as_deref(),
                 entry.after.as_deref(),
                 signed(bytes),
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 }

@@ -16,30 +16,24 @@ impl Writer<'_> {
         let changed = match (change.before, change.after) {
             // No count was read and none is to be written: a count in the store is still a conflict.
             (0, 0) => {
-                let there = self
-                    .tx
-                    .prepare_cached("SELECT 1 FROM trials WHERE source_id = ?1 AND event_id = ?2")?
-                    .exists(params![source, id])?;
+                let there = self.exists(
+                    "SELECT 1 FROM trials WHERE source_id = ?1 AND event_id = ?2",
+                    params![source, id],
+                )?;
                 usize::from(!there)
             }
-            (0, after) => self
-                .tx
-                .prepare_cached(
-                    "INSERT INTO trials(source_id, event_id, count, time) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![source, id, after, now])?,
-            (before, 0) => self
-                .tx
-                .prepare_cached(
-                    "DELETE FROM trials WHERE source_id = ?1 AND event_id = ?2 AND count = ?3",
-                )?
-                .execute(params![source, id, before])?,
-            (before, after) => self
-                .tx
-                .prepare_cached(
-                    "UPDATE trials SET count = ?4, time = ?5 WHERE source_id = ?1 AND event_id = ?2 AND count = ?3",
-                )?
-                .execute(params![source, id, before, after, now])?,
+            (0, after) => self.execute(
+                "INSERT INTO trials(source_id, event_id, count, time) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                params![source, id, after, now],
+            )?,
+            (before, 0) => self.execute(
+                "DELETE FROM trials WHERE source_id = ?1 AND event_id = ?2 AND count = ?3",
+                params![source, id, before],
+            )?,
+            (before, after) => self.execute(
+                "UPDATE trials SET count = ?4, time = ?5 WHERE source_id = ?1 AND event_id = ?2 AND count = ?3",
+                params![source, id, before, after, now],
+            )?,
         };
         one_or_conflict(changed)
     }

@@ -3,7 +3,7 @@
 use doorstep_event::{Event, Sequence};
 use rusqlite::{OptionalExtension, params};
 
-use super::{Writer, less, more, one_or_conflict};
+use super::{Writer, less, more};
 use crate::{
     DeadLetter, DeadLetterEdit, DeadLetterId, DeadLetterStatus, NewDeadLetter, Resolution, size,
     sqlite::{
@@ -30,15 +30,15 @@ impl Writer<'_> {
                 }
                 Resolution::Gone => {
                     let (bytes, original, streamless) = self
-                        .tx
-                        .prepare_cached(
+                        .query_row(
                             "DELETE FROM dead WHERE id = ?1 AND status = ?2
                              RETURNING bytes, CASE WHEN data <> body THEN body END, streamless",
-                        )?
-                        .query_row(params![id.0, expected], |row| {
-                            let original: Option<Vec<u8>> = row.get(1)?;
-                            Ok((unsigned(row, 0)?, original, unsigned(row, 2)?))
-                        })
+                            params![id.0, expected],
+                            |row| {
+                                let original: Option<Vec<u8>> = row.get(1)?;
+                                Ok((unsigned(row, 0)?, original, unsigned(row, 2)?))
+                            },
+                        )
                         .optional()?
                         .ok_or(SqliteError::Conflict)?;
                     less(&mut self.totals.usage.dead_letters, 1, bytes);
@@ -60,33 +60,27 @@ impl Writer<'_> {
         expected: i64,
         status: DeadLetterStatus,
     ) -> Result<(), SqliteError> {
-        let changed = self
-            .tx
-            .prepare_cached("UPDATE dead SET status = ?3 WHERE id = ?1 AND status = ?2")?
-            .execute(params![id.0, expected, status_column(status)])?;
-        one_or_conflict(changed)
+        self.execute_one(
+            "UPDATE dead SET status = ?3 WHERE id = ?1 AND status = ?2",
+            params![id.0, expected, status_column(status)],
+        )
     }
 
     pub(super) fn edit(&mut self, edits: &[DeadLetterEdit]) -> Result<(), SqliteError> {
         for DeadLetterEdit { id, before, after } in edits {
-            let (bytes_before, defect) = self
-                .tx
-                .prepare_cached(
-                    "SELECT bytes, coalesce(length(CAST(defect AS BLOB)), 0) FROM dead WHERE id = ?1 AND status = ?2 AND data = ?3",
-                )?
-                .query_row(
-                    params![id.0, status_column(DeadLetterStatus::Open), &before[..]],
-                    |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)),
-                )
+            let (bytes_before, defect) = self.query_row(
+                "SELECT bytes, coalesce(length(CAST(defect AS BLOB)), 0) FROM dead WHERE id = ?1 AND status = ?2 AND data = ?3",
+                params![id.0, status_column(DeadLetterStatus::Open), &before[..]],
+                |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)),
+            )
                 .optional()?
                 .ok_or(SqliteError::Conflict)?;
             let without = bytes_before.saturating_sub(defect + before.len() as u64);
             let bytes = without + after.len() as u64;
-            self.tx
-                .prepare_cached(
-                    "UPDATE dead SET data = ?2, defect = NULL, bytes = ?3 WHERE id = ?1",
-                )?
-                .execute(params![id.0, &after[..], signed(bytes)])?;
+            self.execute(
+                "UPDATE dead SET data = ?2, defect = NULL, bytes = ?3 WHERE id = ?1",
+                params![id.0, &after[..], signed(bytes)],
+            )?;
             less(&mut self.totals.usage.dead_letters, 1, bytes_before);
             more(&mut self.totals.usage.dead_letters, bytes);
         }
@@ -128,15 +122,12 @@ impl Writer<'_> {
         let body = self.originals.get(&row.id).unwrap_or(&row.body).clone();
         let bytes =
             size::dead_letter(row).saturating_sub(row.body.len() as u64) + body.len() as u64;
-        let added = self
-            .tx
-            .prepare_cached(
-                "INSERT INTO dead(id, status, blocks, attempts, since, bytes, fingerprint, reason, detail, defect, body, event_id,
+        let added = self.execute(
+            "INSERT INTO dead(id, status, blocks, attempts, since, bytes, fingerprint, reason, detail, defect, body, event_id,
                                   source_id, type, subject, time, sequence, traceparent, data, epoch, epoch_random)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
                  ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![
+            params![
                 row.id.0,
                 status_column(row.status),
                 row.blocks,
@@ -158,7 +149,8 @@ impl Writer<'_> {
                 event.map(|e| &e.data[..]),
                 epoch,
                 epoch_random,
-            ])?;
+            ],
+        )?;
         if added == 0 {
             return Ok(false);
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use doorstep_event::{Sequence, StreamKey};
 use rusqlite::{OptionalExtension, params};
 
-use super::{Writer, less, more, one_or_conflict};
+use super::{Writer, less, more};
 use crate::{
     DeferReason, DeferredId, DeferredRetry, NewDeferred, StreamChange, size,
     sqlite::{
@@ -59,11 +59,11 @@ impl Writer<'_> {
             Some(id) => id,
             None => {
                 let source = self.sources.find_or_add(self.tx, &key.source)?;
-                self.tx
-                    .prepare_cached(
-                        "SELECT id FROM stream_keys WHERE source_id = ?1 AND subject = ?2",
-                    )?
-                    .query_row(params![source, key.subject.as_str()], |row| row.get(0))?
+                self.query_row(
+                    "SELECT id FROM stream_keys WHERE source_id = ?1 AND subject = ?2",
+                    params![source, key.subject.as_str()],
+                    |row| row.get(0),
+                )?
             }
         };
         known.insert(key, id);
@@ -91,14 +91,11 @@ impl Writer<'_> {
         let (reason, about) = reason_columns(&deferred.reason);
         let bytes = size::deferred(event, deferred.defect.as_deref());
         let (epoch, epoch_random) = epoch_columns(event.epoch);
-        let added = self
-            .tx
-            .prepare_cached(
-                "INSERT INTO held(id, stream_id, sequence, due, since, attempts, bytes, reason, about, defect, event_id, source_id,
+        self.execute_one(
+            "INSERT INTO held(id, stream_id, sequence, due, since, attempts, bytes, reason, about, defect, event_id, source_id,
                                   type, subject, time, traceparent, data, epoch, epoch_random)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![
+            params![
                 id.0,
                 stream,
                 event.sequence.map(Sequence::get).map(signed),
@@ -118,8 +115,8 @@ impl Writer<'_> {
                 &event.data[..],
                 epoch,
                 epoch_random,
-            ])?;
-        one_or_conflict(added)?;
+            ],
+        )?;
         if let Some(stream) = stream {
             *self.deferred_more.entry(stream).or_default() += 1;
         }
@@ -131,15 +128,15 @@ impl Writer<'_> {
     pub(super) fn release(&mut self, ids: &[DeferredId]) -> Result<(), SqliteError> {
         for id in ids {
             let deferred = self
-                .tx
-                .prepare_cached(
+                .query_row(
                     "DELETE FROM held WHERE id = ?1 RETURNING stream_id, bytes, reason",
-                )?
-                .query_row([id.0], |row| {
-                    let stream: Option<i64> = row.get(0)?;
-                    let reason: i64 = row.get(2)?;
-                    Ok((stream, unsigned(row, 1)?, reason == WAITING_FOR))
-                })
+                    [id.0],
+                    |row| {
+                        let stream: Option<i64> = row.get(0)?;
+                        let reason: i64 = row.get(2)?;
+                        Ok((stream, unsigned(row, 1)?, reason == WAITING_FOR))
+                    },
+                )
                 .optional()?;
             let Some((stream, bytes, awaits)) = deferred else {
                 if !self.remove_timer(*id)? {
@@ -158,27 +155,28 @@ impl Writer<'_> {
     pub(super) fn reschedule(&mut self, retries: &[DeferredRetry]) -> Result<(), SqliteError> {
         for retry in retries {
             let awaited: Option<i64> = self
-                .tx
-                .prepare_cached("SELECT reason FROM held WHERE id = ?1")?
-                .query_row([retry.id.0], |row| row.get(0))
+                .query_row(
+                    "SELECT reason FROM held WHERE id = ?1",
+                    [retry.id.0],
+                    |row| row.get(0),
+                )
                 .optional()?;
             let Some(awaited) = awaited else {
                 self.defer_timer(retry)?;
                 continue;
             };
             let (reason, about) = reason_columns(&retry.reason);
-            self.tx
-                .prepare_cached(
-                    "UPDATE held SET reason = ?2, about = ?3, due = ?4, attempts = ?5, since = ?6 WHERE id = ?1",
-                )?
-                .execute(params![
+            self.execute(
+                "UPDATE held SET reason = ?2, about = ?3, due = ?4, attempts = ?5, since = ?6 WHERE id = ?1",
+                params![
                     retry.id.0,
                     reason,
                     about,
                     retry.due.map(nanos),
                     retry.attempts,
                     nanos(retry.since),
-                ])?;
+                ],
+            )?;
             let awaiting = self.totals.awaiting + u64::from(reason == WAITING_FOR);
             self.totals.awaiting = awaiting.saturating_sub(u64::from(awaited == WAITING_FOR));
         }

@@ -39,17 +39,15 @@ impl Writer<'_> {
 
     fn create_entity(&mut self, change: &EntityChange) -> Result<ExpectedVersion, SqliteError> {
         let id = self.totals.last_entity + 1;
-        let created = self
-            .tx
-            .prepare_cached(
-                "INSERT INTO entity_keys(key, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![change.key.as_str(), id])?;
-        one_or_conflict(created)?;
+        self.execute_one(
+            "INSERT INTO entity_keys(key, id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![change.key.as_str(), id],
+        )?;
         let version = WITHOUT_STATE + u64::from(change.after.is_some());
-        self.tx
-            .prepare_cached("INSERT INTO entities(id, version, state) VALUES (?1, ?2, ?3)")?
-            .execute(params![id, signed(version), change.after.as_deref()])?;
+        self.execute(
+            "INSERT INTO entities(id, version, state) VALUES (?1, ?2, ?3)",
+            params![id, signed(version), change.after.as_deref()],
+        )?;
         self.totals.last_entity = id;
         self.totals.entities += u64::from(change.after.is_some());
         Ok(ExpectedVersion {
@@ -59,10 +57,10 @@ impl Writer<'_> {
     }
 
     fn check_entity(&mut self, row: RowRef, version: u64) -> Result<ExpectedVersion, SqliteError> {
-        let same = self
-            .tx
-            .prepare_cached("SELECT 1 FROM entities WHERE id = ?1 AND version = ?2")?
-            .exists(params![row.0, signed(version)])?;
+        let same = self.exists(
+            "SELECT 1 FROM entities WHERE id = ?1 AND version = ?2",
+            params![row.0, signed(version)],
+        )?;
         if !same {
             return Err(SqliteError::Conflict);
         }
@@ -94,11 +92,10 @@ impl Writer<'_> {
             return Ok(());
         }
         for change in changes.iter().filter(|c| c.after.is_some()) {
-            self.tx
-                .prepare_cached(
-                    "UPDATE held SET due = ?2 WHERE reason = 1 AND about = ?1 AND (due IS NULL OR due > ?2)",
-                )?
-                .execute(params![change.key.as_str(), nanos(self.now)])?;
+            self.execute(
+                "UPDATE held SET due = ?2 WHERE reason = 1 AND about = ?1 AND (due IS NULL OR due > ?2)",
+                params![change.key.as_str(), nanos(self.now)],
+            )?;
         }
         Ok(())
     }

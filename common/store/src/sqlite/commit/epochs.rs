@@ -63,20 +63,18 @@ impl Writer<'_> {
             return Ok(());
         };
         let (counter, random) = epoch_columns(Some(*epoch));
-        self.tx
-            .prepare_cached(
-                "INSERT INTO source_epochs(source_id, counter, random, standing) VALUES (?1, ?2, ?3, ?4)
+        self.execute(
+            "INSERT INTO source_epochs(source_id, counter, random, standing) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET standing = excluded.standing",
-            )?
-            .execute(params![source_id, counter, random, standing_column(standing)])?;
+            params![source_id, counter, random, standing_column(standing)],
+        )?;
         // Random parts are stored as signed numbers, whose order does not matter here: the oldest counters are deleted.
-        self.tx
-            .prepare_cached(
-                "DELETE FROM source_epochs WHERE source_id = ?1 AND (counter, random) IN (
+        self.execute(
+            "DELETE FROM source_epochs WHERE source_id = ?1 AND (counter, random) IN (
                      SELECT counter, random FROM source_epochs WHERE source_id = ?1
                      ORDER BY counter DESC, random DESC LIMIT -1 OFFSET ?2)",
-            )?
-            .execute(params![source_id, signed(MAX_SOURCE_EPOCHS as u64)])?;
+            params![source_id, signed(MAX_SOURCE_EPOCHS as u64)],
+        )?;
         if standing == EpochStatus::Fork {
             self.list_restored(source, *epoch, 0)?;
         }
@@ -113,22 +111,21 @@ impl Writer<'_> {
         conflicts: u64,
     ) -> Result<(), SqliteError> {
         let (counter, random) = epoch_columns(Some(epoch));
-        self.tx
-            .prepare_cached(
-                "INSERT INTO restored_sources(source, since, last, epoch, epoch_random, conflicts)
+        self.execute(
+            "INSERT INTO restored_sources(source, since, last, epoch, epoch_random, conflicts)
                  SELECT ?1, ?2, ?2, ?3, ?4, ?5
                  WHERE (SELECT count(*) FROM restored_sources) < ?6 OR ?1 IN (SELECT source FROM restored_sources)
                  ON CONFLICT DO UPDATE SET last = excluded.last, epoch = excluded.epoch, epoch_random = excluded.epoch_random,
                                            conflicts = conflicts + excluded.conflicts",
-            )?
-            .execute(params![
+            params![
                 source.as_str(),
                 nanos(self.now),
                 counter,
                 random,
                 signed(conflicts),
                 signed(MAX_RESTORED_SOURCES as u64),
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 }

@@ -27,19 +27,18 @@ impl Writer<'_> {
                     let headers = serde_json::to_string(headers).map_err(|e| {
                         SqliteError::Unusable(format!("headers cannot be written: {e}"))
                     })?;
-                    self.tx
-                        .prepare_cached(
-                            "INSERT INTO outbox(id, attempts, since, bytes, dead_id, headers, data)
+                    self.execute(
+                        "INSERT INTO outbox(id, attempts, since, bytes, dead_id, headers, data)
                              VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6)",
-                        )?
-                        .execute(params![
+                        params![
                             self.totals.last_outbox,
                             nanos(self.now),
                             signed(bytes),
                             id.0,
                             headers,
                             &body[..],
-                        ])?;
+                        ],
+                    )?;
                 }
             }
             more(&mut self.totals.usage.outbox, bytes);
@@ -51,13 +50,11 @@ impl Writer<'_> {
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let numbered_now = event.sequence.and(self.totals.epoch);
         let (epoch, epoch_random) = epoch_columns(event.epoch.or(numbered_now));
-        self.tx
-            .prepare_cached(
-                "INSERT INTO outbox(id, attempts, since, bytes, event_id, source_id, type, subject, time, sequence, traceparent,
+        self.execute(
+            "INSERT INTO outbox(id, attempts, since, bytes, event_id, source_id, type, subject, time, sequence, traceparent,
                                     data, epoch, epoch_random)
                  VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-            )?
-            .execute(params![
+            params![
                 self.totals.last_outbox,
                 nanos(self.now),
                 signed(bytes),
@@ -71,7 +68,8 @@ impl Writer<'_> {
                 &event.data[..],
                 epoch,
                 epoch_random,
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
@@ -83,17 +81,15 @@ impl Writer<'_> {
             let (Some(first), Some(last)) = (run.first(), run.last()) else {
                 continue;
             };
-            let (rows, bytes) = self
-                .tx
-                .prepare_cached(
-                    "SELECT count(*), coalesce(sum(bytes), 0) FROM outbox WHERE id BETWEEN ?1 AND ?2",
-                )?
-                .query_row([first.0, last.0], |row| {
-                    Ok((unsigned(row, 0)?, unsigned(row, 1)?))
-                })?;
-            self.tx
-                .prepare_cached("DELETE FROM outbox WHERE id BETWEEN ?1 AND ?2")?
-                .execute([first.0, last.0])?;
+            let (rows, bytes) = self.query_row(
+                "SELECT count(*), coalesce(sum(bytes), 0) FROM outbox WHERE id BETWEEN ?1 AND ?2",
+                [first.0, last.0],
+                |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)),
+            )?;
+            self.execute(
+                "DELETE FROM outbox WHERE id BETWEEN ?1 AND ?2",
+                [first.0, last.0],
+            )?;
             less(&mut self.totals.usage.outbox, rows, bytes);
         }
         Ok(())
@@ -101,11 +97,10 @@ impl Writer<'_> {
 
     pub(super) fn postpone(&mut self, retries: &[OutboxRetry]) -> Result<(), SqliteError> {
         for retry in retries {
-            self.tx
-                .prepare_cached(
-                    "UPDATE outbox SET due = ?2, attempts = attempts + 1 WHERE id = ?1",
-                )?
-                .execute(params![retry.id.0, nanos(retry.due)])?;
+            self.execute(
+                "UPDATE outbox SET due = ?2, attempts = attempts + 1 WHERE id = ?1",
+                params![retry.id.0, nanos(retry.due)],
+            )?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Writer, more, one_or_conflict};
+use super::{Writer, more};
 use crate::{
     NewReply, size,
     sqlite::{
@@ -14,21 +14,18 @@ use crate::{
 impl Writer<'_> {
     pub(super) fn add_reply(&mut self, new: &NewReply) -> Result<(), SqliteError> {
         let bytes = size::reply(new);
-        let added = self
-            .tx
-            .prepare_cached(
-                "INSERT INTO replies(caller, request_id, hash, time, bytes, reply) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        self.execute_one(
+            "INSERT INTO replies(caller, request_id, hash, time, bytes, reply) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![
+            params![
                 new.caller.as_str(),
                 new.id.as_str(),
                 new.hash.0,
                 nanos(new.time),
                 signed(bytes),
                 &new.reply[..],
-            ])?;
-        one_or_conflict(added)?;
+            ],
+        )?;
         more(&mut self.totals.usage.replies, bytes);
         Ok(())
     }

@@ -32,19 +32,17 @@ impl Writer<'_> {
             former_user
         ];
         let written = if change.expect == 0 {
-            self.tx
-                .prepare_cached(
-                    "INSERT INTO source_owners(source_id, version, user, since, former, former_user)
+            self.execute(
+                "INSERT INTO source_owners(source_id, version, user, since, former, former_user)
                      VALUES (?1, ?2 + 1, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-                )?
-                .execute(values)?
+                values,
+            )?
         } else {
-            self.tx
-                .prepare_cached(
-                    "UPDATE source_owners SET version = version + 1, user = ?3, since = ?4, former = ?5, former_user = ?6
+            self.execute(
+                "UPDATE source_owners SET version = version + 1, user = ?3, since = ?4, former = ?5, former_user = ?6
                      WHERE source_id = ?1 AND version = ?2",
-                )?
-                .execute(values)?
+                values,
+            )?
         };
         one_or_conflict(written)
     }
@@ -53,12 +51,10 @@ impl Writer<'_> {
     fn check_owner(&mut self, change: &OwnerChange) -> Result<(), SqliteError> {
         let there = match self.sources.find(self.tx, &change.source)? {
             None => false,
-            Some(source) => self
-                .tx
-                .prepare_cached(
-                    "SELECT 1 FROM source_owners WHERE source_id = ?1 AND (version = ?2 OR ?2 = 0)",
-                )?
-                .exists(params![source, signed(change.expect)])?,
+            Some(source) => self.exists(
+                "SELECT 1 FROM source_owners WHERE source_id = ?1 AND (version = ?2 OR ?2 = 0)",
+                params![source, signed(change.expect)],
+            )?,
         };
         one_or_conflict(usize::from(there == (change.expect > 0)))
     }

@@ -8,7 +8,7 @@ use super::{Writer, less, more};
 use crate::{
     NewStreamless, StreamlessBounds, TableUsage, overflow, size,
     sqlite::{
-        columns::{signed, unsigned},
+        columns::{signed, table_usage, unsigned},
         error::SqliteError,
         overflow::OverflowFile,
     },
@@ -66,9 +66,10 @@ impl Writer<'_> {
                     continue;
                 }
                 self.add_dead_row(row)?;
-                self.tx
-                    .prepare_cached("UPDATE dead SET streamless = ?2 WHERE id = ?1")?
-                    .execute(params![row.id.0, signed(bytes)])?;
+                self.execute(
+                    "UPDATE dead SET streamless = ?2 WHERE id = ?1",
+                    params![row.id.0, signed(bytes)],
+                )?;
                 self.totals.tally.dead_letters += 1;
                 added.kept += 1;
                 more(&mut totals.usage, bytes);
@@ -99,16 +100,15 @@ impl Writer<'_> {
         {
             totals.dropped = oldest.saturating_sub(1);
         }
-        self.tx
-            .prepare_cached(
-                "UPDATE streamless SET rows = ?1, bytes = ?2, overflowed = ?3, dropped = ?4",
-            )?
-            .execute([
+        self.execute(
+            "UPDATE streamless SET rows = ?1, bytes = ?2, overflowed = ?3, dropped = ?4",
+            [
                 signed(totals.usage.rows),
                 signed(totals.usage.bytes),
                 signed(totals.overflowed),
                 signed(totals.dropped),
-            ])?;
+            ],
+        )?;
         Ok(())
     }
 
@@ -116,50 +116,41 @@ impl Writer<'_> {
     pub(super) fn forget_streamless(&self, bytes: u64) -> Result<(), SqliteError> {
         let mut totals = self.streamless_totals()?;
         less(&mut totals.usage, 1, bytes);
-        self.tx
-            .prepare_cached("UPDATE streamless SET rows = ?1, bytes = ?2")?
-            .execute([signed(totals.usage.rows), signed(totals.usage.bytes)])?;
+        self.execute(
+            "UPDATE streamless SET rows = ?1, bytes = ?2",
+            [signed(totals.usage.rows), signed(totals.usage.bytes)],
+        )?;
         Ok(())
     }
 
     fn streamless_totals(&self) -> Result<Totals, SqliteError> {
-        let totals = self
-            .tx
-            .prepare_cached("SELECT rows, bytes, overflowed, dropped FROM streamless")?
-            .query_row([], |row| {
+        let totals = self.query_row(
+            "SELECT rows, bytes, overflowed, dropped FROM streamless",
+            [],
+            |row| {
                 Ok(Totals {
-                    usage: TableUsage {
-                        rows: unsigned(row, 0)?,
-                        bytes: unsigned(row, 1)?,
-                    },
+                    usage: table_usage(row, 0)?,
                     overflowed: unsigned(row, 2)?,
                     dropped: unsigned(row, 3)?,
                 })
-            })?;
+            },
+        )?;
         Ok(totals)
     }
 
     fn streamless_of(&self, fingerprint: &str) -> Result<TableUsage, SqliteError> {
-        let usage = self
-            .tx
-            .prepare_cached(
-                "SELECT count(*), coalesce(sum(streamless), 0) FROM dead INDEXED BY dead_streamless
+        let usage = self.query_row(
+            "SELECT count(*), coalesce(sum(streamless), 0) FROM dead INDEXED BY dead_streamless
                  WHERE fingerprint = ?1 AND streamless > 0",
-            )?
-            .query_row([fingerprint], |row| {
-                Ok(TableUsage {
-                    rows: unsigned(row, 0)?,
-                    bytes: unsigned(row, 1)?,
-                })
-            })?;
+            [fingerprint],
+            |row| table_usage(row, 0),
+        )?;
         Ok(usage)
     }
 
     fn is_dead(&self, id: &str) -> Result<bool, SqliteError> {
         let found = self
-            .tx
-            .prepare_cached("SELECT 1 FROM dead WHERE id = ?1")?
-            .query_row([id], |_| Ok(()))
+            .query_row("SELECT 1 FROM dead WHERE id = ?1", [id], |_| Ok(()))
             .optional()?;
         Ok(found.is_some())
     }

@@ -42,24 +42,20 @@ impl Writer<'_> {
     ) -> Result<Option<i64>, SqliteError> {
         let source = self.sources.find_or_add(self.tx, &key.source)?;
         let id = self.totals.last_stream + 1;
-        let created = self
-            .tx
-            .prepare_cached(
-                "INSERT INTO stream_keys(source_id, subject, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![source, key.subject.as_str(), id])?;
+        let created = self.execute(
+            "INSERT INTO stream_keys(source_id, subject, id) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            params![source, key.subject.as_str(), id],
+        )?;
         if created == 0 {
             return Ok(None);
         }
         let cursor = state.map_or(0, |s| s.cursor);
         let (epoch, epoch_random, epoch_from) = stream_epoch_columns(state.and_then(|s| s.epoch));
         let at_cursor = state.and_then(|s| s.last_id.as_ref());
-        self.tx
-            .prepare_cached(
-                "INSERT INTO streams(id, version, cursor, held, last_id, blocked, epoch, epoch_random, epoch_from)
+        self.execute(
+            "INSERT INTO streams(id, version, cursor, held, last_id, blocked, epoch, epoch_random, epoch_from)
                  VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
+            params![
                 id,
                 signed(FIRST_VERSION),
                 signed(cursor),
@@ -68,7 +64,8 @@ impl Writer<'_> {
                 epoch,
                 epoch_random,
                 epoch_from,
-            ])?;
+            ],
+        )?;
         self.totals.last_stream = id;
         self.totals.streams += 1;
         Ok(Some(id))
@@ -113,10 +110,10 @@ impl Writer<'_> {
     }
 
     fn check_stream(&mut self, id: i64, version: u64) -> Result<u64, SqliteError> {
-        let same = self
-            .tx
-            .prepare_cached("SELECT 1 FROM streams WHERE id = ?1 AND version = ?2")?
-            .exists(params![id, signed(version)])?;
+        let same = self.exists(
+            "SELECT 1 FROM streams WHERE id = ?1 AND version = ?2",
+            params![id, signed(version)],
+        )?;
         if same {
             Ok(version)
         } else {
@@ -126,19 +123,17 @@ impl Writer<'_> {
 
     fn add_deferred(&mut self, id: i64, more: i64) -> Result<(), SqliteError> {
         if more != 0 {
-            self.tx
-                .prepare_cached("UPDATE streams SET held = held + ?2 WHERE id = ?1")?
-                .execute(params![id, more])?;
+            self.execute(
+                "UPDATE streams SET held = held + ?2 WHERE id = ?1",
+                params![id, more],
+            )?;
         }
         Ok(())
     }
 
     /// Drops the events deferred at or below the cursor and makes the next one due.
     fn advance_cursor(&mut self, id: i64, after: &StreamState) -> Result<(), SqliteError> {
-        let holds = self
-            .tx
-            .prepare_cached("SELECT 1 FROM streams WHERE id = ?1 AND held > 0")?
-            .exists([id])?;
+        let holds = self.exists("SELECT 1 FROM streams WHERE id = ?1 AND held > 0", [id])?;
         if !holds {
             return Ok(());
         }
@@ -157,11 +152,10 @@ impl Writer<'_> {
         }
         self.add_deferred(id, -dropped)?;
         if let (None, Some(next)) = (&after.blocked, after.cursor.checked_add(1)) {
-            self.tx
-                .prepare_cached(
-                    "UPDATE held SET due = ?3 WHERE stream_id = ?1 AND sequence = ?2 AND due IS NULL",
-                )?
-                .execute(params![id, signed(next), nanos(self.now)])?;
+            self.execute(
+                "UPDATE held SET due = ?3 WHERE stream_id = ?1 AND sequence = ?2 AND due IS NULL",
+                params![id, signed(next), nanos(self.now)],
+            )?;
         }
         Ok(())
     }

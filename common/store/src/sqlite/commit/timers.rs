@@ -20,12 +20,10 @@ impl Writer<'_> {
             .into_row(DeferredId(self.totals.last_deferred), self.now);
         let source = self.sources.find_or_add(self.tx, &event.source)?;
         let bytes = size::deferred(&event, None);
-        self.tx
-            .prepare_cached(
-                "INSERT INTO scheduled(id, due, since, bytes, source_id, type, subject, time, traceparent, data)
+        self.execute(
+            "INSERT INTO scheduled(id, due, since, bytes, source_id, type, subject, time, traceparent, data)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-            )?
-            .execute(params![
+            params![
                 id.0,
                 nanos(new.due),
                 nanos(self.now),
@@ -36,7 +34,8 @@ impl Writer<'_> {
                 event.time.map(exact_time),
                 event.traceparent,
                 &event.data[..],
-            ])?;
+            ],
+        )?;
         more(&mut self.totals.usage.timers, bytes);
         Ok(())
     }
@@ -44,9 +43,11 @@ impl Writer<'_> {
     /// Deletes a timer. Returns true if it existed.
     pub(super) fn remove_timer(&mut self, id: DeferredId) -> Result<bool, SqliteError> {
         let bytes = self
-            .tx
-            .prepare_cached("DELETE FROM scheduled WHERE id = ?1 RETURNING bytes")?
-            .query_row([id.0], |row| unsigned(row, 0))
+            .query_row(
+                "DELETE FROM scheduled WHERE id = ?1 RETURNING bytes",
+                [id.0],
+                |row| unsigned(row, 0),
+            )
             .optional()?;
         if let Some(bytes) = bytes {
             less(&mut self.totals.usage.timers, 1, bytes);
