@@ -6,7 +6,6 @@ mod commands;
 mod exit_codes;
 mod format;
 mod idle;
-mod output_format;
 mod progress;
 mod roles;
 mod settings;

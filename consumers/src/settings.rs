@@ -5,10 +5,8 @@ use doorstep_cli::{
     backups::CopyJob,
     start::{Work, work},
 };
-use doorstep_event::BrokerUser;
-use doorstep_messaging::{BrokerSettings, TopologyOwner, UserId};
-use doorstep_runtime::{Limits, operate::Former};
-use doorstep_telemetry::health::HealthCheck;
+use doorstep_messaging::BrokerSettings;
+use doorstep_runtime::Limits;
 
 use crate::{
     cli::{
@@ -16,13 +14,11 @@ use crate::{
         streams::StreamsCommand, topology::TopologyCommand,
     },
     commands::{
-        dead_letters::{self, Mode, Replay, Selection},
-        export, health,
+        dead_letters, export, health,
         run::{self, RunJob},
         show, sources, status, store, streams,
-        topology::{self, PermissionsQuery, VerifyJob},
+        topology::{self, VerifyJob},
     },
-    output_format::OutputFormat,
     roles,
 };
 
@@ -30,36 +26,19 @@ use crate::{
 pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Work> {
     match command {
         Command::Run(args) => work(run::run(run_job(*args, wrong)?)),
-        Command::Status(args) => {
-            let broker = args.broker.check(wrong)?;
-            work(async move {
-                let roles = roles::chosen(&args.roles);
-                status::status(&roles, &args.store.folder, &broker, form(args.json)).await
-            })
-        }
-        Command::Health(args) => {
-            let question = if args.live {
-                HealthCheck::Alive
-            } else {
-                HealthCheck::Ready
-            };
-            work(health::health(args.health_addr, question, form(args.json)))
-        }
-        Command::Show(args) => {
-            work(async move { show::show(&args.place, &args.key, form(args.json)).await })
-        }
-        Command::Export(args) => {
-            work(async move { export::export(&args.place, args.output).await })
-        }
+        Command::Status(args) => work(status::status(args.broker.check(wrong)?, args)),
+        Command::Health(args) => work(health::health(args)),
+        Command::Show(args) => work(show::show(args)),
+        Command::Export(args) => work(export::export(args)),
         Command::DeadLetters(command) => prepare_dead_letters(command, wrong),
         Command::Streams(StreamsCommand::SkipGap(args)) => {
-            let gap = args.gap();
-            let by = args.who.by(args.reason.as_deref(), wrong)?;
-            let mode = Mode::from_flag(args.dry_run);
-            work(async move { streams::skip_gap(&args.place, &gap, &by, mode).await })
+            work(streams::skip_gap(args.skip.by(wrong)?, args))
         }
         Command::Store(command) => prepare_store(command, wrong),
-        Command::Sources(command) => prepare_sources(command, wrong),
+        Command::Sources(Sources::List(args)) => work(sources::list(args)),
+        Command::Sources(Sources::Transfer(args)) => {
+            work(sources::transfer(args.record.by(wrong)?, args))
+        }
         Command::Topology(command) => prepare_topology(command, wrong),
     }
 }
@@ -69,11 +48,10 @@ fn run_job(args: RunArgs, wrong: &mut SettingsErrors) -> Option<RunJob> {
     let management = args.management.check(wrong, broker.as_ref());
     Some(RunJob {
         roles: roles::chosen(&args.roles),
-        folder: args.store.folder,
         broker: BrokerSettings {
             prefetch: args.prefetch,
             ack_timeout: args.ack_timeout,
-            rpc_callers: args.rpc_callers,
+            rpc_callers: args.rpc_callers.clone(),
             ..broker?
         },
         management: management?,
@@ -84,10 +62,7 @@ fn run_job(args: RunArgs, wrong: &mut SettingsErrors) -> Option<RunJob> {
             dead_letter_copy_ttl: args.dead_letter_copy_ttl,
             ..Limits::default()
         },
-        shutdown_timeout: args.shutdown_timeout,
-        requires_owner_record: !args.without_owner_record,
-        exit_when_idle: args.exit_when_idle,
-        health: args.health.settings(),
+        args,
     })
 }
 
@@ -95,158 +70,50 @@ fn prepare_dead_letters(command: DeadLettersCommand, wrong: &mut SettingsErrors)
     use DeadLettersCommand as Dead;
 
     match command {
-        Dead::List(args) => work(async move {
-            let roles = roles::chosen(args.role.as_slice());
-            dead_letters::list(
-                &roles,
-                &args.store.folder,
-                args.by_kind,
-                args.limit,
-                form(args.json),
-            )
-            .await
-        }),
-        Dead::Show(args) => {
-            work(async move { dead_letters::show(&args.place, args.id, form(args.json)).await })
-        }
-        Dead::Edit(args) => {
-            let by = args.record.by(wrong)?;
-            let ids = args.id.into_iter().collect();
-            let chosen = args
-                .fingerprint
-                .map_or(Selection::Ids(ids), Selection::Group);
-            let mode = Mode::from_flag(args.dry_run);
-            work(async move {
-                dead_letters::edit(&args.place, &chosen, args.patch.as_deref(), &by, mode).await
-            })
-        }
-        Dead::Replay(args) => {
-            let by = args.record.by(wrong)?;
-            let replay = Replay {
-                chosen: match (args.fingerprint, args.all) {
-                    (Some(group), _) => Selection::Group(group),
-                    (None, true) => Selection::All,
-                    (None, false) => Selection::Ids(args.ids),
-                },
-                rate: args.rate,
-                waits: !args.no_wait,
-            };
-            let mode = Mode::from_flag(args.dry_run);
-            work(async move { dead_letters::replay(&args.place, &replay, &by, mode).await })
-        }
-        Dead::Skip(args) => {
-            let by = args.who.by(args.reason.as_deref(), wrong)?;
-            let ids = Selection::Ids(args.ids);
-            let chosen = args.fingerprint.map_or(ids, Selection::Group);
-            let mode = Mode::from_flag(args.dry_run);
-            work(async move { dead_letters::skip(&args.place, &chosen, &by, mode).await })
-        }
-        Dead::Export(args) => {
-            let chosen = args.fingerprint.map_or(Selection::All, Selection::Group);
-            work(async move { dead_letters::export(&args.place, &chosen).await })
-        }
-        Dead::Import(args) => {
-            let by = args.record.by(wrong)?;
-            let mode = Mode::from_flag(args.dry_run);
-            work(async move { dead_letters::import(&args.place, &args.file, &by, mode).await })
-        }
-        Dead::Audit(args) => {
-            work(async move { dead_letters::audit(&args.place, args.limit, form(args.json)).await })
-        }
+        Dead::List(args) => work(dead_letters::list(args)),
+        Dead::Show(args) => work(dead_letters::show(args)),
+        Dead::Edit(args) => work(dead_letters::edit(args.change.record.by(wrong)?, args)),
+        Dead::Replay(args) => work(dead_letters::replay(args.record.by(wrong)?, args)),
+        Dead::Skip(args) => work(dead_letters::skip(args.skip.by(wrong)?, args)),
+        Dead::Export(args) => work(dead_letters::export(args)),
+        Dead::Import(args) => work(dead_letters::import(args.change.record.by(wrong)?, args)),
+        Dead::Audit(args) => work(dead_letters::audit(args)),
     }
 }
 
 fn prepare_store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Work> {
     let (place, job) = match command {
         StoreCommand::TakeOver(args) => {
-            let broker = args.broker.check(wrong);
-            let by = args.who.by(Some(&args.reason), wrong);
-            let (broker, by) = (broker?, by?);
-            return work(async move { store::take_over(&args.place, &broker, by).await });
+            let (broker, by) = (args.broker.check(wrong), args.record.by(wrong));
+            return work(store::take_over(args.place, broker?, by?));
         }
-        StoreCommand::Backup(args) => (args.place, Some(CopyJob::Backup(args.copy))),
-        StoreCommand::Restore(args) => (args.place, Some(CopyJob::Restore(args.copy))),
-        StoreCommand::Restored(args) => (args.place, args.copy.check(wrong)),
-        StoreCommand::Accept(args) => (args.place, args.accept.check(args.source, wrong)),
+        StoreCommand::Backup(args) => (args.place, CopyJob::Backup(args.copy)),
+        StoreCommand::Restore(args) => (args.place, CopyJob::Restore(args.copy)),
+        StoreCommand::Restored(args) => (args.place, args.copy.check(wrong)?),
+        StoreCommand::Accept(args) => {
+            let (source, by) = (args.source, args.record.by(wrong)?);
+            (args.place, CopyJob::Accept { source, by })
+        }
     };
-    let job = job?;
-    work(async move { store::copy(&place, job).await })
-}
-
-fn prepare_sources(command: Sources, wrong: &mut SettingsErrors) -> Option<Work> {
-    match command {
-        Sources::List(args) => {
-            work(async move { sources::list(&args.place, form(args.json)).await })
-        }
-        Sources::Transfer(args) => {
-            let to = wrong.check("--to", args.to.parse::<UserId>());
-            let by = args.record.by(wrong)?;
-            let to = match to? {
-                UserId::Named(user) => user,
-                UserId::OfAddress | UserId::Absent => BrokerUser::new(args.to),
-            };
-            let former = if args.refuse_former {
-                Former::Refused
-            } else {
-                Former::Accepted
-            };
-            work(
-                async move { sources::transfer(&args.place, &args.source, &to, former, &by).await },
-            )
-        }
-    }
+    work(store::copy(place, job))
 }
 
 fn prepare_topology(command: TopologyCommand, wrong: &mut SettingsErrors) -> Option<Work> {
     match command {
-        TopologyCommand::Show(args) => {
-            let namespace = args.namespace.namespace;
-            if !args.definitions {
-                return work(async move { topology::show(&namespace, form(args.json)) });
-            }
-            let users_of = args.users.then(|| PermissionsQuery {
-                namespace: namespace.clone(),
-                vhost: args.vhost.clone(),
-                prefix: args.user.unwrap_or_else(|| namespace.to_string()),
-                declared_by: TopologyOwner::Others,
-            });
-            work(async move { topology::definitions(&namespace, &args.vhost, users_of.as_ref()) })
-        }
+        TopologyCommand::Show(args) => work(async move { topology::show(&args) }),
         TopologyCommand::Verify(args) => {
             let broker = args.broker.check(wrong);
             let management = args.management.check(wrong, broker.as_ref());
             let (broker, management) = (broker?, management?);
-            let job = VerifyJob {
+            work(topology::verify(VerifyJob {
                 roles: roles::chosen(&args.roles),
                 prefix: args.user.unwrap_or_else(|| broker.namespace.to_string()),
                 broker,
                 management,
-                form: form(args.json),
-            };
-            work(async move { topology::verify(&job).await })
+                json: args.json,
+            }))
         }
-        TopologyCommand::Permissions(args) => {
-            let namespace = args.namespace.namespace;
-            let asked = PermissionsQuery {
-                prefix: args.user.unwrap_or_else(|| namespace.to_string()),
-                namespace,
-                vhost: args.vhost,
-                declared_by: if args.declared {
-                    TopologyOwner::Others
-                } else {
-                    TopologyOwner::Programs
-                },
-            };
-            work(async move { topology::permissions(&asked, form(args.json)) })
-        }
-    }
-}
-
-fn form(json: bool) -> OutputFormat {
-    if json {
-        OutputFormat::Json
-    } else {
-        OutputFormat::Text
+        TopologyCommand::Permissions(args) => work(async move { topology::permissions(args) }),
     }
 }
 
@@ -357,10 +224,10 @@ mod tests {
     fn without_names_all_roles_are_run() {
         let job = typed_run(&["run"]);
         assert_eq!(job.roles.len(), roles::ALL.len());
-        assert_eq!(job.exit_when_idle, None);
+        assert_eq!(job.args.exit_when_idle, None);
         let job = typed_run(&["run", "orders", "--exit-when-idle", "3s"]);
         assert_eq!(job.roles.len(), 1);
-        assert_eq!(job.exit_when_idle, Some(Duration::from_secs(3)));
+        assert_eq!(job.args.exit_when_idle, Some(Duration::from_secs(3)));
     }
 
     #[test]
@@ -379,9 +246,8 @@ mod tests {
         let Command::Streams(StreamsCommand::SkipGap(args)) = typed(&words).command else {
             panic!("not a gap");
         };
-        let gap = args.gap();
-        assert_eq!((gap.from, gap.to), (3, 5));
-        assert_eq!(gap.stream.to_string(), "stock/85123A from shop/1");
+        assert_eq!(args.range, (3, 5));
+        assert_eq!(args.stream().to_string(), "stock/85123A from shop/1");
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use clap::Args;
-pub(crate) use doorstep_cli::backups::{store_failed as failed, store_reason as reason};
 use doorstep_cli::{CliError, args::StoreArgs, backups::no_store};
 use doorstep_store::{SqliteStore, sqlite::Options};
 
@@ -25,7 +24,7 @@ pub(crate) struct StoreLocation {
 /// # Errors
 /// It cannot be created or opened.
 pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, CliError> {
-    SqliteStore::open(folder, role, &Options::default()).map_err(|e| failed(&e))
+    Ok(SqliteStore::open(folder, role, &Options::default())?)
 }
 
 /// Opens the store of a role for a change by an operator, even while the role runs.
@@ -37,7 +36,11 @@ pub(crate) fn open_existing(place: &StoreLocation) -> Result<RoleStore, CliError
     if !SqliteStore::exists(folder, role) {
         return Err(missing(place));
     }
-    SqliteStore::open_existing(folder, role, &Options::default()).map_err(|e| failed(&e))
+    Ok(SqliteStore::open_existing(
+        folder,
+        role,
+        &Options::default(),
+    )?)
 }
 
 /// Opens the store of a role only to be read, even while the role runs; `None` if there is none.
@@ -48,9 +51,8 @@ pub(crate) fn open_read_only(folder: &Path, role: &str) -> Result<Option<RoleSto
     if !SqliteStore::exists(folder, role) {
         return Ok(None);
     }
-    SqliteStore::open_read_only(folder, role, &Options::default())
-        .map(Some)
-        .map_err(|e| failed(&e))
+    let store = SqliteStore::open_read_only(folder, role, &Options::default())?;
+    Ok(Some(store))
 }
 
 /// Opens the store of a role only to be read.

@@ -13,6 +13,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use doorstep_cli::{
+    ReasonArgs,
     args::{BrokerArgs, EndpointArgs, StoreArgs, TelemetryArgs},
     backups::{self, OnCopy},
     checked,
@@ -143,7 +144,7 @@ pub(crate) enum StoreCommand {
 
     /// Accept that the gateway's store was restored; the gateway is then no longer degraded because of it.
     #[command(after_help = "Example:\n  gateway store accept --reason 'users told'")]
-    Accept(OnCopy<StoreArgs, backups::AcceptArgs>),
+    Accept(OnCopy<StoreArgs, ReasonArgs>),
 }
 
 /// The lifetime that a login may have.

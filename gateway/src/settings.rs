@@ -55,12 +55,14 @@ fn prepare_user(command: User, wrong: &mut SettingsErrors) -> Option<Work> {
 
 fn prepare_store(command: StoreCommand, wrong: &mut SettingsErrors) -> Option<Work> {
     let (store, job) = match command {
-        StoreCommand::Backup(args) => (args.place, Some(CopyJob::Backup(args.copy))),
-        StoreCommand::Restore(args) => (args.place, Some(CopyJob::Restore(args.copy))),
-        StoreCommand::Restored(args) => (args.place, args.copy.check(wrong)),
-        StoreCommand::Accept(args) => (args.place, args.copy.check(None, wrong)),
+        StoreCommand::Backup(args) => (args.place, CopyJob::Backup(args.copy)),
+        StoreCommand::Restore(args) => (args.place, CopyJob::Restore(args.copy)),
+        StoreCommand::Restored(args) => (args.place, args.copy.check(wrong)?),
+        StoreCommand::Accept(args) => {
+            let (source, by) = (None, args.copy.by(wrong)?);
+            (args.place, CopyJob::Accept { source, by })
+        }
     };
-    let job = job?;
     uninterrupted(async move { store::run(&store.folder, job).await })
 }
 

@@ -17,8 +17,8 @@ use serde::Serialize;
 use tokio::time::interval;
 
 use crate::{
-    CliError, ExitReason, OperatorArgs, SettingsErrors,
-    output::{print, print_json, progress_bar},
+    CliError, ReasonArgs, SettingsErrors,
+    output::{print, print_json, print_line, progress_bar},
 };
 
 /// The arguments of a command on a copy, after those that name the store.
@@ -67,24 +67,8 @@ pub struct RestoredArgs {
     #[arg(long)]
     keep_outbox: bool,
 
-    /// The reason, for the record.
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-
     #[command(flatten)]
-    who: OperatorArgs,
-}
-
-/// The operator who accepts a restored store, and the reason.
-#[derive(Debug, Args)]
-#[group(skip)]
-pub struct AcceptArgs {
-    /// The reason, for the record.
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-
-    #[command(flatten)]
-    who: OperatorArgs,
+    record: ReasonArgs,
 }
 
 /// A job on copies of a store.
@@ -112,23 +96,14 @@ pub enum CopyJob {
 
 impl RestoredArgs {
     /// Validates operator and reason.
-    pub fn check(self, wrong: &mut SettingsErrors) -> Option<CopyJob> {
+    pub fn check(&self, wrong: &mut SettingsErrors) -> Option<CopyJob> {
         let outbox = if self.keep_outbox {
             OldOutbox::Keep
         } else {
             OldOutbox::MustBeEmpty
         };
-        let by = self.who.by(Some(&self.reason), wrong)?;
+        let by = self.record.by(wrong)?;
         Some(CopyJob::Restored { outbox, by })
-    }
-}
-
-impl AcceptArgs {
-    /// Validates operator and reason. `source` is the source whose store was restored, unless it is the role's own
-    /// store.
-    pub fn check(self, source: Option<Source>, wrong: &mut SettingsErrors) -> Option<CopyJob> {
-        let by = self.who.by(Some(&self.reason), wrong)?;
-        Some(CopyJob::Accept { source, by })
     }
 }
 
@@ -203,14 +178,11 @@ impl StorePlace<'_> {
                 epoch: made.epoch.map(|epoch| epoch.to_string()),
             });
         }
-        print(|out| {
-            writeln!(
-                out,
-                "{role} is copied to {}: {} bytes, read back whole",
-                file.display(),
-                made.bytes
-            )
-        })
+        print_line(&format!(
+            "{role} is copied to {}: {} bytes, read back whole",
+            file.display(),
+            made.bytes
+        ))
     }
 
     async fn restore(&self, from: PathBuf, in_place: InPlace) -> Result<(), CliError> {
@@ -246,26 +218,22 @@ impl StorePlace<'_> {
             SqliteStore::mint_source(&folder, role, outbox, &record, &options)
         })
         .await?;
-        print(|out| {
-            writeln!(
-                out,
-                "{role} numbers under {source} from now on, each stream from 1"
-            )
-        })
+        print_line(&format!(
+            "{role} numbers under {source} from now on, each stream from 1"
+        ))
     }
 
     async fn accept(&self, source: Option<Source>, by: Attribution) -> Result<(), CliError> {
         self.require()?;
         let Self { role, folder, .. } = self;
-        let store = SqliteStore::open_existing(folder, role, &Options::default())
-            .map_err(|e| store_failed(&e))?;
-        let accepted = operate::accept_restored(&store, source.as_ref(), by).await;
+        let store = SqliteStore::open_existing(folder, role, &Options::default())?;
+        let accepted = operate::accept_restored(&store, source.as_ref(), by).await?;
         let subject = source.map_or_else(
             || format!("the store of {role}"),
             |source| source.to_string(),
         );
-        if accepted.map_err(|e| store_failed(&e))? {
-            return print(|out| writeln!(out, "{subject} is accepted"));
+        if accepted {
+            return print_line(&format!("{subject} is accepted"));
         }
         Err(CliError::missing(format!(
             "{subject} is not recorded as restored; {} tells what is",
@@ -319,10 +287,8 @@ struct BackupView {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, CliError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| CliError::internal(e.to_string()))?
-        .map_err(|e| store_failed(&e))
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|e| CliError::internal(e.to_string()))??)
 }
 
 /// Returns the error for a missing store, which names the command that creates it.
@@ -332,19 +298,4 @@ pub fn no_store(folder: &Path, role: &str, created_by: &str) -> CliError {
         "there is no store of {role} in {}: `{created_by}` creates it; another folder is named by --data-dir or DOORSTEP_DATA_DIR",
         folder.display(),
     ))
-}
-
-/// Returns the error for a store that failed.
-#[must_use]
-pub fn store_failed(error: &StoreError) -> CliError {
-    CliError::new(store_reason(error), error.to_string())
-}
-
-/// Maps a store's failure to the reason of a program's end.
-#[must_use]
-pub fn store_reason(error: &StoreError) -> ExitReason {
-    match error {
-        StoreError::Unavailable { .. } => ExitReason::Io,
-        StoreError::Unusable { .. } => ExitReason::CannotCreate,
-    }
 }

@@ -1,7 +1,7 @@
 //! The reasons for which a program ends without having done its work, with their exit codes. The end of a program's
 //! help lists those that it uses.
 
-use std::fmt;
+use doorstep_store::StoreError;
 
 /// The reason for which a program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl ExitReason {
 }
 
 /// A program's failure, in words for the user who typed the command.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
 pub struct CliError {
     /// The reason, which decides the exit code.
     pub reason: ExitReason,
@@ -103,10 +104,12 @@ constructors! {
     trouble => Trouble,
 }
 
-impl fmt::Display for CliError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let reason = match error {
+            StoreError::Unavailable { .. } => ExitReason::Io,
+            StoreError::Unusable { .. } => ExitReason::CannotCreate,
+        };
+        Self::new(reason, error.to_string())
     }
 }
-
-impl std::error::Error for CliError {}

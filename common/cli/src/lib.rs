@@ -5,7 +5,7 @@
 //! - [`SettingsErrors`] and [`parse`]: validation of arguments, which reports all errors at once.
 //! - [`CliError`] and [`ExitReason`]: the failures of a program and their exit codes.
 //! - [`MessageLimiter`]: messages of which many may be alike.
-//! - [`OperatorArgs`]: the operator, for the record.
+//! - [`OperatorArgs`], [`ReasonArgs`]: the operator and the reason, for the record.
 //! - [`backups`]: copies of a store, made, restored and accepted.
 //! - [`completions`]: scripts for shells.
 //! - [`health`]: the health of the running roles, served on an address of the process.
@@ -34,7 +34,7 @@ mod validation;
 pub mod variables;
 
 pub use failure::{CliError, ExitReason};
-pub use operator::OperatorArgs;
+pub use operator::{OperatorArgs, ReasonArgs};
 pub use repeats::MessageLimiter;
 pub use shutdown::ShutdownSignal;
 pub use topology::topology;

@@ -19,14 +19,14 @@ pub struct OperatorArgs {
 
 impl OperatorArgs {
     /// Validates the name and, if there is one, the reason.
-    pub fn by(self, reason: Option<&str>, wrong: &mut SettingsErrors) -> Option<Attribution> {
+    pub fn by(&self, reason: Option<&str>, wrong: &mut SettingsErrors) -> Option<Attribution> {
         let mut known = || {
             wrong.check(
                 "--operator (DOORSTEP_OPERATOR)",
                 Operator::new(&user_at_host()),
             )
         };
-        let operator = self.operator.or_else(&mut known);
+        let operator = self.operator.clone().or_else(&mut known);
         let now = Timestamp::now();
         let known = operator.map(|operator| Attribution::new(operator, now));
         let Some(reason) = reason else {
@@ -38,6 +38,25 @@ impl OperatorArgs {
         wrong
             .check("--reason", by.with_reason(reason))
             .filter(|_| is_known)
+    }
+}
+
+/// The operator, and the reason for a change.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub struct ReasonArgs {
+    /// The reason, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+
+    #[command(flatten)]
+    who: OperatorArgs,
+}
+
+impl ReasonArgs {
+    /// Validates the operator and the reason.
+    pub fn by(&self, wrong: &mut SettingsErrors) -> Option<Attribution> {
+        self.who.by(Some(&self.reason), wrong)
     }
 }
 

@@ -20,6 +20,14 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(),
     }
 }
 
+/// Writes one line to standard output.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print_line(line: &str) -> Result<(), CliError> {
+    print(|out| writeln!(out, "{line}"))
+}
+
 /// Writes one JSON object on one line to standard output.
 ///
 /// # Errors

@@ -115,6 +115,15 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// Formats the table for the terminal; returns the text instead if it has no rows.
+    #[must_use]
+    pub fn or_text(&self, text: &str) -> String {
+        if self.is_empty() {
+            return text.to_owned();
+        }
+        self.to_string()
+    }
+
     /// Formats the table for a width in terminal columns; `None` is unlimited. The last line has no line break.
     #[must_use]
     pub fn fitted(&self, width: Option<usize>) -> String {

@@ -184,12 +184,20 @@ pub(crate) struct EditArgs {
     #[arg(long)]
     pub(crate) editor: bool,
 
-    /// Only show the outcome, and change nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
     #[command(flatten)]
-    pub(crate) record: RecordArgs,
+    pub(crate) change: ChangeArgs,
+}
+
+/// Several dead letters, or a kind of them.
+#[derive(Debug, Args)]
+pub(crate) struct ChosenArgs {
+    /// The dead letters, as `dead-letters list` names them.
+    #[arg(value_name = "ID", value_parser = dead_letter_id())]
+    pub(crate) ids: Vec<DeadLetterId>,
+
+    /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) fingerprint: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -198,13 +206,8 @@ pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) place: StoreLocation,
 
-    /// The dead letters, as `dead-letters list` names them.
-    #[arg(value_name = "ID", value_parser = dead_letter_id())]
-    pub(crate) ids: Vec<DeadLetterId>,
-
-    /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) fingerprint: Option<String>,
+    #[command(flatten)]
+    pub(crate) chosen: ChosenArgs,
 
     /// All dead letters of the role.
     #[arg(long)]
@@ -232,24 +235,11 @@ pub(crate) struct SkipArgs {
     #[command(flatten)]
     pub(crate) place: StoreLocation,
 
-    /// The dead letters, as `dead-letters list` names them.
-    #[arg(value_name = "ID", value_parser = dead_letter_id())]
-    pub(crate) ids: Vec<DeadLetterId>,
-
-    /// All of this kind, by the fingerprint that `dead-letters list --by-kind` shows.
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub(crate) fingerprint: Option<String>,
-
-    /// Only show the outcome, and change nothing; needs no reason.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// The reason, for the record.
-    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
-    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) chosen: ChosenArgs,
 
     #[command(flatten)]
-    pub(crate) who: OperatorArgs,
+    pub(crate) skip: ReasonedArgs,
 }
 
 #[derive(Debug, Args)]
@@ -270,12 +260,8 @@ pub(crate) struct ImportArgs {
     /// The file with the lines, or `-` for standard input.
     pub(crate) file: PathBuf,
 
-    /// Only show the outcome, and change nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
     #[command(flatten)]
-    pub(crate) record: RecordArgs,
+    pub(crate) change: ChangeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -296,20 +282,53 @@ pub(crate) struct AuditArgs {
     pub(crate) limit: usize,
 }
 
+/// A change or a dry run, with the optional reason recorded for it.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
+    /// Only show the outcome, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) record: RecordArgs,
+}
+
+/// A change or a dry run; a change needs a reason.
+#[derive(Debug, Args)]
+pub(crate) struct ReasonedArgs {
+    /// Only show the outcome, and change nothing; needs no reason.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The reason, for the record.
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    reason: Option<String>,
+
+    #[command(flatten)]
+    who: OperatorArgs,
+}
+
+impl ReasonedArgs {
+    /// Validates the operator and, if there is one, the reason.
+    pub(crate) fn by(&self, wrong: &mut SettingsErrors) -> Option<Attribution> {
+        self.who.by(self.reason.as_deref(), wrong)
+    }
+}
+
 /// The optional reason recorded with a change.
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
     /// The reason, for the record.
     #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
+    reason: Option<String>,
 
     #[command(flatten)]
-    pub(crate) who: OperatorArgs,
+    who: OperatorArgs,
 }
 
 impl RecordArgs {
     /// Validates the operator and, if there is one, the reason.
-    pub(crate) fn by(self, wrong: &mut SettingsErrors) -> Option<Attribution> {
+    pub(crate) fn by(&self, wrong: &mut SettingsErrors) -> Option<Attribution> {
         self.who.by(self.reason.as_deref(), wrong)
     }
 }

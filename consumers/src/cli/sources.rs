@@ -1,8 +1,9 @@
 //! The arguments of `consumers sources`.
 
 use clap::{Args, Subcommand};
-use doorstep_cli::parse::from_str;
-use doorstep_event::Source;
+use doorstep_cli::{checked, parse::from_str};
+use doorstep_event::{BrokerUser, Source};
+use doorstep_messaging::{SettingsError, UserId};
 
 use super::dead_letters::RecordArgs;
 use crate::stores::StoreLocation;
@@ -50,8 +51,8 @@ pub(crate) struct SourcesTransferArgs {
     pub(crate) source: Source,
 
     /// The broker user that becomes its owner.
-    #[arg(long, value_name = "USER")]
-    pub(crate) to: String,
+    #[arg(long, value_name = "USER", value_parser = checked(broker_user, "x"))]
+    pub(crate) to: BrokerUser,
 
     /// Reject the former owner's events from now on.
     #[arg(long)]
@@ -59,4 +60,9 @@ pub(crate) struct SourcesTransferArgs {
 
     #[command(flatten)]
     pub(crate) record: RecordArgs,
+}
+
+/// Parses the name of a broker user, which has the bounds of a user id.
+fn broker_user(name: &str) -> Result<BrokerUser, SettingsError> {
+    name.parse::<UserId>().map(|_| BrokerUser::new(name))
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use doorstep_cli::{
-    OperatorArgs,
+    ReasonArgs,
     args::BrokerArgs,
     backups::{self, OnCopy},
     parse::from_str,
@@ -60,7 +60,7 @@ pub(crate) struct AcceptArgs {
     pub(crate) source: Option<Source>,
 
     #[command(flatten)]
-    pub(crate) accept: backups::AcceptArgs,
+    pub(crate) record: ReasonArgs,
 }
 
 const TAKE_OVER_HELP: &str = "\
@@ -72,12 +72,8 @@ pub(crate) struct TakeOverArgs {
     #[command(flatten)]
     pub(crate) place: StoreLocation,
 
-    /// The reason, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
-
     #[command(flatten)]
-    pub(crate) who: OperatorArgs,
+    pub(crate) record: ReasonArgs,
 
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,

@@ -1,10 +1,11 @@
 //! The arguments of `consumers streams`.
 
 use clap::{Args, Subcommand};
-use doorstep_cli::{OperatorArgs, checked, parse::from_str};
+use doorstep_cli::{checked, parse::from_str};
 use doorstep_event::{Sequence, Source, StreamKey, Subject};
 
-use crate::{commands::streams::GapRange, stores::StoreLocation};
+use super::dead_letters::ReasonedArgs;
+use crate::stores::StoreLocation;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum StreamsCommand {
@@ -35,27 +36,17 @@ pub(crate) struct SkipGapArgs {
     #[arg(long, value_name = "SOURCE", value_parser = from_str::<Source>("shop/1"))]
     pub(crate) source: Source,
 
-    /// Only show the outcome, and change nothing; needs no reason.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// The reason, for the record.
-    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
-    pub(crate) reason: Option<String>,
-
     #[command(flatten)]
-    pub(crate) who: OperatorArgs,
+    pub(crate) skip: ReasonedArgs,
 }
 
 impl SkipGapArgs {
-    /// Returns the missing events.
-    pub(crate) fn gap(&self) -> GapRange {
-        let (from, to) = self.range;
-        let stream = StreamKey {
+    /// Returns the stream whose events are missing.
+    pub(crate) fn stream(&self) -> StreamKey {
+        StreamKey {
             source: self.source.clone(),
             subject: self.subject.clone(),
-        };
-        GapRange { stream, from, to }
+        }
     }
 }
 

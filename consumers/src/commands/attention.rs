@@ -7,10 +7,7 @@ use doorstep_cli::CliError;
 use doorstep_event::Timestamp;
 use doorstep_store::{DeadLetter, DeadLetterFilter, SequenceGap, SqliteStore, Store, Streamless};
 
-use crate::{
-    format::{sanitize, shortened, time},
-    stores,
-};
+use crate::format::{sanitize, shortened, time};
 
 /// The maximum of dead letters, and of gaps, named for a role.
 const NAMED: usize = 10;
@@ -63,14 +60,12 @@ pub(crate) async fn report<S: Store>(
 }
 
 async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, CliError> {
-    let failed = |e| stores::failed(&e);
     let now = Timestamp::now();
-    let summary = store.summary(now).await.map_err(failed)?;
+    let summary = store.summary(now).await?;
     let dead = store
         .dead_letters(DeadLetterFilter::All, None, NAMED)
-        .await
-        .map_err(failed)?;
-    let gaps = store.gaps(now, now, NAMED).await.map_err(failed)?;
+        .await?;
+    let gaps = store.gaps(now, now, NAMED).await?;
     let mut lines: Vec<String> = dead.iter().map(|row| of_dead(role, row)).collect();
     lines.extend(left_off(
         role,

@@ -9,7 +9,7 @@ use std::{
 use doorstep_cli::{CliError, output::cannot_write};
 use doorstep_store::{EntityRow, Store};
 
-use crate::stores::{self, StoreLocation};
+use crate::{cli::ExportArgs, stores};
 
 /// The number of entities read at a time, so that the store is not blocked for longer.
 const PAGE: usize = 1_000;
@@ -18,9 +18,9 @@ const PAGE: usize = 1_000;
 ///
 /// # Errors
 /// There is no store, it cannot be read, or the output cannot be written.
-pub(crate) async fn export(place: &StoreLocation, output: Option<PathBuf>) -> Result<(), CliError> {
-    let store = stores::try_open_read_only(place)?;
-    let Some(path) = output else {
+pub(crate) async fn export(args: ExportArgs) -> Result<(), CliError> {
+    let store = stores::try_open_read_only(&args.place)?;
+    let Some(path) = args.output else {
         return match write_all(&store, &mut io::stdout()).await {
             // A reader that has closed the pipe (`| head`) has read enough.
             Err(Stopped::Write(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -113,7 +113,7 @@ async fn write_all<S: Store>(store: &S, out: &mut (impl Write + Send)) -> Result
         let page = store
             .entities(after.take(), PAGE)
             .await
-            .map_err(|e| Stopped::Read(stores::failed(&e)))?;
+            .map_err(|e| Stopped::Read(e.into()))?;
         let is_last = page.len() < PAGE;
         for row in &page {
             write_line(&mut out, row).map_err(Stopped::Write)?;

@@ -1,13 +1,16 @@
 //! `consumers health`: queries the health of running roles, for people and for supervisors.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use doorstep_cli::{CliError, output::print};
+use doorstep_cli::{
+    CliError,
+    output::{print, print_line},
+};
 use doorstep_telemetry::health::{HealthCheck, HealthStatus, Liveness, Readiness, get};
 use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
-use crate::{format::sanitize, output_format::OutputFormat};
+use crate::{cli::HealthArgs, format::sanitize};
 
 /// The time limit of the response.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -16,24 +19,24 @@ const LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The endpoint does not respond, or reports a failure.
-pub(crate) async fn health(
-    address: SocketAddr,
-    question: HealthCheck,
-    form: OutputFormat,
-) -> Result<(), CliError> {
-    let asked = spawn_blocking(move || get(address, question, LIMIT)).await;
+pub(crate) async fn health(args: HealthArgs) -> Result<(), CliError> {
+    let question = if args.live {
+        HealthCheck::Alive
+    } else {
+        HealthCheck::Ready
+    };
+    let asked = spawn_blocking(move || get(args.health_addr, question, LIMIT)).await;
     let (is_good, answer) = asked
         .map_err(|e| CliError::internal(format!("broke off: {e}")))?
         .map_err(|e| CliError::missing(e.to_string()))?;
-    match form {
-        OutputFormat::Json => print(|out| writeln!(out, "{}", answer.trim_end()))?,
-        OutputFormat::Text => {
-            let lines = match question {
-                HealthCheck::Alive => alive(&read(&answer)?),
-                HealthCheck::Ready => ready(&read(&answer)?),
-            };
-            print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
-        }
+    if args.json {
+        print_line(answer.trim_end())?;
+    } else {
+        let lines = match question {
+            HealthCheck::Alive => alive(&read(&answer)?),
+            HealthCheck::Ready => ready(&read(&answer)?),
+        };
+        print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
     }
     if is_good {
         return Ok(());

@@ -2,15 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use doorstep_cli::{
-    CliError, ExitReason, ShutdownSignal,
-    health::{self, HealthSettings},
-    management::Management,
-};
+use doorstep_cli::{CliError, ExitReason, ShutdownSignal, health, management::Management};
 use doorstep_event::Timestamp;
 use doorstep_messaging::{
     BrokerSettings, ConnectErrorKind, Finding, Inspector, Topology, check_version, verify,
@@ -20,6 +15,7 @@ use doorstep_runtime::{
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
 };
 use doorstep_store::{SqliteStore, Store};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -27,6 +23,7 @@ use tokio::{
 
 use super::attention::{self, FullRole};
 use crate::{
+    cli::RunArgs,
     commands::log_forced_exit,
     idle::{IdleWatch, Intake, RoleSample, Sample},
     roles::{self, RoleEntry, RoleStore},
@@ -47,21 +44,12 @@ const POLLS_PER_WINDOW: u32 = 5;
 /// The settings of `run`.
 #[derive(Debug)]
 pub(crate) struct RunJob {
+    pub(crate) args: RunArgs,
     pub(crate) roles: Vec<RoleEntry>,
-    /// The folder with their stores.
-    pub(crate) folder: PathBuf,
     pub(crate) broker: BrokerSettings,
     /// The broker's management API, if it is configured.
     pub(crate) management: Option<Management>,
     pub(crate) limits: Limits,
-    /// The time in which a stopping role has to end.
-    pub(crate) shutdown_timeout: Duration,
-    /// True if the owner of the queues has to be recorded at the broker.
-    pub(crate) requires_owner_record: bool,
-    /// The idle time after which the program stops by itself.
-    pub(crate) exit_when_idle: Option<Duration>,
-    /// The health endpoint, if there is one.
-    pub(crate) health: Option<HealthSettings>,
 }
 
 /// A role that was started, with its store.
@@ -88,7 +76,7 @@ enum ExitCause {
 /// interruption.
 pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
     let mut stop = ShutdownSignal::listen(log_forced_exit)?;
-    let collected = health::install_metrics(job.health)?;
+    let collected = health::install_metrics(job.args.health.settings())?;
     tokio::select! {
         checked = check_before_migration(&job) => checked?,
         () = stop.recv() => return stopped(&job),
@@ -122,7 +110,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
         full = all_idle(&crew, &job) => ExitCause::Idle(full),
     };
     if matches!(end, ExitCause::Wanted) {
-        tracing::info!(shutdown_timeout = ?job.shutdown_timeout, "stopping; a second signal ends at once");
+        tracing::info!(shutdown_timeout = ?job.args.shutdown_timeout, "stopping; a second signal ends at once");
     }
     for member in &crew {
         member.running.stop();
@@ -135,9 +123,9 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
             store,
             running,
         } = member;
-        if let Err((reason, text)) = ended(&job, role, running).await {
+        if let Err(failure) = ended(&job, role, running).await {
             // Roles mostly fail together and for one reason, which is reported once.
-            failures.insert(text, reason);
+            failures.insert(failure.to_string(), failure.reason);
         }
         stores.push((role.name, store));
     }
@@ -165,7 +153,7 @@ pub(crate) async fn run(job: RunJob) -> Result<(), CliError> {
 
 /// Returns the result of a stop by the user.
 fn stopped(job: &RunJob) -> Result<(), CliError> {
-    if job.exit_when_idle.is_some() {
+    if job.args.exit_when_idle.is_some() {
         return Err(CliError::interrupted(
             "interrupted before the queues were empty; nothing is lost, the rest waits in the queues",
         ));
@@ -178,7 +166,7 @@ fn stopped(job: &RunJob) -> Result<(), CliError> {
 async fn check_before_migration(job: &RunJob) -> Result<(), CliError> {
     let mut older = Vec::new();
     for role in &job.roles {
-        if SqliteStore::needs_migration(&job.folder, role.name).map_err(|e| stores::failed(&e))? {
+        if SqliteStore::needs_migration(&job.args.store.folder, role.name)? {
             older.push(role.name);
         }
     }
@@ -219,7 +207,7 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
     let opened = job
         .roles
         .iter()
-        .map(|role| stores::create(&job.folder, role.name).map(|store| (*role, store)))
+        .map(|role| stores::create(&job.args.store.folder, role.name).map(|store| (*role, store)))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(opened
         .into_iter()
@@ -227,7 +215,7 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
             tracing::info!(
                 role = role.name,
                 queue = %job.broker.namespace.role_queue(role.name, 0),
-                store = %SqliteStore::path(&job.folder, role.name).display(),
+                store = %SqliteStore::path(&job.args.store.folder, role.name).display(),
                 source = %store.source(),
                 "starting"
             );
@@ -236,8 +224,8 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
                 topology: topology.clone(),
                 limits: job.limits.clone(),
                 process: process.clone(),
-                shutdown_timeout: job.shutdown_timeout,
-                requires_owner_record: job.requires_owner_record,
+                shutdown_timeout: job.args.shutdown_timeout,
+                requires_owner_record: !job.args.without_owner_record,
             };
             let running = (role.start)(store.clone(), settings);
             tokio::spawn(log_when_consuming(role.name, running.watch()));
@@ -275,35 +263,19 @@ async fn warn_if_unsupported(broker: BrokerSettings, mut status: watch::Receiver
 
 /// Waits until any role has ended. Cancel-safe.
 async fn any_stopped(crew: &[RunningProcess]) {
-    let mut watches: Vec<_> = crew.iter().map(|member| member.running.watch()).collect();
-    let ends = watches.iter_mut().map(|watch| {
-        Box::pin(async move {
-            // A role whose task is gone has ended, too.
-            let _ = watch
-                .wait_for(|status| status.phase == Phase::Stopped)
-                .await;
-        })
+    let ends = crew.iter().map(|member| async move {
+        let mut watch = member.running.watch();
+        // A role whose task is gone has ended, too.
+        let stopped = watch.wait_for(|status| status.phase == Phase::Stopped);
+        let _ = stopped.await;
     });
-    first(ends.collect()).await;
-}
-
-/// Waits for the first of several.
-async fn first<F: Future<Output = ()> + Unpin>(mut futures: Vec<F>) {
-    std::future::poll_fn(|context| {
-        let ended = |f: &mut F| std::pin::Pin::new(f).poll(context).is_ready();
-        if futures.iter_mut().any(ended) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
+    ends.collect::<FuturesUnordered<_>>().next().await;
 }
 
 /// Waits until all roles were idle for the whole window; for ever if there is no window. Returns the roles that are
 /// full then. Cancel-safe.
 async fn all_idle(crew: &[RunningProcess], job: &RunJob) -> Vec<FullRole> {
-    let Some(window) = job.exit_when_idle else {
+    let Some(window) = job.args.exit_when_idle else {
         return std::future::pending().await;
     };
     let mut watch = IdleWatch::new(window, job.broker.longest_heartbeat());
@@ -426,13 +398,9 @@ async fn ready(inspector: &Inspector, broker: &BrokerSettings, role: &str) -> Op
 }
 
 /// Waits for a role that was asked to stop, and reports its outcomes.
-async fn ended(
-    job: &RunJob,
-    role: RoleEntry,
-    running: RunningRole,
-) -> Result<(), (ExitReason, String)> {
+async fn ended(job: &RunJob, role: RoleEntry, running: RunningRole) -> Result<(), CliError> {
     let watch = running.watch();
-    let ended = timeout(job.shutdown_timeout + JOIN_MARGIN, running.join()).await;
+    let ended = timeout(job.args.shutdown_timeout + JOIN_MARGIN, running.join()).await;
     let done = watch.borrow().done;
     tracing::info!(
         role = role.name,
@@ -445,35 +413,30 @@ async fn ended(
         "ended"
     );
     match ended {
-        Ok(ended) => ended.map_err(|e| failed(&e, role, job)),
-        Err(_) => Err((
-            ExitReason::Internal,
-            format!(
-                "{} did not end within {:?}; its unacked deliveries will be redelivered",
-                role.name,
-                job.shutdown_timeout + JOIN_MARGIN
-            ),
-        )),
+        Ok(ended) => ended.map_err(|e| failed(e, role, job)),
+        Err(_) => Err(CliError::internal(format!(
+            "{} did not end within {:?}; its unacked deliveries will be redelivered",
+            role.name,
+            job.args.shutdown_timeout + JOIN_MARGIN
+        ))),
     }
 }
 
-fn failed(error: &RunError, role: RoleEntry, job: &RunJob) -> (ExitReason, String) {
+fn failed(error: RunError, role: RoleEntry, job: &RunJob) -> CliError {
     match error {
         RunError::Connect(e) if e.kind() == ConnectErrorKind::OtherStore => {
-            let file = SqliteStore::path(&job.folder, role.name);
+            let file = SqliteStore::path(&job.args.store.folder, role.name);
             let file = std::path::absolute(&file).unwrap_or(file);
-            (
-                ExitReason::OtherStore,
-                format!("{e} (this store is {})", file.display()),
-            )
+            let text = format!("{e} (this store is {})", file.display());
+            CliError::new(ExitReason::OtherStore, text)
         }
-        RunError::Connect(e) if e.is_permanent() => (ExitReason::Broker, e.to_string()),
+        RunError::Connect(e) if e.is_permanent() => CliError::broker(e.to_string()),
         RunError::Connect(e) => {
             let tried = job.broker.start_timeout;
-            (ExitReason::Broker, format!("{e} (tried for {tried:?})"))
+            CliError::broker(format!("{e} (tried for {tried:?})"))
         }
-        RunError::Store(e) => (stores::reason(e), e.to_string()),
-        RunError::Broken(_) => (ExitReason::Internal, error.to_string()),
+        RunError::Store(e) => e.into(),
+        RunError::Broken(_) => CliError::internal(error.to_string()),
     }
 }
 

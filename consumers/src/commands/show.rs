@@ -1,42 +1,35 @@
 //! `consumers show`: the state of one entity.
 
-use doorstep_cli::{CliError, output::print};
+use doorstep_cli::{
+    CliError,
+    output::{print, print_line},
+};
 use doorstep_contracts::ROLES;
 use doorstep_store::{EntityKey, ReadSet, Store};
 
 use super::export::write_line;
-use crate::{
-    format::indented,
-    output_format::OutputFormat,
-    stores::{self, StoreLocation},
-};
+use crate::{cli::ShowArgs, format::indented, stores};
 
 /// Shows the state of the entity with this key.
 ///
 /// # Errors
 /// There is no store or no such entity, or the store cannot be read.
-pub(crate) async fn show(
-    place: &StoreLocation,
-    key: &str,
-    form: OutputFormat,
-) -> Result<(), CliError> {
-    let store = stores::try_open_read_only(place)?;
+pub(crate) async fn show(args: ShowArgs) -> Result<(), CliError> {
+    let store = stores::try_open_read_only(&args.place)?;
     let ask = ReadSet {
-        entities: vec![EntityKey::new(key)],
+        entities: vec![EntityKey::new(args.key.as_str())],
         ..ReadSet::default()
     };
-    let loaded = store.load(ask).await.map_err(|e| stores::failed(&e))?;
+    let loaded = store.load(ask).await?;
     let found = loaded.entities.into_iter().next();
     let row = found
         .filter(|row| row.state.is_some())
-        .ok_or_else(|| no_entity(place.role.name, key))?;
-    print(|out| match form {
-        OutputFormat::Json => write_line(out, &row),
-        OutputFormat::Text => {
-            let state = String::from_utf8_lossy(row.state.as_deref().unwrap_or(b"null"));
-            writeln!(out, "{}", indented(&state))
-        }
-    })
+        .ok_or_else(|| no_entity(args.place.role.name, &args.key))?;
+    if args.json {
+        return print(|out| write_line(out, &row));
+    }
+    let state = String::from_utf8_lossy(row.state.as_deref().unwrap_or(b"null"));
+    print_line(&indented(&state))
 }
 
 fn no_entity(role: &str, key: &str) -> CliError {

@@ -2,7 +2,7 @@
 
 use doorstep_cli::{
     CliError,
-    output::{print, print_json},
+    output::{print_json, print_line},
 };
 use doorstep_event::{BrokerUser, Source, Timestamp};
 use doorstep_runtime::operate::{self, Attribution, Former};
@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::dead_letters::failed;
 use crate::{
+    cli::sources::{SourcesListArgs, SourcesTransferArgs},
     format::{sanitize, time},
-    output_format::OutputFormat,
-    stores::{self, StoreLocation},
+    stores,
 };
 
 /// The number of sources that are read at a time.
@@ -24,8 +24,8 @@ const PAGE: usize = 1_000;
 ///
 /// # Errors
 /// There is no store, or it cannot be read.
-pub(crate) async fn list(place: &StoreLocation, form: OutputFormat) -> Result<(), CliError> {
-    let store = stores::try_open_read_only(place)?;
+pub(crate) async fn list(args: SourcesListArgs) -> Result<(), CliError> {
+    let store = stores::try_open_read_only(&args.place)?;
     let mut table = Table::new([
         Column::text("SOURCE"),
         Column::text("USER"),
@@ -34,60 +34,45 @@ pub(crate) async fn list(place: &StoreLocation, form: OutputFormat) -> Result<()
         Column::number("STREAMS").optional(),
     ]);
     let mut after = None;
-    let mut is_empty = true;
     loop {
-        let page = store.sources(after, PAGE).await;
-        let page = page.map_err(|e| stores::failed(&e))?;
+        let page = store.sources(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.source.clone());
-        is_empty = false;
         for row in &page {
-            match form {
-                OutputFormat::Json => print_json(&View::from_row(row))?,
-                OutputFormat::Text => {
-                    table.add_row(cells(row));
-                }
+            if args.json {
+                print_json(&View::from_row(row))?;
+            } else {
+                table.add_row(cells(row));
             }
         }
     }
-    if form == OutputFormat::Json {
+    if args.json {
         return Ok(());
     }
-    print(|out| {
-        if is_empty {
-            writeln!(out, "no event of any source was accepted yet")
-        } else {
-            writeln!(out, "{table}")
-        }
-    })
+    print_line(&table.or_text("no event of any source was accepted yet"))
 }
 
 /// Makes a user the owner of a source.
 ///
 /// # Errors
 /// The source is not known, belongs to the user already, or the store cannot be used.
-pub(crate) async fn transfer(
-    place: &StoreLocation,
-    source: &Source,
-    to: &BrokerUser,
-    former: Former,
-    by: &Attribution,
-) -> Result<(), CliError> {
-    let store = stores::open_existing(place)?;
-    let done = operate::transfer(&store, source, to, former, by.at(Timestamp::now())).await;
-    let before = done.map_err(|e| failed(place.role.name, &e))?;
-    let before = before.map_or_else(|| "nobody".to_owned(), |user| sanitize(user.as_str()));
-    let rest = match former {
-        Former::Accepted => "events of the former owner are accepted for 24 hours more",
-        Former::Refused => "events of the former owner are rejected from now on",
+pub(crate) async fn transfer(by: Attribution, args: SourcesTransferArgs) -> Result<(), CliError> {
+    let (source, to) = (&args.source, &args.to);
+    let (former, rest) = if args.refuse_former {
+        let rest = "events of the former owner are rejected from now on";
+        (Former::Refused, rest)
+    } else {
+        let rest = "events of the former owner are accepted for 24 hours more";
+        (Former::Accepted, rest)
     };
-    print(|out| {
-        writeln!(
-            out,
-            "{source} belongs to {} and no longer to {before}: {rest}",
-            sanitize(to.as_str())
-        )
-    })
+    let store = stores::open_existing(&args.place)?;
+    let done = operate::transfer(&store, source, to, former, by.at(Timestamp::now())).await;
+    let before = done.map_err(|e| failed(args.place.role.name, &e))?;
+    let before = before.map_or_else(|| "nobody".to_owned(), |user| sanitize(user.as_str()));
+    print_line(&format!(
+        "{source} belongs to {} and no longer to {before}: {rest}",
+        sanitize(to.as_str())
+    ))
 }
 
 fn cells(row: &SourceRow) -> [String; 5] {

@@ -18,9 +18,9 @@ use serde::Serialize;
 
 use super::attention;
 use crate::{
+    cli::StatusArgs,
     format::age,
-    output_format::OutputFormat,
-    roles::{RoleEntry, answers},
+    roles::{self, answers},
     stores,
 };
 
@@ -49,7 +49,7 @@ struct BrokerReport {
 }
 
 /// The status of a role.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct RoleReport {
     role: &'static str,
     /// `null` where there is none.
@@ -91,17 +91,13 @@ struct GapReport {
 ///
 /// # Errors
 /// The broker is unreachable, a store cannot be read, or there is no store; everything else is shown all the same.
-pub(crate) async fn status(
-    roles: &[RoleEntry],
-    folder: &Path,
-    broker: &BrokerSettings,
-    form: OutputFormat,
-) -> Result<(), CliError> {
+pub(crate) async fn status(broker: BrokerSettings, args: StatusArgs) -> Result<(), CliError> {
+    let (roles, folder) = (roles::chosen(&args.roles), &args.store.folder);
     let mut failure = None;
     let name = format!("{} status", broker.namespace);
-    let inspector = Inspector::connect(broker, &name).await;
+    let inspector = Inspector::connect(&broker, &name).await;
     let mut reports = Vec::new();
-    for role in roles {
+    for role in &roles {
         let mut report = RoleReport::empty(role.name);
         if let Err(e) = report.look_at_store(folder).await {
             report.notes.push(e.to_string());
@@ -128,16 +124,17 @@ pub(crate) async fn status(
         },
         roles: reports,
     };
-    match form {
-        OutputFormat::Json => print_json(&report)?,
-        OutputFormat::Text => print(|out| write_text(out, &report, terminal_width()))?,
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(|out| write_text(out, &report, terminal_width()))?;
     }
     match (failure, broker_error) {
         (Some(failure), _) => Err(failure),
         (None, Some(error)) => Err(CliError::broker(format!(
             "only the stores could be read: {error}"
         ))),
-        (None, None) => stores::require_any(roles, folder),
+        (None, None) => stores::require_any(&roles, folder),
     }
 }
 
@@ -146,15 +143,7 @@ impl RoleReport {
     fn empty(role: &'static str) -> Self {
         Self {
             role,
-            queue: None,
-            quarantine: None,
-            requests: None,
-            lag: None,
-            store: None,
-            streamless: None,
-            missing: Vec::new(),
-            notes: Vec::new(),
-            gaps: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -165,8 +154,7 @@ impl RoleReport {
             return Ok(());
         };
         let now = Timestamp::now();
-        let failed = |e| stores::failed(&e);
-        let summary = store.summary(now).await.map_err(failed)?;
+        let summary = store.summary(now).await?;
         // By the default bounds: a role that runs with others reports that itself.
         match Limits::default().capacity(&summary.usage) {
             // The missing event may be in the queue, but the full role takes no more deliveries.
@@ -186,15 +174,12 @@ impl RoleReport {
         }
         self.store = Some(summary);
         let limits = Limits::default();
-        let streamless = store
-            .streamless(limits.large_kind(), KINDS_NAMED)
-            .await
-            .map_err(failed)?;
+        let streamless = store.streamless(limits.large_kind(), KINDS_NAMED).await?;
         self.notes.extend(limits.streamless_findings(&streamless));
         self.notes
             .extend(attention::of_overflow(&streamless, folder, self.role));
         self.streamless = Some(streamless);
-        self.gaps = store.gaps(now, now, GAPS_LISTED).await.map_err(failed)?;
+        self.gaps = store.gaps(now, now, GAPS_LISTED).await?;
         self.missing = self.gaps.iter().map(GapReport::from_gap).collect();
         Ok(())
     }

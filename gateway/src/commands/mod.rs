@@ -6,12 +6,16 @@ pub(crate) mod user;
 
 use std::path::Path;
 
-use doorstep_cli::{CliError, backups::store_failed};
+use doorstep_cli::CliError;
 use doorstep_store::{SqliteStore, sqlite::Options};
 
 use crate::domain;
 
 /// Opens the gateway's store, and creates it if there is none.
 fn open(folder: &Path) -> Result<SqliteStore, CliError> {
-    SqliteStore::open(folder, domain::NAME, &Options::default()).map_err(|e| store_failed(&e))
+    Ok(SqliteStore::open(
+        folder,
+        domain::NAME,
+        &Options::default(),
+    )?)
 }

@@ -4,14 +4,14 @@ use doorstep_cli::{
     CliError,
     output::{print, print_json},
 };
-use doorstep_store::{AuditFilter, AuditId, AuditPage, AuditRow, Store};
+use doorstep_store::{AuditFilter, AuditRow, Store};
 use doorstep_table::{Column, Table};
 
 use super::audit_view::{RecordView, action};
 use crate::{
+    cli::dead_letters::AuditArgs,
     format::{sanitize, time},
-    output_format::OutputFormat,
-    stores::{self, StoreLocation},
+    stores,
 };
 
 /// The number of records read at a time: each may carry data twice.
@@ -21,16 +21,10 @@ const PAGE: usize = 100;
 ///
 /// # Errors
 /// There is no store, or it cannot be read.
-pub(crate) async fn audit(
-    place: &StoreLocation,
-    limit: usize,
-    form: OutputFormat,
-) -> Result<(), CliError> {
-    let store = stores::try_open_read_only(place)?;
-    let most = match form {
-        OutputFormat::Json => usize::MAX,
-        OutputFormat::Text => limit,
-    };
+pub(crate) async fn audit(args: AuditArgs) -> Result<(), CliError> {
+    let store = stores::try_open_read_only(&args.place)?;
+    let most = if args.json { usize::MAX } else { args.limit };
+    let read = |before, limit| store.audit(AuditFilter::All, before, limit);
     let mut table = Table::new([
         Column::text("WHEN"),
         Column::text("WHAT"),
@@ -41,33 +35,28 @@ pub(crate) async fn audit(
         Column::prose("REASON").optional(),
     ]);
     let mut shown = 0;
-    let mut page = read(&store, None, PAGE.min(most)).await?;
+    let mut page = read(None, PAGE.min(most)).await?;
     let (kept, forgotten) = (page.kept.rows, page.forgotten);
     while !page.rows.is_empty() {
         for row in &page.rows {
-            match form {
-                OutputFormat::Json => print_json(&RecordView::new(row))?,
-                OutputFormat::Text => {
-                    table.add_row(cells(row));
-                }
+            if args.json {
+                print_json(&RecordView::new(row))?;
+            } else {
+                table.add_row(cells(row));
             }
         }
         shown += page.rows.len();
         let last = page.rows.last().map(|row| row.id);
-        page = read(&store, last, PAGE.min(most - shown)).await?;
+        page = read(last, PAGE.min(most - shown)).await?;
     }
-    if form == OutputFormat::Json {
+    if args.json {
         if forgotten > 0 {
             eprintln!("{}", gone(forgotten));
         }
         return Ok(());
     }
     print(|out| {
-        if shown == 0 {
-            writeln!(out, "no operator has changed anything")?;
-        } else {
-            writeln!(out, "{table}")?;
-        }
+        writeln!(out, "{}", table.or_text("no operator has changed anything"))?;
         let more = kept.saturating_sub(shown as u64);
         if more > 0 {
             writeln!(out, "{more} older ones, see --limit")?;
@@ -81,15 +70,6 @@ pub(crate) async fn audit(
 
 fn gone(forgotten: u64) -> String {
     format!("{forgotten} still older ones had to go: the number of records is bounded")
-}
-
-async fn read<S: Store>(
-    store: &S,
-    before: Option<AuditId>,
-    limit: usize,
-) -> Result<AuditPage, CliError> {
-    let page = store.audit(AuditFilter::All, before, limit).await;
-    page.map_err(|e| stores::failed(&e))
 }
 
 fn cells(row: &AuditRow) -> [String; 7] {

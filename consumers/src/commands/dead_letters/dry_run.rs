@@ -8,10 +8,7 @@ use doorstep_event::{Event, MAX_DATA_BYTES};
 use doorstep_runtime::{DryRun, operate};
 use doorstep_store::DeadLetter;
 
-use crate::{
-    roles::{RoleEntry, RoleStore},
-    stores,
-};
+use crate::roles::{RoleEntry, RoleStore};
 
 /// The result of the checks, in words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +57,8 @@ pub(super) async fn check(
     if operate::is_poison(dead) {
         return Ok(Checked::Untried);
     }
-    let dry_run = (role.dry_run)(store.clone(), dead.clone(), event).await;
-    Ok(describe(&dry_run.map_err(|e| stores::failed(&e))?))
+    let dry_run = (role.dry_run)(store.clone(), dead.clone(), event).await?;
+    Ok(describe(&dry_run))
 }
 
 fn describe(dry_run: &DryRun) -> Checked {

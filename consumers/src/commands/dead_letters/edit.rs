@@ -1,14 +1,15 @@
 //! `consumers dead-letters edit`: new data for one dead letter or for all of a kind, stored only if the role would accept it.
 
-use std::path::Path;
-
-use doorstep_cli::{CliError, ExitReason, MessageLimiter, output::print};
+use doorstep_cli::{
+    CliError, ExitReason, MessageLimiter,
+    output::{print, print_line},
+};
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{self, Attribution, Edit, OperateError};
 use doorstep_store::{DeadLetter, DeadLetterId};
 
 use super::{
-    Mode, Selection,
+    Selection,
     diff::diff,
     dry_run::{Checked, NOT_RUN, check},
     editor::Draft,
@@ -17,6 +18,7 @@ use super::{
     skip::failed,
 };
 use crate::{
+    cli::dead_letters::EditArgs,
     format::sanitize,
     progress::Progress,
     roles::{RoleEntry, RoleStore},
@@ -28,34 +30,18 @@ use crate::{
 /// # Errors
 /// The new data would not be accepted, or could not be stored; then nothing is stored. Within a kind, each dead letter
 /// is stored or not by itself.
-pub(crate) async fn edit(
-    place: &StoreLocation,
-    chosen: &Selection,
-    patch: Option<&Path>,
-    by: &Attribution,
-    mode: Mode,
-) -> Result<(), CliError> {
-    let session = EditSession::open(place, by, mode, Edit::Edit)?;
-    match (chosen, patch) {
-        (Selection::Ids(ids), Some(path)) => {
-            let patch = Patch::read(path)?;
-            for id in ids {
-                let dead = one(&session.store, session.role.name, id).await?;
-                let changed = session.edit_one(&dead, |data| patch.apply(data)).await;
-                changed.map_err(|rejected| rejected.into_failure(id))?;
-            }
-            Ok(())
+pub(crate) async fn edit(by: Attribution, args: EditArgs) -> Result<(), CliError> {
+    let session = EditSession::open(&args.place, &by, args.change.dry_run, Edit::Edit)?;
+    let patch = args.patch.as_deref().map(Patch::read).transpose()?;
+    match (args.id, args.fingerprint, patch) {
+        (Some(id), _, Some(patch)) => {
+            let dead = one(&session.store, session.role.name, &id).await?;
+            let changed = session.edit_one(&dead, |data| patch.apply(data)).await;
+            changed.map_err(|rejected| rejected.into_failure(&id))
         }
-        (Selection::Ids(ids), None) => {
-            for id in ids {
-                session.edit_in_editor(id).await?;
-            }
-            Ok(())
-        }
-        (Selection::Group(_) | Selection::All, Some(path)) => {
-            session.group(chosen, &Patch::read(path)?).await
-        }
-        (Selection::Group(_) | Selection::All, None) => Err(CliError::settings(
+        (Some(id), _, None) => session.edit_in_editor(&id).await,
+        (None, Some(group), Some(patch)) => session.group(&Selection::Group(group), &patch).await,
+        (None, _, _) => Err(CliError::settings(
             "use --patch for a whole kind, the editor edits one dead letter",
         )),
     }
@@ -66,7 +52,7 @@ pub(super) struct EditSession<'a> {
     pub(super) role: &'a RoleEntry,
     pub(super) store: RoleStore,
     by: &'a Attribution,
-    pub(super) mode: Mode,
+    dry_run: bool,
     how: Edit,
 }
 
@@ -112,17 +98,18 @@ impl<'a> EditSession<'a> {
     pub(super) fn open(
         place: &'a StoreLocation,
         by: &'a Attribution,
-        mode: Mode,
+        dry_run: bool,
         how: Edit,
     ) -> Result<Self, CliError> {
         Ok(Self {
             role: &place.role,
-            store: match mode {
-                Mode::Write => stores::open_existing(place)?,
-                Mode::DryRun => stores::try_open_read_only(place)?,
+            store: if dry_run {
+                stores::try_open_read_only(place)?
+            } else {
+                stores::open_existing(place)?
             },
             by,
-            mode,
+            dry_run,
             how,
         })
     }
@@ -141,7 +128,7 @@ impl<'a> EditSession<'a> {
             Checked::Taken(text) => Edited::Stored(text),
             Checked::Untried => Edited::Untried,
         };
-        if self.mode == Mode::DryRun {
+        if self.dry_run {
             return Ok(edited);
         }
         let by = self.by.at(Timestamp::now());
@@ -173,16 +160,16 @@ impl<'a> EditSession<'a> {
             Edited::Stored(text) => Some(text),
             Edited::Untried => Some(NOT_RUN.to_owned()),
         };
-        let sentence = match (text, self.mode) {
+        let sentence = match (text, self.dry_run) {
             (None, _) => format!("{id} is left as it is: nothing differs"),
-            (Some(text), Mode::DryRun) => {
+            (Some(text), true) => {
                 format!("{id} {text}; nothing was stored, this is a dry run")
             }
-            (Some(text), Mode::Write) => format!(
+            (Some(text), false) => format!(
                 "{id} is edited and {text}: `consumers dead-letters replay {role} {id}` has it tried"
             ),
         };
-        print(|out| writeln!(out, "{sentence}"))?;
+        print_line(&sentence)?;
         Ok(())
     }
 
@@ -255,7 +242,7 @@ impl<'a> EditSession<'a> {
             progress.note(&line);
         }
         progress.finish();
-        tally.sum_up(self.mode)
+        tally.sum_up(self.dry_run)
     }
 }
 
@@ -290,7 +277,7 @@ impl EditSummary {
     ///
     /// # Errors
     /// Some were rejected.
-    pub(super) fn sum_up(self, mode: Mode) -> Result<(), CliError> {
+    pub(super) fn sum_up(self, dry_run: bool) -> Result<(), CliError> {
         let Self {
             edited,
             untried,
@@ -298,9 +285,10 @@ impl EditSummary {
             rejected,
             first,
         } = self;
-        let what = match mode {
-            Mode::Write => "edited",
-            Mode::DryRun => "would be edited (dry run)",
+        let what = if dry_run {
+            "would be edited (dry run)"
+        } else {
+            "edited"
         };
         print(|out| {
             writeln!(

@@ -11,7 +11,7 @@ use super::{
     show::edits,
     view::{DeadLetterDetail, Original},
 };
-use crate::stores::{self, StoreLocation};
+use crate::{cli::dead_letters::ExportArgs, stores};
 
 /// One line of the export.
 #[derive(Debug, Serialize)]
@@ -29,12 +29,13 @@ struct ExportedDeadLetter<'a> {
 ///
 /// # Errors
 /// There is no store, it cannot be read, or the output cannot be written.
-pub(crate) async fn export(place: &StoreLocation, chosen: &Selection) -> Result<(), CliError> {
-    let store = stores::try_open_read_only(place)?;
-    let mut pages = Pages::new(&store, chosen);
+pub(crate) async fn export(args: ExportArgs) -> Result<(), CliError> {
+    let store = stores::try_open_read_only(&args.place)?;
+    let chosen = args.fingerprint.map_or(Selection::All, Selection::Group);
+    let mut pages = Pages::new(&store, &chosen);
     while let Some(page) = pages.next().await? {
         for row in &page {
-            write(&store, place.role.name, row).await?;
+            write(&store, args.place.role.name, row).await?;
         }
     }
     Ok(())

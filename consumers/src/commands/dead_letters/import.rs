@@ -14,12 +14,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Mode,
     edit::{EditError, EditSession, EditSummary, Edited},
     patch,
     selection::one,
 };
-use crate::{format::sanitize, stores::StoreLocation};
+use crate::{cli::dead_letters::ImportArgs, format::sanitize};
 
 /// The maximum length of a line: several times the maximum of an event's data, with all other fields.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -61,13 +60,9 @@ impl Attributes {
 ///
 /// # Errors
 /// Some lines were rejected, and the others taken; or the file or the store cannot be read.
-pub(crate) async fn import(
-    place: &StoreLocation,
-    file: &Path,
-    by: &Attribution,
-    mode: Mode,
-) -> Result<(), CliError> {
-    let session = EditSession::open(place, by, mode, Edit::Import)?;
+pub(crate) async fn import(by: Attribution, args: ImportArgs) -> Result<(), CliError> {
+    let (file, dry_run) = (&args.file, args.change.dry_run);
+    let session = EditSession::open(&args.place, &by, dry_run, Edit::Import)?;
     let failed = |e: io::Error| CliError::io(format!("cannot read {}: {e}", file.display()));
     let mut input: Box<dyn BufRead + Send> = if file == Path::new("-") {
         Box::new(BufReader::new(io::stdin()))
@@ -108,7 +103,7 @@ pub(crate) async fn import(
     for line in repeats.rest() {
         eprintln!("{line}");
     }
-    tally.sum_up(mode)
+    tally.sum_up(dry_run)
 }
 
 async fn take(session: &EditSession<'_>, line: &str) -> Result<Edited, EditError> {

@@ -1,11 +1,10 @@
 //! `consumers dead-letters list`: the kinds of dead letters, or each of them.
 
-use std::path::Path;
-
 use doorstep_cli::{
     CliError,
     output::{print, print_json},
 };
+use doorstep_event::Timestamp;
 use doorstep_store::{
     DeadLetter, DeadLetterFilter, DeadLetterGroup, DeadLetterStatus, Store, TableUsage,
 };
@@ -14,10 +13,10 @@ use serde::Serialize;
 
 use super::view::DeadLetterView;
 use crate::{
+    cli::dead_letters::ListArgs,
     commands::attention,
     format::{sanitize, time},
-    output_format::OutputFormat,
-    roles::{RoleEntry, RoleStore},
+    roles::{self, RoleEntry},
     stores,
 };
 
@@ -28,19 +27,24 @@ const PAGE: usize = 500;
 ///
 /// # Errors
 /// None of them has a store, or a store cannot be opened or read.
-pub(crate) async fn list(
-    roles: &[RoleEntry],
-    folder: &Path,
-    by_kind: bool,
-    limit: usize,
-    form: OutputFormat,
-) -> Result<(), CliError> {
-    stores::require_any(roles, folder)?;
-    if by_kind {
-        kinds(roles, folder, limit, form).await
+pub(crate) async fn list(args: ListArgs) -> Result<(), CliError> {
+    let roles = roles::chosen(args.role.as_slice());
+    stores::require_any(&roles, &args.store.folder)?;
+    let mut left_off = Vec::new();
+    let table = if args.by_kind {
+        kinds(&roles, &args, &mut left_off).await?
     } else {
-        each(roles, folder, limit, form).await
+        each(&roles, &args, &mut left_off).await?
+    };
+    if args.json {
+        return Ok(());
     }
+    print(|out| {
+        writeln!(out, "{}", table.or_text("no dead letters"))?;
+        left_off
+            .iter()
+            .try_for_each(|line| writeln!(out, "{}", wrapped(line, terminal_width(), "")))
+    })
 }
 
 /// A kind of dead letters as programs see it.
@@ -51,60 +55,41 @@ struct KindView<'a> {
     group: &'a DeadLetterGroup,
 }
 
+/// Returns the table of kinds; as JSON, they are printed at once.
 async fn kinds(
     roles: &[RoleEntry],
-    folder: &Path,
-    limit: usize,
-    form: OutputFormat,
-) -> Result<(), CliError> {
+    args: &ListArgs,
+    left_off: &mut Vec<String>,
+) -> Result<Table, CliError> {
     let mut table = kind_table();
-    let mut left_off = Vec::new();
+    let (folder, limit) = (&args.store.folder, args.limit);
+    let most = if args.json {
+        usize::MAX
+    } else {
+        limit.saturating_add(1)
+    };
     for role in roles {
         let Some(store) = stores::open_read_only(folder, role.name)? else {
             continue;
         };
-        let most = match form {
-            OutputFormat::Json => usize::MAX,
-            OutputFormat::Text => limit.saturating_add(1),
-        };
-        let groups = store.dead_letter_groups(most).await;
-        let groups = groups.map_err(|e| stores::failed(&e))?;
-        let streamless = store.streamless(TableUsage::default(), 0).await;
-        let streamless = streamless.map_err(|e| stores::failed(&e))?;
+        let groups = store.dead_letter_groups(most).await?;
+        let streamless = store.streamless(TableUsage::default(), 0).await?;
         left_off.extend(attention::of_overflow(&streamless, folder, role.name));
         for group in &groups {
-            match form {
-                OutputFormat::Json => print_json(&KindView {
+            if args.json {
+                print_json(&KindView {
                     role: role.name,
                     group,
-                })?,
-                OutputFormat::Text if table.len() < limit => {
-                    table.add_row(kind_cells(role.name, group));
-                }
-                OutputFormat::Text => {
-                    left_off.push(format!("more kinds of {}, see --limit", role.name));
-                    break;
-                }
+                })?;
+            } else if table.len() < limit {
+                table.add_row(kind_cells(role.name, group));
+            } else {
+                left_off.push(format!("more kinds of {}, see --limit", role.name));
+                break;
             }
         }
     }
-    match form {
-        OutputFormat::Json => Ok(()),
-        OutputFormat::Text => print_table(&table, &left_off),
-    }
-}
-
-fn print_table(table: &Table, left_off: &[String]) -> Result<(), CliError> {
-    print(|out| {
-        if table.is_empty() {
-            writeln!(out, "no dead letters")?;
-        } else {
-            writeln!(out, "{table}")?;
-        }
-        left_off
-            .iter()
-            .try_for_each(|line| writeln!(out, "{}", wrapped(line, terminal_width(), "")))
-    })
+    Ok(table)
 }
 
 fn kind_table() -> Table {
@@ -140,32 +125,29 @@ fn kind_cells(role: &str, group: &DeadLetterGroup) -> [String; 10] {
     ]
 }
 
+/// Returns the table of all; as JSON, they are printed at once.
 async fn each(
     roles: &[RoleEntry],
-    folder: &Path,
-    limit: usize,
-    form: OutputFormat,
-) -> Result<(), CliError> {
+    args: &ListArgs,
+    left_off: &mut Vec<String>,
+) -> Result<Table, CliError> {
     let mut table = each_table();
-    let mut left_off = Vec::new();
+    let most = if args.json { usize::MAX } else { args.limit };
     for role in roles {
-        let Some(store) = stores::open_read_only(folder, role.name)? else {
+        let Some(store) = stores::open_read_only(&args.store.folder, role.name)? else {
             continue;
-        };
-        let most = match form {
-            OutputFormat::Json => usize::MAX,
-            OutputFormat::Text => limit,
         };
         let mut shown = 0;
         let mut after = None;
         while shown < most {
-            let page = page(&store, after.take(), PAGE.min(most - shown)).await?;
+            let page = store
+                .dead_letters(DeadLetterFilter::All, after, PAGE.min(most - shown))
+                .await?;
             for row in &page {
-                match form {
-                    OutputFormat::Json => print_json(&DeadLetterView::new(role.name, row))?,
-                    OutputFormat::Text => {
-                        table.add_row(cells(role.name, row));
-                    }
+                if args.json {
+                    print_json(&DeadLetterView::new(role.name, row))?;
+                } else {
+                    table.add_row(cells(role.name, row));
                 }
             }
             shown += page.len();
@@ -174,32 +156,15 @@ async fn each(
             };
             after = Some(last.id);
         }
-        if form == OutputFormat::Text && shown == limit {
-            let summary = store
-                .summary(doorstep_event::Timestamp::now())
-                .await
-                .map_err(|e| stores::failed(&e))?;
+        if !args.json && shown == args.limit {
+            let summary = store.summary(Timestamp::now()).await?;
             let more = summary.usage.dead_letters.rows.saturating_sub(shown as u64);
             if more > 0 {
                 left_off.push(format!("{more} more of {}, see --limit", role.name));
             }
         }
     }
-    match form {
-        OutputFormat::Json => Ok(()),
-        OutputFormat::Text => print_table(&table, &left_off),
-    }
-}
-
-async fn page(
-    store: &RoleStore,
-    after: Option<doorstep_store::DeadLetterId>,
-    limit: usize,
-) -> Result<Vec<DeadLetter>, CliError> {
-    let read = store
-        .dead_letters(DeadLetterFilter::All, after, limit)
-        .await;
-    read.map_err(|e| stores::failed(&e))
+    Ok(table)
 }
 
 fn each_table() -> Table {

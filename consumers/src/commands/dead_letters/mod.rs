@@ -38,25 +38,9 @@ pub(crate) enum Selection {
     All,
 }
 
-/// The selection and the pace of replays.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Replay {
-    pub(crate) chosen: Selection,
-    /// The maximum of replays per second.
-    pub(crate) rate: Option<u32>,
-    /// True to wait as long as outcomes keep coming.
-    pub(crate) waits: bool,
-}
-
-/// The choice between a change and a dry run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Write,
-    DryRun,
-}
-
-impl Mode {
-    pub(crate) fn from_flag(dry_run: bool) -> Self {
-        if dry_run { Self::DryRun } else { Self::Write }
+impl Selection {
+    /// Returns a kind if there is a fingerprint, otherwise the dead letters with these ids.
+    fn new(ids: Vec<DeadLetterId>, fingerprint: Option<String>) -> Self {
+        fingerprint.map_or(Self::Ids(ids), Self::Group)
     }
 }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use doorstep_cli::{CliError, ShutdownSignal, output::print};
+use doorstep_cli::{
+    CliError, ShutdownSignal,
+    output::{print, print_line},
+};
 use doorstep_event::Timestamp;
 use doorstep_runtime::{
     operate::{self, Attribution, OperateError, ReplayRun},
@@ -19,12 +22,13 @@ use doorstep_table::{Column, Table};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
-    Mode, Replay, Selection,
+    Selection,
     dry_run::{Checked, NOT_RUN, check},
     selection::{label, one, open_ids},
     skip::{WHEN, failed},
 };
 use crate::{
+    cli::dead_letters::ReplayArgs,
     commands::log_forced_exit,
     format::{sanitize, time},
     progress::Progress,
@@ -51,20 +55,19 @@ struct Outcomes {
 ///
 /// # Errors
 /// At least one named dead letter could not be replayed, or was rejected again; or the user stopped the command.
-pub(crate) async fn replay(
-    place: &StoreLocation,
-    replay: &Replay,
-    by: &Attribution,
-    mode: Mode,
-) -> Result<(), CliError> {
-    if mode == Mode::DryRun {
-        return dry_run(place, &replay.chosen).await;
+pub(crate) async fn replay(by: Attribution, args: ReplayArgs) -> Result<(), CliError> {
+    let (place, role) = (&args.place, args.place.role.name);
+    let chosen = &if args.all {
+        Selection::All
+    } else {
+        Selection::new(args.chosen.ids, args.chosen.fingerprint)
+    };
+    if args.dry_run {
+        return dry_run(place, chosen).await;
     }
     let store = stores::open_existing(place)?;
-    let role = place.role.name;
     let mut stop = ShutdownSignal::listen(log_forced_exit)?;
-    let chosen = &replay.chosen;
-    let run = begin(&store, chosen, by).await?;
+    let run = begin(&store, chosen, &by).await?;
     let until = run.as_ref().map_or(Timestamp::MAX, |run| run.started);
     let ids = open_ids(&store, chosen, until).await?;
     if let Some(run) = run.as_ref().filter(|run| run.resumed) {
@@ -79,7 +82,7 @@ pub(crate) async fn replay(
     let mut failures = Vec::new();
     let mut asked = VecDeque::with_capacity(ids.len());
     let mut progress = Progress::new("asked to be tried again", ids.len() as u64);
-    let mut pace = replay.rate.map(rate_limit);
+    let mut pace = args.rate.map(rate_limit);
     for id in ids {
         // Either may be cancelled: a missed tick comes again, and the request to stop stays.
         let stopped = tokio::select! {
@@ -116,10 +119,10 @@ pub(crate) async fn replay(
     }
     progress.finish();
     if let Some(run) = &run {
-        end(&store, run, asked.len(), by).await?;
+        end(&store, run, asked.len(), &by).await?;
     }
     outcomes.untried = asked.len() as u64;
-    if replay.waits {
+    if !args.no_wait {
         watch(&store, asked, &mut outcomes, &mut stop).await?;
     }
     print_outcomes(role, &outcomes)?;
@@ -135,10 +138,8 @@ async fn begin<S: Store>(
     if matches!(chosen, Selection::Ids(_)) {
         return Ok(None);
     }
-    operate::start_replay(store, &label(chosen), by.at(Timestamp::now()))
-        .await
-        .map(Some)
-        .map_err(|e| stores::failed(&e))
+    let run = operate::start_replay(store, &label(chosen), by.at(Timestamp::now())).await?;
+    Ok(Some(run))
 }
 
 async fn end<S: Store>(
@@ -151,9 +152,7 @@ async fn end<S: Store>(
     let combine = by
         .clone()
         .with_reason(&format!("the last {asked} of it were replayed"));
-    operate::end_replay(store, run, combine.unwrap_or(by))
-        .await
-        .map_err(|e| stores::failed(&e))
+    Ok(operate::end_replay(store, run, combine.unwrap_or(by)).await?)
 }
 
 /// Ticks at this rate per second. Missed ticks are not made up for: the rate is a maximum.
@@ -213,8 +212,7 @@ async fn poll<S: Store>(
     outcomes: &mut Outcomes,
 ) -> Result<bool, CliError> {
     let filter = DeadLetterFilter::Letter(id.event_digest().to_owned());
-    let found = store.dead_letters(filter, None, 1).await;
-    let found = found.map_err(|e| stores::failed(&e))?;
+    let found = store.dead_letters(filter, None, 1).await?;
     let count = match found.first() {
         None => &mut outcomes.applied,
         Some(row) if row.id != *id => &mut outcomes.dead_again,
@@ -299,17 +297,14 @@ async fn dry_run(place: &StoreLocation, chosen: &Selection) -> Result<(), CliErr
     }
     progress.finish();
     told.finish()?;
-    print(|out| {
-        let unknown = match untried {
-            0 => String::new(),
-            untried => format!(", and {untried} with an end that only a role can find out"),
-        };
-        writeln!(
-            out,
-            "{} would be replayed, {bad} of them in vain{unknown}; nothing was written, this is a dry run",
-            good + bad + untried
-        )
-    })
+    let unknown = match untried {
+        0 => String::new(),
+        untried => format!(", and {untried} with an end that only a role can find out"),
+    };
+    print_line(&format!(
+        "{} would be replayed, {bad} of them in vain{unknown}; nothing was written, this is a dry run",
+        good + bad + untried
+    ))
 }
 
 /// The maximum of outcomes that are told apart.
@@ -333,7 +328,7 @@ impl DryRunReport {
 
     fn add(&mut self, id: &DeadLetterId, outcome: String) -> Result<(), CliError> {
         let (outcomes, beyond) = match self {
-            Self::Each => return print(|out| writeln!(out, "{id} {outcome}")),
+            Self::Each => return print_line(&format!("{id} {outcome}")),
             Self::ByOutcome(outcomes, beyond) => (outcomes, beyond),
         };
         let is_full = outcomes.len() >= MAX_OUTCOMES;

@@ -8,7 +8,6 @@ use doorstep_runtime::operate;
 use doorstep_store::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus, Store};
 
 use super::Selection;
-use crate::stores;
 
 /// The number of dead letters read at a time.
 const PAGE: usize = 500;
@@ -52,13 +51,11 @@ pub(super) async fn one<S: Store>(
 ) -> Result<DeadLetter, CliError> {
     let found = store
         .dead_letters(DeadLetterFilter::Id(id.clone()), None, 1)
-        .await;
-    let found = found.map_err(|e| stores::failed(&e))?;
+        .await?;
     if let Some(row) = found.into_iter().next() {
         return Ok(row);
     }
-    let anew = operate::refused_anew(store, id).await;
-    let text = match anew.map_err(|e| stores::failed(&e))? {
+    let text = match operate::refused_anew(store, id).await? {
         Some(now) => format!(
             "{role} has no dead letter {:?} any more: it was replayed and rejected again, and is {now} now",
             id.0
@@ -114,8 +111,7 @@ impl<'s, S: Store> Pages<'s, S> {
         let page = self
             .store
             .dead_letters(self.filter.clone(), self.after.take(), PAGE)
-            .await
-            .map_err(|e| stores::failed(&e))?;
+            .await?;
         self.at_end = page.len() < PAGE;
         self.after = page.last().map(|row| row.id.clone());
         Ok(Some(page))

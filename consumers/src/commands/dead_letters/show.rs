@@ -7,9 +7,7 @@ use doorstep_cli::{
     output::{print, print_json},
 };
 use doorstep_event::{Event, Sequence, headers};
-use doorstep_store::{
-    AuditAction, AuditFilter, AuditRow, DeadLetter, DeadLetterId, ReadSet, Store,
-};
+use doorstep_store::{AuditAction, AuditFilter, AuditRow, DeadLetter, ReadSet, Store};
 use doorstep_table::{fields, terminal_width};
 use serde::Serialize;
 
@@ -20,9 +18,9 @@ use super::{
     view::{DeadLetterDetail, Original, body},
 };
 use crate::{
+    cli::dead_letters::ShowArgs,
     format::{indented, sanitize, time},
-    output_format::OutputFormat,
-    stores::{self, StoreLocation},
+    stores,
 };
 
 /// The maximum of sequences listed for the events behind a dead letter; their number is always exact.
@@ -56,45 +54,38 @@ struct All<'a> {
 ///
 /// # Errors
 /// There is no store or no such dead letter, or the store cannot be read.
-pub(crate) async fn show(
-    place: &StoreLocation,
-    id: DeadLetterId,
-    form: OutputFormat,
-) -> Result<(), CliError> {
-    let store = stores::try_open_read_only(place)?;
-    let role = place.role.name;
-    let row = one(&store, role, &id).await?;
+pub(crate) async fn show(args: ShowArgs) -> Result<(), CliError> {
+    let store = stores::try_open_read_only(&args.place)?;
+    let role = args.place.role.name;
+    let row = one(&store, role, &args.id).await?;
     let holds_back = holds_back(&store, &row).await?;
     let records = edits(&store, &row).await?;
-    match form {
-        OutputFormat::Json => print_json(&All {
+    if args.json {
+        let headers = row.event.iter().flat_map(|event| headers::write(event));
+        return print_json(&All {
             letter: DeadLetterDetail::new(role, &row),
             original: Original::if_edited(&row),
-            headers: row
-                .event
-                .iter()
-                .flat_map(|event| headers::write(event))
-                .collect(),
+            headers: headers.collect(),
             holds_back,
             edits: records.iter().map(RecordView::new).collect(),
-        }),
-        OutputFormat::Text => print(|out| {
-            let mut members = json_members(role, &row);
-            if row.blocks {
-                members.push(("holds back", describe_blocked(&holds_back)));
-            }
-            members.extend(records.iter().map(|record| ("so far", history(record))));
-            for (_, value) in &mut members {
-                *value = sanitize(value);
-            }
-            writeln!(out, "{}", fields(&members, terminal_width()))?;
-            writeln!(out, "{}", decode_body(body(&row)))?;
-            if row.is_edited() {
-                writeln!(out, "\nas it first came:\n{}", decode_body(&row.body))?;
-            }
-            Ok(())
-        }),
+        });
     }
+    let mut members = json_members(role, &row);
+    if row.blocks {
+        members.push(("holds back", describe_blocked(&holds_back)));
+    }
+    members.extend(records.iter().map(|record| ("so far", history(record))));
+    for (_, value) in &mut members {
+        *value = sanitize(value);
+    }
+    print(|out| {
+        writeln!(out, "{}", fields(&members, terminal_width()))?;
+        writeln!(out, "{}", decode_body(body(&row)))?;
+        if row.is_edited() {
+            writeln!(out, "\nas it first came:\n{}", decode_body(&row.body))?;
+        }
+        Ok(())
+    })
 }
 
 fn describe_blocked(blocked: &BlockedEvents) -> String {
@@ -138,8 +129,7 @@ pub(super) async fn edits<S: Store>(
     row: &DeadLetter,
 ) -> Result<Vec<AuditRow>, CliError> {
     let about = AuditFilter::About(row.id.event_digest().to_owned());
-    let page = store.audit(about, None, MAX_RECORDS).await;
-    let mut records = page.map_err(|e| stores::failed(&e))?.rows;
+    let mut records = store.audit(about, None, MAX_RECORDS).await?.rows;
     records.retain(|record| {
         matches!(
             record.entry.action,
@@ -165,8 +155,7 @@ async fn holds_back<S: Store>(store: &S, row: &DeadLetter) -> Result<BlockedEven
     let number = event.sequence.map_or(0, Sequence::get);
     let blocked = store
         .deferred_sequences(event.stream(), number, MAX_DEFERRED)
-        .await;
-    let blocked = blocked.map_err(|e| stores::failed(&e))?;
+        .await?;
     let mut count = blocked.len() as u64;
     if blocked.len() == MAX_DEFERRED {
         count = count.max(held_in_all(store, event).await?);
@@ -182,7 +171,7 @@ async fn held_in_all<S: Store>(store: &S, event: &Event) -> Result<u64, CliError
         streams: vec![event.stream()],
         ..ReadSet::default()
     };
-    let loaded = store.load(ask).await.map_err(|e| stores::failed(&e))?;
+    let loaded = store.load(ask).await?;
     Ok(loaded.streams.first().map_or(0, |stream| stream.deferred))
 }
 

@@ -1,16 +1,17 @@
 //! `consumers dead-letters skip`: transactions on the role's store, whether the role runs or not.
 
-use doorstep_cli::{CliError, MessageLimiter, output::print};
+use doorstep_cli::{CliError, MessageLimiter, output::print_line};
 use doorstep_event::Timestamp;
 use doorstep_runtime::operate::{self, Attribution, OperateError};
 use doorstep_store::DeadLetterStatus;
 
 use super::{
-    Mode, Selection,
+    Selection,
     selection::{one, open_ids},
     show::held_behind,
 };
 use crate::{
+    cli::dead_letters::SkipArgs,
     format::sanitize,
     progress::Progress,
     stores::{self, StoreLocation},
@@ -20,17 +21,13 @@ use crate::{
 ///
 /// # Errors
 /// At least one named dead letter could not be skipped; the others are. Or the store cannot be used.
-pub(crate) async fn skip(
-    place: &StoreLocation,
-    chosen: &Selection,
-    by: &Attribution,
-    mode: Mode,
-) -> Result<(), CliError> {
-    if mode == Mode::DryRun {
+pub(crate) async fn skip(by: Attribution, args: SkipArgs) -> Result<(), CliError> {
+    let (place, role) = (&args.place, args.place.role.name);
+    let chosen = &Selection::new(args.chosen.ids, args.chosen.fingerprint);
+    if args.skip.dry_run {
         return dry_run(place, chosen).await;
     }
     let store = stores::open_existing(place)?;
-    let role = place.role.name;
     let ids = open_ids(&store, chosen, Timestamp::now()).await?;
     let is_named = matches!(chosen, Selection::Ids(_));
     let mut progress = Progress::new("stepped over", ids.len() as u64);
@@ -41,12 +38,9 @@ pub(crate) async fn skip(
             Ok(()) => {
                 skipped += 1;
                 if is_named {
-                    print(|out| {
-                        writeln!(
-                            out,
-                            "{id} is skipped: {role} applies the events deferred behind it {WHEN}"
-                        )
-                    })?;
+                    print_line(&format!(
+                        "{id} is skipped: {role} applies the events deferred behind it {WHEN}"
+                    ))?;
                 }
             }
             Err(e @ OperateError::Store(_)) => {
@@ -64,12 +58,9 @@ pub(crate) async fn skip(
     }
     progress.finish();
     if !is_named {
-        print(|out| {
-            writeln!(
-                out,
-                "{skipped} are skipped, {settled} were already resolved: {role} applies the events deferred behind them {WHEN}"
-            )
-        })?;
+        print_line(&format!(
+            "{skipped} are skipped, {settled} were already resolved: {role} applies the events deferred behind them {WHEN}"
+        ))?;
     }
     combine(&ended)
 }
@@ -82,7 +73,7 @@ async fn dry_run(place: &StoreLocation, chosen: &Selection) -> Result<(), CliErr
     let ids = open_ids(&store, chosen, Timestamp::now()).await?;
     let Selection::Ids(_) = chosen else {
         let count = ids.len();
-        return print(|out| writeln!(out, "{count} would be skipped; {NOTHING}"));
+        return print_line(&format!("{count} would be skipped; {NOTHING}"));
     };
     let mut ended = Vec::new();
     for id in ids {
@@ -99,7 +90,10 @@ async fn dry_run(place: &StoreLocation, chosen: &Selection) -> Result<(), CliErr
             ),
             _ => "it blocks nothing".to_owned(),
         };
-        print(|out| writeln!(out, "{id} would be skipped: {}; {NOTHING}", sanitize(&what)))?;
+        print_line(&format!(
+            "{id} would be skipped: {}; {NOTHING}",
+            sanitize(&what)
+        ))?;
     }
     combine(&ended)
 }
@@ -128,7 +122,7 @@ pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError 
             CliError::data(error.to_string())
         }
         OperateError::Busy(_) => CliError::busy(error.to_string()),
-        OperateError::Store(e) => stores::failed(e),
+        OperateError::Store(e) => e.clone().into(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::stores::StoreLocation;
 ///
 /// # Errors
 /// As each of the commands.
-pub(crate) async fn copy(place: &StoreLocation, job: CopyJob) -> Result<(), CliError> {
+pub(crate) async fn copy(place: StoreLocation, job: CopyJob) -> Result<(), CliError> {
     let role = place.role.name;
     let place = StorePlace {
         folder: &place.store.folder,

@@ -15,23 +15,21 @@ use crate::stores::{self, StoreLocation};
 /// # Errors
 /// There is no such store or it cannot be written, a consumer uses the queues, or the broker refuses permission.
 pub(crate) async fn take_over(
-    place: &StoreLocation,
-    broker: &BrokerSettings,
+    place: StoreLocation,
+    broker: BrokerSettings,
     by: Attribution,
 ) -> Result<(), CliError> {
     let role = place.role.name;
-    let store = stores::open_existing(place)?;
+    let store = stores::open_existing(&place)?;
     // The record contains a start, and this counts as one.
     let since = Timestamp::now();
-    let epoch = begin_epoch(&store, since)
-        .await
-        .map_err(|e| stores::failed(&e))?;
+    let epoch = begin_epoch(&store, since).await?;
     let record = OwnerRecord {
         store: store.source().clone(),
         epoch,
         since,
     };
-    let before = replace(broker, role, &record)
+    let before = replace(&broker, role, &record)
         .await
         .map_err(|e| CliError::new(reason(&e), e.to_string()))?;
     let queue = broker.namespace.role_queue(role, 0).to_string();
@@ -39,9 +37,7 @@ pub(crate) async fn take_over(
         before.as_ref().map(in_json),
         in_json(&record.clone().into()),
     );
-    record_take_over(&store, &queue, from, to, by)
-        .await
-        .map_err(|e| stores::failed(&e))?;
+    record_take_over(&store, &queue, from, to, by).await?;
     let now = PresentOwner::from(record);
     print(|out| {
         if let Some(before) = before {

@@ -5,25 +5,27 @@
 //! the records of owners: each store writes its own.
 
 use doorstep_cli::{CliError, output::print};
-use doorstep_messaging::{Namespace, Topology};
+use doorstep_messaging::{Topology, TopologyOwner};
 use serde_json::{Value, json};
 
 use super::permissions::{PermissionsQuery, users};
-use crate::roles;
+use crate::cli::topology::TopologyShowArgs;
 
 /// Prints the input of `rabbitmqctl import_definitions` and `POST /api/definitions`.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn definitions(
-    namespace: &Namespace,
-    vhost: &str,
-    users_of: Option<&PermissionsQuery>,
-) -> Result<(), CliError> {
-    let topology = Topology::for_roles(namespace, &roles::queues());
-    let mut file = file(&topology, vhost);
-    if let Some(asked) = users_of {
-        add_rights(&mut file, asked);
+pub(super) fn definitions(args: &TopologyShowArgs, topology: &Topology) -> Result<(), CliError> {
+    let mut file = file(topology, &args.vhost);
+    if args.users {
+        let namespace = args.namespace.namespace.clone();
+        let asked = PermissionsQuery {
+            prefix: args.user.clone().unwrap_or_else(|| namespace.to_string()),
+            namespace,
+            vhost: args.vhost.clone(),
+            declared_by: TopologyOwner::Others,
+        };
+        add_rights(&mut file, &asked);
     }
     print(|out| {
         serde_json::to_writer_pretty(&mut *out, &file)?;
@@ -98,6 +100,7 @@ fn file(topology: &Topology, vhost: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::roles;
 
     #[test]
     fn a_definitions_file_holds_all_that_is_declared() {

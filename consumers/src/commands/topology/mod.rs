@@ -10,10 +10,9 @@ mod verify;
 use doorstep_cli::management::Management;
 use doorstep_messaging::BrokerSettings;
 
-use crate::{output_format::OutputFormat, roles::RoleEntry};
+use crate::roles::RoleEntry;
 
-pub(crate) use definitions::definitions;
-pub(crate) use permissions::{PermissionsQuery, permissions};
+pub(crate) use permissions::permissions;
 pub(crate) use show::show;
 pub(crate) use verify::verify;
 
@@ -26,5 +25,5 @@ pub(crate) struct VerifyJob {
     pub(crate) management: Option<Management>,
     /// The common prefix of the users' names.
     pub(crate) prefix: String,
-    pub(crate) form: OutputFormat,
+    pub(crate) json: bool,
 }

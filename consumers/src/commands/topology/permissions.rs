@@ -9,7 +9,7 @@ use doorstep_messaging::{Namespace, Permissions, Topology, TopologyOwner};
 use doorstep_table::{fields, terminal_width, wrapped};
 use serde::Serialize;
 
-use crate::{output_format::OutputFormat, roles};
+use crate::{cli::topology::TopologyPermissionsArgs, roles};
 
 /// The scope of the listed permissions.
 #[derive(Debug)]
@@ -36,48 +36,58 @@ pub(super) struct User {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn permissions(query: &PermissionsQuery, form: OutputFormat) -> Result<(), CliError> {
-    let users = users(query);
-    match form {
-        OutputFormat::Json => print_json(&serde_json::json!({
+pub(crate) fn permissions(args: TopologyPermissionsArgs) -> Result<(), CliError> {
+    let (namespace, vhost) = (args.namespace.namespace, args.vhost);
+    let (declared_by, hint) = if args.declared {
+        (
+            TopologyOwner::Others,
+            "Import `consumers topology show --definitions` before: these users can declare nothing but what marks the queues that they consume from, records their owner, and hears of cancelled requests.",
+        )
+    } else {
+        (
+            TopologyOwner::Programs,
+            "The programs declare exchanges and queues by themselves; with --declared they need far less.",
+        )
+    };
+    let query = PermissionsQuery {
+        prefix: args.user.unwrap_or_else(|| namespace.to_string()),
+        namespace,
+        vhost,
+        declared_by,
+    };
+    let users = users(&query);
+    if args.json {
+        return print_json(&serde_json::json!({
             "vhost": query.vhost,
-            "declared": query.declared_by == TopologyOwner::Others,
+            "declared": args.declared,
             "users": users,
-        })),
-        OutputFormat::Text => print(|out| {
-            for user in &users {
-                writeln!(out, "{}, for {}", user.user, user.purpose)?;
-                let rights = &user.rights;
-                let mut lines = vec![
-                    ("  configure", rights.configure.clone()),
-                    ("  write", rights.write.clone()),
-                    ("  read", rights.read.clone()),
-                ];
-                if let Some(topics) = &rights.topics {
-                    let keys = |keys: &str| format!("{keys} (keys of {})", topics.exchange);
-                    lines.push(("  publish", keys(&topics.write)));
-                    lines.push(("  bind", keys(&topics.read)));
-                }
-                // A pattern is copied as a whole, so it is never broken.
-                writeln!(out, "{}", fields(&lines, None))?;
-            }
-            for user in &users {
-                writeln!(out, "{}", command(&query.vhost, user))?;
-                if let Some(command) = topic_command(&query.vhost, user) {
-                    writeln!(out, "{command}")?;
-                }
-            }
-            let hint = match query.declared_by {
-                TopologyOwner::Programs => {
-                    "The programs declare exchanges and queues by themselves; with --declared they need far less."
-                }
-                TopologyOwner::Others => {
-                    "Import `consumers topology show --definitions` before: these users can declare nothing but what marks the queues that they consume from, records their owner, and hears of cancelled requests."
-                }
-            };
-            writeln!(out, "\n{}", wrapped(hint, terminal_width(), ""))
-        }),
+        }));
     }
+    print(|out| {
+        for user in &users {
+            writeln!(out, "{}, for {}", user.user, user.purpose)?;
+            let rights = &user.rights;
+            let mut lines = vec![
+                ("  configure", rights.configure.clone()),
+                ("  write", rights.write.clone()),
+                ("  read", rights.read.clone()),
+            ];
+            if let Some(topics) = &rights.topics {
+                let keys = |keys: &str| format!("{keys} (keys of {})", topics.exchange);
+                lines.push(("  publish", keys(&topics.write)));
+                lines.push(("  bind", keys(&topics.read)));
+            }
+            // A pattern is copied as a whole, so it is never broken.
+            writeln!(out, "{}", fields(&lines, None))?;
+        }
+        for user in &users {
+            writeln!(out, "{}", command(&query.vhost, user))?;
+            if let Some(command) = topic_command(&query.vhost, user) {
+                writeln!(out, "{command}")?;
+            }
+        }
+        writeln!(out, "\n{}", wrapped(hint, terminal_width(), ""))
+    })
 }
 
 /// Returns every user with its permissions.

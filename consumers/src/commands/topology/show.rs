@@ -4,29 +4,33 @@ use doorstep_cli::{
     CliError,
     output::{print, print_json},
 };
-use doorstep_messaging::{Argument, Namespace, Topology};
+use doorstep_messaging::{Argument, Topology};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 
-use crate::{output_format::OutputFormat, roles};
+use super::definitions::definitions;
+use crate::{cli::topology::TopologyShowArgs, roles};
 
 /// Shows the topology of all roles in this namespace.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn show(namespace: &Namespace, form: OutputFormat) -> Result<(), CliError> {
-    let topology = Topology::for_roles(namespace, &roles::queues());
-    match form {
-        OutputFormat::Json => print_json(&topology),
-        OutputFormat::Text => print(|out| {
-            writeln!(out, "{}\n", exchanges(&topology))?;
-            writeln!(out, "{}\n", queues(&topology))?;
-            writeln!(out, "{}\n", bindings(&topology))?;
-            writeln!(out, "{}\n", owners(&topology))?;
-            let note = "All exchanges and queues are durable. A queue's arguments cannot be changed: to change them, drain and delete it. The record of an \
-                        owner is written by the role's store when it starts; `consumers topology verify` shows it.";
-            writeln!(out, "{}", wrapped(note, terminal_width(), ""))
-        }),
+pub(crate) fn show(args: &TopologyShowArgs) -> Result<(), CliError> {
+    let topology = Topology::for_roles(&args.namespace.namespace, &roles::queues());
+    if args.definitions {
+        return definitions(args, &topology);
     }
+    if args.json {
+        return print_json(&topology);
+    }
+    print(|out| {
+        writeln!(out, "{}\n", exchanges(&topology))?;
+        writeln!(out, "{}\n", queues(&topology))?;
+        writeln!(out, "{}\n", bindings(&topology))?;
+        writeln!(out, "{}\n", owners(&topology))?;
+        let note = "All exchanges and queues are durable. A queue's arguments cannot be changed: to change them, drain and delete it. The record of an \
+                    owner is written by the role's store when it starts; `consumers topology verify` shows it.";
+        writeln!(out, "{}", wrapped(note, terminal_width(), ""))
+    })
 }
 
 fn exchanges(topology: &Topology) -> Table {

@@ -13,13 +13,13 @@ use super::{
     VerifyJob,
     managed::{self, Managed, NotCompared},
 };
-use crate::{output_format::OutputFormat, roles};
+use crate::roles;
 
 /// Lists all differences that concern these roles.
 ///
 /// # Errors
 /// Something differs, the broker cannot be reached, or standard output cannot be written.
-pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
+pub(crate) async fn verify(job: VerifyJob) -> Result<(), CliError> {
     let mut queues = roles::queues();
     queues.retain(|queues| job.roles.iter().any(|role| role.name == queues.role));
     let topology = Topology::for_roles(&job.broker.namespace, &queues);
@@ -30,14 +30,13 @@ pub(crate) async fn verify(job: &VerifyJob) -> Result<(), CliError> {
         findings,
         compared,
         not_compared,
-    } = managed::compare(job, &topology).await;
+    } = managed::compare(&job, &topology).await;
     verified.findings.extend(findings);
     let report = Report::new(&verified, &not_compared);
-    match job.form {
-        OutputFormat::Json => print_json(&report)?,
-        OutputFormat::Text => {
-            print(|out| out.write_all(text(&verified, &compared, &report).as_bytes()))?;
-        }
+    if job.json {
+        print_json(&report)?;
+    } else {
+        print(|out| out.write_all(text(&verified, &compared, &report).as_bytes()))?;
     }
     match verified.findings.len() {
         0 => Ok(()),
