@@ -3,8 +3,10 @@
 //! An import counts for the file of the module that it names and, where that exports the item of another file again, for
 //! that file, too. A crate's root is in no circle, a `mod.rs` in none with its own folder, and tests import as they like.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
+use petgraph::algo::tarjan_scc;
+use petgraph::prelude::DiGraphMap;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Item, ItemUse, UseTree};
@@ -27,28 +29,28 @@ pub(crate) fn find(sources: &Sources) -> Vec<Finding> {
         if !is_crate_root(sources, root) {
             continue;
         }
-        let imports = Crate::read(root, &files).imports();
-        for circle in circles(&imports) {
-            let names: Vec<&str> = circle.iter().map(String::as_str).collect();
-            let size = circle.len();
+        let read = Crate::read(root, &files);
+        let imports = read.imports();
+        for mut circle in tarjan_scc(&imports) {
+            if circle.len() == 1 {
+                continue;
+            }
+            circle.sort_unstable();
             for path in &circle {
                 // A module that two crates share is counted once.
-                if !seen.insert(path.clone()) {
+                if !seen.insert((*path).to_owned()) {
                     continue;
                 }
-                let inside = imports[path]
-                    .iter()
-                    .filter(|(target, _)| circle.contains(*target));
+                let inside = imports.edges(path).filter(|edge| circle.contains(&edge.1));
+                let mut inside: Vec<_> = inside.map(|(_, target, line)| (target, line)).collect();
+                inside.sort_unstable();
                 let listed: Vec<String> = inside
-                    .map(|(target, line)| format!("{} (line {line})", file_name(target, &names)))
-                    .collect();
-                let line = imports[path]
                     .iter()
-                    .find(|(target, _)| circle.contains(*target));
-                let text = format!("circle of {size}, imports {}", listed.join(", "));
-                findings.push(
-                    Finding::new(path, line.map_or(1, |(_, line)| *line), &text).with_weight(size),
-                );
+                    .map(|(target, line)| format!("{} (line {line})", file_name(target, &circle)))
+                    .collect();
+                let line = inside.first().map_or(1, |(_, line)| **line);
+                let text = format!("circle of {}, imports {}", circle.len(), listed.join(", "));
+                findings.push(Finding::new(path, line, &text).with_weight(circle.len()));
             }
         }
     }
@@ -87,7 +89,7 @@ fn is_crate_root(sources: &Sources, file: &RustFile) -> bool {
 type ModulePath = Vec<String>;
 
 /// The files that each file imports, with the line of the first import.
-type Imports = BTreeMap<String, BTreeMap<String, usize>>;
+type Imports<'a> = DiGraphMap<&'a str, usize>;
 
 #[derive(Debug, Default)]
 struct Module {
@@ -162,20 +164,17 @@ impl Crate {
         self.modules.insert(path.clone(), module);
     }
 
-    fn imports(&self) -> Imports {
+    fn imports(&self) -> Imports<'_> {
         let mut imports = Imports::new();
-        for (path, module) in &self.modules {
-            if path.is_empty() {
-                continue;
-            }
-            let targets = imports.entry(module.file.clone()).or_default();
+        for (path, module) in self.modules.iter().filter(|(path, _)| !path.is_empty()) {
             for import in &module.uses {
                 let named = self.named(path, import);
                 let declares = self.declaring(path, &import.path, &mut Vec::new());
                 for target in named.into_iter().chain(declares) {
-                    if self.counts(&module.file, &target) {
-                        let line = targets.entry(target).or_insert(import.line);
-                        *line = import.line.min(*line);
+                    if self.counts(&module.file, target) {
+                        let known = imports.edge_weight(&module.file, target);
+                        let line = known.map_or(import.line, |known| import.line.min(*known));
+                        imports.add_edge(&module.file, target, line);
                     }
                 }
             }
@@ -225,9 +224,9 @@ impl Crate {
     }
 
     /// The file of the module that an import names.
-    fn named(&self, from: &ModulePath, import: &Import) -> Option<String> {
+    fn named(&self, from: &ModulePath, import: &Import) -> Option<&str> {
         let (at, _) = self.descend(from, &import.path)?;
-        Some(self.modules.get(&at)?.file.clone())
+        Some(&self.modules.get(&at)?.file)
     }
 
     /// The file that declares the item that a path in the module `from` names, through every export of it.
@@ -236,7 +235,7 @@ impl Crate {
         from: &ModulePath,
         path: &[String],
         met: &mut Vec<(ModulePath, Vec<String>)>,
-    ) -> Option<String> {
+    ) -> Option<&str> {
         let asked = (from.clone(), path.to_vec());
         if met.contains(&asked) {
             return None;
@@ -244,12 +243,9 @@ impl Crate {
         met.push(asked);
         let (at, rest) = self.descend(from, path)?;
         let module = self.modules.get(&at)?;
-        let Some(item) = rest.first() else {
-            return Some(module.file.clone());
+        let Some(item) = rest.first().filter(|item| !module.items.contains(*item)) else {
+            return Some(&module.file);
         };
-        if module.items.contains(item) {
-            return Some(module.file.clone());
-        }
         module.uses.iter().find_map(|exported| {
             let rest = match &exported.name {
                 Some(name) if name == item => &rest[1..],
@@ -334,46 +330,6 @@ fn declared_name(item: &Item) -> Option<String> {
         _ => return None,
     };
     Some(name.to_string())
-}
-
-/// The largest sets of files of which each is reached from each other.
-fn circles(imports: &Imports) -> Vec<BTreeSet<String>> {
-    let reached: BTreeMap<&String, BTreeSet<&String>> = imports
-        .keys()
-        .map(|file| (file, reach(file, imports)))
-        .collect();
-    let mut circles: Vec<BTreeSet<String>> = Vec::new();
-    for (file, others) in &reached {
-        if !others.contains(*file) || circles.iter().any(|circle| circle.contains(*file)) {
-            continue;
-        }
-        let returns = |other: &&&String| {
-            reached
-                .get(**other)
-                .is_some_and(|back| back.contains(*file))
-        };
-        circles.push(
-            others
-                .iter()
-                .filter(returns)
-                .map(|other| (*other).clone())
-                .collect(),
-        );
-    }
-    circles
-}
-
-fn reach<'a>(file: &str, imports: &'a Imports) -> BTreeSet<&'a String> {
-    let mut reached = BTreeSet::new();
-    let mut waiting = vec![file];
-    while let Some(next) = waiting.pop() {
-        for target in imports.get(next).into_iter().flat_map(BTreeMap::keys) {
-            if reached.insert(target) {
-                waiting.push(target);
-            }
-        }
-    }
-    reached
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! Comment blocks and pages, and the counts of their prose.
 
-use std::ops::Range;
-
-use proc_macro2::{TokenStream, TokenTree};
+use ra_ap_rustc_lexer::{FrontmatterAllowed, TokenKind, tokenize};
 
 use crate::finding::Finding;
 use crate::rust_file::RustFile;
@@ -144,19 +142,29 @@ fn split_words<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
 /// Every comment of a file, as blocks.
 pub(crate) fn blocks(file: &RustFile) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
-    let mut last: Option<(usize, &str)> = None;
-    for comment in comments(&file.text, &literals(file)) {
-        let (kind, text) = split(comment.text);
-        let continues = last == Some((comment.line - 1, kind)) && comment.is_alone;
-        match blocks.last_mut().filter(|_| continues) {
-            Some(block) => block.lines.push(text.to_owned()),
-            None => blocks.push(Block {
-                line: comment.line,
-                lines: text.split('\n').map(str::to_owned).collect(),
-            }),
+    let mut last = None;
+    let (mut rest, mut line, mut is_alone) = (file.text.as_str(), 1, true);
+    for token in tokenize(rest, FrontmatterAllowed::No) {
+        let (text, next) = rest.split_at(token.len as usize);
+        match token.kind {
+            TokenKind::LineComment { .. } | TokenKind::BlockComment { .. } => {
+                let (marker, content) = split(text.trim_end());
+                let continues = is_alone && last == Some((line - 1, marker));
+                match blocks.last_mut().filter(|_| continues) {
+                    Some(block) => block.lines.push(content.to_owned()),
+                    None => blocks.push(Block {
+                        line,
+                        lines: content.split('\n').map(str::to_owned).collect(),
+                    }),
+                }
+                // A comment after code is a block of its own.
+                last = is_alone.then_some((line, marker));
+            }
+            TokenKind::Whitespace => is_alone |= text.contains('\n'),
+            _ => is_alone = false,
         }
-        // A comment after code is a block of its own.
-        last = comment.is_alone.then_some((comment.line, kind));
+        line += text.matches('\n').count();
+        rest = next;
     }
     blocks
 }
@@ -173,78 +181,6 @@ fn split(comment: &str) -> (&str, &str) {
         }
     }
     ("", comment)
-}
-
-struct Comment<'a> {
-    line: usize,
-    text: &'a str,
-    /// True if only blanks precede it on its line.
-    is_alone: bool,
-}
-
-/// The comments of a text, of which everything in `literals` is left out.
-fn comments<'a>(text: &'a str, literals: &[Range<usize>]) -> Vec<Comment<'a>> {
-    let mut comments = Vec::new();
-    let mut position = 0;
-    let (mut line, mut counted) = (1, 0);
-    while let Some(found) = text[position..]
-        .find("//")
-        .into_iter()
-        .chain(text[position..].find("/*"))
-        .min()
-    {
-        let start = position + found;
-        let before = literals.partition_point(|literal| literal.end <= start);
-        if let Some(literal) = literals
-            .get(before)
-            .filter(|literal| literal.start <= start)
-        {
-            position = literal.end;
-            continue;
-        }
-        let rest = &text[start..];
-        let length = if rest.starts_with("/*") {
-            rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else {
-            rest.find('\n').unwrap_or(rest.len())
-        };
-        line += text[counted..start].matches('\n').count();
-        counted = start;
-        let line_start = text[..start].rfind('\n').map_or(0, |end| end + 1);
-        comments.push(Comment {
-            line,
-            text: rest[..length].trim_end(),
-            is_alone: text[line_start..start].trim().is_empty(),
-        });
-        position = start + length;
-    }
-    comments
-}
-
-/// The byte ranges of literals, in order.
-fn literals(file: &RustFile) -> Vec<Range<usize>> {
-    let mut ranges = Vec::new();
-    add_literals(file.tokens.clone(), &file.text, &mut ranges);
-    ranges
-}
-
-fn add_literals(tokens: TokenStream, text: &str, ranges: &mut Vec<Range<usize>>) {
-    for token in tokens {
-        match token {
-            TokenTree::Group(group) => add_literals(group.stream(), text, ranges),
-            TokenTree::Literal(literal) => {
-                let range = literal.span().byte_range();
-                // The parser turns doc comments into literals that have the comment's finding.
-                let is_comment = text
-                    .get(range.clone())
-                    .is_none_or(|text| text.starts_with('/'));
-                if !is_comment {
-                    ranges.push(range);
-                }
-            }
-            TokenTree::Ident(_) | TokenTree::Punct(_) => {}
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
 //! Lengths of functions, and words of tests' names.
 
-use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
-use syn::spanned::Spanned;
-use syn::visit::{self, Visit};
-use syn::{Attribute, Block, ImplItemFn, Item, ItemFn, Signature, TraitItemFn};
+use proc_macro2::{Delimiter, Group, Ident, TokenStream, TokenTree};
 
 use crate::finding::Finding;
-use crate::rust_file::RustFile;
+use crate::rust_file::{RustFile, ends_item, is_punct};
 use crate::source::Sources;
 
 /// The most lines from a function's signature to its closing brace.
@@ -30,7 +27,7 @@ impl Functions {
                 file,
                 functions: &mut functions,
             };
-            finder.visit_file(&file.syntax);
+            finder.in_tokens(file.tokens.clone(), false);
         }
         functions
     }
@@ -42,12 +39,34 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    fn function(&mut self, signature: &Signature, block: &Block) {
-        self.lines(
-            &signature.ident,
-            signature.span().start().line,
-            block.span().end().line,
-        );
+    /// The functions in these tokens. In the tests of a macro each of them is a test, whose attribute the macro may add.
+    fn in_tokens(&mut self, tokens: TokenStream, in_macro: bool) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut is_test = in_macro;
+        for (at, token) in tokens.iter().enumerate() {
+            match token {
+                TokenTree::Ident(keyword) if keyword == "fn" => {
+                    let Some(TokenTree::Ident(name)) = tokens.get(at + 1) else {
+                        continue;
+                    };
+                    let first = keyword.span().start().line;
+                    if let Some(end) = tokens[at..].iter().find(|token| ends_item(token)) {
+                        self.lines(name, first, end.span().end().line);
+                    }
+                    if is_test && (!in_macro || self.file.is_test_line(first)) {
+                        self.test_name(name);
+                    }
+                }
+                TokenTree::Group(group) => {
+                    is_test |= is_test_attribute(group);
+                    self.in_tokens(group.stream(), in_macro || follows_macro(&tokens[..at]));
+                }
+                _ => {}
+            }
+            if ends_item(token) {
+                is_test = in_macro;
+            }
+        }
     }
 
     fn lines(&mut self, name: &Ident, first: usize, last: usize) {
@@ -74,71 +93,22 @@ impl Finder<'_> {
                 .push(finding.with_weight(words));
         }
     }
-
-    /// The functions in the tokens of a macro. In tests each of them is a test, whose attribute the macro may add.
-    fn in_tokens(&mut self, tokens: TokenStream) {
-        let mut tokens = tokens.into_iter().peekable();
-        while let Some(token) = tokens.next() {
-            match token {
-                TokenTree::Ident(keyword) if keyword == "fn" => {
-                    let Some(TokenTree::Ident(name)) = tokens.peek().cloned() else {
-                        continue;
-                    };
-                    let body = tokens.by_ref().find(|token| match token {
-                        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
-                        _ => false,
-                    });
-                    let first = keyword.span().start().line;
-                    if let Some(body) = body {
-                        self.lines(&name, first, body.span().end().line);
-                    }
-                    if self.file.is_test_line(first) {
-                        self.test_name(&name);
-                    }
-                }
-                TokenTree::Group(group) => self.in_tokens(group.stream()),
-                _ => {}
-            }
-        }
-    }
 }
 
-impl<'ast> Visit<'ast> for Finder<'_> {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if let Item::Macro(item) = item {
-            self.in_tokens(item.mac.tokens.clone());
-        }
-        visit::visit_item(self, item);
-    }
-
-    fn visit_item_fn(&mut self, function: &'ast ItemFn) {
-        self.function(&function.sig, &function.block);
-        if function.attrs.iter().any(is_test) {
-            self.test_name(&function.sig.ident);
-        }
-        visit::visit_item_fn(self, function);
-    }
-
-    fn visit_impl_item_fn(&mut self, function: &'ast ImplItemFn) {
-        self.function(&function.sig, &function.block);
-        visit::visit_impl_item_fn(self, function);
-    }
-
-    fn visit_trait_item_fn(&mut self, function: &'ast TraitItemFn) {
-        if let Some(block) = &function.default {
-            self.function(&function.sig, block);
-        }
-        visit::visit_trait_item_fn(self, function);
+/// Returns true if these tokens end with the name of a macro, whose own tokens follow.
+fn follows_macro(tokens: &[TokenTree]) -> bool {
+    match tokens {
+        [.., mark, TokenTree::Ident(_)] | [.., mark] => is_punct(mark, '!'),
+        [] => false,
     }
 }
 
 /// Returns true for an attribute that makes a function a test: `#[test]`, `#[tokio::test]`.
-fn is_test(attribute: &Attribute) -> bool {
-    attribute
-        .path()
-        .segments
-        .last()
-        .is_some_and(|segment| segment.ident == "test")
+fn is_test_attribute(group: &Group) -> bool {
+    let is_path = |token: &TokenTree| !matches!(token, TokenTree::Group(_));
+    let path = group.stream().into_iter().take_while(is_path);
+    group.delimiter() == Delimiter::Bracket
+        && matches!(path.last(), Some(TokenTree::Ident(name)) if name == "test")
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! Retired names that are back.
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
-use syn::visit::{self, Visit};
-use syn::{ImplItemFn, Item, TraitItemFn};
 
 use crate::finding::Finding;
 use crate::rust_file::RustFile;
@@ -22,7 +20,6 @@ pub(crate) fn identifiers(sources: &Sources, vocabulary: &Vocabulary) -> Vec<Fin
             findings: &mut findings,
         };
         finder.in_tokens(file.tokens.clone());
-        finder.visit_file(&file.syntax);
     }
     findings
 }
@@ -73,12 +70,24 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
+    /// Checks every identifier, and by the keyword before it whether it names a type or a function.
     fn in_tokens(&mut self, tokens: TokenStream) {
+        let mut keyword = String::new();
         for token in tokens {
             match token {
                 TokenTree::Group(group) => self.in_tokens(group.stream()),
-                TokenTree::Ident(ident) => self.check(&ident, &self.vocabulary.identifiers),
-                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+                TokenTree::Ident(ident) => {
+                    self.check(&ident, &self.vocabulary.identifiers);
+                    match keyword.as_str() {
+                        "enum" | "mod" | "struct" | "trait" | "type" => {
+                            self.check(&ident, &self.vocabulary.types);
+                        }
+                        "fn" => self.check(&ident, &self.vocabulary.functions),
+                        _ => {}
+                    }
+                    keyword = ident.to_string();
+                }
+                TokenTree::Punct(_) | TokenTree::Literal(_) => keyword.clear(),
             }
         }
     }
@@ -91,31 +100,6 @@ impl Finder<'_> {
             self.findings
                 .push(Finding::new(&self.file.path, line, &text));
         }
-    }
-}
-
-impl<'ast> Visit<'ast> for Finder<'_> {
-    fn visit_item(&mut self, item: &'ast Item) {
-        match item {
-            Item::Enum(item) => self.check(&item.ident, &self.vocabulary.types),
-            Item::Fn(item) => self.check(&item.sig.ident, &self.vocabulary.functions),
-            Item::Mod(item) => self.check(&item.ident, &self.vocabulary.types),
-            Item::Struct(item) => self.check(&item.ident, &self.vocabulary.types),
-            Item::Trait(item) => self.check(&item.ident, &self.vocabulary.types),
-            Item::Type(item) => self.check(&item.ident, &self.vocabulary.types),
-            _ => {}
-        }
-        visit::visit_item(self, item);
-    }
-
-    fn visit_impl_item_fn(&mut self, function: &'ast ImplItemFn) {
-        self.check(&function.sig.ident, &self.vocabulary.functions);
-        visit::visit_impl_item_fn(self, function);
-    }
-
-    fn visit_trait_item_fn(&mut self, function: &'ast TraitItemFn) {
-        self.check(&function.sig.ident, &self.vocabulary.functions);
-        visit::visit_trait_item_fn(self, function);
     }
 }
 

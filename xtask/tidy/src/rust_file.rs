@@ -3,10 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, anyhow};
-use proc_macro2::{LexError, Span, TokenStream};
-use syn::spanned::Spanned;
-use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemFn, ItemMod};
+use proc_macro2::{Delimiter, Group, LexError, TokenStream, TokenTree};
 
 /// A Rust file that Git tracks.
 pub(crate) struct RustFile {
@@ -29,15 +26,15 @@ impl RustFile {
             .map_err(|error: LexError| anyhow!("line {}: {error}", error.span().start().line))
             .with_context(cannot)?;
         let syntax: syn::File = syn::parse2(tokens.clone()).with_context(cannot)?;
-        let mut finder = TestFinder::default();
-        finder.visit_file(&syntax);
+        let mut lines = Vec::new();
+        test_lines(tokens.clone(), &mut lines);
         Ok(Self {
             path: path.to_owned(),
             text,
             tokens,
             syntax,
             is_test,
-            test_lines: finder.lines,
+            test_lines: lines,
         })
     }
 
@@ -52,58 +49,49 @@ impl RustFile {
     }
 }
 
-/// Finds the lines of items under `#[cfg(test)]`, and of test functions.
-#[derive(Default)]
-struct TestFinder {
-    lines: Vec<Range<usize>>,
-}
-
-impl TestFinder {
-    fn add(&mut self, attributes: &[Attribute], span: Span) {
-        let first = attributes.iter().map(|a| a.span().start().line).min();
-        let first = first.unwrap_or(usize::MAX).min(span.start().line);
-        self.lines.push(first..span.end().line + 1);
-    }
-}
-
-impl<'ast> Visit<'ast> for TestFinder {
-    fn visit_item(&mut self, item: &'ast Item) {
-        let attributes = attributes(item);
-        if attributes.iter().any(is_for_tests) {
-            self.add(attributes, item.span());
-        } else {
-            visit::visit_item(self, item);
+/// Finds the lines of items under `#[cfg(test)]`, from the first of their attributes on.
+fn test_lines(tokens: TokenStream, lines: &mut Vec<Range<usize>>) {
+    let (mut first, mut is_for_tests, mut is_attribute) = (None, false, false);
+    for token in tokens {
+        if let TokenTree::Group(group) = &token {
+            if is_attribute {
+                first.get_or_insert(group.span().start().line);
+                is_for_tests |= is_cfg_test(group);
+            }
+            if !is_for_tests {
+                test_lines(group.stream(), lines);
+            }
+        }
+        is_attribute = is_punct(&token, '#');
+        if ends_item(&token) {
+            if let Some(first) = first.take().filter(|_| is_for_tests) {
+                lines.push(first..token.span().end().line + 1);
+            }
+            is_for_tests = false;
         }
     }
 }
 
-fn attributes(item: &Item) -> &[Attribute] {
-    match item {
-        Item::Const(item) => &item.attrs,
-        Item::Enum(item) => &item.attrs,
-        Item::Fn(ItemFn { attrs, .. }) | Item::Mod(ItemMod { attrs, .. }) => attrs,
-        Item::Impl(item) => &item.attrs,
-        Item::Macro(item) => &item.attrs,
-        Item::Static(item) => &item.attrs,
-        Item::Struct(item) => &item.attrs,
-        Item::Trait(item) => &item.attrs,
-        Item::Type(item) => &item.attrs,
-        Item::Use(item) => &item.attrs,
-        _ => &[],
+/// Returns true for the token that an item ends with: its block, or a semicolon.
+pub(crate) fn ends_item(token: &TokenTree) -> bool {
+    match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        token => is_punct(token, ';'),
     }
 }
 
-/// Returns true for `#[cfg(test)]`, and for a condition that names `test` and negates nothing.
-fn is_for_tests(attribute: &Attribute) -> bool {
-    if !attribute.path().is_ident("cfg") {
-        return false;
-    }
-    let condition = match &attribute.meta {
-        syn::Meta::List(list) => list.tokens.to_string(),
-        _ => return false,
-    };
+pub(crate) fn is_punct(token: &TokenTree, mark: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)
+}
+
+/// Returns true for `[cfg(test)]`, and for a condition that names `test` and negates nothing.
+fn is_cfg_test(group: &Group) -> bool {
+    let condition = group.stream().to_string();
     let words: Vec<&str> = condition
         .split(|c: char| !c.is_alphanumeric() && c != '_' && c != '"')
         .collect();
-    words.contains(&"test") && !words.contains(&"not") && !words.contains(&"any")
+    words[0] == "cfg"
+        && words.contains(&"test")
+        && !words.contains(&"not")
+        && !words.contains(&"any")
 }
