@@ -12,7 +12,7 @@ use doorstep_cli::{
     parse::{duration_arg, number_arg},
 };
 use doorstep_contracts::Label;
-use jiff::tz::Offset;
+use jiff::{fmt::strtime::BrokenDownTime, tz::Offset};
 
 use crate::exit_codes::EXIT_CODES;
 
@@ -252,23 +252,11 @@ fn percent(text: &str) -> Result<f64, String> {
 
 /// Reads an offset such as `+08:00`.
 fn utc_offset(text: &str) -> Result<Offset, String> {
-    let read = || {
-        let (sign, rest) = match text.strip_prefix('-') {
-            Some(rest) => (-1, rest),
-            None => (1, text.strip_prefix('+')?),
-        };
-        let (hours, minutes) = rest.split_once(':')?;
-        let number = |s: &str, most: i32| {
-            let is_two_digits = s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
-            s.parse::<i32>()
-                .ok()
-                .filter(|n| is_two_digits && *n <= most)
-        };
+    let read = BrokenDownTime::parse("%:z", text).ok();
+    read.and_then(|time| time.offset())
         // The extreme time zones are 14 hours ahead and 12 behind.
-        let seconds = number(hours, 14)? * 3600 + number(minutes, 59)? * 60;
-        Offset::from_seconds(sign * seconds).ok()
-    };
-    read().ok_or_else(|| format!("{text:?} is not an offset such as +08:00 or -05:30"))
+        .filter(|offset| text.len() == 6 && offset.seconds().abs() < 15 * 3600)
+        .ok_or_else(|| format!("{text:?} is not an offset such as +08:00 or -05:30"))
 }
 
 fn dataset(name: &str) -> Result<String, String> {

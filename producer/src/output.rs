@@ -1,6 +1,9 @@
 //! The target of events: the broker, or standard output as JSON lines.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    time::Duration,
+};
 
 use doorstep_cli::{CliError, ShutdownSignal};
 use doorstep_event::json;
@@ -11,7 +14,7 @@ use crate::{
     progress::Progress,
     publish_pipeline::{BrokerTarget, EventSender},
     stop::nothing_sent,
-    tally::EventCounts,
+    tally::{EventCounts, per_second},
 };
 
 /// The target of events.
@@ -38,10 +41,24 @@ pub(crate) enum Console {
 
 impl Console {
     /// Describes the final state of the events.
-    pub(crate) fn arrived(self) -> &'static str {
+    fn arrived(self) -> &'static str {
         match self {
             Self::Out => "confirmed",
             Self::Err => "written",
+        }
+    }
+
+    /// Prints the number of arrived events and their rate, if there are any.
+    pub(crate) fn print_arrived(self, tally: &EventCounts, elapsed: Duration) {
+        let total = tally.arrived.total();
+        if total > 0 {
+            self.println(&format!(
+                "{total} events {} in {:.1} s ({}/s): {}",
+                self.arrived(),
+                elapsed.as_secs_f64(),
+                per_second(total, elapsed),
+                tally.arrived
+            ));
         }
     }
 
@@ -104,7 +121,7 @@ fn write_lines(mut chunks: mpsc::Receiver<EventBatch>) -> Result<EventCounts, Cl
             let line = json::write(event)
                 .map_err(|e| CliError::failed(format!("event {}: {e}", event.id)))?;
             writeln!(out, "{line}").map_err(failed)?;
-            tally.add(event);
+            tally.arrived.add(event);
         }
         out.flush().map_err(failed)?;
     }

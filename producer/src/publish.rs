@@ -23,7 +23,6 @@ use crate::{
     output::Target,
     progress::{Progress, Unit},
     stop::nothing_sent,
-    tally::per_second,
 };
 
 /// The limit of a line in bytes: an event's data, and ample room for its attributes.
@@ -107,19 +106,12 @@ pub(crate) async fn run(
         CliError::new(reason, format!("cannot read {name}: {}", plain(&e)))
     })?;
 
-    let published = tally.total();
-    let rejected = rejected + tally.rejected();
+    let published = tally.arrived.total();
+    let rejected = rejected + tally.rejected.total();
     voice.println(&format!(
         "{read} read = {published} published + {rejected} refused"
     ));
-    if published > 0 {
-        voice.println(&format!(
-            "{published} events {} in {:.1} s ({}/s): {tally}",
-            voice.arrived(),
-            elapsed.as_secs_f64(),
-            per_second(published, elapsed)
-        ));
-    }
+    voice.print_arrived(&tally, elapsed);
     if read != published + rejected {
         return Err(CliError::failed(
             "the sum above does not add up: this is a bug in Doorstep, please report it",

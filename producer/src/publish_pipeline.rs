@@ -114,7 +114,7 @@ impl EventSender {
         let mut is_open = true;
         let mut channels_refused = 0;
         let result = loop {
-            if tally.rejected() > MAX_REJECTED {
+            if tally.rejected.total() > MAX_REJECTED {
                 break Err(self.too_many_refused(&tally));
             }
             if in_flight.is_empty() {
@@ -184,7 +184,7 @@ impl EventSender {
             match outcome {
                 PublishOutcome::Confirmed => {
                     self.events.confirmed(&item.event);
-                    tally.add(&item.event);
+                    tally.arrived.add(&item.event);
                     confirmed += 1;
                 }
                 PublishOutcome::Unpublishable => {
@@ -196,7 +196,7 @@ impl EventSender {
                         event.subject,
                         remedy(&words)
                     ));
-                    tally.reject(event);
+                    tally.rejected.add(event);
                     rejected += 1;
                 }
                 _ => again.add(item, outcome),
@@ -237,8 +237,8 @@ impl EventSender {
     fn too_many_refused(&self, tally: &EventCounts) -> CliError {
         CliError::broker(format!(
             "the broker refuses these events, {} of {} so far, so the rest was not sent ({}): grant the user the permission, or correct the events; the same command sends all of them again, and events that arrived already change nothing",
-            tally.rejected(),
-            tally.total() + tally.rejected(),
+            tally.rejected.total(),
+            tally.arrived.total() + tally.rejected.total(),
             self.rejection()
         ))
     }
@@ -257,6 +257,6 @@ fn remedy(words: &str) -> &'static str {
 fn so_far(tally: &EventCounts) -> String {
     format!(
         "{} events are confirmed, and events in flight may have arrived, too; sending any of them again changes nothing",
-        tally.total()
+        tally.arrived.total()
     )
 }

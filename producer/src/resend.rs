@@ -196,7 +196,7 @@ impl ResendQueue {
         Some(CliError::broker(format!(
             "gave up after {:?} without a confirm, {} events are confirmed and {} are not: {}; the same command sends all of them again, and events that arrived already change nothing",
             self.give_up_after,
-            tally.total(),
+            tally.arrived.total(),
             self.events.len(),
             trouble.describe()
         )))

@@ -6,10 +6,11 @@ use doorstep_event::{Event, EventType};
 
 /// Counts by type, in the order of first appearance.
 #[derive(Debug, Default)]
-struct Counts(Vec<(EventType, u64)>);
+pub(crate) struct Counts(Vec<(EventType, u64)>);
 
 impl Counts {
-    fn add(&mut self, event: &Event) {
+    /// Counts an event.
+    pub(crate) fn add(&mut self, event: &Event) {
         // With a handful of types, a linear search costs less than hashing.
         match self
             .0
@@ -21,12 +22,14 @@ impl Counts {
         }
     }
 
-    fn count_of(&self, kind: &str) -> u64 {
+    /// Returns the number of events of one type.
+    pub(crate) fn count_of(&self, kind: &str) -> u64 {
         let found = self.0.iter().find(|(k, _)| k.as_str() == kind);
         found.map_or(0, |(_, count)| *count)
     }
 
-    fn total(&self) -> u64 {
+    /// Returns the number of events of all types.
+    pub(crate) fn total(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()
     }
 }
@@ -34,45 +37,13 @@ impl Counts {
 /// The events that have arrived, and those that the broker refuses.
 #[derive(Debug, Default)]
 pub(crate) struct EventCounts {
-    arrived: Counts,
-    rejected: Counts,
+    pub(crate) arrived: Counts,
+    pub(crate) rejected: Counts,
 }
 
-impl EventCounts {
-    /// Counts an event that has arrived.
-    pub(crate) fn add(&mut self, event: &Event) {
-        self.arrived.add(event);
-    }
-
-    /// Counts an event that the broker refuses.
-    pub(crate) fn reject(&mut self, event: &Event) {
-        self.rejected.add(event);
-    }
-
-    /// Returns the number of arrived events of one type.
-    pub(crate) fn count_of(&self, kind: &str) -> u64 {
-        self.arrived.count_of(kind)
-    }
-
-    /// Returns the number of arrived events of all types.
-    pub(crate) fn total(&self) -> u64 {
-        self.arrived.total()
-    }
-
-    /// Returns the number of refused events of one type.
-    pub(crate) fn refused_of(&self, kind: &str) -> u64 {
-        self.rejected.count_of(kind)
-    }
-
-    /// Returns the number of refused events of all types.
-    pub(crate) fn rejected(&self) -> u64 {
-        self.rejected.total()
-    }
-}
-
-impl fmt::Display for EventCounts {
+impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (kind, count)) in self.arrived.0.iter().enumerate() {
+        for (i, (kind, count)) in self.0.iter().enumerate() {
             let comma = if i == 0 { "" } else { ", " };
             write!(f, "{comma}{count} {kind}")?;
         }

@@ -22,11 +22,8 @@ pub(super) struct InvalidMessage {
 
 /// Returns all invalid messages, and a valid event that has to wait behind one of them.
 pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<InvalidMessage> {
-    let play = now.as_second();
     let make = |kind: &str, subject: &str, sequence: u64, body: Bytes| {
-        let subject = &format!("{subject}-{play:X}");
-        let id = format!("{subject}#{sequence}");
-        raw(source, exchange, kind, subject, sequence, &id, now, body)
+        raw(source, exchange, kind, subject, sequence, now, body)
     };
     let picked_up = Bytes::from(format!(r#"{{"picked_up_at":"{now}"}}"#));
     let order = |total: &str| {
@@ -104,40 +101,31 @@ pub(super) fn messages(source: &Source, exchange: &str, now: Timestamp) -> Vec<I
 /// Returns a valid event behind an invalid one: it is deferred until an operator replays or skips that.
 pub(super) fn held_behind(source: &Source, exchange: &str, now: Timestamp) -> RawMessage {
     let body = Bytes::from(format!(r#"{{"delivered_at":"{now}"}}"#));
-    let subject = format!("delivery/X6-{:X}", now.as_second());
-    let id = format!("{subject}#2");
-    raw(
-        source,
-        exchange,
-        "delivery.delivered.v1",
-        &subject,
-        2,
-        &id,
-        now,
-        body,
-    )
+    let kind = "delivery.delivered.v1";
+    raw(source, exchange, kind, "delivery/X6", 2, now, body)
 }
 
-#[expect(clippy::too_many_arguments, reason = "a message is made of just these")]
+/// Returns a message with the attributes of an event. Each run has subjects of its own.
 fn raw(
     source: &Source,
     exchange: &str,
     kind: &str,
     subject: &str,
     sequence: u64,
-    id: &str,
     now: Timestamp,
     body: Bytes,
 ) -> RawMessage {
+    let subject = format!("{subject}-{:X}", now.as_second());
+    let id = format!("{subject}#{sequence}");
     let texts = [
         (
             headers::HEADER_SPEC_VERSION,
             headers::SPEC_VERSION.to_owned(),
         ),
-        (headers::HEADER_ID, id.to_owned()),
+        (headers::HEADER_ID, id.clone()),
         (headers::HEADER_SOURCE, source.to_string()),
         (headers::HEADER_TYPE, kind.to_owned()),
-        (headers::HEADER_SUBJECT, subject.to_owned()),
+        (headers::HEADER_SUBJECT, subject),
         (headers::HEADER_SEQUENCE, format!("{sequence:020}")),
         (headers::HEADER_TIME, now.to_string()),
     ];
@@ -148,7 +136,7 @@ fn raw(
             .into_iter()
             .map(|(name, value)| (name.to_owned(), RawValue::Text(value)))
             .collect(),
-        message_id: Some(id.to_owned()),
+        message_id: Some(id),
         kind: Some(kind.to_owned()),
         content_type: Some(headers::CONTENT_TYPE.to_owned()),
         body,

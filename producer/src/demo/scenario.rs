@@ -7,7 +7,7 @@ use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
     Label, Money, OrderLine, OrderPlaced, Position, Sku, StockAdjusted, StockReason,
 };
-use doorstep_event::{Contract, Event, Sequence, Source, Subject, Timestamp};
+use doorstep_event::{Contract, ContractError, Event, Sequence, Source, Subject, Timestamp};
 use jiff::SignedDuration;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -79,17 +79,12 @@ struct ShopSimulator<'a> {
     start: Timestamp,
     /// The shop's first moment.
     opening: Timestamp,
-    facts: Vec<(f64, Subject, Fact)>,
+    facts: Vec<(f64, Subject, MakeEvent)>,
 }
 
-enum Fact {
-    Placed(OrderPlaced),
-    Adjusted(StockAdjusted),
-    Assigned(DeliveryAssigned),
-    Recorded(DeliveryPositionRecorded),
-    PickedUp(DeliveryPickedUp),
-    Delivered(DeliveryDelivered),
-}
+/// Makes the event of a fact once its sequence is known.
+type MakeEvent =
+    Box<dyn FnOnce(&Source, &Subject, Sequence, Timestamp) -> Result<Event, ContractError>>;
 
 impl<'a> ShopSimulator<'a> {
     fn new(source: &'a Source, start: Timestamp, minutes: u32) -> Self {
@@ -109,9 +104,15 @@ impl<'a> ShopSimulator<'a> {
         self.opening.checked_add(millis).unwrap_or(self.opening)
     }
 
-    fn add(&mut self, at: f64, subject: &str, fact: Fact) -> Result<(), Mistake> {
+    fn add<C>(&mut self, at: f64, subject: &str, fact: C) -> Result<(), Mistake>
+    where
+        C: Contract + 'static,
+    {
+        let make = move |source: &Source, subject: &Subject, sequence, time| {
+            Event::from_contract(source, subject, sequence, time, &fact)
+        };
         let subject = Subject::new(subject).map_err(text)?;
-        self.facts.push((at, subject, fact));
+        self.facts.push((at, subject, Box::new(make)));
         Ok(())
     }
 
@@ -140,7 +141,7 @@ impl<'a> ShopSimulator<'a> {
                 reason: StockReason::Sale,
                 reference: Subject::new(order.as_str()).map_err(text)?,
             };
-            self.add(at + 0.2, &format!("stock/{sku}"), Fact::Adjusted(adjusted))?;
+            self.add(at + 0.2, &format!("stock/{sku}"), adjusted)?;
         }
         let placed = OrderPlaced {
             placed_at: self.time(at),
@@ -151,7 +152,7 @@ impl<'a> ShopSimulator<'a> {
             total: Money::sum(lines.iter().map(|line| line.amount)).map_err(text)?,
             lines,
         };
-        self.add(at, &order, Fact::Placed(placed))?;
+        self.add(at, &order, placed)?;
         self.delivery(rng, &format!("delivery/{name}"), at + 20.0)
     }
 
@@ -172,7 +173,7 @@ impl<'a> ShopSimulator<'a> {
             position: Some(Position::new(longitude, latitude).map_err(text)?),
             window: None,
         };
-        self.add(at, subject, Fact::Assigned(assigned))?;
+        self.add(at, subject, assigned)?;
         let mut now = at;
         for fix in 0..6 {
             now += rng.random_range(4.0..9.0);
@@ -182,23 +183,15 @@ impl<'a> ShopSimulator<'a> {
                 position: Position::new(longitude, latitude).map_err(text)?,
                 recorded_at: self.time(now),
             };
-            self.add(now, subject, Fact::Recorded(recorded))?;
+            self.add(now, subject, recorded)?;
             if fix == 2 {
                 now += 1.0;
                 let picked_up_at = self.time(now);
-                self.add(
-                    now,
-                    subject,
-                    Fact::PickedUp(DeliveryPickedUp { picked_up_at }),
-                )?;
+                self.add(now, subject, DeliveryPickedUp { picked_up_at })?;
             }
         }
         let delivered_at = self.time(now + 2.0);
-        self.add(
-            now + 2.0,
-            subject,
-            Fact::Delivered(DeliveryDelivered { delivered_at }),
-        )
+        self.add(now + 2.0, subject, DeliveryDelivered { delivered_at })
     }
 
     /// Converts all facts to events, numbered in the order of their times.
@@ -208,31 +201,14 @@ impl<'a> ShopSimulator<'a> {
         let facts = std::mem::take(&mut self.facts);
         facts
             .into_iter()
-            .map(|(at, subject, fact)| {
+            .map(|(at, subject, make)| {
                 let number = last.entry(subject.clone()).or_default();
                 *number += 1;
                 let sequence = Sequence::new(*number).ok_or("a sequence is above its bound")?;
-                let event = match &fact {
-                    Fact::Placed(fact) => self.event(&subject, sequence, at, fact),
-                    Fact::Adjusted(fact) => self.event(&subject, sequence, at, fact),
-                    Fact::Assigned(fact) => self.event(&subject, sequence, at, fact),
-                    Fact::Recorded(fact) => self.event(&subject, sequence, at, fact),
-                    Fact::PickedUp(fact) => self.event(&subject, sequence, at, fact),
-                    Fact::Delivered(fact) => self.event(&subject, sequence, at, fact),
-                }?;
+                let event = make(self.source, &subject, sequence, self.time(at)).map_err(text)?;
                 Ok(Step { at, event })
             })
             .collect()
-    }
-
-    fn event<C: Contract>(
-        &self,
-        subject: &Subject,
-        sequence: Sequence,
-        at: f64,
-        fact: &C,
-    ) -> Result<Event, Mistake> {
-        Event::from_contract(self.source, subject, sequence, self.time(at), fact).map_err(text)
     }
 }
 

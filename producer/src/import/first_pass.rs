@@ -93,7 +93,7 @@ pub(crate) fn first_pass<M: RowMapper>(
     history: Option<&mut History>,
     terms: &Terms<'_>,
 ) -> Result<FirstPass<M>, CliError> {
-    let mut progress = Progress::new("checking", Counted::Bytes, Some(input.bytes()));
+    let mut progress = Progress::new("checking", Counted::Bytes, Some(input.bytes));
     let mut table = Table::open(input, M::COLUMNS, layout)?;
     let runs = history.as_ref().map_or(0, |history| history.runs().len());
     let mut reading = Reading {
@@ -301,7 +301,7 @@ fn divide<M: RowMapper>(
     let has_new = new.values().any(|digests| !digests.is_empty());
     if let (Some(history), Some(Part::Sent { source, .. }), true) = (history, parts.last(), has_new)
     {
-        history.begin(source, input.path(), &new)?;
+        history.begin(source, &input.path, &new)?;
     }
     Ok((part_of, parts))
 }
@@ -309,7 +309,7 @@ fn divide<M: RowMapper>(
 fn contradicts(input: &Input, what: &str) -> CliError {
     CliError::data(format!(
         "{} contradicts an earlier import: {what}. Nothing was sent. If these are other sales, give them a name of their own with --dataset NAME",
-        input.path().display()
+        input.path.display()
     ))
 }
 
@@ -362,7 +362,7 @@ impl Rejections {
         };
         Err(CliError::data(format!(
             "{}: {} of {rows} rows would be refused{bound}, so nothing was sent{commonest}",
-            input.path().display(),
+            input.path.display(),
             self.count
         )))
     }

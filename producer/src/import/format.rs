@@ -1,8 +1,10 @@
 //! Numbers and times in the forms that shops use. An ambiguous value is rejected, with the option that decides it.
 
+use std::str::FromStr;
+
 use jiff::{
     Timestamp,
-    civil::{DateTime, date, time},
+    civil::{Date, DateTime, Time},
     tz::Offset,
 };
 
@@ -119,36 +121,17 @@ impl Format {
             }
         };
         let read = || {
-            let date = date_of(number(year, 4)?, number(month, 2)?, number(day, 2)?)?;
-            let (hour, minute, second) = hour_of(hour)?;
-            let time = time_of(hour, minute, second)?;
-            Offset::UTC
-                .to_timestamp(DateTime::from_parts(date, time))
-                .ok()
+            let year = number(year, 4).filter(|year| *year > 0)?;
+            let date = Date::new(year, number(month, 2)?, number(day, 2)?).ok()?;
+            let time = DateTime::from_parts(date, time_of(hour)?);
+            Offset::UTC.to_timestamp(time).ok()
         };
         read().ok_or_else(wrong)
     }
 }
 
-fn date_of(year: i16, month: i16, day: i16) -> Option<jiff::civil::Date> {
-    let is_possible = (1..=12).contains(&month) && (1..=31).contains(&day) && year > 0;
-    if !is_possible {
-        return None;
-    }
-    let first = date(year, i8::try_from(month).ok()?, 1);
-    let day = i8::try_from(day).ok()?;
-    (day <= first.days_in_month()).then(|| date(year, first.month(), day))
-}
-
-fn time_of(hour: i16, minute: i16, second: i16) -> Option<jiff::civil::Time> {
-    let is_possible = hour < 24 && minute < 60 && second < 60;
-    let part = |number| i8::try_from(number).ok();
-    is_possible.then_some(())?;
-    Some(time(part(hour)?, part(minute)?, part(second)?, 0))
-}
-
 /// Reads `8:26`, `08:26:00` and `8:26 PM`.
-fn hour_of(text: &str) -> Option<(i16, i16, i16)> {
+fn time_of(text: &str) -> Option<Time> {
     let half = |half: &str| -> Option<&str> {
         let at = text.len().checked_sub(half.len())?;
         let is_there = text.is_char_boundary(at) && text[at..].eq_ignore_ascii_case(half);
@@ -175,10 +158,10 @@ fn hour_of(text: &str) -> Option<(i16, i16, i16)> {
         Some(noon) if (1..=12).contains(&hour) => hour % 12 + noon,
         Some(_) => return None,
     };
-    Some((hour, number(minute, 2)?, second))
+    Time::new(hour, number(minute, 2)?, second, 0).ok()
 }
 
-fn number(text: &str, max_digits: usize) -> Option<i16> {
+fn number<N: FromStr>(text: &str, max_digits: usize) -> Option<N> {
     let is_number = (1..=max_digits).contains(&text.len());
     let is_number = is_number && text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| is_number)

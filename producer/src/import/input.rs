@@ -21,9 +21,11 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// An open file that is read more than once. It stays open, so a file that replaces it meanwhile is not read instead.
 pub(crate) struct Input {
-    path: PathBuf,
+    /// The path as it was given.
+    pub(crate) path: PathBuf,
+    /// The size of the file on disk.
+    pub(crate) bytes: u64,
     file: File,
-    bytes: u64,
 }
 
 /// The SHA-256 of the decompressed bytes.
@@ -53,22 +55,12 @@ impl Input {
         })
     }
 
-    /// Returns the path as it was given.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns the size of the file on disk.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// Starts reading from the beginning. All readers share the file's position, so use one at a time.
     ///
     /// # Errors
     /// The file cannot be read, or its name says gzip and its content is not.
     pub(crate) fn read(&self) -> Result<Bytes, CliError> {
-        let io = |e: io::Error| self.failed(&e, Compression::Plain);
+        let io = |e: io::Error| failed(&self.path, false, &e);
         let mut file = self.file.try_clone().map_err(io)?;
         file.seek(SeekFrom::Start(0)).map_err(io)?;
         let position = Arc::new(AtomicU64::new(0));
@@ -92,13 +84,14 @@ impl Input {
                 self.path.display()
             )));
         }
-        let (packing, unpacked): (_, Box<dyn Read + Send>) = if is_gzip {
-            (Compression::Gzip, Box::new(MultiGzDecoder::new(raw)))
+        let unpacked: Box<dyn Read + Send> = if is_gzip {
+            Box::new(MultiGzDecoder::new(raw))
         } else {
-            (Compression::Plain, Box::new(raw))
+            Box::new(raw)
         };
         Ok(Bytes {
-            packing,
+            path: self.path.clone(),
+            is_gzip,
             position,
             reader: BufReader::with_capacity(
                 BUFFER_BYTES,
@@ -109,44 +102,31 @@ impl Input {
             ),
         })
     }
-
-    /// Converts an error while reading to one for the user.
-    pub(crate) fn failed(&self, error: &io::Error, packing: Compression) -> CliError {
-        let path = self.path.display();
-        match (packing, error.kind()) {
-            (Compression::Gzip, ErrorKind::UnexpectedEof) => CliError::data(format!(
-                "{path} is truncated, its gzip stream ends too early: download it again"
-            )),
-            (Compression::Gzip, ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
-                CliError::data(format!("{path} is damaged ({error}): download it again"))
-            }
-            _ => CliError::io(format!("cannot read {path}: {}", plain(error))),
-        }
-    }
 }
 
-/// The compression of the file on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
-    /// Not compressed at all.
-    Plain,
-    /// One or several gzip members.
-    Gzip,
+/// Converts an error while reading to one for the user.
+fn failed(path: &Path, is_gzip: bool, error: &io::Error) -> CliError {
+    let path = path.display();
+    match (is_gzip, error.kind()) {
+        (true, ErrorKind::UnexpectedEof) => CliError::data(format!(
+            "{path} is truncated, its gzip stream ends too early: download it again"
+        )),
+        (true, ErrorKind::InvalidInput | ErrorKind::InvalidData) => {
+            CliError::data(format!("{path} is damaged ({error}): download it again"))
+        }
+        _ => CliError::io(format!("cannot read {path}: {}", plain(error))),
+    }
 }
 
 /// The decompressed bytes of an input.
 pub(crate) struct Bytes {
-    packing: Compression,
+    path: PathBuf,
+    is_gzip: bool,
     position: Arc<AtomicU64>,
     reader: BufReader<HashingReader>,
 }
 
 impl Bytes {
-    /// Returns the compression of the file on disk.
-    pub(crate) fn packing(&self) -> Compression {
-        self.packing
-    }
-
     /// Returns the number of bytes read from the file on disk.
     pub(crate) fn position(&self) -> u64 {
         self.position.load(Ordering::Relaxed)
@@ -155,9 +135,10 @@ impl Bytes {
     /// Returns the next bytes; empty at the end.
     ///
     /// # Errors
-    /// The file or its decompression fails; [`Input::failed`] describes the error.
-    pub(crate) fn peek(&mut self) -> io::Result<&[u8]> {
-        self.reader.fill_buf()
+    /// The file cannot be read, or its gzip is damaged.
+    pub(crate) fn peek(&mut self) -> Result<&[u8], CliError> {
+        let bytes = self.reader.fill_buf();
+        bytes.map_err(|e| failed(&self.path, self.is_gzip, &e))
     }
 
     /// Consumes this many of the bytes that [`Self::peek`] returned.

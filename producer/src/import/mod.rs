@@ -23,10 +23,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -49,10 +46,9 @@ pub(crate) use self::{
 };
 use crate::{
     chunk::BatchSender,
-    output::{Console, Target},
+    output::Target,
     progress::{Progress, Unit},
     stop::nothing_sent,
-    tally::{EventCounts, per_second},
 };
 
 /// The settings of an import, except for the kind of file.
@@ -141,69 +137,47 @@ pub(crate) async fn run<M: RowMapper>(
     let (tally, voice) = tally?;
     let (rejected, of_rows) = reading.await.map_err(broken)??;
 
-    let imported = tally.count_of(M::ROW_EVENT);
+    let imported = tally.arrived.count_of(M::ROW_EVENT);
     let Rows {
         rejected: listed,
         kept,
     } = of_rows;
-    let refused_rows = listed + tally.refused_of(M::ROW_EVENT);
+    let refused_rows = listed + tally.rejected.count_of(M::ROW_EVENT);
     if rows != imported + refused_rows + kept {
         return Err(CliError::failed(format!(
             "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a bug in Doorstep, please report it"
         )));
     }
-    let is_whole = tally.rejected() == 0;
-    if let Some(history) = history.as_mut().filter(|_| is_whole) {
+    let events_rejected = tally.rejected.total();
+    if let Some(history) = history.as_mut().filter(|_| events_rejected == 0) {
         for source in &sources {
             history.done(source)?;
         }
     }
     let list = rejected.finish()?;
+    let known = match kept {
+        0 => String::new(),
+        kept => format!(" + {kept} known"),
+    };
     voice.println(&format!(
-        "{rows} read = {imported} imported + {refused_rows} refused{}",
-        known(kept)
+        "{rows} read = {imported} imported + {refused_rows} refused{known}"
     ));
-    print_events(&voice, &tally, elapsed);
+    voice.print_arrived(&tally, elapsed);
     for note in notes {
         voice.println(&note);
     }
     if let Some(list) = list {
         voice.println(&format!("refused rows are listed in {}", list.display()));
     }
-    if !is_whole {
-        return Err(events_rejected(tally.rejected()));
+    if events_rejected > 0 {
+        return Err(CliError::data(format!(
+            "the broker refuses {events_rejected} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
+        )));
     }
     if imported + kept == 0 && rows > 0 {
         return Err(CliError::data("every row was refused: see the list"));
     }
     Ok(())
-}
-
-fn events_rejected(rejected: u64) -> CliError {
-    CliError::data(format!(
-        "the broker refuses {rejected} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
-    ))
-}
-
-fn known(kept: u64) -> String {
-    if kept > 0 {
-        format!(" + {kept} known")
-    } else {
-        String::new()
-    }
-}
-
-/// Prints the number of events and their rate, if there are any.
-fn print_events(voice: &Console, tally: &EventCounts, elapsed: Duration) {
-    if tally.total() > 0 {
-        voice.println(&format!(
-            "{} events {} in {:.1} s ({}/s): {tally}",
-            tally.total(),
-            voice.arrived(),
-            elapsed.as_secs_f64(),
-            per_second(tally.total(), elapsed)
-        ));
-    }
 }
 
 /// Describes each source for the user.
@@ -277,7 +251,7 @@ fn second_pass<M: RowMapper>(
         }
     }
     if table.fingerprint() != first_pass.fingerprint {
-        return Err(changed(input.path()));
+        return Err(changed(&input.path));
     }
     let waiting = first_pass.parts.iter().map(|part| match part {
         Part::Sent { mapping, .. } => mapping.pending(),

@@ -69,11 +69,7 @@ mod column {
 }
 
 const fn named(name: &'static str) -> Column {
-    Column {
-        key: name,
-        name,
-        is_required: true,
-    }
+    Column::required(name, name)
 }
 
 impl RowMapper for Pickups {

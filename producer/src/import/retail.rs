@@ -58,22 +58,6 @@ mod column {
     pub(super) const COUNTRY: usize = 7;
 }
 
-const fn required(key: &'static str, name: &'static str) -> Column {
-    Column {
-        key,
-        name,
-        is_required: true,
-    }
-}
-
-const fn optional(key: &'static str, name: &'static str) -> Column {
-    Column {
-        key,
-        name,
-        is_required: false,
-    }
-}
-
 #[derive(Default)]
 struct Invoice {
     rows_to_come: u64,
@@ -104,14 +88,14 @@ impl RowMapper for Retail {
     const NAME: &'static str = "retail";
     const UNIT: &'static str = "invoice";
     const COLUMNS: &'static [Column] = &[
-        required("invoice", "InvoiceNo"),
-        required("sku", "StockCode"),
-        optional("description", "Description"),
-        required("quantity", "Quantity"),
-        required("date", "InvoiceDate"),
-        required("price", "UnitPrice"),
-        optional("customer", "CustomerID"),
-        optional("country", "Country"),
+        Column::required("invoice", "InvoiceNo"),
+        Column::required("sku", "StockCode"),
+        Column::optional("description", "Description"),
+        Column::required("quantity", "Quantity"),
+        Column::required("date", "InvoiceDate"),
+        Column::required("price", "UnitPrice"),
+        Column::optional("customer", "CustomerID"),
+        Column::optional("country", "Country"),
     ];
     const ROW_EVENT: &'static str = StockAdjusted::TYPE;
 

@@ -28,6 +28,24 @@ pub(crate) struct Column {
     pub(crate) is_required: bool,
 }
 
+impl Column {
+    pub(crate) const fn required(key: &'static str, name: &'static str) -> Self {
+        Self {
+            key,
+            name,
+            is_required: true,
+        }
+    }
+
+    pub(crate) const fn optional(key: &'static str, name: &'static str) -> Self {
+        Self {
+            key,
+            name,
+            is_required: false,
+        }
+    }
+}
+
 /// The layout of the table in a file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layout {
@@ -120,11 +138,7 @@ impl<'i> Table<'i> {
         let (mut text_len, mut fields) = (0, 0);
         let (mut quotes, mut is_too_long) = (0, false);
         loop {
-            let packing = self.bytes.packing();
-            let bytes = match self.bytes.peek() {
-                Ok(bytes) => bytes,
-                Err(e) => return Err(self.input.failed(&e, packing)),
-            };
+            let bytes = self.bytes.peek()?;
             let is_end = bytes.is_empty();
             let (result, read, written, ended) = self.parser.read_record(
                 bytes,
@@ -182,11 +196,7 @@ impl<'i> Table<'i> {
     /// the row.
     fn skip_line_ends(&mut self) -> Result<(), CliError> {
         loop {
-            let packing = self.bytes.packing();
-            let bytes = match self.bytes.peek() {
-                Ok(bytes) => bytes,
-                Err(e) => return Err(self.input.failed(&e, packing)),
-            };
+            let bytes = self.bytes.peek()?;
             let ends = bytes
                 .iter()
                 .take_while(|b| matches!(b, b'\n' | b'\r'))
@@ -203,7 +213,7 @@ impl<'i> Table<'i> {
     fn cut_off(&self, line: u64) -> CliError {
         CliError::data(format!(
             "{} is truncated: it ends in the middle of the row that begins on line {line}; download it again",
-            self.input.path().display()
+            self.input.path.display()
         ))
     }
 
@@ -299,7 +309,7 @@ impl Header {
             names.join(", ")
         };
         let found: String = self.names.join(", ").chars().take(200).collect();
-        let path = input.path().display();
+        let path = input.path.display();
         let text = if let Some(twice) = self.twice.first() {
             format!(
                 "{path} has the column {} more than once: rename the one that is not meant",
@@ -342,8 +352,7 @@ fn header_names(text: &[u8], delimiter: u8) -> Vec<String> {
 fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, CliError> {
     let mut header = Vec::new();
     loop {
-        let packing = bytes.packing();
-        let part = bytes.peek().map_err(|e| input.failed(&e, packing))?;
+        let part = bytes.peek()?;
         if part.is_empty() {
             break;
         }
@@ -359,7 +368,7 @@ fn read_header(input: &Input, bytes: &mut Bytes) -> Result<Vec<u8>, CliError> {
     if header.iter().all(u8::is_ascii_whitespace) {
         return Err(CliError::data(format!(
             "{} is empty, or its first line is: a table begins with the names of its columns",
-            input.path().display()
+            input.path.display()
         )));
     }
     Ok(header)
