@@ -1,12 +1,9 @@
-//! Arguments, and their conversion to settings.
+//! The command line, and its conversion to work.
 
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
-
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use doorstep_cli::{
     SettingsErrors, ShutdownSignal,
-    args::{BrokerArgs, StoreArgs, TelemetryOptions, TelemetrySettings},
-    parse::{duration_arg, duration_within, number_arg},
+    args::{TelemetryOptions, TelemetrySettings},
     start::{Work, work},
 };
 
@@ -14,9 +11,8 @@ use crate::{
     comparison,
     consumer_process::WORK_COMMAND,
     ended_at_once,
-    scenario::LoadProfile,
-    settings::{CompareSettings, OutputFormat},
-    worker::{self, WorkSettings},
+    settings::CompareArgs,
+    worker::{self, CompareWorkArgs},
 };
 
 /// The end of `--help`.
@@ -34,13 +30,6 @@ Exit codes:
   73   a store cannot be created or opened
   74   reading or writing a store or file failed
   130  stopped by SIGINT or SIGTERM: a second signal ends at once";
-
-/// The limit of the share of their capacity that slow consumers are offered: above it, random pauses alone let queues
-/// grow.
-const MAX_SHARE_OF_CAPACITY: f64 = 0.6;
-/// The bounds on the time of slow work: less is no different from fast work, and with more too little is done to be
-/// counted.
-const DELAYS: RangeInclusive<Duration> = Duration::from_millis(4)..=Duration::from_secs(1);
 
 /// Does the same work synchronously and asynchronously, and compares the results for users.
 ///
@@ -87,10 +76,10 @@ impl Cli {
         let telemetry = self.telemetry.check(tls, wrong);
         let stop = || ShutdownSignal::listen(ended_at_once);
         let work = match self.command {
-            Some(Command::Work(args)) => args.check(wrong).and_then(|settings| {
+            Some(Command::Work(args)) => args.broker.check(wrong).and_then(|broker| {
                 work(async move {
                     let _stop = stop()?;
-                    worker::work(settings).await
+                    worker::work(broker, args).await
                 })
             }),
             None => self
@@ -99,126 +88,6 @@ impl Cli {
                 .and_then(|settings| work(async move { comparison::run(settings, stop()?).await })),
         };
         telemetry.zip(work)
-    }
-}
-
-/// The arguments of a comparison.
-#[derive(Debug, Args)]
-pub(crate) struct CompareArgs {
-    /// Time for which users arrive, in each scenario and each mode, in seconds from 1 to 60.
-    #[arg(long, value_name = "SECONDS", default_value = "8", value_parser = number_arg(1..=60_u64))]
-    pub(crate) seconds: u64,
-
-    /// Checkouts per second, from 1 to 1000, with four tracking updates for each. Overloaded consumers get three times
-    /// their capacity instead.
-    #[arg(long, value_name = "NUMBER", default_value = "12", value_parser = number_arg(1..=1000_u32))]
-    pub(crate) rate: u32,
-
-    /// Time of a checkout with slow or overloaded consumers, from 4ms to 1s; an update takes a quarter of it.
-    #[arg(long, value_name = "TIME", default_value = "40ms", value_parser = duration_within(DELAYS))]
-    pub(crate) delay: Duration,
-
-    /// Seed of the load: the same seed offers the same items.
-    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = number_arg(0..=u64::MAX))]
-    pub(crate) seed: u64,
-
-    /// Write all figures to standard output as JSON instead of tables.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Path of a chart of the results.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub(crate) broker: BrokerArgs,
-}
-
-/// The arguments of the process that runs the consumers.
-#[derive(Debug, Args)]
-pub(crate) struct CompareWorkArgs {
-    /// Time that a checkout takes.
-    #[arg(long, value_parser = duration_arg())]
-    pub(crate) checkout_takes: Duration,
-
-    /// Time that a tracking update takes.
-    #[arg(long, value_parser = duration_arg())]
-    pub(crate) update_takes: Duration,
-
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-
-    #[command(flatten)]
-    pub(crate) broker: BrokerArgs,
-}
-
-impl CompareArgs {
-    pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<CompareSettings> {
-        let pace = LoadProfile {
-            rate: self.rate,
-            delay: self.delay,
-            lasts: Duration::from_secs(self.seconds),
-        };
-        let pace = if wrong.is_empty() {
-            wrong.check("--rate", within_capacity(pace))
-        } else {
-            None
-        };
-        let svg = wrong.check("--svg", self.svg.map(picture).transpose());
-        let broker = self.broker.check(wrong);
-        Some(CompareSettings {
-            seed: self.seed,
-            pace: pace?,
-            form: if self.json {
-                OutputFormat::Json
-            } else {
-                OutputFormat::Text
-            },
-            svg: svg?,
-            broker: broker?,
-            variables: self.broker.variables(),
-        })
-    }
-}
-
-/// Rejects a path that could not be written at the end, after all measurements.
-fn picture(path: PathBuf) -> Result<PathBuf, String> {
-    let shown = path.display();
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    if path.is_dir() {
-        return Err(format!("{shown} is a folder, name a file"));
-    }
-    if folder.is_some_and(|folder| !folder.is_dir()) {
-        return Err(format!(
-            "{shown} cannot be written: there is no such folder"
-        ));
-    }
-    Ok(path)
-}
-
-/// Rejects a load above the capacity of slow consumers, which only the overloaded scenario offers.
-fn within_capacity(pace: LoadProfile) -> Result<LoadProfile, String> {
-    if pace.share_of_capacity() <= MAX_SHARE_OF_CAPACITY {
-        return Ok(pace);
-    }
-    let most = (MAX_SHARE_OF_CAPACITY / pace.delay.as_secs_f64()).floor();
-    Err(format!(
-        "slow consumers that take {:?} for a checkout cannot keep up with {} per second: at most {most}, or a shorter --delay",
-        pace.delay, pace.rate
-    ))
-}
-
-impl CompareWorkArgs {
-    pub(crate) fn check(self, wrong: &mut SettingsErrors) -> Option<WorkSettings> {
-        let broker = self.broker.check(wrong);
-        Some(WorkSettings {
-            broker: broker?,
-            folder: self.store.folder,
-            checkout_takes: self.checkout_takes,
-            update_takes: self.update_takes,
-        })
     }
 }
 
@@ -233,6 +102,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::settings::CompareSettings;
 
     fn check(words: &[&str]) -> Result<CompareSettings, String> {
         let words = ["compare"].iter().chain(words);
@@ -248,7 +118,7 @@ mod tests {
     fn without_options_slow_consumers_keep_up() {
         let settings = check(&[]).unwrap();
         assert!(settings.pace.share_of_capacity() <= 0.5);
-        assert_eq!(settings.form, OutputFormat::Text);
+        assert!(!settings.args.json);
         assert!(!format!("{settings:?}").contains("guest:guest"));
     }
 

@@ -205,11 +205,7 @@ fn legend(area: &Area<'_>, cells: &[Sample]) -> Drawn {
 }
 
 fn title(area: &Area<'_>, x: i32, what: &str, more: &str) -> Drawn {
-    let bold = (FONT, 17)
-        .into_font()
-        .style(FontStyle::Bold)
-        .color(&FOREGROUND);
-    area.draw(&Text::new(what.to_owned(), (x, 14), bold))?;
+    area.draw(&Text::new(what.to_owned(), (x, 14), bold(17)))?;
     area.draw(&Text::new(more.to_owned(), (x, 38), text_style(12)))?;
     Ok(())
 }
@@ -226,11 +222,7 @@ fn name(area: &Area<'_>, cells: &[Sample], index: usize, y: i32) -> Drawn {
     ))?;
     let is_first = index == 0 || cells[index - 1].scenario != cell.scenario;
     if is_first {
-        let bold = (FONT, 13)
-            .into_font()
-            .style(FontStyle::Bold)
-            .color(&FOREGROUND);
-        let left = bold.pos(Pos::new(HPos::Left, VPos::Center));
+        let left = bold(13).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw(&Text::new(cell.scenario.label(), (12, y), left))?;
     }
     Ok(())
@@ -238,6 +230,11 @@ fn name(area: &Area<'_>, cells: &[Sample], index: usize, y: i32) -> Drawn {
 
 fn text_style(size: u32) -> TextStyle<'static> {
     (FONT, size).into_font().color(&FOREGROUND)
+}
+
+fn bold(size: u32) -> TextStyle<'static> {
+    let font = (FONT, size).into_font().style(FontStyle::Bold);
+    font.color(&FOREGROUND)
 }
 
 /// Returns the start of a row, from the bottom: the first row is at the top, with a gap between scenarios.

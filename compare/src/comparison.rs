@@ -16,7 +16,7 @@ use crate::{
     report::Report,
     run::Run,
     scenario::{Mode, Scenario},
-    settings::{CompareSettings, OutputFormat},
+    settings::CompareSettings,
     stats::Sample,
     table,
 };
@@ -50,21 +50,18 @@ pub(crate) async fn run(
     let _ = fs::remove_dir(std::env::temp_dir().join(format!("doorstep-{run}")));
     let report = Report::new(&settings, measured?);
     // Written before anything is printed, whose reader may be gone.
-    if let Some(path) = &settings.svg {
+    if let Some(path) = &settings.args.svg {
         let svg = chart::svg(&report)?;
         fs::write(path, svg)
             .map_err(|e| cannot_write(&format!("the chart {}", path.display()), &e))?;
     }
-    match settings.form {
-        OutputFormat::Text => {
-            let text = table::text(&report, terminal_width());
-            print(|out| out.write_all(text.as_bytes()))?;
+    print(|out| {
+        if settings.args.json {
+            serde_json::to_writer_pretty(&mut *out, &report)?;
+            return writeln!(out);
         }
-        OutputFormat::Json => {
-            let json = report.json()?;
-            print(|out| writeln!(out, "{json}"))?;
-        }
-    }
+        out.write_all(table::text(&report, terminal_width()).as_bytes())
+    })?;
     report.broken_promise().map_or(Ok(()), Err)
 }
 
@@ -97,7 +94,7 @@ async fn measure(
 
 fn items(settings: &CompareSettings, scenario: Scenario) -> Result<Arc<[WorkItem]>, CliError> {
     let load = settings.pace.load(scenario);
-    WorkItem::draw(settings.seed, load, Timestamp::now())
+    WorkItem::draw(settings.args.seed, load, Timestamp::now())
         .map(Arc::from)
         .map_err(|mistake| CliError::internal(format!("cannot make items: {mistake}")))
 }

@@ -70,8 +70,8 @@ pub(crate) struct WorkItem {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Fact {
-    Checkout(InvoiceNo, OrderPlaced),
-    Update(DeliveryId, DeliveryPositionRecorded),
+    Checkout(PlaceOrder),
+    Update(RecordPosition),
 }
 
 /// The error of an item that breaks its contract: a bug in this program.
@@ -121,8 +121,8 @@ impl WorkItem {
     /// Returns the item's subject, which is also the name of its entity in the role's store.
     pub(crate) fn subject(&self) -> Subject {
         match &self.fact {
-            Fact::Checkout(order, _) => order.order_subject(),
-            Fact::Update(delivery, _) => delivery.subject(),
+            Fact::Checkout(asked) => asked.order.order_subject(),
+            Fact::Update(asked) => asked.delivery.subject(),
         }
     }
 
@@ -134,8 +134,10 @@ impl WorkItem {
         let subject = &self.subject();
         let first = Sequence::FIRST;
         match &self.fact {
-            Fact::Checkout(_, placed) => Event::from_contract(source, subject, first, now, placed),
-            Fact::Update(_, fix) => Event::from_contract(source, subject, first, now, fix),
+            Fact::Checkout(asked) => {
+                Event::from_contract(source, subject, first, now, &asked.placed)
+            }
+            Fact::Update(asked) => Event::from_contract(source, subject, first, now, &asked.fix),
         }
     }
 
@@ -151,20 +153,8 @@ impl WorkItem {
     ) -> Result<Request, ContractError> {
         let id = RequestId::new(self.subject().to_string())?;
         match &self.fact {
-            Fact::Checkout(order, placed) => {
-                let asked = PlaceOrder {
-                    order: order.clone(),
-                    placed: placed.clone(),
-                };
-                Request::from_contract(caller, id, now, deadline, &asked)
-            }
-            Fact::Update(delivery, fix) => {
-                let asked = RecordPosition {
-                    delivery: delivery.clone(),
-                    fix: fix.clone(),
-                };
-                Request::from_contract(caller, id, now, deadline, &asked)
-            }
+            Fact::Checkout(asked) => Request::from_contract(caller, id, now, deadline, asked),
+            Fact::Update(asked) => Request::from_contract(caller, id, now, deadline, asked),
         }
     }
 }
@@ -189,7 +179,7 @@ fn checkout(rng: &mut StdRng, number: u64, placed_at: Timestamp) -> Result<Fact,
         lines,
     };
     let order = InvoiceNo::new(&number.to_string()).map_err(text)?;
-    Ok(Fact::Checkout(order, placed))
+    Ok(Fact::Checkout(PlaceOrder { order, placed }))
 }
 
 fn update(rng: &mut StdRng, number: u64, recorded_at: Timestamp) -> Result<Fact, Mistake> {
@@ -200,7 +190,7 @@ fn update(rng: &mut StdRng, number: u64, recorded_at: Timestamp) -> Result<Fact,
         recorded_at,
     };
     let delivery = DeliveryId::new(&number.to_string()).map_err(text)?;
-    Ok(Fact::Update(delivery, fix))
+    Ok(Fact::Update(RecordPosition { delivery, fix }))
 }
 
 fn text<E: std::fmt::Display>(error: E) -> Mistake {

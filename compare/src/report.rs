@@ -43,7 +43,7 @@ impl Report {
             }
         });
         Self {
-            seed: settings.seed,
+            seed: settings.args.seed,
             seconds: settings.pace.lasts.as_secs(),
             delay_ms: settings.pace.delay.as_secs_f64() * 1000.0,
             deadline_ms: crate::load::DEADLINE.as_secs_f64() * 1000.0,
@@ -51,15 +51,6 @@ impl Report {
             verdict: Verdict::from_samples(&cells),
             cells,
         }
-    }
-
-    /// Returns the report as JSON.
-    ///
-    /// # Errors
-    /// A bug in this program.
-    pub(crate) fn json(&self) -> Result<String, CliError> {
-        serde_json::to_string_pretty(self)
-            .map_err(|e| CliError::internal(format!("cannot encode the figures as JSON: {e}")))
     }
 
     /// Returns the error of a broken promise: an item that was acknowledged and is missing after all work is done, or

@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::{Subject, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     items::Operation,
@@ -28,8 +28,8 @@ pub(crate) struct Response {
     pub(crate) end: Result<(), OperationFailure>,
 }
 
-/// The completion of an item by a role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The completion of an item by a role: the fields that are read of its entity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(crate) struct Completion {
     pub(crate) applied_at: Timestamp,
     pub(crate) times: u32,

@@ -7,12 +7,11 @@ use std::{
 
 use doorstep_cli::CliError;
 use doorstep_store::{EntityKey, SqliteStore, Store, StoreError, sqlite::Options};
-use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     items::Operation,
-    stats::{Completion, Completions, Done, Response},
+    stats::{Completions, Done, Response},
 };
 
 /// The number of entities that one read returns.
@@ -27,13 +26,6 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The stores of both roles, opened for reading.
 pub(crate) struct StoreReader(Vec<SqliteStore>);
-
-/// The fields that are read of an entity.
-#[derive(Deserialize)]
-struct Entry {
-    applied_at: doorstep_event::Timestamp,
-    times: u32,
-}
 
 impl StoreReader {
     /// Opens the stores in this folder.
@@ -81,16 +73,11 @@ impl StoreReader {
             } else {
                 SETTLE_TIME
             };
-            if is_all || since.elapsed() >= quiet {
+            let drained = is_all || since.elapsed() >= quiet;
+            if drained || began.elapsed() >= patience {
                 return Ok(Done {
                     completions,
-                    drained: true,
-                });
-            }
-            if began.elapsed() >= patience {
-                return Ok(Done {
-                    completions,
-                    drained: false,
+                    drained,
                 });
             }
         }
@@ -106,14 +93,10 @@ impl StoreReader {
                 after = Some(last.key.clone());
                 for row in &page {
                     let state = row.state.as_deref().unwrap_or_default();
-                    let entry: Entry = serde_json::from_slice(state).map_err(|e| {
+                    let completion = serde_json::from_slice(state).map_err(|e| {
                         let key = &row.key;
                         CliError::internal(format!("cannot decode {key}: {e}"))
                     })?;
-                    let completion = Completion {
-                        applied_at: entry.applied_at,
-                        times: entry.times,
-                    };
                     completions.insert(row.key.as_str().to_owned(), completion);
                 }
             }

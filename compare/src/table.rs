@@ -63,7 +63,7 @@ fn heard(cells: &[Sample]) -> Table {
         Column::number("max").optional(),
     ]);
     for (cell, want, figures, first) in rows(cells) {
-        let spread = Times::from_percentiles(figures.response);
+        let [p50, p99, max] = times(figures.response);
         table.add_row([
             first,
             want.label().to_owned(),
@@ -72,9 +72,9 @@ fn heard(cells: &[Sample]) -> Table {
             figures.answered.to_string(),
             format!("{:.0}", figures.answered_a_second),
             figures.failures().to_string(),
-            spread.p50,
-            spread.p99,
-            spread.max,
+            p50,
+            p99,
+            max,
         ]);
     }
     table
@@ -94,7 +94,7 @@ fn done(cells: &[Sample]) -> Table {
         Column::number("later than 1 s").optional(),
     ]);
     for (cell, want, figures, first) in rows(cells) {
-        let spread = Times::from_percentiles(figures.done_after);
+        let [p50, _, max] = times(figures.done_after);
         table.add_row([
             first,
             want.label().to_owned(),
@@ -103,8 +103,8 @@ fn done(cells: &[Sample]) -> Table {
             figures.not_done.to_string(),
             figures.unsure.to_string(),
             figures.lost.to_string(),
-            spread.p50,
-            spread.max,
+            p50,
+            max,
             figures.late.to_string(),
         ]);
     }
@@ -164,21 +164,11 @@ fn findings(verdict: &Verdict, width: Option<usize>) -> String {
     text
 }
 
-/// A formatted distribution of times.
-struct Times {
-    p50: String,
-    p99: String,
-    max: String,
-}
-
-impl Times {
-    fn from_percentiles(spread: Option<Percentiles>) -> Self {
-        let shown = |of: fn(Percentiles) -> f64| spread.map_or("-".to_owned(), |s| time(of(s)));
-        Self {
-            p50: shown(|s| s.p50_ms),
-            p99: shown(|s| s.p99_ms),
-            max: shown(|s| s.max_ms),
-        }
+/// Formats the median, the 99th percentile and the maximum of a distribution.
+fn times(spread: Option<Percentiles>) -> [String; 3] {
+    match spread {
+        Some(spread) => [spread.p50_ms, spread.p99_ms, spread.max_ms].map(time),
+        None => ["-", "-", "-"].map(str::to_owned),
     }
 }
 

@@ -1,8 +1,13 @@
 //! The process of the consumers: both roles on the real runtime, until the parent process is gone.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{io::Write, path::Path, time::Duration};
 
-use doorstep_cli::CliError;
+use clap::Args;
+use doorstep_cli::{
+    CliError,
+    args::{BrokerArgs, StoreArgs},
+    parse::duration_arg,
+};
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_runtime::{
     HandlerLock, Limits,
@@ -22,28 +27,41 @@ const BATCH_TAKES: Duration = Duration::from_millis(100);
 /// The timeout of stopping a role.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The settings of the consumers.
-#[derive(Debug)]
-pub(crate) struct WorkSettings {
-    /// The broker, with the namespace of the comparison.
-    pub(crate) broker: BrokerSettings,
-    /// The folder of the stores.
-    pub(crate) folder: PathBuf,
-    /// The time that a checkout takes.
-    pub(crate) checkout_takes: Duration,
-    /// The time that a tracking update takes.
-    pub(crate) update_takes: Duration,
+/// The arguments of the process that runs the consumers.
+#[derive(Debug, Args)]
+pub(crate) struct CompareWorkArgs {
+    /// Time that a checkout takes.
+    #[arg(long, value_parser = duration_arg())]
+    checkout_takes: Duration,
+
+    /// Time that a tracking update takes.
+    #[arg(long, value_parser = duration_arg())]
+    update_takes: Duration,
+
+    #[command(flatten)]
+    store: StoreArgs,
+
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
 }
 
 /// Works until the parent process is gone.
 ///
 /// # Errors
 /// A store cannot be opened, or a role cannot go on.
-pub(crate) async fn work(settings: WorkSettings) -> Result<(), CliError> {
-    let process = HandlerLock::default();
+pub(crate) async fn work(broker: BrokerSettings, args: CompareWorkArgs) -> Result<(), CliError> {
+    let settings = RunSettings {
+        topology: Topology::for_roles(&broker.namespace, QUEUES),
+        broker,
+        limits: Limits::default(),
+        process: HandlerLock::default(),
+        shutdown_timeout: GRACE,
+        requires_owner_record: true,
+    };
+    let folder = &args.store.folder;
     let roles = [
-        start::<Checkouts>(&settings, settings.checkout_takes, &process)?,
-        start::<Positions>(&settings, settings.update_takes, &process)?,
+        start::<Checkouts>(folder, &settings, args.checkout_takes)?,
+        start::<Positions>(folder, &settings, args.update_takes)?,
     ];
     for role in &roles {
         ready(role).await?;
@@ -65,25 +83,18 @@ pub(crate) async fn work(settings: WorkSettings) -> Result<(), CliError> {
 }
 
 fn start<T: Workload>(
-    settings: &WorkSettings,
+    folder: &Path,
+    settings: &RunSettings,
     takes: Duration,
-    process: &HandlerLock,
 ) -> Result<RunningRole, CliError> {
-    let store = SqliteStore::open(&settings.folder, T::QUEUES.role, &Options::default())
+    let store = SqliteStore::open(folder, T::QUEUES.role, &Options::default())
         .map_err(|e| CliError::cannot_create(e.to_string()))?;
     let settings = RunSettings {
-        broker: settings.broker.clone(),
-        topology: Topology::for_roles(&settings.broker.namespace, QUEUES),
         limits: limits(takes),
-        process: process.clone(),
-        shutdown_timeout: GRACE,
-        requires_owner_record: true,
+        ..settings.clone()
     };
-    Ok(runner::start(
-        WorkloadRole::<T>::new(takes),
-        store,
-        settings,
-    ))
+    let role = WorkloadRole::<T>::new(takes);
+    Ok(runner::start(role, store, settings))
 }
 
 /// Limits a batch to the time that it may take.
