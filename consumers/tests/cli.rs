@@ -293,7 +293,14 @@ fn without_a_broker_status_still_shows_the_stores() {
     let (shown, error) = (said(&output.stdout), said(&output.stderr));
     assert_eq!(output.status.code(), Some(69), "{error}");
     assert!(error.contains("127.0.0.1:1"), "{error}");
-    for role in ["orders", "inventory", "tracking", "restaurant", "payments"] {
+    for role in [
+        "orders",
+        "inventory",
+        "tracking",
+        "restaurant",
+        "payments",
+        "access_log",
+    ] {
         assert!(shown.contains(role), "{shown}");
     }
     let json = consumers(
@@ -313,6 +320,14 @@ fn without_a_broker_status_still_shows_the_stores() {
 }
 
 #[test]
+fn entity_without_a_key_is_asked_for() {
+    let error = rejected(&["show", "inventory"], &[], 64);
+    assert!(error.contains("stock/..."), "{error}");
+    // The access log has a report, and here no store to read it from.
+    rejected(&["show", "access_log"], &[], 66);
+}
+
+#[test]
 fn the_topology_is_shown_to_people_and_programs() {
     let variables = [("DOORSTEP_NAMESPACE", "shop")];
     let text = said(&consumers(&["topology", "show"], &variables).stdout);
@@ -327,8 +342,8 @@ fn the_topology_is_shown_to_people_and_programs() {
     }
     let json = consumers(&["topology", "show", "--json"], &variables).stdout;
     let topology: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(topology["queues"].as_array().unwrap().len(), 19);
-    assert_eq!(topology["bindings"].as_array().unwrap().len(), 7);
+    assert_eq!(topology["queues"].as_array().unwrap().len(), 22);
+    assert_eq!(topology["bindings"].as_array().unwrap().len(), 8);
 }
 
 #[test]
@@ -368,7 +383,7 @@ fn definitions_and_permissions_need_no_broker() {
     assert_eq!(producer["write"], r"^shop\.events$");
     assert_eq!(
         producer["topics"]["write"],
-        r"^(delivery|order|payment|return|stock)\."
+        r"^(delivery|order|payment|request|return|stock)\."
     );
     rejected(&["topology", "show", "--vhost", "eu"], &variables, 64);
     rejected(

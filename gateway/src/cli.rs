@@ -210,6 +210,11 @@ pub(crate) struct ServeArgs {
         default_value = "1024", value_parser = number_arg(1..=100_000_usize))]
     pub(crate) max_concurrent_requests: usize,
 
+    /// Publish an event for each request, for the role `access_log`. No request waits for it: while the broker is away,
+    /// a buffer of 10,000 requests fills, and further ones are only counted.
+    #[arg(long, env = "DOORSTEP_ACCESS_LOG")]
+    pub(crate) access_log: bool,
+
     /// Address of the proxy in front of the gateway, if there is one. For its requests, the last address in
     /// X-Forwarded-For is the client's, with or without a port. Forwarded is not read, and anything that is no address
     /// counts as the proxy. Without this option, all clients behind the proxy share the login attempts of one address

@@ -7,6 +7,7 @@
 //! - [`auth`] authenticates users: passwords, tokens and the key that signs them.
 //! - [`limits`] has every limit, from connections to login attempts.
 
+mod access_log;
 mod app;
 mod auth;
 mod backends;

@@ -78,6 +78,16 @@ pub(crate) enum Import {
     /// number and the reason; the rest goes on. The same file with the same options makes the same events every time.
     #[command(after_help = PICKUPS_HELP)]
     Pickups(PickupsArgs),
+
+    /// Import the access log of a web server: each line is a served request.
+    ///
+    /// FILE is in the common or the combined log format, also in gzip. Clients are reduced to their networks (the first
+    /// 24 bits of an IPv4 address, 48 of IPv6), queries and names of users are left out. A path is its own endpoint;
+    /// from the thousandth endpoint on, others count as `other`. A line of another form, or of more than 64 KiB, is
+    /// refused and listed with its number and the reason; the rest goes on. The same content makes the same events
+    /// every time. A log that has grown is another one, so import it once it is rotated.
+    #[command(after_help = ACCESS_LOG_HELP)]
+    AccessLog(AccessLogArgs),
 }
 
 const RETAIL_HELP: &str = "\
@@ -89,6 +99,10 @@ Examples:
 const PICKUPS_HELP: &str = "\
 Example:
   producer import pickups --year 2022 --utc-offset +08:00 lade_pickup.csv.gz";
+
+const ACCESS_LOG_HELP: &str = "\
+Example:
+  producer import access-log access.log.1.gz --refused refused.jsonl";
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -174,6 +188,25 @@ pub(crate) struct PickupsArgs {
         default_value = "+08:00",
         allow_hyphen_values = true, value_parser = checked(utc_offset, "+00:00"))]
     pub(crate) utc_offset: Offset,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccessLogArgs {
+    /// File to import. It is read twice, so it cannot be a pipe.
+    pub(crate) file: PathBuf,
+
+    /// Path of the list of refused lines, as JSON lines of number and reason [default: NAME.refused.jsonl in the
+    /// current folder]. Every run overwrites it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) refused: Option<PathBuf>,
+
+    /// Print the events on standard output, as `producer publish` reads them, instead of publishing them. This needs no
+    /// broker.
+    #[arg(long)]
+    pub(crate) to_stdout: bool,
+
+    #[command(flatten)]
+    pub(crate) sink: SinkArgs,
 }
 
 #[derive(Debug, Args)]

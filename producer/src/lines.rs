@@ -75,6 +75,11 @@ impl<R: BufRead> LineReader<R> {
         Ok(Some((self.number, line)))
     }
 
+    /// Returns the reader, at the end of the last line.
+    pub(crate) fn into_inner(self) -> R {
+        self.reader
+    }
+
     /// Returns true if the next line may have to be waited for: no complete one has been read ahead.
     pub(crate) fn would_block(&self) -> bool
     where

@@ -8,11 +8,11 @@ use doorstep_cli::{
 };
 
 use crate::{
-    cli::{Command, Import, ImportArgs, PickupsArgs, RetailArgs, SinkArgs},
+    cli::{AccessLogArgs, Command, Import, ImportArgs, PickupsArgs, RetailArgs, SinkArgs},
     demo,
     import::{
-        self, Calendar, Dates, Decimal, Format, ImportSettings, Layout, Pickups, Reading, Retail,
-        RowMapper, default_refused_path,
+        self, AccessLogSettings, Calendar, Dates, Decimal, Format, ImportSettings, Layout, Pickups,
+        Reading, Retail, RowMapper, default_refused_path,
     },
     output::Target,
     publish,
@@ -34,6 +34,10 @@ pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Wo
                 async move { import::run(Pickups::new(calendar), settings, output, stop()?).await },
             )
         }
+        Command::Import(Import::AccessLog(args)) => {
+            let (settings, output) = access_log(args, wrong)?;
+            work(async move { import::run_access_log(settings, output, stop()?).await })
+        }
         Command::Publish(args) => {
             let output = broker(&args.sink, wrong)?;
             work(async move { publish::run(args.file, output, stop()?).await })
@@ -49,7 +53,7 @@ fn retail(
     args: RetailArgs,
     wrong: &mut SettingsErrors,
 ) -> Option<(ImportSettings, Reading, Target)> {
-    let output = output(&args.import, wrong);
+    let output = output(args.import.to_stdout, &args.import.sink, wrong);
     let import = import_settings::<Retail>(args.import, wrong);
     let format = Format {
         decimal: match args.decimal.as_str() {
@@ -74,19 +78,38 @@ fn pickups(
         year: args.year,
         offset: args.utc_offset,
     };
-    let output = output(&args.import, wrong);
+    let output = output(args.import.to_stdout, &args.import.sink, wrong);
     let import = import_settings::<Pickups>(args.import, wrong);
     Some((import?, calendar, output?))
+}
+
+fn access_log(
+    args: AccessLogArgs,
+    wrong: &mut SettingsErrors,
+) -> Option<(AccessLogSettings, Target)> {
+    let output = output(args.to_stdout, &args.sink, wrong);
+    let settings = AccessLogSettings {
+        rejected: rejected_list(args.refused, &args.file, wrong)?,
+        file: args.file,
+    };
+    Some((settings, output?))
+}
+
+/// Returns the path of the list of rejected rows.
+fn rejected_list(
+    path: Option<PathBuf>,
+    input: &Path,
+    wrong: &mut SettingsErrors,
+) -> Option<PathBuf> {
+    let path = path.unwrap_or_else(|| default_refused_path(input));
+    wrong.check("--refused", another_file(path, input))
 }
 
 fn import_settings<M: RowMapper>(
     args: ImportArgs,
     wrong: &mut SettingsErrors,
 ) -> Option<ImportSettings> {
-    let rejected = args
-        .refused
-        .unwrap_or_else(|| default_refused_path(&args.file));
-    let rejected = wrong.check("--refused", another_file(rejected, &args.file));
+    let rejected = rejected_list(args.refused, &args.file, wrong);
     let names = args.columns.iter().map(|text| column::<M>(text)).collect();
     let names = wrong.check("--columns", names);
     Some(ImportSettings {
@@ -116,12 +139,12 @@ fn column<M: RowMapper>(text: &str) -> Result<(usize, String), String> {
     Ok((place, name.to_owned()))
 }
 
-fn output(args: &ImportArgs, wrong: &mut SettingsErrors) -> Option<Target> {
+fn output(to_stdout: bool, sink: &SinkArgs, wrong: &mut SettingsErrors) -> Option<Target> {
     // Without a broker its address and its files are not checked.
-    if args.to_stdout {
+    if to_stdout {
         Some(Target::Lines)
     } else {
-        broker(&args.sink, wrong)
+        broker(sink, wrong)
     }
 }
 

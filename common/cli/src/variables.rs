@@ -13,6 +13,7 @@ const LIKE: f64 = 0.8;
 /// All variables that a part of Doorstep reads: its programs, docker-compose.yml, the tests and `cargo xtask`. A test
 /// compares them with the sources, and each program has one that compares them with its arguments.
 const KNOWN: &str = "\
+DOORSTEP_ACCESS_LOG DOORSTEP_ACCESS_LOG_IMPORT_PASSWORD DOORSTEP_ACCESS_LOG_PASSWORD
 DOORSTEP_ACK_TIMEOUT DOORSTEP_AMQP_PASSWORD_FILE DOORSTEP_AMQP_PORT DOORSTEP_AMQP_URL
 DOORSTEP_ORDER_TIMEOUT DOORSTEP_BATCH_SIZE DOORSTEP_CONSUMERS_PASSWORD
 DOORSTEP_DEAD_LETTER_COPY_TTL DOORSTEP_GATEWAY_PASSWORD DOORSTEP_GATEWAY_PORT

@@ -23,11 +23,14 @@
 //! | [`DeliveryPositionRecorded`] `delivery.position_recorded.v1` | `delivery/ORDER` | a position of the courier |
 //! | [`DeliveryPickedUp`] `delivery.picked_up.v1` | `delivery/ORDER` | the courier has the parcel |
 //! | [`DeliveryDelivered`] `delivery.delivered.v1` | `delivery/ORDER` | the parcel has arrived |
+//! | [`RequestServed`] `request.served.v1` | `request/INSTANCE` | the gateway, or the server of an imported log, answered a request |
+//! | [`RequestsDropped`] `request.dropped.v1` | `request/INSTANCE` | the number of requests that a full buffer dropped |
 //!
 //! [`requests`] contains the RPC requests, with their replies and error codes.
 //!
 //! [`registry`] lists all contracts and checks events of any type. [`ROLES`] maps roles to subjects.
 
+mod access;
 mod delivery;
 mod ids;
 mod money;
@@ -45,6 +48,10 @@ mod roles;
 mod stock;
 mod text;
 
+pub use access::{
+    MAX_HEADER_BYTES, MAX_PATH_BYTES, OTHER_ENDPOINT, Printable, RequestServed, RequestsDropped,
+    printable,
+};
 pub use delivery::{
     DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded, TimeWindow,
 };

@@ -26,13 +26,13 @@ pub struct PublisherSpec {
     pub emits: &'static [&'static str],
 }
 
-pub const FAMILIES: &[&str] = &["order", "return", "payment", "stock", "delivery"];
+pub const FAMILIES: &[&str] = &["order", "return", "payment", "stock", "delivery", "request"];
 
 pub const PUBLISHERS: &[PublisherSpec] = &[
     PublisherSpec {
         name: "gateway",
         command: "gateway serve",
-        emits: &["order", "stock", "delivery"],
+        emits: &["order", "stock", "delivery", "request"],
     },
     PublisherSpec {
         name: "retail",
@@ -43,6 +43,11 @@ pub const PUBLISHERS: &[PublisherSpec] = &[
         name: "pickups",
         command: "producer import pickups",
         emits: &["delivery"],
+    },
+    PublisherSpec {
+        name: "access-log-import",
+        command: "producer import access-log",
+        emits: &["request"],
     },
     // Publishes events of other programs, of any family.
     PublisherSpec {
@@ -87,6 +92,13 @@ pub const ROLES: &[RoleSpec] = &[
         entities: &["payment", "account"],
         handles_requests: true,
         emits: &["payment"],
+    },
+    RoleSpec {
+        name: "access_log",
+        subjects: &["request"],
+        entities: &["endpoint", "dropped"],
+        handles_requests: false,
+        emits: &[],
     },
 ];
 

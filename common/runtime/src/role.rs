@@ -45,6 +45,11 @@ pub trait Role: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Effects, HandlerError>;
 
+    /// Takes valid deliveries whose outcome is durable, before they are acked: for copies outside the store, such as log
+    /// files. The only method that may do I/O, and nothing may depend on it: it gets each delivery at least once,
+    /// applied, deferred or rejected, and must not block for long. By default it does nothing.
+    fn archive(&self, _events: &mut dyn Iterator<Item = &Event>) {}
+
     /// Decodes a command.
     ///
     /// # Errors

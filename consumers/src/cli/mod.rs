@@ -75,9 +75,11 @@ pub(crate) enum Command {
     #[command(after_help = HEALTH_HELP)]
     Health(HealthArgs),
 
-    /// Show the state of one entity as JSON.
+    /// Show the state of one entity as JSON, or of `access_log` its report.
     ///
-    /// Works beside a running role.
+    /// Without a key, `access_log` shows requests, errors and response times by hour and endpoint; the quantiles are
+    /// within 1 %. With --json that is a line for each hour and endpoint, then a line of totals. Works beside a running
+    /// role.
     #[command(after_help = SHOW_HELP)]
     Show(ShowArgs),
 
@@ -129,7 +131,8 @@ Examples:
 const SHOW_HELP: &str = "\
 Examples:
   consumers show inventory stock/85123A
-  consumers show orders order/536365 --json";
+  consumers show orders order/536365 --json
+  consumers show access_log";
 
 const EXPORT_HELP: &str = "\
 Examples:
@@ -291,10 +294,10 @@ pub(crate) struct ShowArgs {
     #[command(flatten)]
     pub(crate) place: StoreLocation,
 
-    /// The entity's key, such as `stock/85123A`.
-    pub(crate) key: String,
+    /// The entity's key, such as `stock/85123A`. Every role but `access_log` needs one.
+    pub(crate) key: Option<String>,
 
-    /// Print one line as in an export, key included.
+    /// Print one line as in an export, key included; of the report, JSON lines.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod access_log;
 pub(crate) mod attention;
 pub(crate) mod dead_letters;
 pub(crate) mod export;

@@ -227,7 +227,7 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
                 shutdown_timeout: job.args.shutdown_timeout,
                 requires_owner_record: !job.args.without_owner_record,
             };
-            let running = (role.start)(store.clone(), settings);
+            let running = (role.start)(store.clone(), settings, &job.args.store.folder);
             tokio::spawn(log_when_consuming(role.name, running.watch()));
             RunningProcess {
                 role,

@@ -1,5 +1,6 @@
 //! The list of roles. A new role is a file here, a line in the list below, and its subjects in the contracts.
 
+mod access_log;
 mod inventory;
 mod orders;
 mod payments;
@@ -8,7 +9,9 @@ mod restaurant;
 pub(crate) mod testing;
 mod tracking;
 
-use std::{future::Future, pin::Pin};
+pub(crate) use access_log::{EndpointHour, HourlyReport};
+
+use std::{future::Future, path::Path, pin::Pin};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use doorstep_contracts::{InvoiceNo, ROLES, registry};
@@ -28,8 +31,8 @@ pub(crate) type RoleStore = SqliteStore;
 pub(crate) struct RoleEntry {
     /// Its name, in queues, stores and commands.
     pub(crate) name: &'static str,
-    /// Starts it on a store.
-    pub(crate) start: fn(RoleStore, RunSettings) -> RunningRole,
+    /// Starts it on a store in this folder.
+    pub(crate) start: fn(RoleStore, RunSettings, &Path) -> RunningRole,
     /// Dry-runs the replay of a dead letter with this event in place of its own. Writes nothing.
     pub(crate) dry_run: fn(RoleStore, DeadLetter, Event) -> DryRunFuture,
 }
@@ -47,30 +50,36 @@ async fn dry_run<R: Role>(
     engine.dry_run(&dead, event, Timestamp::now()).await
 }
 
+/// Creates a role that may keep files beside its store in this folder.
+fn create<R>(role: impl FnOnce(Option<&Path>) -> R, folder: Option<&Path>) -> R {
+    role(folder)
+}
+
 macro_rules! roles {
     ($($name:literal => $role:expr),+ $(,)?) => {
         /// All roles, in the order in which they are listed.
         pub(crate) const ALL: &[RoleEntry] = &[
             $(RoleEntry {
                 name: $name,
-                start: |store, settings| runner::start($role, store, settings),
-                dry_run: |store, dead, event| Box::pin(dry_run($role, store, dead, event)),
+                start: |store, settings, folder| runner::start(create($role, Some(folder)), store, settings),
+                dry_run: |store, dead, event| Box::pin(dry_run(create($role, None), store, dead, event)),
             }),+
         ];
 
         #[cfg(test)]
         fn own_names() -> Vec<&'static str> {
-            vec![$(doorstep_runtime::Role::name(&$role)),+]
+            vec![$(doorstep_runtime::Role::name(&create($role, None))),+]
         }
     };
 }
 
 roles! {
-    "orders" => orders::Orders,
-    "inventory" => inventory::Inventory,
-    "tracking" => tracking::Tracking,
-    "restaurant" => restaurant::Restaurant,
-    "payments" => payments::Payments,
+    "orders" => |_| orders::Orders,
+    "inventory" => |_| inventory::Inventory,
+    "tracking" => |_| tracking::Tracking,
+    "restaurant" => |_| restaurant::Restaurant,
+    "payments" => |_| payments::Payments,
+    "access_log" => access_log::AccessLog::new,
 }
 
 /// Returns a parser of role names.
@@ -147,7 +156,14 @@ mod tests {
         let names = |chosen: Vec<RoleEntry>| chosen.iter().map(|r| r.name).collect::<Vec<_>>();
         assert_eq!(
             names(chosen(&[])),
-            ["orders", "inventory", "tracking", "restaurant", "payments"]
+            [
+                "orders",
+                "inventory",
+                "tracking",
+                "restaurant",
+                "payments",
+                "access_log"
+            ]
         );
         let twice = ["tracking", "orders", "tracking"].map(|name| find(name).unwrap());
         assert_eq!(names(chosen(&twice)), ["orders", "tracking"]);
@@ -184,6 +200,7 @@ mod tests {
                 "orders" => orders::Orders.read(&event).is_err(),
                 "inventory" => inventory::Inventory.read(&event).is_err(),
                 "tracking" => tracking::Tracking.read(&event).is_err(),
+                "access_log" => access_log::AccessLog::default().read(&event).is_err(),
                 other => panic!("{other} is not among the tested roles"),
             };
             assert!(

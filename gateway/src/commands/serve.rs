@@ -19,6 +19,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::open;
 use crate::{
+    access_log::{AccessLog, AccessLogPublisher},
     app::{AppParts, AppState},
     auth::{PasswordPool, SigningKey, Tokens},
     backends::Backends,
@@ -47,6 +48,7 @@ pub(crate) async fn run(
 ) -> Result<(), CliError> {
     let health = args.health.settings();
     let folder = &args.store.folder;
+    let grace = args.shutdown_timeout;
     let collected = health::install_metrics(health)?;
     let store = open(folder)?;
     let key = SigningKey::in_folder(folder)?;
@@ -59,12 +61,7 @@ pub(crate) async fn run(
     };
     let roles = Backends::new(requester, store.source().clone());
     let limits = Limits::default();
-    let gateway = start_role(
-        store.clone(),
-        &broker,
-        limits.clone(),
-        args.shutdown_timeout,
-    );
+    let gateway = start_role(store.clone(), &broker, limits.clone(), grace);
     // The endpoint stays up until the end, like that of the consumers.
     let _endpoint = match collected {
         Some(collected) => {
@@ -94,10 +91,12 @@ pub(crate) async fn run(
     outages::describe();
     let app = Arc::new(app);
     let rejections = RejectionLog::new();
+    let (access_log, log_publisher) = start_access_log(&args, &broker)?.unzip();
     let entrance = Entrance::new(
         args.max_concurrent_requests,
         args.trusted_proxy,
         rejections.clone(),
+        access_log,
     );
     let router = routes::router(Arc::clone(&app), entrance);
     let aside = [
@@ -117,21 +116,13 @@ pub(crate) async fn run(
     };
     warn_if_stop_is_short(&args);
     let bounds = ConnectionLimits::of_this_process(args.trusted_proxy);
-    server::serve(
-        listener,
-        router,
-        bounds,
-        stopped,
-        args.shutdown_timeout,
-        rejections,
-    )
-    .await;
+    server::serve(listener, router, bounds, stopped, grace, rejections).await;
     for task in aside {
         task.abort();
     }
-    // No request comes any more, so both end soon if the broker is available.
+    // No request comes any more, so all end soon if the broker is available.
     gateway.stop();
-    roles.close(args.shutdown_timeout).await;
+    tokio::join!(roles.close(grace), close_access_log(log_publisher, grace));
     gateway
         .join()
         .await
@@ -168,6 +159,20 @@ fn start_role(
             requires_owner_record: true,
         },
     )
+}
+
+fn start_access_log(
+    args: &ServeArgs,
+    broker: &BrokerSettings,
+) -> Result<Option<(AccessLog, AccessLogPublisher)>, CliError> {
+    let start = || AccessLogPublisher::start(broker, topology(&broker.namespace));
+    args.access_log.then(start).transpose()
+}
+
+async fn close_access_log(publisher: Option<AccessLogPublisher>, grace: Duration) {
+    if let Some(publisher) = publisher {
+        publisher.close(grace).await;
+    }
 }
 
 fn warn_if_stop_is_short(args: &ServeArgs) {

@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use hyper::body::Body as _;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -26,8 +27,13 @@ use super::{
     rejection_log::{self, AskedAs, RejectedRequest, RejectionLog},
     server::ConnectInfo,
 };
-use crate::limits::{ConcurrencyLimit, PROBE_PATHS};
+use crate::{
+    access_log::{AccessLog, AnsweredRequest},
+    limits::{ConcurrencyLimit, PROBE_PATHS},
+};
 
+/// The route of requests that match none.
+const NO_ROUTE: &str = "none";
 /// The header of the request id, in requests and responses.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The timeout of a request; a live feed has begun by then.
@@ -49,15 +55,22 @@ pub(crate) struct Entrance {
     places: ConcurrencyLimit,
     proxy: Option<IpAddr>,
     rejections: RejectionLog,
+    access_log: Option<AccessLog>,
 }
 
 impl Entrance {
     /// Creates the checks with a limit of requests in flight, behind this proxy if there is one.
-    pub(crate) fn new(most: usize, proxy: Option<IpAddr>, rejections: RejectionLog) -> Self {
+    pub(crate) fn new(
+        most: usize,
+        proxy: Option<IpAddr>,
+        rejections: RejectionLog,
+        access_log: Option<AccessLog>,
+    ) -> Self {
         Self {
             places: ConcurrencyLimit::new(most),
             proxy,
             rejections,
+            access_log,
         }
     }
 }
@@ -75,8 +88,12 @@ pub(crate) async fn handle(
     let route = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or("none", MatchedPath::as_str)
+        .map_or(NO_ROUTE, MatchedPath::as_str)
         .to_owned();
+    let user_agent = match &entrance.access_log {
+        Some(_) => request.headers().get(header::USER_AGENT).cloned(),
+        None => None,
+    };
     let origin = Origin::from_headers(entrance.proxy, peer.ip(), request.headers());
     let asked_as = AskedAs::default();
     request.extensions_mut().insert(origin);
@@ -86,8 +103,20 @@ pub(crate) async fn handle(
     let mut response = answer(entrance.places.for_route(&route), request, next)
         .instrument(span.clone())
         .await;
+    let duration = began.elapsed();
+    if let Some(log) = &entrance.access_log {
+        log.record(AnsweredRequest {
+            method: method.clone(),
+            route: Some(route.clone()).filter(|route| route != NO_ROUTE),
+            status: response.status(),
+            bytes: response.body().size_hint().exact(),
+            duration,
+            client: origin.0,
+            user_agent,
+        });
+    }
     span.in_scope(|| {
-        log_response(&method, &route, response.status(), began.elapsed());
+        log_response(&method, &route, response.status(), duration);
         // A failed probe is a report and not a rejection.
         if rejection_log::is_logged(response.status()) && !PROBE_PATHS.contains(&route.as_str()) {
             let code = response.extensions().get::<Code>();

@@ -105,7 +105,7 @@ impl Input {
 }
 
 /// Converts an error while reading to one for the user.
-fn failed(path: &Path, is_gzip: bool, error: &io::Error) -> CliError {
+pub(super) fn failed(path: &Path, is_gzip: bool, error: &io::Error) -> CliError {
     let path = path.display();
     match (is_gzip, error.kind()) {
         (true, ErrorKind::UnexpectedEof) => CliError::data(format!(
@@ -121,7 +121,7 @@ fn failed(path: &Path, is_gzip: bool, error: &io::Error) -> CliError {
 /// The decompressed bytes of an input.
 pub(crate) struct Bytes {
     path: PathBuf,
-    is_gzip: bool,
+    pub(super) is_gzip: bool,
     position: Arc<AtomicU64>,
     reader: BufReader<HashingReader>,
 }
@@ -149,6 +149,22 @@ impl Bytes {
     /// Returns the hash of everything that was read, which is complete once [`Self::peek`] returns nothing.
     pub(crate) fn fingerprint(self) -> Fingerprint {
         self.reader.into_inner().hash.finalize().into()
+    }
+}
+
+impl Read for Bytes {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl BufRead for Bytes {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.reader.consume(bytes);
     }
 }
 

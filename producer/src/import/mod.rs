@@ -9,6 +9,7 @@
 
 use doorstep_cli::{CliError, ShutdownSignal};
 
+mod access_log;
 mod first_pass;
 mod format;
 mod history;
@@ -27,14 +28,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::task::{JoinError, spawn_blocking};
 
-use self::{
-    first_pass::{FirstPass, Part, Terms, first_pass},
-    history::History,
-    input::Input,
-    rejects::RejectFile,
-    table::Table,
-};
 pub(crate) use self::{
+    access_log::{AccessLogSettings, run as run_access_log},
     format::{Dates, Decimal, Format},
     input::plain,
     mapping::RowMapper,
@@ -43,6 +38,13 @@ pub(crate) use self::{
     rejects::default_path as default_refused_path,
     retail::{Reading, Retail},
     table::Layout,
+};
+use self::{
+    first_pass::{FirstPass, Part, Terms, first_pass},
+    history::History,
+    input::Input,
+    rejects::RejectFile,
+    table::Table,
 };
 use crate::{
     chunk::BatchSender,
@@ -148,8 +150,8 @@ pub(crate) async fn run<M: RowMapper>(
             "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a bug in Doorstep, please report it"
         )));
     }
-    let events_rejected = tally.rejected.total();
-    if let Some(history) = history.as_mut().filter(|_| events_rejected == 0) {
+    let unpublished = tally.rejected.total();
+    if let Some(history) = history.as_mut().filter(|_| unpublished == 0) {
         for source in &sources {
             history.done(source)?;
         }
@@ -169,15 +171,19 @@ pub(crate) async fn run<M: RowMapper>(
     if let Some(list) = list {
         voice.println(&format!("refused rows are listed in {}", list.display()));
     }
-    if events_rejected > 0 {
-        return Err(CliError::data(format!(
-            "the broker refuses {events_rejected} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
-        )));
+    if unpublished > 0 {
+        return Err(events_rejected(unpublished));
     }
     if imported + kept == 0 && rows > 0 {
         return Err(CliError::data("every row was refused: see the list"));
     }
     Ok(())
+}
+
+fn events_rejected(count: u64) -> CliError {
+    CliError::data(format!(
+        "the broker refuses {count} events, see above: grant the user the permission, or correct the events, and run the import again; events that arrived already change nothing"
+    ))
 }
 
 /// Describes each source for the user.

@@ -1,4 +1,5 @@
-//! The list of rejected rows: one JSON object a line with the row's line number, the reason and the original row.
+//! The list of rejected rows: one JSON object a line with the row's line number, the reason and the original row;
+//! of a log, without the row.
 //!
 //! Every run overwrites it. It grows under another name beside its path, and moves there when the import is done. So a
 //! reader never finds a part of it. A run without rejected rows leaves no list, not even an older one.
@@ -30,7 +31,8 @@ pub(crate) struct RejectFile {
 struct RefusedRow<'a> {
     line: u64,
     reason: &'a str,
-    row: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<Vec<String>>,
 }
 
 impl RejectFile {
@@ -56,11 +58,24 @@ impl RejectFile {
     /// # Errors
     /// The list cannot be written.
     pub(crate) fn add(&mut self, row: &Row<'_>, reason: &str) -> Result<(), CliError> {
-        let line = serde_json::to_vec(&RefusedRow {
+        self.list(&RefusedRow {
             line: row.line,
             reason,
-            row: row.fields().map(text_of).collect(),
-        });
+            row: Some(row.fields().map(text_of).collect()),
+        })
+    }
+
+    /// Adds a line without its content, which may contain what must not be kept.
+    ///
+    /// # Errors
+    /// The list cannot be written.
+    pub(crate) fn add_line(&mut self, line: u64, reason: &str) -> Result<(), CliError> {
+        let row = None;
+        self.list(&RefusedRow { line, reason, row })
+    }
+
+    fn list(&mut self, row: &RefusedRow<'_>) -> Result<(), CliError> {
+        let line = serde_json::to_vec(row);
         self.write(line.map_err(io::Error::other))
             .map_err(|e| self.failed(&e))?;
         self.count += 1;

@@ -336,6 +336,6 @@ impl Reading {
 }
 
 /// Returns the number after this one. Files with 2^63 rows do not exist.
-fn next(sequence: Sequence) -> Sequence {
+pub(super) fn next(sequence: Sequence) -> Sequence {
     Sequence::new(sequence.get() + 1).unwrap_or(sequence)
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
+mod access_log;
 mod away;
 mod chaos;
 #[path = "../collector/mod.rs"]

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
+mod access_log;
 mod bad_messages;
 mod bench;
 mod bindings;

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::SOON;
 
 /// The queues that the binaries declare and these tests publish to.
-pub(crate) const ROLES: [RoleQueues; 5] = [
+pub(crate) const ROLES: [RoleQueues; 6] = [
     RoleQueues {
         role: "orders",
         subjects: &["order", "return", "payment"],
@@ -44,6 +44,11 @@ pub(crate) const ROLES: [RoleQueues; 5] = [
         role: "payments",
         subjects: &["order"],
         handles_requests: true,
+    },
+    RoleQueues {
+        role: "access_log",
+        subjects: &["request"],
+        handles_requests: false,
     },
 ];
 

@@ -6,6 +6,7 @@ use doorstep_store::{Commit, CrashCountChange, ReadSet, Store, StoreError, Write
 use super::{
     BatchCursor, BatchReport, DeliveryHistory, Engine, Isolation, Segment,
     command::{CommandResult, Commands, PlannedCommand, PreparedCommand, crash_key, reply_key},
+    poison::{PoisonCandidate, valid},
 };
 use crate::Role;
 
@@ -71,6 +72,10 @@ impl<R: Role, S: Store> Engine<R, S> {
         let worked = match part {
             Segment::Candidates(candidates) => {
                 let (worked, done) = self.process_candidates(candidates, now, jitter).await?;
+                // Those that were applied before a crash may not be archived yet.
+                let archived = candidates.iter().take(done);
+                self.role
+                    .archive(&mut archived.filter_map(PoisonCandidate::delivered_event));
                 candidates.drain(..done);
                 batch.done += done;
                 if !candidates.is_empty() {
@@ -80,6 +85,8 @@ impl<R: Role, S: Store> Engine<R, S> {
             }
             Segment::Read(items) => {
                 let worked = self.process_shared(items, commands, now, jitter).await?;
+                self.role
+                    .archive(&mut items.iter().filter_map(|item| valid(&item.decoded)));
                 batch.done += items.len();
                 worked
             }

@@ -8,7 +8,7 @@
 //! that crashes the process, any of them may be the poison: from then on each is tried alone, until it succeeds or
 //! reaches its maximum of crashes.
 
-use doorstep_event::{EventId, Source, Timestamp};
+use doorstep_event::{Event, EventId, Source, Timestamp, headers::Decoded};
 use doorstep_store::{CrashCountChange, DeferredEvent, ReadResult, ReadSet};
 
 use super::{
@@ -55,7 +55,23 @@ pub(super) enum TrialPlan {
     Poison(u32),
 }
 
+/// Returns the event of a delivery that could be decoded.
+pub(super) fn valid(decoded: &Decoded) -> Option<&Event> {
+    match decoded {
+        Decoded::Valid(event) => Some(event),
+        Decoded::Invalid(..) | Decoded::Undecodable { .. } => None,
+    }
+}
+
 impl PoisonCandidate {
+    /// Returns the event, if it is a delivery and could be decoded.
+    pub(super) fn delivered_event(&self) -> Option<&Event> {
+        match &self.source {
+            CandidateSource::Delivery(incoming) => valid(&incoming.decoded),
+            CandidateSource::Deferred(_) => None,
+        }
+    }
+
     pub(super) fn delivery(incoming: InboundMessage, past: DeliveryHistory) -> Self {
         Self {
             source: CandidateSource::Delivery(incoming),

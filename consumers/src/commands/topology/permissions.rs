@@ -205,6 +205,7 @@ mod tests {
                 "eu-gateway",
                 "eu-retail",
                 "eu-pickups",
+                "eu-access-log-import",
                 "eu-producer",
                 "eu-consumers",
                 "eu-status",
