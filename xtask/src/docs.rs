@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use crate::workspace::{cargo, checked, print_progress, print_result, root};
+use crate::workspace::{cargo, checked, exit_code, print_progress, print_result, root};
 
 const BOOK: &str = "docs";
 const SUMMARY: &str = "docs/SUMMARY.md";
@@ -59,10 +59,7 @@ impl Docs {
                     pages.links(),
                     findings.len()
                 ));
-                Ok(match findings.is_empty() {
-                    true => ExitCode::SUCCESS,
-                    false => ExitCode::FAILURE,
-                })
+                Ok(exit_code(findings.is_empty()))
             }
         }
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use doorstep_broker::{Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL};
 
-use crate::workspace::{Profile, build_programs, find_broker, program};
+use crate::workspace::{Profile, build_programs, exit_code, find_broker, program};
 
 /// Send messages of other publishers, valid and invalid, among valid events while the consumers are killed, and check
 /// the stores.
@@ -67,10 +67,6 @@ impl Soak {
         }
         let status = soak.status().context("cannot run doorstep-soak")?;
         // The program has printed the differences.
-        Ok(if status.success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(status.success()))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write, stderr};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write, stderr};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -17,7 +17,7 @@ use doorstep_broker::{
 
 use crate::report::{Counts, Report, Section};
 use crate::workspace::{
-    cargo, checked, find_broker, image_broker, print_progress, print_result, seconds,
+    cargo, checked, exit_code, find_broker, image_broker, print_progress, print_result, seconds,
 };
 
 /// A run without output for this long hangs.
@@ -102,10 +102,7 @@ impl Test {
             ));
         }
         // A run without a test shows nothing, so it is no success.
-        Ok(match (passed, failed) {
-            (1.., 0) => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        })
+        Ok(exit_code(passed > 0 && failed == 0))
     }
 
     fn cargo(&self, command: &str) -> Command {
@@ -131,7 +128,7 @@ impl Test {
         }
         // The measurements of passing tests are in their output.
         cargo.args(["--", "--show-output"]).args(&self.filter);
-        let (mut child, lines) = started(&cargo, broker)?;
+        let (mut child, lines) = started(cargo, broker)?;
         let mut report = Report::default();
         let mut tally = TestCounts::default();
         loop {
@@ -169,29 +166,19 @@ impl Test {
 }
 
 /// Starts `cargo` with the broker's address and with both of its outputs in one pipe, in the order of writing.
-fn started(cargo: &Command, broker: &Broker) -> Result<(Child, Receiver<String>)> {
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", "exec \"$@\" 2>&1", "sh"])
-        .arg(cargo.get_program())
-        .args(cargo.get_args())
+///
+/// The command with its ends of the pipe is dropped, so that the output ends with the process.
+fn started(mut cargo: Command, broker: &Broker) -> Result<(Child, Receiver<String>)> {
+    let (output, pipe) = io::pipe()?;
+    cargo
         .env(TEST_AMQP_URL, broker.amqp_url())
         .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+        .stdout(pipe.try_clone()?)
+        .stderr(pipe);
     if let Ok(management) = broker.management() {
-        shell.env(TEST_MANAGEMENT_URL, management.url_with_login());
+        cargo.env(TEST_MANAGEMENT_URL, management.url_with_login());
     }
-    for (name, value) in cargo.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    if let Some(folder) = cargo.get_current_dir() {
-        shell.current_dir(folder);
-    }
-    let mut child = shell.spawn().context("cannot run sh")?;
-    let output = child.stdout.take().context("sh has no output")?;
+    let child = cargo.spawn().context("cannot run cargo")?;
     let (sender, receiver) = mpsc::sync_channel(1000);
     thread::spawn(move || {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {

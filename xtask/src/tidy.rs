@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::workspace::cargo;
+use crate::workspace::{cargo, exit_code};
 
 /// Count prose, lengths, circles of files and retired names in the tracked sources against ceilings.
 ///
@@ -29,10 +29,6 @@ impl Tidy {
             .args(&self.listed)
             .status()
             .context("cannot run cargo")?;
-        Ok(if status.success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(exit_code(status.success()))
     }
 }

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -124,6 +124,15 @@ pub(crate) fn checked(what: &str, status: ExitStatus) -> Result<()> {
     match status.code() {
         Some(code) => bail!("{what} failed with exit code {code}"),
         None => bail!("{what} failed: {status}"),
+    }
+}
+
+/// Returns the exit code of a command that has printed its failures itself.
+pub(crate) fn exit_code(is_success: bool) -> ExitCode {
+    if is_success {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

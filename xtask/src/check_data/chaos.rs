@@ -1,7 +1,5 @@
 //! The import while processes are killed at random moments: no event may be lost, and none applied twice.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -41,12 +39,11 @@ enum Kill {
 /// Imports during kills, then once more undisturbed, and compares the exports with those of an undisturbed run.
 pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) -> Result<()> {
     let stage = Sandbox::new("check-data", own_vhost(&node.broker(), "check-data")?)?;
-    let mut rng = SeededRng::new();
     let mut kills: Vec<Kill> = KILLS
         .iter()
         .flat_map(|(kill, times)| vec![*kill; *times])
         .collect();
-    rng.shuffle(&mut kills);
+    fastrand::shuffle(&mut kills);
     print_progress(&format!("blows: {kills:?}"));
 
     // Once undisturbed, so that the queues exist before the broker is killed.
@@ -56,9 +53,7 @@ pub(super) fn run(node: &mut PrivateNode, file: &Path, undisturbed: &Exports) ->
     let mut producer = Import::start(&stage, file)?;
     let mut misses = 0;
     while let Some(kill) = kills.last().copied() {
-        sleep(Duration::from_millis(
-            PAUSE.start + rng.below(PAUSE.end - PAUSE.start),
-        ));
+        sleep(Duration::from_millis(fastrand::u64(PAUSE)));
         still_run(&mut roles, &stage)?;
         let landed = match kill {
             Kill::Consumers => {
@@ -199,28 +194,4 @@ fn spawn(stage: &Sandbox, file: &Path) -> Result<Child> {
         .stderr(Stdio::null())
         .spawn()
         .context("cannot run producer")
-}
-
-/// A random number generator with a different seed in every run.
-struct SeededRng(u64);
-
-impl SeededRng {
-    fn new() -> Self {
-        Self(RandomState::new().build_hasher().finish() | 1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        // Xorshift: good enough to choose moments.
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound.max(1)
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            let other = usize::try_from(self.below(last as u64 + 1)).unwrap_or(0);
-            items.swap(last, other);
-        }
-    }
 }

@@ -60,13 +60,13 @@ impl CheckData {
             checks += 1;
             print_progress(&format!("ok: {what} ({} so far)", seconds(start.elapsed())));
         };
-        let undisturbed = Undisturbed::run(own_vhost(&node.broker(), "check-data")?, &retail)?;
+        let undisturbed = check_sales(own_vhost(&node.broker(), "check-data")?, &retail)?;
         passed("sales: counts, rejected rows, stocks, orders and returns agree to the last digit");
         check_pickups(own_vhost(&node.broker(), "check-data")?, &pickups)?;
         passed(
             "pick-ups: every delivery is there with courier, times, fixes and window, no event is deferred, blocked or missing",
         );
-        chaos::run(&mut node, &retail, &undisturbed.exports)?;
+        chaos::run(&mut node, &retail, &undisturbed)?;
         passed(
             "sales with consumers, producer and broker killed: the exports are the same to the byte, also after a second import",
         );
@@ -92,48 +92,42 @@ impl Exports {
     }
 }
 
-struct Undisturbed {
-    exports: Exports,
-}
-
-impl Undisturbed {
-    fn run(broker: Broker, file: &Path) -> Result<Self> {
-        let stage = Sandbox::new("check-data", broker)?;
-        let roles = stage.start_roles()?;
-        import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
-        let rejected =
-            fs::read_to_string(stage.folder().join(REFUSED)).context("no list of rejected rows")?;
-        let lines: Vec<u64> = rejected
-            .lines()
-            .map(|line| {
-                let row: serde_json::Value = serde_json::from_str(line)?;
-                row["line"]
-                    .as_u64()
-                    .with_context(|| format!("no line number in {line}"))
-            })
-            .collect::<Result<_>>()?;
-        ensure!(
-            lines == RETAIL_REFUSED,
-            "rejected lines are {lines:?}, not {RETAIL_REFUSED:?}"
-        );
-        roles.stop()?;
-        all_applied(&stage)?;
-        let exports = Exports::read(&stage)?;
-        let lines = [
-            Export {
-                role: "inventory",
-                text: &exports.inventory,
-                count: STOCKS,
-            },
-            Export {
-                role: "orders",
-                text: &exports.orders,
-                count: INVOICES,
-            },
-        ];
-        expected::compare(file, "retail.awk", &lines)?;
-        Ok(Self { exports })
-    }
+fn check_sales(broker: Broker, file: &Path) -> Result<Exports> {
+    let stage = Sandbox::new("check-data", broker)?;
+    let roles = stage.start_roles()?;
+    import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
+    let rejected =
+        fs::read_to_string(stage.folder().join(REFUSED)).context("no list of rejected rows")?;
+    let lines: Vec<u64> = rejected
+        .lines()
+        .map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line)?;
+            row["line"]
+                .as_u64()
+                .with_context(|| format!("no line number in {line}"))
+        })
+        .collect::<Result<_>>()?;
+    ensure!(
+        lines == RETAIL_REFUSED,
+        "rejected lines are {lines:?}, not {RETAIL_REFUSED:?}"
+    );
+    roles.stop()?;
+    all_applied(&stage)?;
+    let exports = Exports::read(&stage)?;
+    let lines = [
+        Export {
+            role: "inventory",
+            text: &exports.inventory,
+            count: STOCKS,
+        },
+        Export {
+            role: "orders",
+            text: &exports.orders,
+            count: INVOICES,
+        },
+    ];
+    expected::compare(file, "retail.awk", &lines)?;
+    Ok(exports)
 }
 
 fn check_pickups(broker: Broker, file: &Path) -> Result<()> {
