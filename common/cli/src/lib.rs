@@ -37,5 +37,5 @@ pub use failure::{CliError, ExitReason};
 pub use operator::{OperatorArgs, ReasonArgs};
 pub use repeats::MessageLimiter;
 pub use shutdown::ShutdownSignal;
-pub use topology::topology;
+pub use topology::{role_queues, topology};
 pub use validation::{SettingsErrors, checked};

@@ -8,7 +8,7 @@ use std::{
 use doorstep_cli::{CliError, ExitReason, ShutdownSignal, health, management::Management};
 use doorstep_event::Timestamp;
 use doorstep_messaging::{
-    BrokerSettings, ConnectErrorKind, Finding, Inspector, Topology, check_version, verify,
+    BrokerSettings, ConnectErrorKind, Finding, Inspector, check_version, verify,
 };
 use doorstep_runtime::{
     HandlerLock, Limits,
@@ -26,7 +26,7 @@ use crate::{
     cli::RunArgs,
     commands::log_forced_exit,
     idle::{IdleWatch, Intake, RoleSample, Sample},
-    roles::{self, RoleEntry, RoleStore},
+    roles::{RoleEntry, RoleStore},
     stores,
 };
 
@@ -174,7 +174,7 @@ async fn check_before_migration(job: &RunJob) -> Result<(), CliError> {
         return Ok(());
     }
     let older = older.join(", ");
-    let topology = Topology::for_roles(&job.broker.namespace, &roles::queues());
+    let topology = doorstep_cli::topology(&job.broker.namespace);
     // Like a role, it waits for a broker that is still starting.
     let deadline = Instant::now() + job.broker.start_timeout;
     let verified = loop {
@@ -202,7 +202,7 @@ async fn check_before_migration(job: &RunJob) -> Result<(), CliError> {
 
 /// Opens all stores before it starts any role: if one store is unusable, nothing is started.
 fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
-    let topology = Topology::for_roles(&job.broker.namespace, &roles::queues());
+    let topology = doorstep_cli::topology(&job.broker.namespace);
     let process = HandlerLock::default();
     let opened = job
         .roles

@@ -16,7 +16,6 @@ use std::{future::Future, path::Path, pin::Pin};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use doorstep_contracts::{InvoiceNo, ROLES, registry};
 use doorstep_event::{ContractError, Event, Timestamp};
-use doorstep_messaging::RoleQueues;
 use doorstep_runtime::{
     DryRun, Engine, Limits, Reading, Role,
     runner::{self, RunSettings, RunningRole},
@@ -105,19 +104,6 @@ pub(crate) fn answers(name: &str) -> bool {
     ROLES
         .iter()
         .any(|spec| spec.name == name && spec.handles_requests)
-}
-
-/// Returns the queues of all roles. Producers and consumers both declare all queues: a process with a single role must
-/// not leave the others' events unroutable.
-pub(crate) fn queues() -> Vec<RoleQueues> {
-    ROLES
-        .iter()
-        .map(|spec| RoleQueues {
-            role: spec.name,
-            subjects: spec.subjects,
-            handles_requests: spec.handles_requests,
-        })
-        .collect()
 }
 
 /// Ignores a known type that a role does not handle, and fails for a type without a contract.

@@ -100,11 +100,10 @@ fn file(topology: &Topology, vhost: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roles;
 
     #[test]
     fn a_definitions_file_holds_all_that_is_declared() {
-        let topology = Topology::for_roles(&"shop".parse().unwrap(), &roles::queues());
+        let topology = doorstep_cli::topology(&"shop".parse().unwrap());
         let file = file(&topology, "eu");
         for (list, count) in [
             ("exchanges", topology.exchanges.len()),

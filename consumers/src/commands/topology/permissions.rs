@@ -3,13 +3,14 @@
 use doorstep_cli::{
     CliError,
     output::{print, print_json},
+    topology,
 };
 use doorstep_contracts::{PUBLISHERS, ROLES};
-use doorstep_messaging::{Namespace, Permissions, Topology, TopologyOwner};
+use doorstep_messaging::{Namespace, Permissions, TopologyOwner};
 use doorstep_table::{fields, terminal_width, wrapped};
 use serde::Serialize;
 
-use crate::{cli::topology::TopologyPermissionsArgs, roles};
+use crate::cli::topology::TopologyPermissionsArgs;
 
 /// The scope of the listed permissions.
 #[derive(Debug)]
@@ -92,8 +93,7 @@ pub(crate) fn permissions(args: TopologyPermissionsArgs) -> Result<(), CliError>
 
 /// Returns every user with its permissions.
 pub(super) fn users(query: &PermissionsQuery) -> Vec<User> {
-    let queues = roles::queues();
-    let topology = Topology::for_roles(&query.namespace, &queues);
+    let topology = topology(&query.namespace);
     let (namespace, declared_by) = (&query.namespace, query.declared_by);
     let user = |name: &str, purpose: String, rights| User {
         user: format!("{}-{name}", query.prefix),

@@ -8,14 +8,14 @@ use doorstep_messaging::{Argument, Topology};
 use doorstep_table::{Column, Table, terminal_width, wrapped};
 
 use super::definitions::definitions;
-use crate::{cli::topology::TopologyShowArgs, roles};
+use crate::cli::topology::TopologyShowArgs;
 
 /// Shows the topology of all roles in this namespace.
 ///
 /// # Errors
 /// Standard output cannot be written.
 pub(crate) fn show(args: &TopologyShowArgs) -> Result<(), CliError> {
-    let topology = Topology::for_roles(&args.namespace.namespace, &roles::queues());
+    let topology = doorstep_cli::topology(&args.namespace.namespace);
     if args.definitions {
         return definitions(args, &topology);
     }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use doorstep_cli::{
     CliError,
     output::{print, print_json},
+    role_queues,
 };
 use doorstep_messaging::{Finding, RoleOwner, Topology, Verified, verify as look};
 use serde::Serialize;
@@ -13,14 +14,13 @@ use super::{
     VerifyJob,
     managed::{self, Managed, NotCompared},
 };
-use crate::roles;
 
 /// Lists all differences that concern these roles.
 ///
 /// # Errors
 /// Something differs, the broker cannot be reached, or standard output cannot be written.
 pub(crate) async fn verify(job: VerifyJob) -> Result<(), CliError> {
-    let mut queues = roles::queues();
+    let mut queues = role_queues();
     queues.retain(|queues| job.roles.iter().any(|role| role.name == queues.role));
     let topology = Topology::for_roles(&job.broker.namespace, &queues);
     let mut verified = look(&job.broker, &topology)

@@ -19,7 +19,7 @@ use doorstep_contracts::{
     PaymentVoided, ReversalReason,
     requests::{AuthorizePayment, PaidOrder, PaymentAuthorization},
 };
-use doorstep_event::{Rejection, Timestamp};
+use doorstep_event::{Contract, Rejection, Timestamp};
 use doorstep_runtime::{Effects, HandlerError, States};
 use jiff::SignedDuration;
 
@@ -286,16 +286,14 @@ impl<'a> PaymentProcess<'a> {
             amount: terms.amount,
             authorized_until,
         };
-        post(self.states, Account::Cards, Account::Held, terms.amount)?;
-        self.effects.publish(&self.order.payment_subject(), &fact)?;
+        self.transfer(Account::Cards, Account::Held, terms.amount, &fact)?;
         Ok(terms)
     }
 
     fn take(&mut self, terms: &Terms) -> Result<(), HandlerError> {
         let amount = terms.amount;
-        post(self.states, Account::Held, Account::Sales, amount)?;
         let fact = PaymentCaptured { amount };
-        self.effects.publish(&self.order.payment_subject(), &fact)
+        self.transfer(Account::Held, Account::Sales, amount, &fact)
     }
 
     fn void_hold(
@@ -304,15 +302,12 @@ impl<'a> PaymentProcess<'a> {
         reason: ReversalReason,
         words: Option<&Label>,
     ) -> Result<(), HandlerError> {
-        let amount = terms.amount;
-        post(self.states, Account::Held, Account::Cards, amount)?;
-        let detail = words.cloned();
         let fact = PaymentVoided {
-            amount,
+            amount: terms.amount,
             reason,
-            detail,
+            detail: words.cloned(),
         };
-        self.effects.publish(&self.order.payment_subject(), &fact)
+        self.transfer(Account::Held, Account::Cards, terms.amount, &fact)
     }
 
     fn refund_capture(
@@ -321,15 +316,24 @@ impl<'a> PaymentProcess<'a> {
         reason: ReversalReason,
         words: Option<&Label>,
     ) -> Result<(), HandlerError> {
-        let amount = terms.amount;
-        post(self.states, Account::Sales, Account::Cards, amount)?;
-        let detail = words.cloned();
         let fact = PaymentRefunded {
-            amount,
+            amount: terms.amount,
             reason,
-            detail,
+            detail: words.cloned(),
         };
-        self.effects.publish(&self.order.payment_subject(), &fact)
+        self.transfer(Account::Sales, Account::Cards, terms.amount, &fact)
+    }
+
+    /// Posts an amount, and publishes the fact of it.
+    fn transfer(
+        &mut self,
+        from: Account,
+        to: Account,
+        amount: Money,
+        fact: &impl Contract,
+    ) -> Result<(), HandlerError> {
+        post(self.states, from, to, amount)?;
+        self.effects.publish(&self.order.payment_subject(), fact)
     }
 
     fn rejection(&self, code: &'static str, why: impl std::fmt::Display) -> Rejection {
