@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, path::Path, process::Stdio, time::Duration};
 
-use doorstep_cli::{CliError, args::BrokerVariables};
+use doorstep_cli::{CliError, args::BrokerArgs};
 use doorstep_messaging::BrokerSettings;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -26,10 +26,9 @@ const READY_WITHIN: Duration = Duration::from_secs(45);
 const COMPLAINT: usize = 2000;
 
 /// Starts the consumers, any number of times.
-#[derive(Debug)]
 pub(crate) struct ConsumerProcess<'a> {
     pub(crate) broker: &'a BrokerSettings,
-    pub(crate) variables: &'a BrokerVariables,
+    pub(crate) args: &'a BrokerArgs,
     /// The folder of their stores.
     pub(crate) folder: &'a Path,
     pub(crate) pace: LoadProfile,
@@ -65,7 +64,7 @@ impl ConsumerProcess<'_> {
             .args(["--checkout-takes", &takes(Operation::Checkout)])
             .args(["--update-takes", &takes(Operation::Update)])
             // In the environment, so that a list of processes does not show the password.
-            .envs(self.variables.as_slice().iter().cloned())
+            .envs(self.args.variables())
             .env("DOORSTEP_NAMESPACE", self.broker.namespace.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

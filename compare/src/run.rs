@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
     ) -> Result<Sample, CliError> {
         let consumers = ConsumerProcess {
             broker: &self.broker,
-            variables: &self.settings.args.broker.variables(),
+            args: &self.settings.args.broker,
             folder: &self.folder,
             pace: self.settings.pace,
             scenario: self.scenario,

@@ -100,6 +100,20 @@ pub(crate) fn compacted(json: &str) -> String {
     out
 }
 
+/// Formats a value that may be absent.
+pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Formats a range with both ends, or its only number.
+pub(crate) fn range((from, to): (u64, u64)) -> String {
+    if from == to {
+        from.to_string()
+    } else {
+        format!("{from}..{to}")
+    }
+}
+
 /// Formats a time in whole seconds.
 pub(crate) fn time(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second())

@@ -149,14 +149,11 @@ fn output(to_stdout: bool, sink: &SinkArgs, wrong: &mut SettingsErrors) -> Optio
 }
 
 fn broker(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<Target> {
-    sink(args, wrong).map(|sink| Target::Broker(Box::new(sink)))
-}
-
-fn sink(args: &SinkArgs, wrong: &mut SettingsErrors) -> Option<BrokerTarget> {
-    Some(BrokerTarget {
+    let target = BrokerTarget {
         settings: args.broker.check(wrong)?,
         give_up_after: args.publish_timeout,
-    })
+    };
+    Some(Target::Broker(Box::new(target)))
 }
 
 /// Rejects a list that would overwrite its own input.

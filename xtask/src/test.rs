@@ -82,10 +82,11 @@ impl Test {
         let tally = self.run_tests(found.broker())?;
         drop(found);
 
-        let TestCounts {
+        let Counts {
             passed,
             failed,
             ignored,
+            time: _,
         } = tally;
         let ignored = match ignored {
             0 => String::new(),
@@ -114,7 +115,7 @@ impl Test {
         cargo
     }
 
-    fn run_tests(&self, broker: &Broker) -> Result<TestCounts> {
+    fn run_tests(&self, broker: &Broker) -> Result<Counts> {
         let path = target_folder()?.join("doorstep-test.log");
         let mut log =
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -130,7 +131,7 @@ impl Test {
         cargo.args(["--", "--show-output"]).args(&self.filter);
         let (mut child, lines) = started(cargo, broker)?;
         let mut report = Report::default();
-        let mut tally = TestCounts::default();
+        let mut tally = Counts::default();
         loop {
             match lines.recv_timeout(SILENCE_BOUND) {
                 Ok(line) => {
@@ -138,13 +139,13 @@ impl Test {
                     report
                         .take(line)
                         .iter()
-                        .for_each(|section| tally.add(section));
+                        .for_each(|section| add(&mut tally, section));
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     let _ = child.kill();
                     let section = report.end().unwrap_or_default();
-                    tally.add(&section);
+                    add(&mut tally, &section);
                     bail!(
                         "the tests have printed nothing for {}",
                         seconds(SILENCE_BOUND)
@@ -152,7 +153,10 @@ impl Test {
                 }
             }
         }
-        report.end().iter().for_each(|section| tally.add(section));
+        report
+            .end()
+            .iter()
+            .for_each(|section| add(&mut tally, section));
         let status = child.wait().context("cannot wait for cargo")?;
         if !status.success() && tally.failed == 0 {
             report.other.iter().for_each(|line| print_result(line));
@@ -191,36 +195,28 @@ fn started(mut cargo: Command, broker: &Broker) -> Result<(Child, Receiver<Strin
     Ok((child, receiver))
 }
 
-#[derive(Debug, Default)]
-struct TestCounts {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-}
-
-impl TestCounts {
-    fn add(&mut self, section: &Section) {
-        // A crash has no result and counts as one failure.
-        let crash = Counts {
-            failed: 1,
-            ..Counts::default()
-        };
-        let counts = section.result.as_ref().unwrap_or(&crash);
-        self.passed += counts.passed;
-        self.failed += counts.failed;
-        self.ignored += counts.ignored;
-        if section.has_failed() {
-            print_result(&format!("FAILED  {}", section.name));
-            let details: Vec<&str> = section.details().collect();
-            let shown = &details[details.len().saturating_sub(SHOWN_LINES)..];
-            shown
-                .iter()
-                .for_each(|line| print_result(&format!("  {line}")));
-        } else if counts.passed > 0 {
-            let (passed, name, time) = (counts.passed, &section.name, &counts.time);
-            print_result(&format!("ok  {passed:>4}  {name}  {time}"));
-            let measured = section.measured();
-            measured.for_each(|what| print_result(&format!("          {what}")));
-        }
+/// Adds the counts of a section, and prints its result.
+fn add(tally: &mut Counts, section: &Section) {
+    // A crash has no result and counts as one failure.
+    let crash = Counts {
+        failed: 1,
+        ..Counts::default()
+    };
+    let counts = section.result.as_ref().unwrap_or(&crash);
+    tally.passed += counts.passed;
+    tally.failed += counts.failed;
+    tally.ignored += counts.ignored;
+    if section.has_failed() {
+        print_result(&format!("FAILED  {}", section.name));
+        let details: Vec<&str> = section.details().collect();
+        let shown = &details[details.len().saturating_sub(SHOWN_LINES)..];
+        shown
+            .iter()
+            .for_each(|line| print_result(&format!("  {line}")));
+    } else if counts.passed > 0 {
+        let (passed, name, time) = (counts.passed, &section.name, &counts.time);
+        print_result(&format!("ok  {passed:>4}  {name}  {time}"));
+        let measured = section.measured();
+        measured.for_each(|what| print_result(&format!("          {what}")));
     }
 }

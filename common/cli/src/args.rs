@@ -70,15 +70,11 @@ impl BrokerArgs {
             "--amqp-url (DOORSTEP_AMQP_URL)",
             BrokerSettings::new(&self.amqp_url, "doorstep"),
         );
-        let password = match &self.amqp_password_file {
-            Some(path) => wrong
-                .check(
-                    "--amqp-password-file (DOORSTEP_AMQP_PASSWORD_FILE)",
-                    password(path),
-                )
-                .map(Some),
-            None => Some(None),
-        };
+        let password = self.amqp_password_file.as_deref().map(password);
+        let password = wrong.check(
+            "--amqp-password-file (DOORSTEP_AMQP_PASSWORD_FILE)",
+            password.transpose(),
+        );
         let tls = self.tls.check(wrong);
         let settings = match (settings, password?) {
             (Some(settings), Some(password)) => wrong.check(
@@ -103,9 +99,9 @@ impl BrokerArgs {
         })
     }
 
-    /// Returns the same as environment variables for a child process: every user of the machine can read arguments.
+    /// Returns the same as environment variables for a child process, passwords included: every user of the machine can read arguments.
     #[must_use]
-    pub fn variables(&self) -> BrokerVariables {
+    pub fn variables(&self) -> Vec<(&'static str, OsString)> {
         let path = |name, path: &Option<PathBuf>| Some((name, path.clone()?.into_os_string()));
         let variables = [
             Some(("DOORSTEP_AMQP_URL", OsString::from(&self.amqp_url))),
@@ -114,7 +110,7 @@ impl BrokerArgs {
             path(CERT_FILE, &self.tls.tls_cert_file),
             path(KEY_FILE, &self.tls.tls_key_file),
         ];
-        BrokerVariables(variables.into_iter().flatten().collect())
+        variables.into_iter().flatten().collect()
     }
 }
 
@@ -124,25 +120,6 @@ impl fmt::Debug for BrokerArgs {
             .field("tls", &self.tls)
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
-    }
-}
-
-/// Environment variables with the broker's address, passwords included. `Debug` leaves the values out.
-pub struct BrokerVariables(Vec<(&'static str, OsString)>);
-
-impl BrokerVariables {
-    /// Returns names and values.
-    #[must_use]
-    pub fn as_slice(&self) -> &[(&'static str, OsString)] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for BrokerVariables {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|(name, _)| name))
-            .finish()
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::dead_letters::failed;
 use crate::{
     cli::sources::{SourcesListArgs, SourcesTransferArgs},
-    format::{sanitize, time},
+    format::{or_dash, sanitize, time},
     stores,
 };
 
@@ -76,17 +76,14 @@ pub(crate) async fn transfer(by: Attribution, args: SourcesTransferArgs) -> Resu
 }
 
 fn cells(row: &SourceRow) -> [String; 5] {
-    let dash = || "-".to_owned();
     let name = |user: &BrokerUser| sanitize(user.as_str());
     let owner = row.owner.as_ref();
     [
         sanitize(row.source.as_str()),
-        owner
-            .and_then(|owner| owner.user.as_ref())
-            .map_or_else(dash, name),
-        owner.map_or_else(dash, |owner| time(owner.since)),
+        or_dash(owner.and_then(|owner| owner.user.as_ref()).map(name)),
+        or_dash(owner.map(|owner| time(owner.since))),
         match owner.and_then(|owner| owner.former.as_ref()) {
-            None => dash(),
+            None => "-".to_owned(),
             Some(FormerOwner::Nobody) => "nobody".to_owned(),
             Some(FormerOwner::User(user)) => name(user),
         },

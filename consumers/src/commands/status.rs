@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::attention;
 use crate::{
     cli::StatusArgs,
-    format::age,
+    format::{age, or_dash},
     roles::{self, answers},
     stores,
 };
@@ -323,18 +323,14 @@ fn rows(report: &Report) -> Table {
     ];
     let numbers = numbers.into_iter().map(Column::number);
     let mut table = Table::new(std::iter::once(Column::text("ROLE")).chain(numbers));
-    let or = |otherwise: &str, value: Option<u64>| {
-        value.map_or_else(|| otherwise.to_owned(), |n| n.to_string())
-    };
-    let dash = |value| or("-", value);
-    let of_queue = |queue: Option<&QueueReport>, count: fn(&QueueReport) -> Option<u64>| match queue
-    {
-        None => dash(None),
-        Some(queue) => or("?", count(queue)),
+    // An unknown number of a queue that exists is not the same as none.
+    let known = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    let of_queue = |queue: Option<&QueueReport>, count: fn(&QueueReport) -> Option<u64>| {
+        or_dash(queue.map(|queue| known(count(queue))))
     };
     for role in &report.roles {
         let store = role.store.as_ref();
-        let stored = |count: fn(&Summary) -> u64| dash(store.map(count));
+        let stored = |count: fn(&Summary) -> u64| or_dash(store.map(count));
         let aged = |count: fn(&Summary) -> u64, oldest: fn(&Summary) -> Option<u64>| match store
             .and_then(oldest)
         {
@@ -351,7 +347,7 @@ fn rows(report: &Report) -> Table {
             of_queue(role.quarantine.as_ref(), |queue| queue.ready),
             of_queue(role.queue.as_ref(), |queue| queue.consumers),
             of_queue(role.requests.as_ref(), |requests| requests.ready),
-            or(if role.queue.is_some() { "?" } else { "-" }, role.lag),
+            or_dash(role.queue.as_ref().map(|_| known(role.lag))),
             aged(|s| s.usage.deferred.rows, |s| s.oldest_held_ms),
             stored(|s| s.blocked),
             stored(|s| s.gaps),

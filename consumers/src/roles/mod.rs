@@ -11,7 +11,7 @@ mod tracking;
 
 pub(crate) use access_log::{EndpointHour, HourlyReport};
 
-use std::{future::Future, path::Path, pin::Pin};
+use std::{fmt::Display, future::Future, path::Path, pin::Pin};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use doorstep_contracts::{InvoiceNo, ROLES, registry};
@@ -117,9 +117,17 @@ fn not_handled<F>(event: &Event) -> Result<Reading<F>, ContractError> {
 
 /// Returns the order that an event on `order/INVOICE` or `payment/INVOICE` is about.
 fn order_of(event: &Event) -> Result<InvoiceNo, ContractError> {
+    subject_name(event, InvoiceNo::new)
+}
+
+/// Returns the name in an event's subject, `KIND/NAME`.
+fn subject_name<T, E: Display>(
+    event: &Event,
+    new: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, ContractError> {
     let subject = event.subject.as_str();
-    let (_, order) = subject.split_once('/').unwrap_or(("", subject));
-    InvoiceNo::new(order).map_err(|e| ContractError::Rule(format!("subject {subject}: {e}")))
+    let (_, name) = subject.split_once('/').unwrap_or(("", subject));
+    new(name).map_err(|e| ContractError::Rule(format!("subject {subject}: {e}")))
 }
 
 #[cfg(test)]

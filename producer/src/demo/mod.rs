@@ -18,7 +18,7 @@ use crate::{
     stop::{interrupted, nothing_sent},
 };
 use invalid_messages::InvalidMessage;
-use scenario::Scenario;
+use scenario::{Scenario, Step};
 
 /// The time for which an event is published again before the demo gives up.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -78,6 +78,8 @@ pub(crate) async fn run(
     let began = Instant::now();
     let every = (play.steps.len() / (bad.len() + 1)).max(1);
     let mut bad_left = bad.iter();
+    let speed = f64::from(args.speed.max(1));
+    let time = |step: &Step| began + Duration::from_secs_f64(step.at / speed);
     let mut batch = Vec::new();
     for (index, step) in play.steps.iter().enumerate() {
         batch.push(Message::event(&step.event));
@@ -87,14 +89,9 @@ pub(crate) async fn run(
             confirmed(raw.publish(bad.message.clone()).await, bad.what)?;
         }
         // Events within a tenth of a second are published together.
-        let at = began + Duration::from_secs_f64(step.at / f64::from(args.speed.max(1)));
-        let next = play
-            .steps
-            .get(index + 1)
-            .map(|s| s.at / f64::from(args.speed.max(1)));
-        let is_last_of_its_tenth = next.is_none_or(|next| {
-            began + Duration::from_secs_f64(next) > at + Duration::from_millis(100)
-        });
+        let at = time(step);
+        let next = play.steps.get(index + 1).map(time);
+        let is_last_of_its_tenth = next.is_none_or(|next| next > at + Duration::from_millis(100));
         if is_last_of_its_tenth || batch.len() >= 500 {
             let sent = batch.len() as u64;
             if stop.or_cancelled(sleep_until(at)).await.is_none() {

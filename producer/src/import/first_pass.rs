@@ -95,7 +95,7 @@ pub(crate) fn first_pass<M: RowMapper>(
 ) -> Result<FirstPass<M>, CliError> {
     let mut progress = Progress::new("checking", Counted::Bytes, Some(input.bytes));
     let mut table = Table::open(input, M::COLUMNS, layout)?;
-    let runs = history.as_ref().map_or(0, |history| history.runs().len());
+    let runs = history.as_ref().map_or(0, |history| history.runs.len());
     let mut reading = Reading {
         mapping,
         input,
@@ -198,7 +198,7 @@ impl<M: RowMapper> Reading<'_, M> {
         known: usize,
         is_in_place: bool,
     ) -> CliError {
-        let before = self.history.map_or("", |h| h.runs()[run].file.as_str());
+        let before = self.history.map_or("", |h| h.runs[run].file.as_str());
         let what = if is_in_place {
             format!(
                 "differs from the row imported before from {before} (with {known} rows of {} {})",
@@ -254,7 +254,7 @@ fn divide<M: RowMapper>(
         rows_to_come[part].insert(unit.clone(), seen.rows);
         part_of.insert(unit, part);
     }
-    let known: &[Run] = history.as_deref().map_or(&[], History::runs);
+    let known: &[Run] = history.as_deref().map_or(&[], |history| &history.runs);
     let mut parts = Vec::with_capacity(new_run + 1);
     let mut rows_to_come = rows_to_come.into_iter();
     let mut begin = || mapping.begin(rows_to_come.next().unwrap_or_default());

@@ -30,7 +30,8 @@ pub(crate) type Units = HashMap<Box<[u8]>, Vec<RowDigest>>;
 pub(crate) struct History {
     path: PathBuf,
     file: File,
-    runs: Vec<Run>,
+    /// The sources, in the order in which they were begun.
+    pub(crate) runs: Vec<Run>,
     units: HashMap<Box<[u8]>, (usize, Vec<RowDigest>)>,
 }
 
@@ -167,11 +168,6 @@ impl History {
             }
         }
         Some(())
-    }
-
-    /// Returns the sources, in the order in which they were begun.
-    pub(crate) fn runs(&self) -> &[Run] {
-        &self.runs
     }
 
     /// Returns the run that imported a unit, by its index in [`Self::runs`], and the digests of its rows.

@@ -69,14 +69,6 @@ pub(crate) struct ImportSettings {
     pub(crate) history: Option<PathBuf>,
 }
 
-/// The numbers of rows by result.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Rows {
-    rejected: u64,
-    /// Imported before among others that the file lacks, and not published again.
-    kept: u64,
-}
-
 /// Imports a file: returns once every event has arrived, and prints a summary on standard output.
 ///
 /// # Errors
@@ -137,14 +129,10 @@ pub(crate) async fn run<M: RowMapper>(
     let elapsed = progress.finish();
     // If both ends failed, the publishing one failed first: the other only finds its channel closed.
     let (tally, voice) = tally?;
-    let (rejected, of_rows) = reading.await.map_err(broken)??;
+    let (rejected, kept) = reading.await.map_err(broken)??;
 
     let imported = tally.arrived.count_of(M::ROW_EVENT);
-    let Rows {
-        rejected: listed,
-        kept,
-    } = of_rows;
-    let refused_rows = listed + tally.rejected.count_of(M::ROW_EVENT);
+    let refused_rows = rejected.count + tally.rejected.count_of(M::ROW_EVENT);
     if rows != imported + refused_rows + kept {
         return Err(CliError::failed(format!(
             "{rows} rows were read, but {imported} imported, {refused_rows} refused and {kept} known: this is a bug in Doorstep, please report it"
@@ -212,7 +200,7 @@ fn notes<M>(first_pass: &FirstPass<M>, history: Option<&History>) -> Vec<String>
             }
         })
         .collect();
-    let runs = history.map_or(&[][..], History::runs);
+    let runs = history.map_or(&[][..], |history| &history.runs);
     let unfinished = runs.iter().filter(|run| {
         let is_here = first_pass.parts.iter().any(|part| match part {
             Part::Sent { source, .. } => *source == run.source,
@@ -229,21 +217,22 @@ fn notes<M>(first_pass: &FirstPass<M>, history: Option<&History>) -> Vec<String>
     notes
 }
 
-/// Runs the second pass. Returns the rejected rows once every event has been sent to the publisher.
+/// Runs the second pass. Returns the rejected rows once every event has been sent to the publisher, and the number of
+/// rows that were imported before among others that the file lacks, so that they are not published again.
 fn second_pass<M: RowMapper>(
     input: &Input,
     layout: &Layout,
     mut first_pass: FirstPass<M>,
     mut rejected: RejectFile,
     mut chunks: BatchSender,
-) -> Result<(RejectFile, Rows), CliError> {
+) -> Result<(RejectFile, u64), CliError> {
     let mut table = Table::open(input, M::COLUMNS, layout)?;
     let mut events = Vec::new();
-    let mut rows = Rows::default();
+    let mut kept = 0;
     while let Some(row) = table.next()? {
         match first_pass.part_mut(&row) {
             Err(reason) => rejected.add(&row, &reason)?,
-            Ok(Part::Kept { .. }) => rows.kept += 1,
+            Ok(Part::Kept { .. }) => kept += 1,
             Ok(Part::Sent {
                 source, mapping, ..
             }) => {
@@ -253,7 +242,7 @@ fn second_pass<M: RowMapper>(
             }
         }
         if chunks.add(row.line, &mut events).is_err() {
-            return Ok((rejected, rows));
+            return Ok((rejected, kept));
         }
     }
     if table.fingerprint() != first_pass.fingerprint {
@@ -269,10 +258,9 @@ fn second_pass<M: RowMapper>(
             "{waiting} invoices were never completed: this is a bug in Doorstep, please report it"
         )));
     }
-    rows.rejected = rejected.count();
     // The last batch is only left if the other end has failed, which reports the reason.
     let _ = chunks.flush();
-    Ok((rejected, rows))
+    Ok((rejected, kept))
 }
 
 fn changed(path: &Path) -> CliError {

@@ -23,7 +23,8 @@ pub(crate) struct RejectFile {
     path: PathBuf,
     partial: PathBuf,
     file: Option<BufWriter<File>>,
-    count: u64,
+    /// The number of rows on the list.
+    pub(crate) count: u64,
 }
 
 /// A line of the list.
@@ -46,11 +47,6 @@ impl RejectFile {
             file: None,
             count: 0,
         }
-    }
-
-    /// Returns the number of rows on the list.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
     }
 
     /// Adds a row to the list.

@@ -123,14 +123,14 @@ impl<'a> TestImport<'a> {
                 events.push(json::write(event).unwrap());
             }
         }
-        let (rejected, of_rows) = reading.join().unwrap()?;
+        let (rejected, kept) = reading.join().unwrap()?;
         let rejected = match rejected.finish()? {
             Some(path) => fs::read_to_string(path).unwrap(),
             None => String::new(),
         };
         Ok(Made {
             rows,
-            kept: of_rows.kept,
+            kept,
             events,
             rejected,
         })
@@ -413,7 +413,7 @@ fn import_ends_after_events_were_confirmed() {
     let units = [(b"1".as_slice().into(), vec![7])].into();
     let open = || History::open::<Retail>(&folder.0, None).unwrap();
     let is_done =
-        |history: &History| -> Vec<bool> { history.runs().iter().map(|run| run.is_done).collect() };
+        |history: &History| -> Vec<bool> { history.runs.iter().map(|run| run.is_done).collect() };
     let mut history = open();
     history.begin(&source, "x.csv".as_ref(), &units).unwrap();
     // The process that has begun it must find it, or it would never be done.

@@ -47,9 +47,10 @@ impl Policies {
         losing.chain(unknown).collect()
     }
 
-    fn note(&mut self, role: &str, seen: PolicySnapshot) {
+    /// Records the policies that can lose messages, or the reason why they are unknown.
+    fn note(&mut self, role: &str, seen: Result<Vec<String>, String>) {
         match seen {
-            PolicySnapshot::All(losing) => {
+            Ok(losing) => {
                 for reason in losing.iter().filter(|line| !self.losing.contains(line)) {
                     tracing::warn!(role, reason, "a policy can lose messages");
                 }
@@ -59,7 +60,7 @@ impl Policies {
                 self.losing = losing;
                 self.unknown = None;
             }
-            PolicySnapshot::Unknown(reason) => {
+            Err(reason) => {
                 let since = self
                     .unknown
                     .take()
@@ -68,14 +69,6 @@ impl Policies {
             }
         }
     }
-}
-
-/// The findings of one poll.
-#[derive(Debug)]
-enum PolicySnapshot {
-    /// Every policy that can lose messages.
-    All(Vec<String>),
-    Unknown(String),
 }
 
 /// Polls the policies of all roles.
@@ -91,11 +84,11 @@ pub(super) async fn poll_loop(process: Arc<ProcessHealth>, management: Option<Ma
             let seen = match of_role(&management, &process.namespace, role.name).await {
                 Ok(Some(losing)) => {
                     last_error = None;
-                    PolicySnapshot::All(losing)
+                    Ok(losing)
                 }
                 Ok(None) => {
                     pause = UNTIL_SHOWN;
-                    PolicySnapshot::Unknown("the broker has no statistics of them".to_owned())
+                    Err("the broker has no statistics of them".to_owned())
                 }
                 Err(error) => {
                     let reason = error.to_string();
@@ -103,7 +96,7 @@ pub(super) async fn poll_loop(process: Arc<ProcessHealth>, management: Option<Ma
                         tracing::warn!(reason, "the policies on the queues are not known");
                         last_error = Some(error);
                     }
-                    PolicySnapshot::Unknown(reason)
+                    Err(reason)
                 }
             };
             role.policies().note(role.name, seen);
@@ -150,16 +143,16 @@ mod tests {
     fn long_api_outage_is_a_reason() {
         let mut policies = Policies::default();
         assert_eq!(policies.reasons(), []);
-        policies.note("orders", PolicySnapshot::All(vec!["policy p".to_owned()]));
-        policies.note("orders", PolicySnapshot::Unknown("away".to_owned()));
+        policies.note("orders", Ok(vec!["policy p".to_owned()]));
+        policies.note("orders", Err("away".to_owned()));
         assert_eq!(policies.reasons(), [losing()]);
         let long_ago = Instant::now().checked_sub(MAX_UNKNOWN * 2);
         policies.unknown = Some((long_ago.unwrap(), "away".to_owned()));
-        policies.note("orders", PolicySnapshot::Unknown("still away".to_owned()));
+        policies.note("orders", Err("still away".to_owned()));
         let reasons = policies.reasons();
         assert_eq!(reasons.len(), 2, "{reasons:?}");
         assert!(reasons[1].message.contains("still away"), "{reasons:?}");
-        policies.note("orders", PolicySnapshot::All(Vec::new()));
+        policies.note("orders", Ok(Vec::new()));
         assert_eq!(policies.reasons(), []);
     }
 }

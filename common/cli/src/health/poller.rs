@@ -123,17 +123,14 @@ pub(super) async fn poll_loop(process: Arc<ProcessHealth>, broker: BrokerSetting
             let waiting = waiting(role, &broker, inspector.as_ref()).await;
             let mut polled = role.polled();
             polled.waiting = waiting.or(polled.waiting);
-            polled.consumers = match (counted, &polled.consumers) {
-                (Ok((queue, quarantine)), _) => ConsumerCount::Known { queue, quarantine },
-                (Err(reason), ConsumerCount::Unknown { since, .. }) => ConsumerCount::Unknown {
-                    since: *since,
-                    reason,
-                },
-                (Err(reason), ConsumerCount::Known { .. } | ConsumerCount::NoQueue) => {
-                    ConsumerCount::Unknown {
-                        since: Instant::now(),
-                        reason,
-                    }
+            polled.consumers = match counted {
+                Ok((queue, quarantine)) => ConsumerCount::Known { queue, quarantine },
+                Err(reason) => {
+                    let since = match polled.consumers {
+                        ConsumerCount::Unknown { since, .. } => since,
+                        ConsumerCount::Known { .. } | ConsumerCount::NoQueue => Instant::now(),
+                    };
+                    ConsumerCount::Unknown { since, reason }
                 }
             };
         }

@@ -53,10 +53,8 @@ impl ManagementArgs {
         wrong: &mut SettingsErrors,
         broker: Option<&BrokerSettings>,
     ) -> Option<Option<Management>> {
-        let file = match &self.management_password_file {
-            Some(path) => wrong.check(PASSWORD, password(path)).map(Some),
-            None => Some(None),
-        };
+        let file = self.management_password_file.as_deref().map(password);
+        let file = wrong.check(PASSWORD, file.transpose());
         let Some(text) = self.management_url.as_deref().filter(|t| !t.is_empty()) else {
             if self.management_password_file.is_some() {
                 let alone: Result<(), _> =

@@ -69,22 +69,6 @@ pub enum ManagementError {
     Unexpected(String, String),
 }
 
-/// The least of RabbitMQ's user tags that a request needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tag {
-    Management,
-    Administrator,
-}
-
-impl Tag {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Management => "management",
-            Self::Administrator => "administrator",
-        }
-    }
-}
-
 impl Management {
     /// Creates a client for this virtual host. Sends nothing yet.
     #[must_use]
@@ -109,7 +93,7 @@ impl Management {
     ) -> Result<Option<T>, ManagementError> {
         let (vhost, queue) = (encoded(&self.vhost), encoded(queue.as_str()));
         let path = format!("/api/queues/{vhost}/{queue}{part}");
-        self.get(path, Tag::Management).await
+        self.get(path, "management").await
     }
 
     /// Reads a list of the virtual host that only administrators may see.
@@ -118,17 +102,15 @@ impl Management {
         list: &str,
     ) -> Result<Vec<T>, ManagementError> {
         let path = format!("/api/vhosts/{}/{list}", encoded(&self.vhost));
-        Ok(self
-            .get(path, Tag::Administrator)
-            .await?
-            .unwrap_or_default())
+        Ok(self.get(path, "administrator").await?.unwrap_or_default())
     }
 
-    /// Reads the resource at a path; `None` if there is none. Cancel-safe: the request ends by its limit.
+    /// Reads the resource at a path; `None` if there is none. `tag` is the least of RabbitMQ's user tags that this
+    /// needs. Cancel-safe: the request ends by its limit.
     async fn get<T: DeserializeOwned + Send + 'static>(
         &self,
         path: String,
-        tag: Tag,
+        tag: &'static str,
     ) -> Result<Option<T>, ManagementError> {
         let (url, login) = (self.url.clone().join(&path), self.login.clone());
         let shown = self.url.to_string();
@@ -150,7 +132,7 @@ impl Management {
                 user: self.login.user.clone(),
                 vhost: self.vhost.clone(),
                 words: error_reason(&body),
-                tag: tag.as_str(),
+                tag,
             }),
             status => Err(ManagementError::Unexpected(
                 shown,

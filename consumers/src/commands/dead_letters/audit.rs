@@ -10,7 +10,7 @@ use doorstep_table::{Column, Table};
 use super::audit_view::{RecordView, action};
 use crate::{
     cli::dead_letters::AuditArgs,
-    format::{sanitize, time},
+    format::{or_dash, range, sanitize, time},
     stores,
 };
 
@@ -74,25 +74,18 @@ fn gone(forgotten: u64) -> String {
 
 fn cells(row: &AuditRow) -> [String; 7] {
     let entry = &row.entry;
-    let dash = || "-".to_owned();
     let dead = entry.dead.as_ref().map(|id| id.0.clone());
     let stream = entry.stream.as_ref().map(|s| sanitize(&s.to_string()));
     [
         time(row.at),
         action(entry.action).to_owned(),
         match &stream {
-            Some(_) => dead.unwrap_or_else(dash),
+            Some(_) => or_dash(dead),
             None => dead.unwrap_or_else(|| sanitize(&entry.about)),
         },
         sanitize(&entry.operator),
-        entry.sequences.map_or_else(dash, |(from, to)| {
-            if from == to {
-                from.to_string()
-            } else {
-                format!("{from}..{to}")
-            }
-        }),
-        stream.unwrap_or_else(dash),
-        entry.reason.as_deref().map_or_else(dash, sanitize),
+        or_dash(entry.sequences.map(range)),
+        or_dash(stream),
+        or_dash(entry.reason.as_deref().map(sanitize)),
     ]
 }

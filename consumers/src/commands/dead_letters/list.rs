@@ -15,7 +15,7 @@ use super::view::DeadLetterView;
 use crate::{
     cli::dead_letters::ListArgs,
     commands::attention,
-    format::{sanitize, time},
+    format::{or_dash, sanitize, time},
     roles::{self, RoleEntry},
     stores,
 };
@@ -115,10 +115,7 @@ fn kind_cells(role: &str, group: &DeadLetterGroup) -> [String; 10] {
         group.open.to_string(),
         group.reason.clone(),
         group.example.0.clone(),
-        group
-            .kind
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), ToString::to_string),
+        or_dash(group.kind.as_ref()),
         time(group.last),
         time(group.first),
         sanitize(&group.detail),
@@ -184,17 +181,14 @@ fn each_table() -> Table {
 
 fn cells(role: &str, row: &DeadLetter) -> [String; 10] {
     let event = row.event.as_ref();
-    let dash = || "-".to_owned();
     [
         role.to_owned(),
         row.id.0.clone(),
         row.reason.clone(),
-        event.map_or_else(dash, |e| sanitize(e.subject.as_str())),
-        event
-            .and_then(|e| e.sequence)
-            .map_or_else(dash, |sequence| sequence.to_string()),
+        or_dash(event.map(|e| sanitize(e.subject.as_str()))),
+        or_dash(event.and_then(|e| e.sequence)),
         state(row).to_owned(),
-        event.map_or_else(dash, |e| e.event_type.to_string()),
+        or_dash(event.map(|e| &e.event_type)),
         time(row.since),
         row.attempts.to_string(),
         sanitize(&row.detail),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cli::dead_letters::ShowArgs,
-    format::{indented, sanitize, time},
+    format::{indented, or_dash, range, sanitize, time},
     stores,
 };
 
@@ -93,13 +93,8 @@ fn describe_blocked(blocked: &BlockedEvents) -> String {
         .sequences
         .iter()
         .take(20)
-        .map(|(from, to)| {
-            if from == to {
-                from.to_string()
-            } else {
-                format!("{from}..{to}")
-            }
-        })
+        .copied()
+        .map(range)
         .collect();
     match (blocked.count, ranges.len() < blocked.sequences.len()) {
         (0, _) => "nothing".to_owned(),
@@ -199,20 +194,13 @@ fn json_members(role: &str, row: &DeadLetter) -> Vec<(&'static str, String)> {
         ("fingerprint", row.fingerprint.clone()),
     ];
     if let Some(event) = &row.event {
-        let dash = || "-".to_owned();
         members.extend([
             ("type", event.event_type.to_string()),
             ("subject", event.subject.to_string()),
             ("source", event.source.to_string()),
-            (
-                "sequence",
-                event
-                    .sequence
-                    .map(Sequence::get)
-                    .map_or_else(dash, |n| n.to_string()),
-            ),
+            ("sequence", or_dash(event.sequence)),
             ("event id", event.id.to_string()),
-            ("time", event.time.map_or_else(dash, |t| t.to_string())),
+            ("time", or_dash(event.time)),
         ]);
     }
     members

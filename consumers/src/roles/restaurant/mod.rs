@@ -23,7 +23,7 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 use self::kitchen::{Booking, Kitchen};
-use super::{not_handled, order_of};
+use super::{not_handled, order_of, subject_name};
 
 pub(crate) struct Restaurant;
 
@@ -100,10 +100,7 @@ impl Role for Restaurant {
             OrderCancelled::TYPE => OrderCancelled::read(event).map(drop)?,
             RoomDue::TYPE => {
                 let RoomDue { order } = RoomDue::read(event)?;
-                let subject = event.subject.as_str();
-                let (_, name) = subject.split_once('/').unwrap_or(("", subject));
-                let restaurant = RestaurantId::new(name)
-                    .map_err(|e| ContractError::Rule(format!("subject {subject}: {e}")))?;
+                let restaurant = subject_name(event, RestaurantId::new)?;
                 return Ok(Reading::Handled(Fact::RoomDue { restaurant, order }));
             }
             _ => return not_handled(event),

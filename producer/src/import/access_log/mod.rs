@@ -85,7 +85,7 @@ pub(crate) async fn run(
 
     let imported = tally.arrived.count_of(RequestServed::TYPE);
     let unpublished = tally.rejected.total();
-    let refused = rejected.count() + unpublished;
+    let refused = rejected.count + unpublished;
     let list = rejected.finish()?;
     voice.println(&format!(
         "{lines} read = {imported} imported + {refused} refused"
