@@ -13,7 +13,7 @@ use crate::{
     amqp::{PASSIVE_QUEUE, short_string},
     connection::{
         Connection, Dialer,
-        error::{ConnectError, broker_reply, reply},
+        error::{ConnectError, Result, broker_reply, reply},
         no_response,
         probe_channel::{ProbeChannel, ProbeResult},
     },
@@ -68,7 +68,7 @@ impl Inspector {
     ///
     /// # Errors
     /// Fails if no address accepts a connection.
-    pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
+    pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self> {
         let dialer = Dialer::new(settings, name);
         let inspector = Self {
             dialer,
@@ -78,7 +78,7 @@ impl Inspector {
         Ok(inspector)
     }
 
-    async fn reopened(&self, open: Option<OpenConnection>) -> Result<OpenConnection, ConnectError> {
+    async fn reopened(&self, open: Option<OpenConnection>) -> Result<OpenConnection> {
         match open {
             Some(open) if open.connection.is_open() => Ok(open),
             _ => Ok(OpenConnection {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Connection;
 use crate::{
-    connection::error::{ConnectError, ConnectErrorKind},
+    connection::error::{ConnectError, ConnectErrorKind, Result},
     settings::BrokerSettings,
 };
 
@@ -38,7 +38,7 @@ impl Dialer {
     ///
     /// # Errors
     /// Fails if no address works. The kind is that of the first permanent failure, else of the last failure.
-    pub(crate) async fn open(&self) -> Result<Connection, ConnectError> {
+    pub(crate) async fn open(&self) -> Result<Connection> {
         let addresses = &self.settings.addresses;
         let mut reasons: Vec<ConnectError> = Vec::new();
         for index in rotation(self.worked_last.load(Ordering::Relaxed), addresses.len()) {

@@ -2,6 +2,9 @@
 
 use doorstep_tls::TlsErrorKind;
 
+/// The result of an attempt to get a connection, channel or topology.
+pub(crate) type Result<T, E = ConnectError> = std::result::Result<T, E>;
+
 /// A failure to get a connection, channel or topology, with its reason and remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -27,7 +27,10 @@ use lapin::{
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
 use crate::{
-    connection::{address::Address, error::ConnectError},
+    connection::{
+        address::Address,
+        error::{ConnectError, Result},
+    },
     settings::BrokerSettings,
 };
 
@@ -53,11 +56,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Opens a connection to this address within [`BrokerSettings::connect_timeout`].
-    async fn open(
-        settings: &BrokerSettings,
-        address: &Address,
-        name: &str,
-    ) -> Result<Self, ConnectError> {
+    async fn open(settings: &BrokerSettings, address: &Address, name: &str) -> Result<Self> {
         // The caller may be cancelled at any moment; then only this guard closes the socket.
         let socket = ShutdownOnDrop::default();
         let limit = settings.connect_timeout;
@@ -125,7 +124,7 @@ impl Connection {
     ///
     /// # Errors
     /// Fails if the connection is lost, or the broker does not respond within the limit.
-    pub(crate) async fn channel(&self, limit: Duration) -> Result<Channel, ConnectError> {
+    pub(crate) async fn channel(&self, limit: Duration) -> Result<Channel> {
         match timeout(limit, self.inner.create_channel()).await {
             Ok(Ok(channel)) => Ok(channel),
             Ok(Err(error)) => Err(self.failure(&error)),
@@ -143,7 +142,7 @@ impl Connection {
         limit: Duration,
         about: &str,
         request: impl Future<Output = lapin::Result<T>>,
-    ) -> Result<T, ConnectError> {
+    ) -> Result<T> {
         match timeout(limit, request).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.failure(&error)),
@@ -155,7 +154,7 @@ impl Connection {
     ///
     /// # Errors
     /// As [`channel`](Self::channel).
-    pub(crate) async fn confirm_channel(&self, limit: Duration) -> Result<Channel, ConnectError> {
+    pub(crate) async fn confirm_channel(&self, limit: Duration) -> Result<Channel> {
         let channel = self.channel(limit).await?;
         let select = channel.confirm_select(ConfirmSelectOptions::default());
         self.response(limit, "", select).await?;

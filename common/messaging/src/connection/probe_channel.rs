@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::connection::{
     Connection,
-    error::{ConnectError, broker_reply},
+    error::{ConnectError, Result, broker_reply},
     no_response,
 };
 
@@ -50,7 +50,7 @@ impl<'a> ProbeChannel<'a> {
     pub(crate) async fn try_method<T>(
         &mut self,
         request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
-    ) -> Result<ProbeResult<T>, ConnectError> {
+    ) -> Result<ProbeResult<T>> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
             None => self.connection.channel(self.limit).await?,
@@ -77,6 +77,14 @@ impl<'a> ProbeChannel<'a> {
     }
 
     /// Closes the channel if it is open.
+    /// Returns the error for an object whose declaration is rejected for no reason that a caller knows.
+    pub(crate) fn rejected(&self, object: &str, code: u16, text: &str) -> ConnectError {
+        let address = self.connection.address();
+        ConnectError::protocol(format!(
+            "{address} rejects the declaration of {object}: {text} ({code})"
+        ))
+    }
+
     pub(crate) async fn close(self) {
         if let Some(channel) = self.channel {
             let _ = timeout(self.limit, channel.close(200, "OK".into())).await;

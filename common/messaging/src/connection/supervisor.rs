@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Connection, Dialer, Health, changed, connection_lost,
-    error::ConnectError,
+    error::{ConnectError, Result},
     status::{ConnectionPhase, ConnectionStatus, StatusReporter},
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(crate) trait Supervised {
     type Resources;
 
     /// Opens them on a new connection, whose topology is declared. Cancel-safe: a dropped attempt shuts its connection's socket down.
-    async fn open(&self, context: &Context<'_>) -> Result<Self::Resources, ConnectError>;
+    async fn open(&self, context: &Context<'_>) -> Result<Self::Resources>;
 
     /// Runs until the connection is unusable or the task is stopped.
     async fn serve(
@@ -200,7 +200,7 @@ impl Connector {
         &self,
         task: &T,
         failures: u32,
-    ) -> Result<Opened<T::Resources>, ConnectError> {
+    ) -> Result<Opened<T::Resources>> {
         let settings = self.dialer.settings();
         let limit = settings.connect_timeout;
         settings.backoff_after(failures).await;
@@ -278,7 +278,7 @@ impl Handle {
     ///
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
-    pub(crate) async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+    pub(crate) async fn ready(&self, limit: Duration) -> Result<()> {
         let mut state = self.status();
         let ended = state.wait_for(|state| {
             state.connections > 0

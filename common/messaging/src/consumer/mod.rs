@@ -32,7 +32,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     connection::{
-        error::ConnectError,
+        error::Result,
         status::ConnectionStatus,
         supervisor::{Handle, Supervisor},
     },
@@ -147,7 +147,7 @@ impl Subscription {
     ///
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
-    pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+    pub async fn ready(&self, limit: Duration) -> Result<()> {
         self.handle.ready(limit).await
     }
 

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     amqp::{PASSIVE_QUEUE, short_string},
     connection::{
-        error::ConnectError,
+        error::{ConnectError, Result},
         supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     topology::{
@@ -63,7 +63,7 @@ pub(super) struct OpenConsumer {
 impl Supervised for ConsumerTask {
     type Resources = OpenConsumer;
 
-    async fn open(&self, context: &Context<'_>) -> Result<OpenConsumer, ConnectError> {
+    async fn open(&self, context: &Context<'_>) -> Result<OpenConsumer> {
         let (connection, report) = (context.connection, context.report);
         let settings = context.settings;
         let limit = settings.connect_timeout;

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     connection::{
-        error::ConnectError,
+        error::Result,
         status::ConnectionStatus,
         supervisor::{Handle, Supervisor},
     },
@@ -110,7 +110,7 @@ impl Publisher {
     ///
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
-    pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+    pub async fn ready(&self, limit: Duration) -> Result<()> {
         self.handle.ready(limit).await
     }
 

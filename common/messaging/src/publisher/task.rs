@@ -17,7 +17,7 @@ use super::{
 use crate::{
     admin::verify::{check_user_id, may_publish},
     connection::{
-        error::{ConnectError, ConnectErrorKind, Denial},
+        error::{ConnectError, ConnectErrorKind, Denial, Result},
         supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     settings::BrokerSettings,
@@ -81,7 +81,7 @@ impl PublisherTask {
 impl Supervised for PublisherTask {
     type Resources = OpenPublisher;
 
-    async fn open(&self, context: &Context<'_>) -> Result<OpenPublisher, ConnectError> {
+    async fn open(&self, context: &Context<'_>) -> Result<OpenPublisher> {
         let (connection, settings) = (context.connection, context.settings);
         let limit = settings.connect_timeout;
         let channel = connection.confirm_channel(limit).await?;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::{
     amqp::{MANDATORY, long_string, short_string},
-    connection::{Connection, Dialer, error::ConnectError},
+    connection::{Connection, Dialer, error::Result},
     publisher::PublishOutcome,
     settings::BrokerSettings,
 };
@@ -62,7 +62,7 @@ impl UncheckedPublisher {
     ///
     /// # Errors
     /// Fails if no address accepts a connection.
-    pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self, ConnectError> {
+    pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Self> {
         let limit = settings.connect_timeout;
         let connection = Dialer::new(settings, name).open().await?;
         Ok(Self {

@@ -9,7 +9,7 @@ use crate::{
     amqp::short_string,
     connection::{
         Connection, Dialer,
-        error::{ConnectError, ConnectErrorKind},
+        error::{ConnectError, ConnectErrorKind, Result},
         probe_channel::{ProbeChannel, ProbeResult},
     },
     settings::BrokerSettings,
@@ -26,7 +26,7 @@ const MAX_ATTEMPTS: u32 = 3;
 ///
 /// # Errors
 /// Fails if the broker is unreachable, does not respond, or denies permission. The error names the object that is left.
-pub async fn delete(settings: &BrokerSettings, topology: &Topology) -> Result<(), ConnectError> {
+pub async fn delete(settings: &BrokerSettings, topology: &Topology) -> Result<()> {
     let mut failures = 0;
     loop {
         settings.backoff_after(failures).await;
@@ -40,7 +40,7 @@ pub async fn delete(settings: &BrokerSettings, topology: &Topology) -> Result<()
     }
 }
 
-async fn delete_once(settings: &BrokerSettings, topology: &Topology) -> Result<(), ConnectError> {
+async fn delete_once(settings: &BrokerSettings, topology: &Topology) -> Result<()> {
     let limit = settings.connect_timeout;
     let name = format!("{} topology deletion", settings.namespace);
     let connection = Dialer::new(settings, &name).open().await?;
@@ -53,7 +53,7 @@ async fn delete_on(
     connection: &Connection,
     settings: &BrokerSettings,
     topology: &Topology,
-) -> Result<(), ConnectError> {
+) -> Result<()> {
     let mut probe = ProbeChannel::new(connection, settings.connect_timeout);
     // Queues first: a marker is deleted with its queue, and no queue is left without its exchange.
     for queue in &topology.queues {
@@ -65,7 +65,7 @@ async fn delete_on(
                 .map(drop)
         };
         let result = probe.try_method(delete).await?;
-        check_deleted(connection, &format!("queue {}", queue.name), result)?;
+        check_deleted(&probe, &format!("queue {}", queue.name), result)?;
     }
     let exchanges = topology.exchanges.iter().map(|exchange| &exchange.name);
     // Owner records are deleted with their queues: a queue declared under the same name later has no owner yet.
@@ -82,25 +82,19 @@ async fn delete_on(
                 .await
         };
         let result = probe.try_method(delete).await?;
-        check_deleted(connection, &format!("exchange {exchange}"), result)?;
+        check_deleted(&probe, &format!("exchange {exchange}"), result)?;
     }
     probe.close().await;
     Ok(())
 }
 
-fn check_deleted(
-    connection: &Connection,
-    what: &str,
-    result: ProbeResult<()>,
-) -> Result<(), ConnectError> {
-    let address = connection.address();
+fn check_deleted(probe: &ProbeChannel<'_>, object: &str, result: ProbeResult<()>) -> Result<()> {
     match result {
         ProbeResult::Accepted(()) => Ok(()),
         ProbeResult::Rejected(_, reason) => Err(ConnectError::no_permission(format!(
-            "{what} on {address} cannot be deleted: {reason}"
+            "{object} on {} cannot be deleted: {reason}",
+            probe.connection().address()
         ))),
-        ProbeResult::TimedOut => Err(ConnectError::silent(format!(
-            "{address} does not respond to the deletion of {what}: has its cluster lost its quorum?"
-        ))),
+        ProbeResult::TimedOut => Err(probe.timed_out(object)),
     }
 }

@@ -14,7 +14,7 @@ use super::{finding::Finding, finding::Permission, verifier::Verifier};
 use crate::{
     amqp::short_string,
     connection::{
-        error::{ConnectError, reply},
+        error::{Result, reply},
         probe_channel::ProbeResult,
     },
     topology::{
@@ -45,10 +45,7 @@ enum Redeclare {
 }
 
 /// Compares an exchange, records its differences, and returns whether it exists.
-pub(super) async fn exchange(
-    verifier: &mut Verifier<'_>,
-    exchange: &Exchange,
-) -> Result<Presence, ConnectError> {
+pub(super) async fn exchange(verifier: &mut Verifier<'_>, exchange: &Exchange) -> Result<Presence> {
     let mut declared = Declaration::new(exchange.kind.as_str(), FieldTable::default());
     let name = exchange.name.as_str();
     let mut differences = Vec::new();
@@ -71,10 +68,7 @@ pub(super) async fn exchange(
 }
 
 /// Compares a queue, records its differences, and returns whether it exists.
-pub(super) async fn queue(
-    verifier: &mut Verifier<'_>,
-    queue: &Queue,
-) -> Result<Presence, ConnectError> {
+pub(super) async fn queue(verifier: &mut Verifier<'_>, queue: &Queue) -> Result<Presence> {
     let mut declared = Declaration::new("", table(queue));
     let name = queue.name.as_str();
     let mut differences = Vec::new();
@@ -109,7 +103,7 @@ async fn compare(
     name: &str,
     declared: &mut Declaration,
     differences: &mut Vec<PreconditionFailed>,
-) -> Result<Presence, ConnectError> {
+) -> Result<Presence> {
     // The expected value of an argument that was dropped to make room in the broker's error text.
     let mut dropped: Option<ArgumentValue> = None;
     for _ in 0..MAX_DIFFERENCES {
@@ -171,7 +165,7 @@ impl Declaration {
         verifier: &mut Verifier<'_>,
         what: &'static str,
         name: &str,
-    ) -> Result<Redeclare, ConnectError> {
+    ) -> Result<Redeclare> {
         let declared = self.clone();
         let check = async move |channel: Channel| declared.send(channel, what, name, true).await;
         match verifier.try_method(what, name, check).await? {

@@ -16,7 +16,11 @@ use serde::Serialize;
 
 use crate::{
     admin::server_properties::ServerProperties,
-    connection::{Connection, Dialer, error::ConnectError, probe_channel::ProbeChannel},
+    connection::{
+        Connection, Dialer,
+        error::{ConnectError, Result},
+        probe_channel::ProbeChannel,
+    },
     settings::BrokerSettings,
     topology::{
         Owner, QueuePurpose, Topology,
@@ -79,10 +83,7 @@ impl Verified {
 ///
 /// # Errors
 /// Fails if no broker is reachable, it rejects the login, or does not respond.
-pub async fn verify(
-    settings: &BrokerSettings,
-    topology: &Topology,
-) -> Result<Verified, ConnectError> {
+pub async fn verify(settings: &BrokerSettings, topology: &Topology) -> Result<Verified> {
     let limit = settings.connect_timeout;
     let name = format!("{} topology verify", settings.namespace);
     let connection = Dialer::new(settings, &name).open().await?;
@@ -177,7 +178,7 @@ pub(crate) async fn may_publish(
     connection: &Connection,
     exchange: &str,
     limit: Duration,
-) -> Result<(), ConnectError> {
+) -> Result<()> {
     let mut verifier = Verifier::new(ProbeChannel::new(connection, limit));
     permissions::check_write(&mut verifier, exchange).await?;
     let Verifier {

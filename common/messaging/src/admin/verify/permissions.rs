@@ -13,7 +13,7 @@ use lapin::{
 use super::{finding::Permission, verifier::Verifier};
 use crate::{
     amqp::{MANDATORY, long_string, short_string},
-    connection::error::ConnectError,
+    connection::error::Result,
     topology::{names::QueueName, permissions::DEFAULT_EXCHANGE, queue_owner::MARKER},
 };
 
@@ -21,10 +21,7 @@ use crate::{
 const PROBE_PRIORITY: &str = "verify";
 
 /// Records it if the user may not publish to this exchange. An empty name is the default exchange.
-pub(super) async fn check_write(
-    verifier: &mut Verifier<'_>,
-    exchange: &str,
-) -> Result<(), ConnectError> {
+pub(super) async fn check_write(verifier: &mut Verifier<'_>, exchange: &str) -> Result<()> {
     let name = if exchange.is_empty() {
         DEFAULT_EXCHANGE
     } else {
@@ -57,10 +54,7 @@ pub(super) async fn check_write(
 }
 
 /// Records it if the user may not consume from this queue.
-pub(super) async fn check_read(
-    verifier: &mut Verifier<'_>,
-    queue: &QueueName,
-) -> Result<(), ConnectError> {
+pub(super) async fn check_read(verifier: &mut Verifier<'_>, queue: &QueueName) -> Result<()> {
     let name = queue.as_str();
     let request = async move |channel: Channel| {
         // If a broker accepts the request after all, it delivers at most one message for a moment.
@@ -95,7 +89,7 @@ pub(super) async fn check_read(
 pub(super) async fn check_cancel_binding(
     verifier: &mut Verifier<'_>,
     requests: &QueueName,
-) -> Result<(), ConnectError> {
+) -> Result<()> {
     let exchange = format!("{requests}.cancel");
     let own = QueueName::new(format!("{exchange}.{PROBE_PRIORITY}"));
     let name = own.as_str();
@@ -140,10 +134,7 @@ pub(super) async fn check_cancel_binding(
 }
 
 /// Records it if the user may not mark this queue, so that its loss would go unnoticed.
-pub(super) async fn check_marker(
-    verifier: &mut Verifier<'_>,
-    queue: &QueueName,
-) -> Result<(), ConnectError> {
+pub(super) async fn check_marker(verifier: &mut Verifier<'_>, queue: &QueueName) -> Result<()> {
     let mark = queue.marker();
     let name = mark.as_str();
     let declare = async |channel: Channel| {
@@ -185,10 +176,7 @@ pub(super) async fn check_marker(
 }
 
 /// Records it if the user lacks a permission, other than configure, to record an owner.
-pub(super) async fn check_owner_record(
-    verifier: &mut Verifier<'_>,
-    exchange: &str,
-) -> Result<(), ConnectError> {
+pub(super) async fn check_owner_record(verifier: &mut Verifier<'_>, exchange: &str) -> Result<()> {
     let record = format!("{MARKER}{PROBE_PRIORITY}");
     // Unbinding needs read permission on one exchange and write permission on the other. There is nothing to unbind.
     let unbind = async |channel: Channel| {

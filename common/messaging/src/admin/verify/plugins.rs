@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{finding::Finding, verifier::Verifier};
 use crate::{
-    connection::error::{ConnectError, broker_reply},
+    connection::error::{Result, broker_reply},
     topology::Exchange,
 };
 
@@ -19,10 +19,7 @@ const PROBE_EXCHANGE: &str = "amq.topic";
 /// the type closes the connection.
 ///
 /// The probe declares an existing exchange with the type in question: the broker checks the type first.
-pub(super) async fn plugin(
-    verifier: &mut Verifier<'_>,
-    exchange: &Exchange,
-) -> Result<bool, ConnectError> {
+pub(super) async fn plugin(verifier: &mut Verifier<'_>, exchange: &Exchange) -> Result<bool> {
     let Some(plugin) = exchange.kind.plugin() else {
         return Ok(true);
     };

@@ -11,7 +11,7 @@ use crate::{
     amqp::short_string,
     connection::{
         Connection,
-        error::{ConnectError, reply},
+        error::{Result, reply},
         probe_channel::{ProbeChannel, ProbeResult},
         wrong_user_id,
     },
@@ -32,7 +32,7 @@ pub(crate) async fn check_user_id(
     exchange: &str,
     user_id: &ShortString,
     limit: Duration,
-) -> Result<(), ConnectError> {
+) -> Result<()> {
     // The broker checks topic permissions before the user id, so this needs a family that the user may publish.
     let bindings = topology.bindings.iter();
     let families: BTreeSet<&str> = bindings
@@ -60,7 +60,7 @@ async fn try_to_publish(
     key: &str,
     user_id: &ShortString,
     limit: Duration,
-) -> Result<ProbeResult<()>, ConnectError> {
+) -> Result<ProbeResult<()>> {
     for _ in 0..MAX_TRIES {
         let request = async |channel: Channel| {
             channel.tx_select().await?;

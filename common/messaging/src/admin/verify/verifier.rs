@@ -5,7 +5,7 @@ use lapin::Channel;
 use super::finding::{Finding, Permission};
 use crate::connection::{
     Connection,
-    error::{ConnectError, reply},
+    error::{ConnectError, Result, reply},
     probe_channel::{ProbeChannel, ProbeResult},
 };
 
@@ -38,7 +38,7 @@ impl<'a> Verifier<'a> {
         what: &str,
         name: &str,
         request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
-    ) -> Result<ProbeResult<T>, ConnectError> {
+    ) -> Result<ProbeResult<T>> {
         match self.probe.try_method(request).await? {
             ProbeResult::TimedOut => Err(self.timed_out(what, name)),
             result => Ok(result),
@@ -51,7 +51,7 @@ impl<'a> Verifier<'a> {
         what: &str,
         name: &str,
         request: impl AsyncFnOnce(Channel) -> lapin::Result<T>,
-    ) -> Result<Option<String>, ConnectError> {
+    ) -> Result<Option<String>> {
         Ok(match self.try_method(what, name, request).await? {
             ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => Some(text),
             // Allowed, or the object is missing, which is its own finding.

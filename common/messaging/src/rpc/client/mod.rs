@@ -36,7 +36,7 @@ use super::{
 use crate::{
     connection::{
         backoff::Backoff,
-        error::ConnectError,
+        error::Result,
         status::ConnectionStatus,
         supervisor::{Handle, Supervisor},
     },
@@ -221,7 +221,7 @@ impl RpcClient {
     ///
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
-    pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+    pub async fn ready(&self, limit: Duration) -> Result<()> {
         self.handle.ready(limit).await
     }
 

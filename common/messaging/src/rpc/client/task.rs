@@ -23,7 +23,7 @@ use super::{
 use crate::{
     connection::{
         Undecodable, describe,
-        error::ConnectError,
+        error::{ConnectError, Result},
         supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     rpc::{codec, error::CallError},
@@ -57,7 +57,7 @@ impl Supervised for ClientTask {
     /// Deliver the replies of the two channels.
     type Resources = JoinSet<String>;
 
-    async fn open(&self, context: &Context<'_>) -> Result<JoinSet<String>, ConnectError> {
+    async fn open(&self, context: &Context<'_>) -> Result<JoinSet<String>> {
         let (connection, settings) = (context.connection, context.settings);
         let limit = settings.connect_timeout;
         let channels = ClientChannels {

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use super::stats::{RpcServerCounters, RpcServerStats};
 use crate::{
     connection::{
-        error::ConnectError,
+        error::Result,
         status::ConnectionStatus,
         supervisor::{Handle, Supervisor},
     },
@@ -124,7 +124,7 @@ impl RpcServer {
     ///
     /// # Errors
     /// Returns a permanent error at once, or the latest error after `limit`.
-    pub async fn ready(&self, limit: Duration) -> Result<(), ConnectError> {
+    pub async fn ready(&self, limit: Duration) -> Result<()> {
         self.handle.ready(limit).await
     }
 

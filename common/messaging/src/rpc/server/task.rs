@@ -28,7 +28,7 @@ use crate::{
     amqp::short_string,
     connection::{
         describe,
-        error::ConnectError,
+        error::{ConnectError, Result},
         supervisor::{Context, Exit, StopReceiver, Supervised},
     },
     consumer::keepalive::keepalive,
@@ -66,7 +66,7 @@ pub(super) struct OpenServer {
 impl Supervised for ServerTask {
     type Resources = OpenServer;
 
-    async fn open(&self, context: &Context<'_>) -> Result<OpenServer, ConnectError> {
+    async fn open(&self, context: &Context<'_>) -> Result<OpenServer> {
         let (connection, settings) = (context.connection, context.settings);
         let limit = settings.connect_timeout;
         let server = format!("{:016x}", rand::random::<u64>());
@@ -173,7 +173,7 @@ impl ServerTask {
         server: &str,
         replies: &Arc<ReplyChannel>,
         pumps: &mut JoinSet<String>,
-    ) -> Result<Option<Channel>, ConnectError> {
+    ) -> Result<Option<Channel>> {
         let (connection, settings) = (context.connection, context.settings);
         let limit = settings.connect_timeout;
         let channel = connection.channel(limit).await?;

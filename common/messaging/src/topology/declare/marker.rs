@@ -22,7 +22,7 @@ use crate::{
     amqp::short_string,
     connection::{
         Connection,
-        error::{ConnectError, reply},
+        error::{Result, reply},
         probe_channel::{ProbeChannel, ProbeResult},
     },
     topology::names::QueueName,
@@ -49,7 +49,7 @@ pub(crate) async fn check_marker(
     queue: &QueueName,
     limit: Duration,
     missing: impl FnOnce(),
-) -> Result<MarkerState, ConnectError> {
+) -> Result<MarkerState> {
     let mut probe = ProbeChannel::new(connection, limit);
     let name = queue.marker();
     let declare = |passive| {
@@ -87,7 +87,7 @@ async fn missing_marker(
     queue: &QueueName,
     declare: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
     missing: impl FnOnce(),
-) -> Result<MarkerState, ConnectError> {
+) -> Result<MarkerState> {
     // A user who may create the marker but not bind it would find it missing each time. Unbinding needs the same permissions as binding,
     // and here has nothing to unbind.
     let may_bind = async |channel: Channel| {

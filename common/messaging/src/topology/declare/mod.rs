@@ -20,7 +20,7 @@ use crate::{
     connection::{
         Connection,
         address::Address,
-        error::{ConnectError, reply},
+        error::{ConnectError, Result, reply},
         probe_channel::{ProbeChannel, ProbeResult},
         unknown_kind,
     },
@@ -43,7 +43,7 @@ pub(crate) async fn declare(
     connection: &Connection,
     topology: &Topology,
     limit: Duration,
-) -> Result<Vec<QueueName>, ConnectError> {
+) -> Result<Vec<QueueName>> {
     let mut declarer = Declarer::new(connection, limit);
     if !is_enough(connection.frame_max()) {
         let bytes = connection.frame_max();
@@ -88,7 +88,7 @@ pub(crate) async fn rebind(
     connection: &Connection,
     topology: &Topology,
     limit: Duration,
-) -> Result<Rebound, ConnectError> {
+) -> Result<Rebound> {
     let mut declarer = Declarer::new(connection, limit);
     for binding in &topology.bindings {
         let mut result = declarer.try_bind(binding).await?;
@@ -99,16 +99,16 @@ pub(crate) async fn rebind(
             }
             result = declarer.try_bind(binding).await?;
         }
-        let queue = binding.queue.as_str();
+        let object = format!("binding of queue {}", binding.queue);
         match result {
             ProbeResult::Accepted(()) => {}
             ProbeResult::Rejected(reply::ACCESS_REFUSED, reason) => {
                 return Ok(Rebound::Forbidden(reason));
             }
             ProbeResult::Rejected(code, text) => {
-                return Err(declarer.other("binding of queue", queue, code, &text));
+                return Err(declarer.probe.rejected(&object, code, &text));
             }
-            ProbeResult::TimedOut => return Err(declarer.timed_out("binding of queue", queue)),
+            ProbeResult::TimedOut => return Err(declarer.probe.timed_out(&object)),
         }
     }
     if declarer.creates {
@@ -183,8 +183,9 @@ impl<'a> Declarer<'a> {
         }
     }
 
-    async fn exchange(&mut self, exchange: &Exchange) -> Result<(), ConnectError> {
+    async fn exchange(&mut self, exchange: &Exchange) -> Result<()> {
         let name = exchange.name.as_str();
+        let object = format!("exchange {name}");
         let request = |passive| {
             let kind = lapin::ExchangeKind::Custom(exchange.kind.as_str().to_owned());
             let options = ExchangeDeclareOptions {
@@ -199,7 +200,8 @@ impl<'a> Declarer<'a> {
             }
         };
         match self
-            .object("exchange", name, request(true), request(false))
+            // The declaration shows whether an exchange has an unknown type.
+            .object(&object, |_| true, request(true), request(false))
             .await?
         {
             DeclareOutcome::Is(_) => Ok(()),
@@ -209,11 +211,11 @@ impl<'a> Declarer<'a> {
                         "exchange {name} exists on {address} with other properties ({text}): stop all programs and delete it, or choose another namespace"
                     ))))
             }
-            DeclareOutcome::Rejected(code, text) => Err(self.other("exchange", name, code, &text)),
+            DeclareOutcome::Rejected(code, text) => Err(self.probe.rejected(&object, code, &text)),
         }
     }
 
-    async fn queue(&mut self, queue: &Queue) -> Result<Existence, ConnectError> {
+    async fn queue(&mut self, queue: &Queue) -> Result<Existence> {
         let name = queue.name.as_str();
         let request = |passive, arguments| {
             let options = QueueDeclareOptions {
@@ -225,9 +227,11 @@ impl<'a> Declarer<'a> {
                 declared.await.map(drop)
             }
         };
+        let object = format!("queue {name}");
+        let is_missing = |code| code == reply::NOT_FOUND;
         let passive = request(true, FieldTable::default());
         match self
-            .object("queue", name, passive, request(false, table(queue)))
+            .object(&object, is_missing, passive, request(false, table(queue)))
             .await?
         {
             DeclareOutcome::Is(existence) => Ok(existence),
@@ -243,27 +247,26 @@ impl<'a> Declarer<'a> {
                 self.not_verified += 1;
                 Ok(Existence::Found)
             }
-            DeclareOutcome::Rejected(code, text) => Err(self.other("queue", name, code, &text)),
+            DeclareOutcome::Rejected(code, text) => Err(self.probe.rejected(&object, code, &text)),
         }
     }
 
     /// Declares an exchange or queue, after a passive declaration that shows whether it exists.
     async fn object(
         &mut self,
-        what: &'static str,
-        name: &str,
+        object: &str,
+        is_missing: impl FnOnce(u16) -> bool,
         passive: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
         active: impl AsyncFnOnce(Channel) -> lapin::Result<()>,
-    ) -> Result<DeclareOutcome, ConnectError> {
+    ) -> Result<DeclareOutcome> {
         let (found, hidden) = match self.probe.try_method(passive).await? {
             ProbeResult::Accepted(()) => (true, false),
             ProbeResult::Rejected(reply::ACCESS_REFUSED, _) => (false, true),
-            // The declaration shows whether an exchange has an unknown type.
-            ProbeResult::Rejected(code, text) if what == "queue" && code != reply::NOT_FOUND => {
-                return Err(self.other(what, name, code, &text));
+            ProbeResult::Rejected(code, _) if is_missing(code) => (false, false),
+            ProbeResult::Rejected(code, text) => {
+                return Err(self.probe.rejected(object, code, &text));
             }
-            ProbeResult::Rejected(..) => (false, false),
-            ProbeResult::TimedOut => return Err(self.timed_out(what, name)),
+            ProbeResult::TimedOut => return Err(self.probe.timed_out(object)),
         };
         if found && self.verifying == Verifying::Nothing {
             return Ok(DeclareOutcome::Is(Existence::Found));
@@ -280,14 +283,14 @@ impl<'a> Declarer<'a> {
                 DeclareOutcome::Is(Existence::Found)
             }
             ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => {
-                return Err(self.forbidden(what, name, &text));
+                return Err(self.forbidden(object, &text));
             }
             ProbeResult::Rejected(code, text) => DeclareOutcome::Rejected(code, text),
             ProbeResult::TimedOut if found => {
                 self.verifying = Verifying::Nothing;
                 DeclareOutcome::Is(Existence::Found)
             }
-            ProbeResult::TimedOut => return Err(self.timed_out(what, name)),
+            ProbeResult::TimedOut => return Err(self.probe.timed_out(object)),
         })
     }
 
@@ -299,7 +302,7 @@ impl<'a> Declarer<'a> {
         assumed
     }
 
-    async fn try_bind(&mut self, binding: &Binding) -> Result<ProbeResult<()>, ConnectError> {
+    async fn try_bind(&mut self, binding: &Binding) -> Result<ProbeResult<()>> {
         let request = async move |channel: Channel| {
             channel
                 .queue_bind(
@@ -314,22 +317,23 @@ impl<'a> Declarer<'a> {
         self.probe.try_method(request).await
     }
 
-    async fn bind(&mut self, binding: &Binding) -> Result<(), ConnectError> {
+    async fn bind(&mut self, binding: &Binding) -> Result<()> {
         let result = match self.verifying {
             Verifying::Everything => self.try_bind(binding).await?,
             Verifying::Nothing => ProbeResult::TimedOut,
         };
+        let object = format!("binding of queue {}", binding.queue);
         let reason = match result {
             ProbeResult::Accepted(()) => return Ok(()),
             // A queue just created has no bindings yet.
             ProbeResult::Rejected(reply::ACCESS_REFUSED, text)
                 if self.created.contains(&binding.queue) =>
             {
-                return Err(self.forbidden("binding of queue", binding.queue.as_str(), &text));
+                return Err(self.forbidden(&object, &text));
             }
             ProbeResult::Rejected(reply::ACCESS_REFUSED, text) => text,
             ProbeResult::Rejected(code, text) => {
-                return Err(self.other("binding of queue", binding.queue.as_str(), code, &text));
+                return Err(self.probe.rejected(&object, code, &text));
             }
             ProbeResult::TimedOut => {
                 self.verifying = Verifying::Nothing;
@@ -369,22 +373,11 @@ impl<'a> Declarer<'a> {
         ))
     }
 
-    fn forbidden(&self, what: &str, name: &str, text: &str) -> ConnectError {
+    fn forbidden(&self, object: &str, text: &str) -> ConnectError {
         let address = self.probe.connection().address();
         let (user, vhost) = (address.user(), address.vhost());
         ConnectError::no_permission(format!(
-            "{what} {name} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints",
-        ))
-    }
-
-    fn timed_out(&self, what: &str, name: &str) -> ConnectError {
-        self.probe.timed_out(&format!("{what} {name}"))
-    }
-
-    fn other(&self, what: &str, name: &str, code: u16, text: &str) -> ConnectError {
-        ConnectError::protocol(format!(
-            "{} rejects the declaration of {what} {name}: {text} ({code})",
-            self.probe.connection().address()
+            "{object} does not exist on {address} and user {user:?} may not create it ({text}): grant it with rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*', or as `consumers topology permissions` prints",
         ))
     }
 }

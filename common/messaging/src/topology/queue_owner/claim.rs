@@ -22,7 +22,7 @@ use crate::{
     amqp::{PASSIVE_QUEUE, long_string, short_string},
     connection::{
         Connection, Dialer,
-        error::{ConnectError, reply},
+        error::{ConnectError, Result, reply},
         probe_channel::{ProbeChannel, ProbeResult},
     },
     settings::{BrokerSettings, Namespace},
@@ -118,7 +118,7 @@ impl OwnerClaim {
         connection: &Connection,
         namespace: &Namespace,
         limit: Duration,
-    ) -> Result<Claimed, ConnectError> {
+    ) -> Result<Claimed> {
         let _turn = self.0.turn.lock().await;
         let mut records = Records::new(connection, namespace, &self.0.role, limit);
         let claimed = match self.try_claim(&mut records).await {
@@ -129,7 +129,7 @@ impl OwnerClaim {
         claimed
     }
 
-    async fn try_claim(&self, records: &mut Records<'_>) -> Result<Claimed, ConnectError> {
+    async fn try_claim(&self, records: &mut Records<'_>) -> Result<Claimed> {
         let Claim {
             role,
             record,
@@ -182,7 +182,7 @@ impl OwnerClaim {
         &self,
         records: &mut Records<'_>,
         present: PresentOwner,
-    ) -> Result<PresentOwner, ConnectError> {
+    ) -> Result<PresentOwner> {
         let Claim {
             role,
             record,
@@ -213,7 +213,7 @@ pub async fn take_over(
     settings: &BrokerSettings,
     role: &str,
     record: &OwnerRecord,
-) -> Result<Option<PresentOwner>, ConnectError> {
+) -> Result<Option<PresentOwner>> {
     let (namespace, limit) = (&settings.namespace, settings.connect_timeout);
     let name = format!("{namespace} {role}: take-over");
     let connection = Dialer::new(settings, &name).open().await?;
@@ -224,10 +224,7 @@ pub async fn take_over(
     taken
 }
 
-async fn replace(
-    records: &mut Records<'_>,
-    record: &OwnerRecord,
-) -> Result<Option<PresentOwner>, ConnectError> {
+async fn replace(records: &mut Records<'_>, record: &OwnerRecord) -> Result<Option<PresentOwner>> {
     let forbidden = |records: &Records<'_>, claimed: Claimed| match claimed {
         Claimed::Recorded | Claimed::Silent(_) => records.silence(),
         Claimed::Forbidden(reason) => ConnectError::no_permission(format!(
@@ -269,7 +266,7 @@ pub(crate) async fn read_owner(
     namespace: &Namespace,
     role: &str,
     limit: Duration,
-) -> Result<Found, ConnectError> {
+) -> Result<Found> {
     let mut records = Records::new(connection, namespace, role, limit);
     let found = records.read().await;
     records.probe.close().await;
@@ -313,7 +310,7 @@ impl<'a> Records<'a> {
 
     /// Reads the record without creating one. The broker rejects a number as alternate exchange for a new exchange; for an existing one it
     /// quotes the present value.
-    async fn read(&mut self) -> Result<Found, ConnectError> {
+    async fn read(&mut self) -> Result<Found> {
         let result = self.try_declare(AMQPValue::ShortShortInt(1)).await?;
         let text = match result {
             ProbeResult::Accepted(()) => return Ok(Found::NoRecord),
@@ -348,7 +345,7 @@ impl<'a> Records<'a> {
     }
 
     /// Declares a record. Returns `None` if there is another one.
-    async fn declare(&mut self, text: &str) -> Result<Option<Claimed>, ConnectError> {
+    async fn declare(&mut self, text: &str) -> Result<Option<Claimed>> {
         Ok(match self.try_declare(long_string(text)).await? {
             ProbeResult::Accepted(()) => Some(Claimed::Recorded),
             ProbeResult::Rejected(reply::PRECONDITION_FAILED, _) => None,
@@ -358,7 +355,7 @@ impl<'a> Records<'a> {
         })
     }
 
-    async fn try_declare(&mut self, alternate: AMQPValue) -> Result<ProbeResult<()>, ConnectError> {
+    async fn try_declare(&mut self, alternate: AMQPValue) -> Result<ProbeResult<()>> {
         let exchange = short_string(&self.exchange);
         self.probe
             .try_method(async move |channel: Channel| {
@@ -377,7 +374,7 @@ impl<'a> Records<'a> {
     }
 
     /// Deletes the record. Returns the state of the claim if it cannot be deleted.
-    async fn delete(&mut self) -> Result<Option<Claimed>, ConnectError> {
+    async fn delete(&mut self) -> Result<Option<Claimed>> {
         let exchange = short_string(&self.exchange);
         let delete = async move |channel: Channel| {
             let options = ExchangeDeleteOptions {
@@ -398,7 +395,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    async fn is_consumed(&mut self) -> Result<bool, ConnectError> {
+    async fn is_consumed(&mut self) -> Result<bool> {
         let queue = short_string(self.queue.as_str());
         let inspect = async move |channel: Channel| {
             channel
@@ -462,11 +459,8 @@ impl<'a> Records<'a> {
     }
 
     fn other(&self, code: u16, text: &str) -> ConnectError {
-        ConnectError::protocol(format!(
-            "{} rejects the declaration of exchange {}: {text} ({code})",
-            self.probe.connection().address(),
-            self.exchange
-        ))
+        self.probe
+            .rejected(&format!("exchange {}", self.exchange), code, text)
     }
 }
 
