@@ -2,14 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use doorstep_contracts::InvoiceNo;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::{domain::UserName, http::Problem};
+use crate::{
+    domain::UserName,
+    http::Problem,
+    limits::{KeyedPermit, KeyedSemaphore},
+};
 
 /// The limit of feeds: each polls its order again and again.
 const MAX_FEEDS: usize = 512;
@@ -21,16 +25,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct OrderFeeds {
     room: Arc<Semaphore>,
-    open: Arc<Mutex<OpenFeeds>>,
+    by_user: KeyedSemaphore<UserName>,
+    notifiers: Notifiers,
     stopping: watch::Receiver<bool>,
 }
 
-/// The open feeds, by order and by user.
-#[derive(Debug, Default)]
-struct OpenFeeds {
-    notifiers: HashMap<InvoiceNo, Notifier>,
-    by_user: HashMap<UserName, usize>,
-}
+/// The notifiers of the open feeds, by order.
+type Notifiers = Arc<Mutex<HashMap<InvoiceNo, Notifier>>>;
 
 /// The notification that the feeds of one order wait for, and their number.
 #[derive(Debug, Default)]
@@ -43,10 +44,10 @@ struct Notifier {
 #[derive(Debug)]
 pub(crate) struct FeedPermit {
     order: InvoiceNo,
-    user: UserName,
     rings: Arc<Notify>,
-    open: Arc<Mutex<OpenFeeds>>,
+    notifiers: Notifiers,
     stopping: watch::Receiver<bool>,
+    _share: KeyedPermit<UserName>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -66,7 +67,8 @@ impl OrderFeeds {
     pub(crate) fn new(stopping: watch::Receiver<bool>) -> Self {
         Self {
             room: Arc::new(Semaphore::new(MAX_FEEDS)),
-            open: Arc::default(),
+            by_user: KeyedSemaphore::new(MAX_FEEDS_PER_USER),
+            notifiers: Arc::default(),
             stopping,
         }
     }
@@ -79,28 +81,26 @@ impl OrderFeeds {
         let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
             Problem::unavailable("overloaded", "there are too many live feeds", RETRY_AFTER)
         })?;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.by_user.get(user).copied().unwrap_or_default() >= MAX_FEEDS_PER_USER {
+        let share = self.by_user.take(user.clone()).ok_or_else(|| {
             let detail = "you have as many live feeds as a user may have, close one first";
-            return Err(Problem::too_many(detail, RETRY_AFTER));
-        }
-        *open.by_user.entry(user.clone()).or_default() += 1;
-        let bell = open.notifiers.entry(order.clone()).or_default();
+            Problem::too_many(detail, RETRY_AFTER)
+        })?;
+        let mut notifiers = lock(&self.notifiers);
+        let bell = notifiers.entry(order.clone()).or_default();
         bell.feeds += 1;
         Ok(FeedPermit {
             order: order.clone(),
-            user: user.clone(),
             rings: Arc::clone(&bell.rings),
-            open: Arc::clone(&self.open),
+            notifiers: Arc::clone(&self.notifiers),
             stopping: self.stopping.clone(),
+            _share: share,
             _place: place,
         })
     }
 
     /// Wakes the feeds of this order.
     pub(crate) fn notify(&self, order: &InvoiceNo) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = open.notifiers.get(order) {
+        if let Some(bell) = lock(&self.notifiers).get(order) {
             bell.rings.notify_waiters();
         }
     }
@@ -122,20 +122,18 @@ impl FeedPermit {
 
 impl Drop for FeedPermit {
     fn drop(&mut self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bell) = open.notifiers.get_mut(&self.order) {
+        let mut notifiers = lock(&self.notifiers);
+        if let Some(bell) = notifiers.get_mut(&self.order) {
             bell.feeds -= 1;
             if bell.feeds == 0 {
-                open.notifiers.remove(&self.order);
-            }
-        }
-        if let Some(feeds) = open.by_user.get_mut(&self.user) {
-            *feeds -= 1;
-            if *feeds == 0 {
-                open.by_user.remove(&self.user);
+                notifiers.remove(&self.order);
             }
         }
     }
+}
+
+fn lock(notifiers: &Notifiers) -> MutexGuard<'_, HashMap<InvoiceNo, Notifier>> {
+    notifiers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -166,8 +164,7 @@ mod tests {
         stop.send_replace(true);
         assert_eq!(seat.wait(long).await, FeedEvent::Stop);
         drop(seat);
-        let open = feeds.open.lock().unwrap();
-        assert!(open.notifiers.is_empty() && open.by_user.is_empty());
+        assert!(lock(&feeds.notifiers).is_empty() && feeds.by_user.is_empty());
     }
 
     #[tokio::test]

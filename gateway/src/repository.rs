@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::{
+    backends::after,
     domain::{Entity, GatewayRole, User, UserName},
     error_mapping,
     http::Problem,
@@ -181,9 +182,7 @@ impl GatewayStore {
         repeats: Idempotency,
         asked: &C,
     ) -> Result<C::Reply, GatewayStoreError> {
-        let deadline = Timestamp::now()
-            .checked_add(TIMEOUT)
-            .unwrap_or(Timestamp::MAX);
+        let deadline = after(TIMEOUT);
         let request = Request {
             idempotency: repeats,
             ..Request::from_contract(self.store.source(), id, time, deadline, asked)

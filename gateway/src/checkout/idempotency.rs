@@ -1,14 +1,14 @@
 //! The Idempotency-Keys whose first request is in flight.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use doorstep_contracts::CustomerId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::Problem;
+use crate::{
+    http::Problem,
+    limits::{KeyedPermit, KeyedSemaphore},
+};
 
 /// The `Retry-After` of a second request with such a key.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -16,25 +16,25 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 type Key = (CustomerId, String);
 
 /// The keys in flight. Their number is limited, since each stands for an order in checkout.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct InFlightKeys {
-    keys: Arc<Mutex<HashSet<Key>>>,
-    most: usize,
+    keys: KeyedSemaphore<Key>,
+    all: Arc<Semaphore>,
 }
 
 /// A guard that removes its key when it is dropped.
 #[derive(Debug)]
 pub(crate) struct KeyGuard {
-    keys: Arc<Mutex<HashSet<Key>>>,
-    key: Key,
+    _key: KeyedPermit<Key>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl InFlightKeys {
     /// Creates a set of at most `most` keys.
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            keys: Arc::default(),
-            most,
+            keys: KeyedSemaphore::new(1),
+            all: Arc::new(Semaphore::new(most)),
         }
     }
 
@@ -43,29 +43,14 @@ impl InFlightKeys {
     /// # Errors
     /// The key is in flight already, or the set is full.
     pub(crate) fn insert(&self, customer: &CustomerId, key: &str) -> Result<KeyGuard, Problem> {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if keys.len() >= self.most {
-            return Err(Problem::unavailable(
-                "overloaded",
-                "too many orders are in checkout",
-                RETRY_AFTER,
-            ));
-        }
-        let key = (customer.clone(), key.to_owned());
-        if !keys.insert(key.clone()) {
-            return Err(in_progress());
-        }
+        let place = Arc::clone(&self.all).try_acquire_owned().map_err(|_| {
+            Problem::unavailable("overloaded", "too many orders are in checkout", RETRY_AFTER)
+        })?;
+        let key = self.keys.take((customer.clone(), key.to_owned()));
         Ok(KeyGuard {
-            keys: Arc::clone(&self.keys),
-            key,
+            _key: key.ok_or_else(in_progress)?,
+            _place: place,
         })
-    }
-}
-
-impl Drop for KeyGuard {
-    fn drop(&mut self) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.remove(&self.key);
     }
 }
 

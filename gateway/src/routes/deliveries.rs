@@ -23,6 +23,7 @@ use super::{health::json, orders};
 use crate::{
     app::AppState,
     auth::AuthenticatedUser,
+    backends::after,
     domain::{
         AdvanceDelivery, AssignCourier, Entity, GpsFix, OrderNames, RecordPositions, Step, User,
         UserName, UserRole,
@@ -299,9 +300,7 @@ pub(super) async fn record(
     app.user_rate
         .acquire_n(caller.name.clone(), weight, Instant::now())
         .map_err(|after| Problem::too_many("you send too many positions", after))?;
-    let latest = Timestamp::now()
-        .checked_add(MAX_CLOCK_AHEAD)
-        .unwrap_or(Timestamp::MAX);
+    let latest = after(MAX_CLOCK_AHEAD);
     let fixes = batch.positions.into_iter().map(|new| fix(new, latest));
     let record = RecordPositions {
         courier,

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     app::AppState,
     auth::AuthenticatedUser,
+    backends::after,
     feeds::{FeedEvent, FeedPermit},
     http::{PathParam, Problem},
 };
@@ -71,12 +72,9 @@ pub(super) async fn feed(
         known.ok_or_else(|| Problem::not_found("order"))?;
     }
     let seat = app.feeds.enter(&order, &caller.name)?;
-    let end = Timestamp::now()
-        .checked_add(LASTS)
-        .unwrap_or(Timestamp::MAX);
     let feed = Feed {
         app,
-        end: end.min(caller.expires),
+        end: after(LASTS).min(caller.expires),
         // Feeds have a limit of their own.
         caller: caller.without_permit(),
         order,
