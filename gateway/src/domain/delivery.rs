@@ -9,111 +9,107 @@ use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
 
 use super::{
-    Entity,
+    Command, Entity, Executed,
     entities::{Delivery, GpsFix, OrderNames, Step},
     order, rejected,
     requests::{Ack, AdvanceDelivery, AssignCourier, RecordPositions},
 };
 
-pub(super) fn assign_keys(asked: &AssignCourier) -> Vec<EntityKey> {
-    vec![asked.order.delivery_key(), asked.order.order_key()]
-}
+impl Command for AssignCourier {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![self.order.delivery_key(), self.order.order_key()]
+    }
 
-/// Assigns a confirmed order to a courier. Assigning the same courier again changes nothing while the order is to be
-/// delivered.
-pub(super) fn assign(
-    states: &mut States<Entity>,
-    asked: &AssignCourier,
-    now: Timestamp,
-) -> Result<CommandOutcome, Rejection> {
-    let AssignCourier { order, courier } = asked;
-    order::is_confirmed(states, order)?;
-    let key = order.delivery_key();
-    if let Some(delivery) = states.get(&key).and_then(Entity::delivery) {
-        if &delivery.courier == courier {
-            return CommandOutcome::new::<AssignCourier>(&Ack {}, Effects::none());
+    /// Assigns a confirmed order to a courier. Assigning the same courier again changes nothing while the order is to be
+    /// delivered.
+    fn execute(&self, states: &mut States<Entity>, now: Timestamp) -> Executed {
+        let Self { order, courier } = self;
+        order::is_confirmed(states, order)?;
+        let key = order.delivery_key();
+        if let Some(delivery) = states.get(&key).and_then(Entity::delivery) {
+            if &delivery.courier == courier {
+                return CommandOutcome::new::<Self>(&Ack {}, Effects::none());
+            }
+            return Err(rejected("assigned", "another courier has it already"));
         }
-        return Err(rejected("assigned", "another courier has it already"));
-    }
-    let mut effects = Effects::none();
-    let assigned = DeliveryAssigned {
-        courier: courier.clone(),
-        accepted_at: now,
-        city: None,
-        region: None,
-        area: None,
-        area_kind: None,
-        position: None,
-        window: None,
-    };
-    effects.publish(&order.delivery_subject(), &assigned)?;
-    let delivery = Delivery {
-        courier: courier.clone(),
-        step: None,
-    };
-    states.put(&key, Entity::Delivery(delivery));
-    CommandOutcome::new::<AssignCourier>(&Ack {}, effects)
-}
-
-pub(super) fn step_keys(asked: &AdvanceDelivery) -> Vec<EntityKey> {
-    vec![asked.order.delivery_key(), asked.order.order_key()]
-}
-
-/// Records a step; a repeated one changes nothing. A cancelled order cannot be picked up.
-pub(super) fn step(
-    states: &mut States<Entity>,
-    asked: &AdvanceDelivery,
-) -> Result<CommandOutcome, Rejection> {
-    let AdvanceDelivery {
-        order,
-        courier,
-        step,
-        at,
-    } = asked;
-    let key = order.delivery_key();
-    let mut delivery = theirs(states, &key, courier)?;
-    order::is_confirmed(states, order)?;
-    let mut effects = Effects::none();
-    if delivery.step >= Some(*step) {
-        return CommandOutcome::new::<AdvanceDelivery>(&Ack {}, effects);
-    }
-    let subject = order.delivery_subject();
-    match step {
-        Step::PickedUp => effects.publish(&subject, &DeliveryPickedUp { picked_up_at: *at })?,
-        Step::Delivered if delivery.is_picked_up() => {
-            effects.publish(&subject, &DeliveryDelivered { delivered_at: *at })?;
-        }
-        Step::Delivered => return Err(rejected("not_picked_up", "it is not picked up yet")),
-    }
-    delivery.step = Some(*step);
-    states.put(&key, Entity::Delivery(delivery));
-    CommandOutcome::new::<AdvanceDelivery>(&Ack {}, effects)
-}
-
-pub(super) fn positions_keys(asked: &RecordPositions) -> Vec<EntityKey> {
-    let of = |fix: &GpsFix| [fix.order.delivery_key(), fix.order.order_key()];
-    let mut keys: Vec<EntityKey> = asked.fixes.iter().flat_map(of).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
-}
-
-/// Records a courier's positions, all or nothing.
-pub(super) fn positions(
-    states: &mut States<Entity>,
-    asked: &RecordPositions,
-) -> Result<CommandOutcome, Rejection> {
-    let mut effects = Effects::none();
-    for fix in &asked.fixes {
-        theirs(states, &fix.order.delivery_key(), &asked.courier)?;
-        order::is_confirmed(states, &fix.order)?;
-        let recorded = DeliveryPositionRecorded {
-            position: fix.position,
-            recorded_at: fix.recorded_at,
+        let mut effects = Effects::none();
+        let assigned = DeliveryAssigned {
+            courier: courier.clone(),
+            accepted_at: now,
+            city: None,
+            region: None,
+            area: None,
+            area_kind: None,
+            position: None,
+            window: None,
         };
-        effects.publish(&fix.order.delivery_subject(), &recorded)?;
+        effects.publish(&order.delivery_subject(), &assigned)?;
+        let delivery = Delivery {
+            courier: courier.clone(),
+            step: None,
+        };
+        states.put(&key, Entity::Delivery(delivery));
+        CommandOutcome::new::<Self>(&Ack {}, effects)
     }
-    CommandOutcome::new::<RecordPositions>(&Ack {}, effects)
+}
+
+impl Command for AdvanceDelivery {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![self.order.delivery_key(), self.order.order_key()]
+    }
+
+    /// Records a step; a repeated one changes nothing. A cancelled order cannot be picked up.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        let Self {
+            order,
+            courier,
+            step,
+            at,
+        } = self;
+        let key = order.delivery_key();
+        let mut delivery = theirs(states, &key, courier)?;
+        order::is_confirmed(states, order)?;
+        let mut effects = Effects::none();
+        if delivery.step >= Some(*step) {
+            return CommandOutcome::new::<Self>(&Ack {}, effects);
+        }
+        let subject = order.delivery_subject();
+        match step {
+            Step::PickedUp => effects.publish(&subject, &DeliveryPickedUp { picked_up_at: *at })?,
+            Step::Delivered if delivery.is_picked_up() => {
+                effects.publish(&subject, &DeliveryDelivered { delivered_at: *at })?;
+            }
+            Step::Delivered => return Err(rejected("not_picked_up", "it is not picked up yet")),
+        }
+        delivery.step = Some(*step);
+        states.put(&key, Entity::Delivery(delivery));
+        CommandOutcome::new::<Self>(&Ack {}, effects)
+    }
+}
+
+impl Command for RecordPositions {
+    fn keys(&self) -> Vec<EntityKey> {
+        let of = |fix: &GpsFix| [fix.order.delivery_key(), fix.order.order_key()];
+        let mut keys: Vec<EntityKey> = self.fixes.iter().flat_map(of).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// Records a courier's positions, all or nothing.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        let mut effects = Effects::none();
+        for fix in &self.fixes {
+            theirs(states, &fix.order.delivery_key(), &self.courier)?;
+            order::is_confirmed(states, &fix.order)?;
+            let recorded = DeliveryPositionRecorded {
+                position: fix.position,
+                recorded_at: fix.recorded_at,
+            };
+            effects.publish(&fix.order.delivery_subject(), &recorded)?;
+        }
+        CommandOutcome::new::<Self>(&Ack {}, effects)
+    }
 }
 
 /// Returns the delivery if it is this courier's. Another courier's delivery is rejected as if it did not exist.

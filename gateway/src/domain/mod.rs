@@ -40,20 +40,15 @@ pub(crate) const NAME: &str = "gateway";
 pub(crate) struct GatewayRole;
 
 /// A decoded and validated command.
-pub(crate) enum Command {
-    AddUser(AddUser),
-    RevokeTokens(RevokeTokens),
-    SetUserStatus(SetUserStatus),
-    SetPassword(SetPassword),
-    Begin(Box<BeginOrder>),
-    End(EndOrder),
-    Leave(LeaveOpen),
-    Adopt(AdoptOutcome),
-    Cancel(CancelOrder),
-    Assign(AssignCourier),
-    Step(AdvanceDelivery),
-    Positions(RecordPositions),
+pub(crate) trait Command: Send + Sync {
+    /// Returns the entities that the command touches.
+    fn keys(&self) -> Vec<EntityKey>;
+
+    fn execute(&self, states: &mut States<Entity>, now: Timestamp) -> Executed;
 }
+
+/// The reply to a command with its effects, or its rejection.
+type Executed = Result<CommandOutcome, Rejection>;
 
 /// The state of one entity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +84,7 @@ entries! {
 
 impl Role for GatewayRole {
     type Payload = ();
-    type Command = Command;
+    type Command = Box<dyn Command>;
     type Query = Unsupported;
     type State = Entity;
 
@@ -115,63 +110,43 @@ impl Role for GatewayRole {
         Ok(Effects::none())
     }
 
-    fn read_command(&self, request: &Request) -> Result<Command, ContractError> {
-        Ok(match request.kind.as_str() {
-            AddUser::TYPE => Command::AddUser(AddUser::read(request)?),
-            RevokeTokens::TYPE => Command::RevokeTokens(RevokeTokens::read(request)?),
-            SetUserStatus::TYPE => Command::SetUserStatus(SetUserStatus::read(request)?),
-            SetPassword::TYPE => Command::SetPassword(SetPassword::read(request)?),
-            BeginOrder::TYPE => Command::Begin(BeginOrder::read(request)?.into()),
-            EndOrder::TYPE => Command::End(EndOrder::read(request)?),
-            LeaveOpen::TYPE => Command::Leave(LeaveOpen::read(request)?),
-            AdoptOutcome::TYPE => Command::Adopt(AdoptOutcome::read(request)?),
-            CancelOrder::TYPE => Command::Cancel(CancelOrder::read(request)?),
-            AssignCourier::TYPE => Command::Assign(AssignCourier::read(request)?),
-            AdvanceDelivery::TYPE => Command::Step(AdvanceDelivery::read(request)?),
-            RecordPositions::TYPE => Command::Positions(RecordPositions::read(request)?),
-            other => return Err(ContractError::UnknownType(other.to_owned())),
-        })
+    fn read_command(&self, request: &Request) -> Result<Box<dyn Command>, ContractError> {
+        match request.kind.as_str() {
+            AddUser::TYPE => read::<AddUser>(request),
+            RevokeTokens::TYPE => read::<RevokeTokens>(request),
+            SetUserStatus::TYPE => read::<SetUserStatus>(request),
+            SetPassword::TYPE => read::<SetPassword>(request),
+            BeginOrder::TYPE => read::<BeginOrder>(request),
+            EndOrder::TYPE => read::<EndOrder>(request),
+            LeaveOpen::TYPE => read::<LeaveOpen>(request),
+            AdoptOutcome::TYPE => read::<AdoptOutcome>(request),
+            CancelOrder::TYPE => read::<CancelOrder>(request),
+            AssignCourier::TYPE => read::<AssignCourier>(request),
+            AdvanceDelivery::TYPE => read::<AdvanceDelivery>(request),
+            RecordPositions::TYPE => read::<RecordPositions>(request),
+            other => Err(ContractError::UnknownType(other.to_owned())),
+        }
     }
 
-    fn command_keys(&self, _request: &Request, command: &Command) -> Vec<EntityKey> {
-        match command {
-            Command::AddUser(asked) => vec![asked.name.entity()],
-            Command::RevokeTokens(asked) => vec![asked.name.entity()],
-            Command::SetUserStatus(asked) => user::status_keys(asked),
-            Command::SetPassword(asked) => vec![asked.name.entity()],
-            Command::Begin(asked) => order::begin_keys(asked),
-            Command::End(asked) => order::end_keys(asked),
-            Command::Leave(LeaveOpen {}) => part_keys(),
-            Command::Adopt(asked) => order::adopt_keys(asked),
-            Command::Cancel(asked) => order::cancel_keys(asked),
-            Command::Assign(asked) => delivery::assign_keys(asked),
-            Command::Step(asked) => delivery::step_keys(asked),
-            Command::Positions(asked) => delivery::positions_keys(asked),
-        }
+    fn command_keys(&self, _request: &Request, command: &Box<dyn Command>) -> Vec<EntityKey> {
+        command.keys()
     }
 
     fn execute(
         &self,
         states: &mut States<Entity>,
         _request: &Request,
-        command: &Command,
+        command: &Box<dyn Command>,
         now: Timestamp,
-    ) -> Result<CommandOutcome, Rejection> {
-        match command {
-            Command::AddUser(asked) => user::add(states, asked, now),
-            Command::RevokeTokens(asked) => user::revoke(states, asked),
-            Command::SetUserStatus(asked) => user::set_status(states, asked),
-            Command::SetPassword(asked) => user::set_password(states, asked),
-            Command::Begin(asked) => order::begin(states, asked, now),
-            Command::End(asked) => order::end(states, asked),
-            Command::Leave(asked) => order::leave(states, asked),
-            Command::Adopt(asked) => order::adopt(states, asked),
-            Command::Cancel(asked) => order::cancel(states, asked),
-            Command::Assign(asked) => delivery::assign(states, asked, now),
-            Command::Step(asked) => delivery::step(states, asked),
-            Command::Positions(asked) => delivery::positions(states, asked),
-        }
+    ) -> Executed {
+        command.execute(states, now)
     }
+}
+
+fn read<C: RequestContract + Command + 'static>(
+    request: &Request,
+) -> Result<Box<dyn Command>, ContractError> {
+    Ok(Box::new(C::read(request)?))
 }
 
 fn rejected(code: &'static str, detail: impl Into<String>) -> Rejection {

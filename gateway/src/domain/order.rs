@@ -12,7 +12,7 @@ use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
 
 use super::{
-    Entity,
+    Command, Entity, Executed,
     entities::{
         IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState, part_keys,
     },
@@ -23,127 +23,126 @@ use super::{
 /// The limit of open orders in one part.
 const MAX_IN_PART: usize = 256;
 
-pub(super) fn begin_keys(asked: &BeginOrder) -> Vec<EntityKey> {
-    vec![
-        asked.order.order_key(),
-        IdempotencyRecord::entity(&asked.customer, &asked.key),
-        asked.order.part_key(),
-    ]
-}
+impl Command for BeginOrder {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![
+            self.order.order_key(),
+            IdempotencyRecord::entity(&self.customer, &self.key),
+            self.order.part_key(),
+        ]
+    }
 
-/// Begins an order: publishes that it is placed, and reserves its stock.
-pub(super) fn begin(
-    states: &mut States<Entity>,
-    asked: &BeginOrder,
-    now: Timestamp,
-) -> Result<CommandOutcome, Rejection> {
-    let BeginOrder { order, .. } = asked;
-    let intent = IdempotencyRecord::entity(&asked.customer, &asked.key);
-    if states.get(&intent).is_some() {
-        return Err(rejected(
-            "idempotency_key_in_use",
-            "the Idempotency-Key was used before",
-        ));
-    }
-    if states.get(&order.order_key()).is_some() {
-        return Err(rejected(
-            "order_exists",
-            format!("order {order} exists already"),
-        ));
-    }
-    let mut open = open_part(states, order);
-    if open.orders.len() + open.left.len() >= MAX_IN_PART {
-        return Err(rejected("overloaded", "too many orders are in checkout"));
-    }
-    open.orders.insert(order.to_string(), asked.deadline);
+    /// Begins an order: publishes that it is placed, and reserves its stock.
+    fn execute(&self, states: &mut States<Entity>, now: Timestamp) -> Executed {
+        let Self { order, .. } = self;
+        let intent = IdempotencyRecord::entity(&self.customer, &self.key);
+        if states.get(&intent).is_some() {
+            return Err(rejected(
+                "idempotency_key_in_use",
+                "the Idempotency-Key was used before",
+            ));
+        }
+        if states.get(&order.order_key()).is_some() {
+            return Err(rejected(
+                "order_exists",
+                format!("order {order} exists already"),
+            ));
+        }
+        let mut open = open_part(states, order);
+        if open.orders.len() + open.left.len() >= MAX_IN_PART {
+            return Err(rejected("overloaded", "too many orders are in checkout"));
+        }
+        open.orders.insert(order.to_string(), self.deadline);
 
-    let mut effects = Effects::none();
-    let placed = OrderPlaced {
-        placed_at: now,
-        customer: Some(asked.customer.clone()),
-        country: asked.country.clone(),
-        lines: asked.lines.clone(),
-        total: asked.total,
-    };
-    effects.publish(&order.order_subject(), &placed)?;
-    for line in &asked.lines {
-        let reserved = StockReserved {
-            quantity: line.quantity,
-            reference: order.order_subject(),
+        let mut effects = Effects::none();
+        let placed = OrderPlaced {
+            placed_at: now,
+            customer: Some(self.customer.clone()),
+            country: self.country.clone(),
+            lines: self.lines.clone(),
+            total: self.total,
         };
-        effects.publish(&line.sku.subject(), &reserved)?;
-    }
-    states.put(&order.part_key(), Entity::Open(open));
-    states.put(
-        &intent,
-        Entity::Intent(IdempotencyRecord {
-            order: order.clone(),
-            fingerprint: asked.fingerprint.clone(),
-        }),
-    );
-    let begun = Order {
-        customer: asked.customer.clone(),
-        restaurant: asked.restaurant.clone(),
-        lines: asked.lines.clone(),
-        total: asked.total,
-        placed_at: now,
-        stage: OrderState::Open,
-    };
-    states.put(&order.order_key(), Entity::Order(begun.into()));
-    CommandOutcome::new::<BeginOrder>(&Ack {}, effects)
-}
-
-pub(super) fn end_keys(asked: &EndOrder) -> Vec<EntityKey> {
-    vec![asked.order.order_key(), asked.order.part_key()]
-}
-
-/// Records the outcome of an order unless it has one. The first outcome stays, and is the reply.
-pub(super) fn end(
-    states: &mut States<Entity>,
-    asked: &EndOrder,
-) -> Result<CommandOutcome, Rejection> {
-    let number = &asked.order;
-    let order = known(states, number)?;
-    if order.stage != OrderState::Open {
-        return CommandOutcome::new::<EndOrder>(&order.stage, Effects::none());
-    }
-    let effects = effects_of_end(number, &order, &asked.outcome)?;
-    let stage = close(states, number, order, &asked.outcome);
-    CommandOutcome::new::<EndOrder>(&stage, effects)
-}
-
-/// Leaves the open orders to an operator.
-pub(super) fn leave(
-    states: &mut States<Entity>,
-    _: &LeaveOpen,
-) -> Result<CommandOutcome, Rejection> {
-    for part in part_keys() {
-        let open = states.get(&part).and_then(Entity::open);
-        let Some(mut open) = open.filter(|open| !open.orders.is_empty()).cloned() else {
-            continue;
+        effects.publish(&order.order_subject(), &placed)?;
+        for line in &self.lines {
+            let reserved = StockReserved {
+                quantity: line.quantity,
+                reference: order.order_subject(),
+            };
+            effects.publish(&line.sku.subject(), &reserved)?;
+        }
+        states.put(&order.part_key(), Entity::Open(open));
+        states.put(
+            &intent,
+            Entity::Intent(IdempotencyRecord {
+                order: order.clone(),
+                fingerprint: self.fingerprint.clone(),
+            }),
+        );
+        let begun = Order {
+            customer: self.customer.clone(),
+            restaurant: self.restaurant.clone(),
+            lines: self.lines.clone(),
+            total: self.total,
+            placed_at: now,
+            stage: OrderState::Open,
         };
-        open.left.append(&mut open.orders);
-        states.put(&part, Entity::Open(open));
+        states.put(&order.order_key(), Entity::Order(begun.into()));
+        CommandOutcome::new::<Self>(&Ack {}, effects)
     }
-    CommandOutcome::new::<LeaveOpen>(&Ack {}, Effects::none())
 }
 
-pub(super) fn adopt_keys(asked: &AdoptOutcome) -> Vec<EntityKey> {
-    vec![asked.order.order_key(), asked.order.part_key()]
+impl Command for EndOrder {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![self.order.order_key(), self.order.part_key()]
+    }
+
+    /// Records the outcome of an order unless it has one. The first outcome stays, and is the reply.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        let number = &self.order;
+        let order = known(states, number)?;
+        if order.stage != OrderState::Open {
+            return CommandOutcome::new::<Self>(&order.stage, Effects::none());
+        }
+        let effects = effects_of_end(number, &order, &self.outcome)?;
+        let stage = close(states, number, order, &self.outcome);
+        CommandOutcome::new::<Self>(&stage, effects)
+    }
 }
 
-/// Records an outcome that the lost store published, and publishes nothing again.
-pub(super) fn adopt(
-    states: &mut States<Entity>,
-    asked: &AdoptOutcome,
-) -> Result<CommandOutcome, Rejection> {
-    let number = &asked.order;
-    let order = known(states, number)?;
-    if !open_part(states, number).left.contains_key(number.as_str()) {
-        return CommandOutcome::new::<AdoptOutcome>(&order.stage, Effects::none());
+impl Command for LeaveOpen {
+    fn keys(&self) -> Vec<EntityKey> {
+        part_keys()
     }
-    let stage = close(states, number, order, &asked.outcome);
-    CommandOutcome::new::<AdoptOutcome>(&stage, Effects::none())
+
+    /// Leaves the open orders to an operator.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        for part in part_keys() {
+            let open = states.get(&part).and_then(Entity::open);
+            let Some(mut open) = open.filter(|open| !open.orders.is_empty()).cloned() else {
+                continue;
+            };
+            open.left.append(&mut open.orders);
+            states.put(&part, Entity::Open(open));
+        }
+        CommandOutcome::new::<Self>(&Ack {}, Effects::none())
+    }
+}
+
+impl Command for AdoptOutcome {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![self.order.order_key(), self.order.part_key()]
+    }
+
+    /// Records an outcome that the lost store published, and publishes nothing again.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        let number = &self.order;
+        let order = known(states, number)?;
+        if !open_part(states, number).left.contains_key(number.as_str()) {
+            return CommandOutcome::new::<Self>(&order.stage, Effects::none());
+        }
+        let stage = close(states, number, order, &self.outcome);
+        CommandOutcome::new::<Self>(&stage, Effects::none())
+    }
 }
 
 /// Returns the events of an outcome.
@@ -213,76 +212,75 @@ fn close(
     stage
 }
 
-pub(super) fn cancel_keys(asked: &CancelOrder) -> Vec<EntityKey> {
-    vec![
-        asked.order.order_key(),
-        asked.order.delivery_key(),
-        asked.order.part_key(),
-    ]
-}
+impl Command for CancelOrder {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![
+            self.order.order_key(),
+            self.order.delivery_key(),
+            self.order.part_key(),
+        ]
+    }
 
-/// Cancels a confirmed order and takes its stock back. A cancelled order stays as it is. An operator abandons an order
-/// that a restored copy has left, knowing by then that it never ended.
-pub(super) fn cancel(
-    states: &mut States<Entity>,
-    asked: &CancelOrder,
-) -> Result<CommandOutcome, Rejection> {
-    let number = &asked.order;
-    let mut order = known(states, number)?;
-    let promised_at = match &order.stage {
-        OrderState::Confirmed { promised_at } => *promised_at,
-        stage @ OrderState::Cancelled { .. } => {
-            return CommandOutcome::new::<CancelOrder>(stage, Effects::none());
+    /// Cancels a confirmed order and takes its stock back. A cancelled order stays as it is. An operator abandons an order
+    /// that a restored copy has left, knowing by then that it never ended.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        let number = &self.order;
+        let mut order = known(states, number)?;
+        let promised_at = match &order.stage {
+            OrderState::Confirmed { promised_at } => *promised_at,
+            stage @ OrderState::Cancelled { .. } => {
+                return CommandOutcome::new::<Self>(stage, Effects::none());
+            }
+            OrderState::Open
+                if self.by == CancelledBy::Operator
+                    && open_part(states, number).left.contains_key(number.as_str()) =>
+            {
+                let outcome = OrderDecision::Abandoned {
+                    reason: self.reason.clone(),
+                };
+                let effects = effects_of_end(number, &order, &outcome)?;
+                let stage = close(states, number, order, &outcome);
+                return CommandOutcome::new::<Self>(&stage, effects);
+            }
+            other => {
+                return Err(rejected(
+                    "not_confirmed",
+                    format!(
+                        "only a confirmed order can be cancelled, and this one {}",
+                        other.describe()
+                    ),
+                ));
+            }
+        };
+        let delivery = states
+            .get(&number.delivery_key())
+            .and_then(Entity::delivery);
+        if delivery.is_some_and(super::Delivery::is_picked_up) {
+            return Err(rejected("picked_up", "its courier is on the way already"));
         }
-        OrderState::Open
-            if asked.by == CancelledBy::Operator
-                && open_part(states, number).left.contains_key(number.as_str()) =>
-        {
-            let outcome = OrderDecision::Abandoned {
-                reason: asked.reason.clone(),
-            };
-            let effects = effects_of_end(number, &order, &outcome)?;
-            let stage = close(states, number, order, &outcome);
-            return CommandOutcome::new::<CancelOrder>(&stage, effects);
+        let mut effects = Effects::none();
+        let subject = number.order_subject();
+        effects.publish(
+            &subject,
+            &OrderCancelled {
+                by: self.by,
+                reason: self.reason.clone(),
+            },
+        )?;
+        for line in &order.lines {
+            let returned = adjusted(line.quantity, StockReason::Return, &subject);
+            effects.publish(&line.sku.subject(), &returned)?;
         }
-        other => {
-            return Err(rejected(
-                "not_confirmed",
-                format!(
-                    "only a confirmed order can be cancelled, and this one {}",
-                    other.describe()
-                ),
-            ));
-        }
-    };
-    let delivery = states
-        .get(&number.delivery_key())
-        .and_then(Entity::delivery);
-    if delivery.is_some_and(super::Delivery::is_picked_up) {
-        return Err(rejected("picked_up", "its courier is on the way already"));
+        order.lines = Vec::new();
+        order.stage = OrderState::Cancelled {
+            promised_at,
+            by: self.by,
+            reason: self.reason.clone(),
+        };
+        let stage = order.stage.clone();
+        states.put(&number.order_key(), Entity::Order(order.into()));
+        CommandOutcome::new::<Self>(&stage, effects)
     }
-    let mut effects = Effects::none();
-    let subject = number.order_subject();
-    effects.publish(
-        &subject,
-        &OrderCancelled {
-            by: asked.by,
-            reason: asked.reason.clone(),
-        },
-    )?;
-    for line in &order.lines {
-        let returned = adjusted(line.quantity, StockReason::Return, &subject);
-        effects.publish(&line.sku.subject(), &returned)?;
-    }
-    order.lines = Vec::new();
-    order.stage = OrderState::Cancelled {
-        promised_at,
-        by: asked.by,
-        reason: asked.reason.clone(),
-    };
-    let stage = order.stage.clone();
-    states.put(&number.order_key(), Entity::Order(order.into()));
-    CommandOutcome::new::<CancelOrder>(&stage, effects)
 }
 
 fn adjusted(delta: i64, reason: StockReason, order: &Subject) -> StockAdjusted {

@@ -5,95 +5,99 @@ use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
 
 use super::{
-    Entity,
+    Command, Entity, Executed,
     entities::{User, UserName, UserStatus},
     rejected,
     requests::{Ack, AddUser, RevokeTokens, SetPassword, SetUserStatus},
 };
 
-/// Adds a user whose name was never used.
-pub(super) fn add(
-    states: &mut States<Entity>,
-    asked: &AddUser,
-    now: Timestamp,
-) -> Result<CommandOutcome, Rejection> {
-    let AddUser { name, .. } = asked;
-    let key = name.entity();
-    match states.get(&key).and_then(Entity::user) {
-        None => {}
-        Some(user) if user.status == UserStatus::Deleted => {
-            return Err(rejected(
-                "name_retired",
-                format!(
-                    "a user {name} was deleted, and the name stays with the orders of that user; choose another one"
-                ),
-            ));
-        }
-        Some(_) => {
-            return Err(rejected(
-                "user_exists",
-                format!("user {name} exists already"),
-            ));
-        }
+impl Command for AddUser {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![self.name.entity()]
     }
-    let user = User {
-        standing: asked.standing.clone(),
-        hash: asked.hash.clone(),
-        generation: 1,
-        added_at: now,
-        status: UserStatus::Active,
-    };
-    states.put(&key, Entity::User(user));
-    CommandOutcome::new::<AddUser>(&Ack {}, Effects::none())
-}
 
-/// Raises the generation of the user's tokens.
-pub(super) fn revoke(
-    states: &mut States<Entity>,
-    asked: &RevokeTokens,
-) -> Result<CommandOutcome, Rejection> {
-    let mut user = known(states, &asked.name)?;
-    user.generation += 1;
-    states.put(&asked.name.entity(), Entity::User(user));
-    CommandOutcome::new::<RevokeTokens>(&Ack {}, Effects::none())
-}
-
-pub(super) fn status_keys(asked: &SetUserStatus) -> Vec<EntityKey> {
-    let other = asked.other_operator.iter();
-    [&asked.name]
-        .into_iter()
-        .chain(other)
-        .map(UserName::entity)
-        .collect()
-}
-
-/// Enables, disables or deletes a user. Disabling and deleting end all sessions, and are rejected for the last
-/// operator. A repeated change has no effect.
-pub(super) fn set_status(
-    states: &mut States<Entity>,
-    asked: &SetUserStatus,
-) -> Result<CommandOutcome, Rejection> {
-    let SetUserStatus { name, status, .. } = asked;
-    let mut user = known(states, name)?;
-    if user.status == *status {
-        return CommandOutcome::new::<SetUserStatus>(&Ack {}, Effects::none());
-    }
-    not_deleted(&user, name)?;
-    if !status.is_active() {
-        if user.is_active_operator() && !is_another_operator(states, asked) {
-            return Err(rejected(
-                "last_operator",
-                format!("{name} is the only operator who may log in; add another one first"),
-            ));
+    /// Adds a user whose name was never used.
+    fn execute(&self, states: &mut States<Entity>, now: Timestamp) -> Executed {
+        let Self { name, .. } = self;
+        let key = name.entity();
+        match states.get(&key).and_then(Entity::user) {
+            None => {}
+            Some(user) if user.status == UserStatus::Deleted => {
+                return Err(rejected(
+                    "name_retired",
+                    format!(
+                        "a user {name} was deleted, and the name stays with the orders of that user; choose another one"
+                    ),
+                ));
+            }
+            Some(_) => {
+                return Err(rejected(
+                    "user_exists",
+                    format!("user {name} exists already"),
+                ));
+            }
         }
+        let user = User {
+            standing: self.standing.clone(),
+            hash: self.hash.clone(),
+            generation: 1,
+            added_at: now,
+            status: UserStatus::Active,
+        };
+        states.put(&key, Entity::User(user));
+        CommandOutcome::new::<Self>(&Ack {}, Effects::none())
+    }
+}
+
+impl Command for RevokeTokens {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![self.name.entity()]
+    }
+
+    /// Raises the generation of the user's tokens.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        let mut user = known(states, &self.name)?;
         user.generation += 1;
+        states.put(&self.name.entity(), Entity::User(user));
+        CommandOutcome::new::<Self>(&Ack {}, Effects::none())
     }
-    if *status == UserStatus::Deleted {
-        user.hash = String::new();
+}
+
+impl Command for SetUserStatus {
+    fn keys(&self) -> Vec<EntityKey> {
+        let other = self.other_operator.iter();
+        [&self.name]
+            .into_iter()
+            .chain(other)
+            .map(UserName::entity)
+            .collect()
     }
-    user.status = *status;
-    states.put(&name.entity(), Entity::User(user));
-    CommandOutcome::new::<SetUserStatus>(&Ack {}, Effects::none())
+
+    /// Enables, disables or deletes a user. Disabling and deleting end all sessions, and are rejected for the last
+    /// operator. A repeated change has no effect.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        let Self { name, status, .. } = self;
+        let mut user = known(states, name)?;
+        if user.status == *status {
+            return CommandOutcome::new::<Self>(&Ack {}, Effects::none());
+        }
+        not_deleted(&user, name)?;
+        if !status.is_active() {
+            if user.is_active_operator() && !is_another_operator(states, self) {
+                return Err(rejected(
+                    "last_operator",
+                    format!("{name} is the only operator who may log in; add another one first"),
+                ));
+            }
+            user.generation += 1;
+        }
+        if *status == UserStatus::Deleted {
+            user.hash = String::new();
+        }
+        user.status = *status;
+        states.put(&name.entity(), Entity::User(user));
+        CommandOutcome::new::<Self>(&Ack {}, Effects::none())
+    }
 }
 
 /// Returns true if the operator named as the one who stays is another user and may log in. The same commit reads it, so
@@ -107,24 +111,27 @@ fn is_another_operator(states: &mut States<Entity>, asked: &SetUserStatus) -> bo
     other.is_some_and(User::is_active_operator)
 }
 
-/// Sets a new password and ends all sessions.
-pub(super) fn set_password(
-    states: &mut States<Entity>,
-    asked: &SetPassword,
-) -> Result<CommandOutcome, Rejection> {
-    let SetPassword { name, .. } = asked;
-    let mut user = known(states, name)?;
-    not_deleted(&user, name)?;
-    if asked.replaces.as_ref().is_some_and(|old| *old != user.hash) {
-        return Err(rejected(
-            "password_changed",
-            "the password was changed at the same moment",
-        ));
+impl Command for SetPassword {
+    fn keys(&self) -> Vec<EntityKey> {
+        vec![self.name.entity()]
     }
-    user.hash = asked.hash.clone();
-    user.generation += 1;
-    states.put(&name.entity(), Entity::User(user));
-    CommandOutcome::new::<SetPassword>(&Ack {}, Effects::none())
+
+    /// Sets a new password and ends all sessions.
+    fn execute(&self, states: &mut States<Entity>, _now: Timestamp) -> Executed {
+        let Self { name, .. } = self;
+        let mut user = known(states, name)?;
+        not_deleted(&user, name)?;
+        if self.replaces.as_ref().is_some_and(|old| *old != user.hash) {
+            return Err(rejected(
+                "password_changed",
+                "the password was changed at the same moment",
+            ));
+        }
+        user.hash = self.hash.clone();
+        user.generation += 1;
+        states.put(&name.entity(), Entity::User(user));
+        CommandOutcome::new::<Self>(&Ack {}, Effects::none())
+    }
 }
 
 fn known(states: &mut States<Entity>, name: &UserName) -> Result<User, Rejection> {
