@@ -20,6 +20,7 @@ use doorstep_cli::{
     parse::{address, duration_arg, duration_within, from_str, number_arg},
 };
 use doorstep_contracts::{RestaurantId, check_text};
+use strum::VariantNames;
 
 use crate::{domain::UserName, exit_codes::EXIT_CODES, routes::RoleName};
 
@@ -164,11 +165,7 @@ fn restaurant(text: &str) -> Result<RestaurantId, String> {
 }
 
 fn role() -> impl TypedValueParser<Value = RoleName> {
-    let names = RoleName::ALL.map(RoleName::as_str);
-    PossibleValuesParser::new(names).try_map(|name| {
-        let role = RoleName::ALL.into_iter().find(|role| role.as_str() == name);
-        role.ok_or("is not a role")
-    })
+    PossibleValuesParser::new(RoleName::VARIANTS).try_map(|name| name.parse::<RoleName>())
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 
 use doorstep_event::{Contract, Timestamp};
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::{Label, RestaurantId};
 
@@ -31,8 +32,9 @@ pub struct OrderRefused {
 }
 
 /// The party that rejected an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum RefusedBy {
     /// The payment could not be authorized.
     Payment,
@@ -44,10 +46,7 @@ impl RefusedBy {
     /// Returns the value on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Payment => "payment",
-            Self::Restaurant => "restaurant",
-        }
+        self.into()
     }
 }
 
@@ -79,8 +78,9 @@ pub struct OrderCancelled {
 }
 
 /// The party that cancelled an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum CancelledBy {
     Customer,
     Restaurant,
@@ -91,11 +91,7 @@ impl CancelledBy {
     /// Returns the value on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Customer => "customer",
-            Self::Restaurant => "restaurant",
-            Self::Operator => "operator",
-        }
+        self.into()
     }
 }
 

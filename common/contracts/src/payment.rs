@@ -3,6 +3,7 @@
 
 use doorstep_event::{Contract, Timestamp};
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::{CustomerId, Label, Money};
 
@@ -90,8 +91,9 @@ impl Contract for PaymentRefunded {
 }
 
 /// The reason for voiding or refunding a payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ReversalReason {
     Requested,
     OrderRefused,
@@ -105,13 +107,7 @@ impl ReversalReason {
     /// Returns the value on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::OrderRefused => "order_refused",
-            Self::OrderAbandoned => "order_abandoned",
-            Self::OrderCancelled => "order_cancelled",
-            Self::Lapsed => "lapsed",
-        }
+        self.into()
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use doorstep_event::{StreamKey, Timestamp};
 use serde::{Deserialize, Serialize};
+use strum::FromRepr;
 
 use crate::{DeadLetterId, TableUsage};
 
@@ -26,8 +27,10 @@ impl Default for AuditBounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct AuditId(pub i64);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, FromRepr)]
 #[serde(rename_all = "snake_case")]
+// The numbers stand in the table: append new actions.
+#[repr(u8)]
 pub enum AuditAction {
     /// Replayed a dead letter.
     Replay,
@@ -51,23 +54,6 @@ pub enum AuditAction {
     AcceptRestored,
     /// Transferred a source to another user of the broker.
     Transfer,
-}
-
-impl AuditAction {
-    /// All actions, each at its number in the table.
-    pub const ALL: [Self; 11] = [
-        Self::Replay,
-        Self::Skip,
-        Self::SkipGap,
-        Self::Edit,
-        Self::Import,
-        Self::RunBegun,
-        Self::RunEnded,
-        Self::TakeOver,
-        Self::MintSource,
-        Self::AcceptRestored,
-        Self::Transfer,
-    ];
 }
 
 /// A record to write; its time is that of the commit.

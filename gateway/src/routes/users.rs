@@ -10,6 +10,7 @@ use axum::{
 use doorstep_contracts::RestaurantId;
 use doorstep_event::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 use utoipa::{IntoParams, ToSchema};
 
 use super::health::json;
@@ -44,8 +45,21 @@ pub(crate) struct NewUser {
 }
 
 /// The role of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum RoleName {
     /// Places orders at any restaurant.
     Customer,
@@ -131,14 +145,6 @@ pub(crate) struct PasswordChange {
 }
 
 impl RoleName {
-    /// All roles.
-    pub(crate) const ALL: [Self; 4] = [
-        Self::Customer,
-        Self::Courier,
-        Self::Restaurant,
-        Self::Operator,
-    ];
-
     /// Returns the stored role for this role, at this restaurant if one is named.
     ///
     /// # Errors
@@ -168,12 +174,7 @@ impl RoleName {
     }
 
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Customer => "customer",
-            Self::Courier => "courier",
-            Self::Restaurant => "restaurant",
-            Self::Operator => "operator",
-        }
+        self.into()
     }
 }
 

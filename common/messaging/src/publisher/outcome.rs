@@ -1,8 +1,11 @@
 //! The outcomes of a publish.
 
+use strum::IntoStaticStr;
+
 /// The outcome of a publish. Any message except a `Confirmed` one may be resent with the same id: it may have been published after all, and
 /// consumers recognize the duplicate by its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum PublishOutcome {
     /// The broker has stored it in every queue bound to it.
     Confirmed,
@@ -24,14 +27,6 @@ pub enum PublishOutcome {
 
 impl PublishOutcome {
     pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Confirmed => "confirmed",
-            Self::Unroutable => "unroutable",
-            Self::Rejected => "rejected",
-            Self::TimedOut => "timed_out",
-            Self::Disconnected => "disconnected",
-            Self::Blocked => "blocked",
-            Self::Unpublishable => "unpublishable",
-        }
+        self.into()
     }
 }

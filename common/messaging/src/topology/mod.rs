@@ -12,6 +12,7 @@ pub(crate) mod queue_owner;
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
+use strum::IntoStaticStr;
 
 use crate::{settings::Namespace, topology::names::QueueName};
 
@@ -40,8 +41,9 @@ pub struct Exchange {
 }
 
 /// The routing algorithm of an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum ExchangeKind {
     /// Matches patterns against the words of the routing key.
     Topic,
@@ -49,6 +51,7 @@ pub enum ExchangeKind {
     Fanout,
     /// Distributes by a hash of the routing key, evenly and deterministically: for the partitions of a role.
     #[serde(rename = "x-consistent-hash")]
+    #[strum(serialize = "x-consistent-hash")]
     ConsistentHash,
 }
 
@@ -56,11 +59,7 @@ impl ExchangeKind {
     /// Returns AMQP's name of the type.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Topic => "topic",
-            Self::Fanout => "fanout",
-            Self::ConsistentHash => "x-consistent-hash",
-        }
+        self.into()
     }
 
     /// Returns the broker plugin that provides the type; `None` if it is built in.

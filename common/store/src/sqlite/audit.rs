@@ -55,13 +55,11 @@ pub(super) fn audit(
 
 /// The number of an action in its column.
 pub(super) fn action_column(action: AuditAction) -> i64 {
-    let place = AuditAction::ALL.iter().position(|a| *a == action);
-    place.map_or(-1, |place| signed(place as u64))
+    i64::from(action as u8)
 }
 
 fn audit_row(row: &Row<'_>) -> Result<AuditRow> {
     let action: u8 = row.get(3)?;
-    let action = AuditAction::ALL.get(usize::from(action)).copied();
     let optional_bytes = |column| optional(row, column, || bytes(row, column));
     let stream = || {
         Ok(StreamKey {
@@ -75,7 +73,7 @@ fn audit_row(row: &Row<'_>) -> Result<AuditRow> {
         at: time(row, 1)?,
         entry: NewAudit {
             operator: text(row, 2)?.to_owned(),
-            action: action.ok_or_else(|| {
+            action: AuditAction::from_repr(action).ok_or_else(|| {
                 rusqlite::Error::InvalidColumnType(3, "action".into(), Type::Integer)
             })?,
             about: text(row, 4)?.to_owned(),

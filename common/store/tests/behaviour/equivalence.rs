@@ -431,7 +431,7 @@ fn resolution(which: u8, status: u8, fate: u8) -> (DeadLetterId, DeadLetterStatu
 fn audit_of(which: u8) -> NewAudit {
     NewAudit {
         operator: "ada".into(),
-        action: AuditAction::ALL[usize::from(which)],
+        action: AuditAction::from_repr(which).unwrap(),
         about: format!("d{which}"),
         dead: (which > 0).then(|| DeadLetterId(format!("d{which}"))),
         stream: (which > 1).then(|| key(which)),

@@ -6,6 +6,7 @@ use doorstep_contracts::{CourierId, CustomerId, RestaurantId};
 use doorstep_event::Timestamp;
 use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
 /// A user's name, which is also the id of the customer or courier in events.
@@ -109,8 +110,11 @@ pub(crate) struct User {
 }
 
 /// The status of a user's account. Accounts from before this field existed are active.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum UserStatus {
     /// The user may log in.
     #[default]
@@ -130,11 +134,7 @@ impl UserStatus {
     }
 
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Disabled => "disabled",
-            Self::Deleted => "deleted",
-        }
+        self.into()
     }
 }
 
