@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::PublishOutcome;
-use doorstep_store::{OutboxId, OutboxKind, OutboxRetry, OutboxRow, Store, StoreError, WriteSet};
+use doorstep_store::{OutboxId, OutboxKind, OutboxRetry, OutboxRow, Result, Store, WriteSet};
 
 /// The maximum backoff of a row that was unroutable or nacked.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -123,7 +123,7 @@ pub async fn relay_once<S: Store, O: OutboxSink>(
     batch: RelayBatch,
     rejected: &mut RejectedRows,
     clock: impl Fn() -> Timestamp + Send,
-) -> Result<RelayReport, StoreError> {
+) -> Result<RelayReport> {
     let rows = store.outbox(clock(), batch.most()).await?;
     if rows.is_empty() {
         rejected.forget_gone(clock());

@@ -83,6 +83,22 @@ impl RequestInstruments {
             queries: of(kind_label(RequestKind::Query)),
         }
     }
+
+    /// Reports that a command or query was replied to; `took` is the time from its arrival until its reply was durable.
+    pub(crate) fn ended(&self, act: RequestKind, result: &RequestResult, took: Duration) {
+        let (role, kind) = (self.role, kind_label(act));
+        match act {
+            RequestKind::Command => self.commands.record(took),
+            RequestKind::Query => self.queries.record(took),
+        }
+        let Err(rejected) = result else { return };
+        if rejected.code == Rejection::FAILED {
+            tracing::error!(role, act = kind, "a request failed: {rejected}");
+        }
+        // The codes are part of the roles' contracts, so there are few.
+        counter!(REJECTED, "rpc_method" => kind, "error_type" => rejected.code.clone(), "role" => role)
+            .increment(1);
+    }
 }
 
 fn kind_label(act: RequestKind) -> &'static str {
@@ -92,40 +108,10 @@ fn kind_label(act: RequestKind) -> &'static str {
     }
 }
 
-/// A command or query was replied to.
-pub(crate) struct RequestEnded<'a> {
-    pub(crate) meters: &'a RequestInstruments,
-    pub(crate) act: RequestKind,
-    pub(crate) result: &'a RequestResult,
-    /// The time from its arrival until its reply was durable.
-    pub(crate) took: Duration,
-}
-
-impl RequestEnded<'_> {
-    pub(crate) fn emit(self) {
-        let meter = match self.act {
-            RequestKind::Command => &self.meters.commands,
-            RequestKind::Query => &self.meters.queries,
-        };
-        meter.record(self.took);
-        let Err(rejected) = self.result else { return };
-        let role = self.meters.role;
-        if rejected.code == Rejection::FAILED {
-            tracing::error!(
-                role,
-                act = kind_label(self.act),
-                "a request failed: {rejected}"
-            );
-        }
-        // The codes are part of the roles' contracts, so there are few.
-        counter!(REJECTED, "rpc_method" => kind_label(self.act), "error_type" => rejected.code.clone(), "role" => role)
-            .increment(1);
-    }
-}
-
 /// The instruments of every batch, looked up once.
 #[derive(Debug, Clone)]
 pub(crate) struct BatchInstruments {
+    role: &'static str,
     processed: Histogram,
     acked: Histogram,
     sent: Histogram,
@@ -139,6 +125,7 @@ impl BatchInstruments {
                 "messaging_operation_type" => kind, "messaging_destination_name" => destination.to_owned(), "role" => role)
         };
         Self {
+            role,
             processed: histogram!(PROCESS_DURATION, SYSTEM.0 => SYSTEM.1, "messaging_operation_name" => "process",
                 "messaging_destination_name" => queue.as_str().to_owned(), "role" => role),
             acked: operation("ack", "settle", queue.as_str()),
@@ -146,63 +133,39 @@ impl BatchInstruments {
             events: histogram!(BATCH_EVENTS, "role" => role),
         }
     }
-}
 
-/// A batch was decided and committed.
-pub(crate) struct BatchProcessed<'a> {
-    pub(crate) role: &'static str,
-    pub(crate) meters: &'a BatchInstruments,
-    pub(crate) events: usize,
-    pub(crate) conflicts: usize,
-    pub(crate) took: Duration,
-}
-
-impl BatchProcessed<'_> {
-    pub(crate) fn emit(self) {
+    /// Reports that a batch was decided and committed.
+    pub(crate) fn processed(&self, events: usize, conflicts: usize, took: Duration) {
         // Commands have measurements of their own.
-        if self.events > 0 {
-            self.meters.processed.record(self.took);
-            self.meters.events.record(self.events as f64);
+        if events > 0 {
+            self.processed.record(took);
+            self.events.record(events as f64);
         }
-        if self.conflicts > 0 {
-            counter!(CONFLICTS, "role" => self.role).increment(self.conflicts as u64);
+        if conflicts > 0 {
+            counter!(CONFLICTS, "role" => self.role).increment(conflicts as u64);
         }
     }
-}
 
-/// A batch was acked, or its channel was gone.
-pub(crate) struct BatchAcked<'a> {
-    pub(crate) role: &'static str,
-    pub(crate) meters: &'a BatchInstruments,
-    pub(crate) outcome: AckOutcome,
-    pub(crate) took: Duration,
-}
-
-impl BatchAcked<'_> {
-    pub(crate) fn emit(self) {
-        match self.outcome {
-            AckOutcome::Acked => self.meters.acked.record(self.took),
+    /// Reports that a batch was acked, or that its channel was gone.
+    pub(crate) fn acked(&self, outcome: AckOutcome, took: Duration) {
+        match outcome {
+            AckOutcome::Acked => self.acked.record(took),
             AckOutcome::ChannelGone => {
                 tracing::debug!(role = self.role, "an ack was discarded with its channel");
             }
         }
     }
+
+    /// Reports that the broker has confirmed or refused each published row of the outbox.
+    pub(crate) fn sent(&self, took: Duration) {
+        self.sent.record(took);
+    }
 }
 
-/// Reports that the broker has confirmed or refused each published row of the outbox.
-pub(crate) fn outbox_sent(meters: &BatchInstruments, took: Duration) {
-    meters.sent.record(took);
-}
-
-/// A commit was written.
-pub(crate) struct Committed<'a> {
-    pub(crate) role: &'static str,
-    pub(crate) commit: &'a Histogram,
-    pub(crate) took: Duration,
-    /// Its dead letters.
-    pub(crate) dead: Vec<DeadLettered>,
-    /// The number of dead letters that went to the overflow file instead.
-    pub(crate) overflowed: u64,
+/// The instruments of every commit, looked up once.
+pub(crate) struct CommitInstruments {
+    role: &'static str,
+    duration: Histogram,
 }
 
 /// A dead letter, reduced to its telemetry.
@@ -222,32 +185,36 @@ impl DeadLettered {
     }
 }
 
-impl Committed<'_> {
+impl CommitInstruments {
     /// Returns the histogram of a role's commits, looked up once.
-    pub(crate) fn meter(role: &'static str) -> Histogram {
-        histogram!(COMMIT_DURATION, "role" => role)
+    pub(crate) fn new(role: &'static str) -> Self {
+        Self {
+            role,
+            duration: histogram!(COMMIT_DURATION, "role" => role),
+        }
     }
 
-    pub(crate) fn emit(self) {
-        self.commit.record(self.took);
-        if let Some(first) = self.dead.first() {
+    /// Reports that a commit was written.
+    pub(crate) fn committed(&self, took: Duration, dead: Vec<DeadLettered>, overflowed: u64) {
+        self.duration.record(took);
+        if let Some(first) = dead.first() {
             tracing::warn!(
                 role = self.role,
-                count = self.dead.len(),
+                count = dead.len(),
                 first = first.id,
                 reason = first.reason,
                 "dead-lettered, see `consumers dead-letters list`"
             );
         }
-        if self.overflowed > 0 {
+        if overflowed > 0 {
             tracing::debug!(
                 role = self.role,
-                count = self.overflowed,
+                count = overflowed,
                 "went to the overflow file, since the bound of their kind of dead letters is reached"
             );
-            counter!(OVERFLOWED, "role" => self.role).increment(self.overflowed);
+            counter!(OVERFLOWED, "role" => self.role).increment(overflowed);
         }
-        for death in self.dead {
+        for death in dead {
             counter!(DEAD_LETTERS, "role" => self.role, "reason" => death.reason).increment(1);
         }
     }

@@ -415,7 +415,7 @@ pub struct EventCounts {
 }
 
 impl EventCounts {
-    pub(crate) fn add(&mut self, more: &Self) {
+    pub fn add(&mut self, more: &Self) {
         let counts = [
             (&mut self.applied, more.applied),
             (&mut self.ignored, more.ignored),

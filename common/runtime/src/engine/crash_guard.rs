@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use doorstep_event::Timestamp;
-use doorstep_store::{Commit, CrashCountChange, DeferredId, Store, StoreError, WriteSet};
+use doorstep_store::{Commit, CrashCountChange, DeferredId, Result, Store, StoreError, WriteSet};
 
 use super::{
     BatchReport, Engine, Isolation,
@@ -40,7 +40,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         candidates: &mut VecDeque<PoisonCandidate>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<(BatchReport, usize), StoreError> {
+    ) -> Result<(BatchReport, usize)> {
         for conflicts in 0..=self.limits.conflicts {
             let candidates = candidates.make_contiguous();
             if let Some((worked, done)) = self.try_candidates(candidates, now, jitter).await? {
@@ -63,7 +63,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         &mut self,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<BatchReport>, StoreError> {
+    ) -> Result<Option<BatchReport>> {
         let Some(started) = self.start.at else {
             return Ok(None);
         };
@@ -106,7 +106,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         candidates: &mut [PoisonCandidate],
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(BatchReport, usize)>, StoreError> {
+    ) -> Result<Option<(BatchReport, usize)>> {
         let ask = poison::read_set(candidates.iter());
         if !(ask.crash_counts.is_empty() && ask.streams.is_empty() && ask.seen.is_empty()) {
             let loaded = self.store.load(ask).await?;
@@ -178,7 +178,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         &self,
         candidates: &mut [PoisonCandidate],
         now: Timestamp,
-    ) -> Result<Option<Vec<CrashCountChange>>, StoreError> {
+    ) -> Result<Option<Vec<CrashCountChange>>> {
         let mut changes = WriteSet::at(now);
         changes.crash_counts = candidates
             .iter_mut()

@@ -1,9 +1,7 @@
 //! A dry run of a dead letter: planned like any batch, on the states as they are now, and never written.
 
 use doorstep_event::{Event, Timestamp, headers::Decoded};
-use doorstep_store::{
-    DeadLetter, DeferReason, DeferredId, EntityKey, ReadSet, Store, StoreError, WriteSet,
-};
+use doorstep_store::{DeadLetter, DeferReason, DeferredId, EntityKey, Result, Store, WriteSet};
 
 use super::{
     Engine, Isolation,
@@ -13,7 +11,7 @@ use super::{
 };
 use crate::{
     Role,
-    operate::{BlockedPosition, place},
+    operate::{BlockedPosition, owner_row, place},
 };
 
 /// The outcome that a replay of a dead letter would have now.
@@ -55,7 +53,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         dead: &DeadLetter,
         event: Event,
         now: Timestamp,
-    ) -> Result<DryRun, StoreError> {
+    ) -> Result<DryRun> {
         if is_foreign(dead)
             && let Some(rehearsal) = self.dry_run_foreign(dead, &event).await?
         {
@@ -89,16 +87,8 @@ impl<R: Role, S: Store> Engine<R, S> {
 
 impl<R: Role, S: Store> Engine<R, S> {
     /// Returns the reason why an event of another user's source would not reach its handler, if there is one.
-    async fn dry_run_foreign(
-        &self,
-        dead: &DeadLetter,
-        event: &Event,
-    ) -> Result<Option<DryRun>, StoreError> {
-        let ask = ReadSet {
-            owners: vec![event.source.clone()],
-            ..ReadSet::default()
-        };
-        let row = self.store.load(ask).await?.owners.pop().unwrap_or_default();
+    async fn dry_run_foreign(&self, dead: &DeadLetter, event: &Event) -> Result<Option<DryRun>> {
+        let row = owner_row(&self.store, &event.source).await?;
         if !is_from_owner(dead, row.owner.as_ref()) {
             return Ok(Some(DryRun::Refused {
                 reason: dead.reason.clone(),

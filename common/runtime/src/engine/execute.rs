@@ -1,7 +1,7 @@
 //! Execution of commands: beside events in one commit, or alone for poison candidates.
 
 use doorstep_event::{Rejection, Request, Timestamp};
-use doorstep_store::{Commit, CrashCountChange, ReadSet, Store, StoreError, WriteSet};
+use doorstep_store::{Commit, CrashCountChange, ReadSet, Result, Store, WriteSet};
 
 use super::{
     BatchCursor, BatchReport, DeliveryHistory, Engine, Isolation, Segment,
@@ -32,7 +32,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<BatchReport, StoreError> {
+    ) -> Result<BatchReport> {
         self.clock.start();
         if !commands.fresh.is_empty() {
             return self.process_shared(&[], commands, now, jitter).await;
@@ -54,7 +54,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<BatchReport, StoreError> {
+    ) -> Result<BatchReport> {
         self.clock.start();
         let Some(part) = batch.parts.front_mut() else {
             return self.execute(commands, now, jitter).await;
@@ -102,7 +102,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<BatchReport, StoreError> {
+    ) -> Result<BatchReport> {
         for conflicts in 0..=self.limits.conflicts {
             if commands.candidates.is_empty() {
                 return Ok(BatchReport::default());
@@ -125,7 +125,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(BatchReport, CommandResult)>, StoreError> {
+    ) -> Result<Option<(BatchReport, CommandResult)>> {
         let Some(candidate) = commands.candidates.front_mut() else {
             return Ok(None);
         };
@@ -190,7 +190,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         ends: Option<CrashCountChange>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(BatchReport, CommandResult)>, StoreError> {
+    ) -> Result<Option<(BatchReport, CommandResult)>> {
         let ends = ends.into_iter().collect();
         let attempt = self.try_commit(&[], command, Isolation::Exclusive, ends, now, jitter);
         Ok(attempt

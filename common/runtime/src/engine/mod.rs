@@ -36,12 +36,13 @@ use std::{sync::Arc, time::Instant};
 
 use doorstep_event::Timestamp;
 use doorstep_store::{
-    Commit, CrashCountChange, DeferredEvent, EventCounts, ReadSet, Store, StoreError, StoreUsage,
+    Commit, CrashCountChange, DeferredEvent, EventCounts, ReadSet, Result, Store, StoreError,
+    StoreUsage,
 };
 
 use crate::{
     Limits, Role,
-    telemetry::{Committed, DeadLettered},
+    telemetry::{CommitInstruments, DeadLettered},
 };
 pub use batch::BatchCursor;
 use batch::Segment;
@@ -81,7 +82,7 @@ pub struct Engine<R: Role, S: Store> {
     start: StartupDue,
     clock: Clock,
     trust: Trust,
-    commit: metrics::Histogram,
+    meters: CommitInstruments,
 }
 
 /// The code that may run beside a batch, and the rows that it takes along.
@@ -100,7 +101,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     pub fn new(role: R, store: S, limits: Limits) -> Self {
         Self {
             memory: RowCache::new(limits.remembered_rows),
-            commit: Committed::meter(role.name()),
+            meters: CommitInstruments::new(role.name()),
             role: Arc::new(role),
             store,
             limits,
@@ -185,7 +186,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         batch: &mut BatchCursor<R::Payload>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<BatchReport, StoreError> {
+    ) -> Result<BatchReport> {
         self.process_with_commands(batch, &mut Commands::none(), now, jitter)
             .await
     }
@@ -197,7 +198,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<BatchReport, StoreError> {
+    ) -> Result<BatchReport> {
         if !commands.fresh.is_empty() {
             let _together = self.process.shared().await;
             for command in &mut commands.fresh {
@@ -227,7 +228,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         &mut self,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<BatchReport>, StoreError> {
+    ) -> Result<Option<BatchReport>> {
         if let Some(worked) = self.process_due_at_start(now, jitter).await? {
             return Ok(Some(worked));
         }
@@ -256,7 +257,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         Err(self.too_many_conflicts())
     }
 
-    async fn due(&self, by: Timestamp) -> Result<Vec<DeferredEvent>, StoreError> {
+    async fn due(&self, by: Timestamp) -> Result<Vec<DeferredEvent>> {
         let bytes = self.limits.batch_bytes as u64;
         self.store.due(by, self.limits.due_events, bytes).await
     }
@@ -279,7 +280,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         crash_counts: Vec<CrashCountChange>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(BatchReport, Vec<PlannedCommand>)>, StoreError> {
+    ) -> Result<Option<(BatchReport, Vec<PlannedCommand>)>> {
         // From here to the end of the plan, the role's own code runs and may crash the process.
         let process = self.process.clone();
         let together = match company {
@@ -326,14 +327,8 @@ impl<R: Role, S: Store> Engine<R, S> {
                         .into_iter()
                         .take(written.dead_lettered as usize),
                 );
-                Committed {
-                    role: self.role.name(),
-                    commit: &self.commit,
-                    took: began.elapsed(),
-                    dead,
-                    overflowed: written.overflowed,
-                }
-                .emit();
+                self.meters
+                    .committed(began.elapsed(), dead, written.overflowed);
                 slots.remember(&written, &mut self.memory);
                 tally.dead_letters += written.dead_lettered;
                 tally.duplicates +=
@@ -368,7 +363,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         items: &[DecodedEvent<R::Payload>],
         commands: &[PreparedCommand<R::Command>],
         company: Isolation,
-    ) -> Result<(WorkingSet<R>, Known), StoreError> {
+    ) -> Result<(WorkingSet<R>, Known)> {
         let mut known = Known::default();
         let mut ask = ReadSet::default();
         let mut slots = WorkingSet::reserve(items, commands, &mut self.memory, &mut ask);
@@ -406,10 +401,7 @@ impl<R: Role, S: Store> Engine<R, S> {
     }
 
     /// Assigns sequences to the emitted events, after a read of the last ones used, and turns the plan into changes.
-    async fn number(
-        &self,
-        plan: Plan<'_, R>,
-    ) -> Result<(doorstep_store::WriteSet, WorkingSet<R>), StoreError> {
+    async fn number(&self, plan: Plan<'_, R>) -> Result<(doorstep_store::WriteSet, WorkingSet<R>)> {
         let ask = ReadSet {
             emitted_sequences: plan.emitted_subjects(),
             ..ReadSet::default()

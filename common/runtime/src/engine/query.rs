@@ -6,7 +6,7 @@ use std::{
 };
 
 use doorstep_event::{Request, RequestResult, Timestamp};
-use doorstep_store::{EntityRow, Store, StoreError};
+use doorstep_store::{EntityRow, Result, Store};
 
 use super::{Engine, HandlerLock, command::panicked, working_set::state_of};
 use crate::{Role, States};
@@ -47,11 +47,7 @@ impl<R: Role, S: Store> Queries<R, S> {
     ///
     /// # Errors
     /// The store could not be used.
-    pub async fn answer(
-        &self,
-        request: &Request,
-        now: Timestamp,
-    ) -> Result<RequestResult, StoreError> {
+    pub async fn answer(&self, request: &Request, now: Timestamp) -> Result<RequestResult> {
         let read = {
             let _together = self.process.shared().await;
             catch_unwind(AssertUnwindSafe(|| {
@@ -68,7 +64,7 @@ impl<R: Role, S: Store> Queries<R, S> {
         let entries = rows
             .into_iter()
             .map(|row: EntityRow| Ok((row.key.clone(), state_of(&row)?)))
-            .collect::<Result<_, StoreError>>()?;
+            .collect::<Result<_>>()?;
         let states = States::new(entries);
         let _together = self.process.shared().await;
         let answer = catch_unwind(AssertUnwindSafe(|| {

@@ -16,8 +16,8 @@ mod transfer;
 use doorstep_event::{BrokerUser, Event, Source, StreamKey};
 use doorstep_store::{
     AuditAction, Commit, DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus,
-    ExpectedVersion, NewAudit, ReadSet, Store, StoreError, StreamChange, StreamRow, StreamState,
-    WriteSet,
+    ExpectedVersion, NewAudit, OwnerRow, ReadSet, Result, Store, StoreError, StreamChange,
+    StreamRow, StreamState, WriteSet,
 };
 
 pub(crate) use self::replay::{BlockedPosition, place};
@@ -123,10 +123,7 @@ async fn found<S: Store>(
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn refused_anew<S: Store>(
-    store: &S,
-    id: &DeadLetterId,
-) -> Result<Option<DeadLetterId>, StoreError> {
+pub async fn refused_anew<S: Store>(store: &S, id: &DeadLetterId) -> Result<Option<DeadLetterId>> {
     let same_event = DeadLetterFilter::Letter(id.event_digest().to_owned());
     let found = store
         .dead_letters(same_event, None, 1)
@@ -143,6 +140,15 @@ async fn load<S: Store>(store: &S, key: &StreamKey) -> Result<StreamRow, Operate
     };
     let row = store.load(ask).await?.streams.into_iter().next();
     row.ok_or_else(|| OperateError::Busy(key.to_string()))
+}
+
+/// Reads the owner of a source.
+pub(crate) async fn owner_row<S: Store>(store: &S, source: &Source) -> Result<OwnerRow> {
+    let ask = ReadSet {
+        owners: vec![source.clone()],
+        ..ReadSet::default()
+    };
+    Ok(store.load(ask).await?.owners.pop().unwrap_or_default())
 }
 
 /// Returns the stream that a dead letter blocks, if it still does.
@@ -177,20 +183,15 @@ fn changed(row: &StreamRow, after: StreamState) -> StreamChange {
 fn record(by: &Attribution, action: AuditAction, dead: &DeadLetter) -> NewAudit {
     let event = dead.event.as_ref();
     NewAudit {
-        operator: by.operator.to_string(),
-        action,
-        about: dead.id.event_digest().to_owned(),
         dead: Some(dead.id.clone()),
         stream: event.map(Event::stream),
         sequences: event
             .and_then(|event| event.sequence)
             .map(|sequence| (sequence.get(), sequence.get())),
-        reason: by.reason.clone(),
-        before: None,
-        after: None,
+        ..by.record(action, dead.id.event_digest())
     }
 }
 
-async fn written<S: Store>(store: &S, changes: WriteSet) -> Result<bool, StoreError> {
+async fn written<S: Store>(store: &S, changes: WriteSet) -> Result<bool> {
     Ok(matches!(store.commit(changes).await?, Commit::Written(_)))
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use doorstep_event::Timestamp;
+use doorstep_store::{AuditAction, NewAudit};
 
 /// The maximum length of an operator's name and of a reason, in bytes.
 const MAX_NAME_BYTES: usize = 1_000;
@@ -50,6 +51,21 @@ impl Attribution {
             operator,
             at,
             reason: None,
+        }
+    }
+
+    /// Returns the record of an action on this subject.
+    pub(super) fn record(&self, action: AuditAction, about: impl Into<String>) -> NewAudit {
+        NewAudit {
+            operator: self.operator.to_string(),
+            action,
+            about: about.into(),
+            dead: None,
+            stream: None,
+            sequences: None,
+            reason: self.reason.clone(),
+            before: None,
+            after: None,
         }
     }
 

@@ -3,11 +3,13 @@
 use doorstep_event::{Event, Sequence};
 use doorstep_store::{
     AuditAction, DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, LearnedEpoch,
-    NewDeferred, OwnerChange, ReadSet, Resolution, Store, StoreError, StreamChange, StreamRow,
-    StreamState, WriteSet,
+    NewDeferred, OwnerChange, ReadSet, Resolution, Result, Store, StoreError, StreamChange,
+    StreamRow, StreamState, WriteSet,
 };
 
-use super::{ATTEMPTS, Attribution, OperateError, blocked_stream, changed, found, record, written};
+use super::{
+    ATTEMPTS, Attribution, OperateError, blocked_stream, changed, found, owner_row, record, written,
+};
 use crate::{
     dead_letter::reason,
     engine::{is_foreign, is_from_owner},
@@ -82,11 +84,7 @@ async fn check_owner<S: Store>(
     event: &Event,
     changes: &mut WriteSet,
 ) -> Result<(), OperateError> {
-    let ask = ReadSet {
-        owners: vec![event.source.clone()],
-        ..ReadSet::default()
-    };
-    let row = store.load(ask).await?.owners.pop().unwrap_or_default();
+    let row = owner_row(store, &event.source).await?;
     if !is_from_owner(dead, row.owner.as_ref()) {
         return Err(OperateError::Foreign {
             id: dead.id.clone(),
@@ -152,7 +150,7 @@ pub(crate) async fn place<S: Store>(
     store: &S,
     event: &Event,
     sequence: Sequence,
-) -> Result<BlockedPosition, StoreError> {
+) -> Result<BlockedPosition> {
     let ask = ReadSet {
         streams: vec![event.stream()],
         deferred_at: vec![(event.stream(), sequence)],

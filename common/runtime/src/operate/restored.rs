@@ -1,9 +1,7 @@
 //! Restored stores: their acceptance by an operator, and the record of a new source.
 
 use doorstep_event::Source;
-use doorstep_store::{
-    AuditAction, NewAudit, RestoredChange, RestoredSourceChange, Store, StoreError, WriteSet,
-};
+use doorstep_store::{AuditAction, RestoredChange, RestoredSourceChange, Result, Store, WriteSet};
 
 use super::operator::Attribution;
 
@@ -16,7 +14,7 @@ pub async fn accept_restored<S: Store>(
     store: &S,
     source: Option<&Source>,
     by: impl Into<Attribution>,
-) -> Result<bool, StoreError> {
+) -> Result<bool> {
     let by = by.into();
     let summary = store.summary(by.at).await?;
     let is_listed = match source {
@@ -27,7 +25,7 @@ pub async fn accept_restored<S: Store>(
         return Ok(false);
     }
     let about = source.map_or_else(|| "store".to_owned(), Source::to_string);
-    let mut changes = record_of(AuditAction::AcceptRestored, about, by);
+    let mut changes = record_of(AuditAction::AcceptRestored, about, &by);
     match source {
         None => changes.restored = Some(RestoredChange::Accept),
         Some(source) => changes
@@ -42,21 +40,12 @@ pub async fn accept_restored<S: Store>(
 /// Builds the record that a store gets a source of its own.
 #[must_use]
 pub fn record_of_new_source(by: impl Into<Attribution>) -> WriteSet {
-    record_of(AuditAction::MintSource, "source".to_owned(), by.into())
+    record_of(AuditAction::MintSource, "source".to_owned(), &by.into())
 }
 
-fn record_of(action: AuditAction, about: String, by: Attribution) -> WriteSet {
-    let mut changes = WriteSet::at(by.at);
-    changes.audit.push(NewAudit {
-        operator: by.operator.to_string(),
-        action,
-        about,
-        dead: None,
-        stream: None,
-        sequences: None,
-        reason: by.reason,
-        before: None,
-        after: None,
-    });
-    changes
+fn record_of(action: AuditAction, about: String, by: &Attribution) -> WriteSet {
+    WriteSet {
+        audit: vec![by.record(action, about)],
+        ..WriteSet::at(by.at)
+    }
 }

@@ -5,7 +5,7 @@
 //! the run's start is enough to replay each at most once, in however many pieces the run is done.
 
 use doorstep_event::Timestamp;
-use doorstep_store::{AuditAction, AuditFilter, NewAudit, Store, StoreError, WriteSet};
+use doorstep_store::{AuditAction, AuditFilter, Result, Store, WriteSet};
 
 use super::Attribution;
 
@@ -28,7 +28,7 @@ pub async fn start_replay<S: Store>(
     store: &S,
     chosen: &str,
     by: impl Into<Attribution>,
-) -> Result<ReplayRun, StoreError> {
+) -> Result<ReplayRun> {
     let by = by.into();
     let about = format!("run {chosen}");
     let filter = AuditFilter::About(about.clone());
@@ -59,7 +59,7 @@ pub async fn end_replay<S: Store>(
     store: &S,
     run: &ReplayRun,
     by: impl Into<Attribution>,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     audit_run(store, &run.about, AuditAction::RunEnded, &by.into()).await
 }
 
@@ -68,19 +68,9 @@ async fn audit_run<S: Store>(
     about: &str,
     action: AuditAction,
     by: &Attribution,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let mut changes = WriteSet::at(by.at);
-    changes.audit.push(NewAudit {
-        operator: by.operator.to_string(),
-        action,
-        about: about.to_owned(),
-        dead: None,
-        stream: None,
-        sequences: None,
-        reason: by.reason.clone(),
-        before: None,
-        after: None,
-    });
+    changes.audit.push(by.record(action, about));
     // The changes depend on no row that was read, so there can be no conflict.
     store.commit(changes).await.map(drop)
 }

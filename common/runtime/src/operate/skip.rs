@@ -94,15 +94,9 @@ pub async fn skip_gap<S: Store>(
             },
         ));
         changes.audit.push(NewAudit {
-            operator: by.operator.to_string(),
-            action: AuditAction::SkipGap,
-            about: stream.to_string(),
-            dead: None,
             stream: Some(stream.clone()),
             sequences: Some((from, to)),
-            reason: by.reason.clone(),
-            before: None,
-            after: None,
+            ..by.record(AuditAction::SkipGap, stream.to_string())
         });
         changes.counts.skipped = 1;
         if written(store, changes).await? {

@@ -1,7 +1,7 @@
 //! The record that the queues of a role were given to its store.
 
 use bytes::Bytes;
-use doorstep_store::{AuditAction, NewAudit, Store, StoreError, WriteSet};
+use doorstep_store::{AuditAction, NewAudit, Result, Store, WriteSet};
 
 use super::operator::Attribution;
 
@@ -16,19 +16,13 @@ pub async fn record_take_over<S: Store>(
     before: Option<Bytes>,
     after: Bytes,
     by: impl Into<Attribution>,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     let by = by.into();
     let mut changes = WriteSet::at(by.at);
     changes.audit.push(NewAudit {
-        operator: by.operator.to_string(),
-        action: AuditAction::TakeOver,
-        about: queue.to_owned(),
-        dead: None,
-        stream: None,
-        sequences: None,
-        reason: by.reason,
         before,
         after: Some(after),
+        ..by.record(AuditAction::TakeOver, queue)
     });
     // The changes depend on no row that was read, so there can be no conflict.
     store.commit(changes).await.map(drop)

@@ -1,9 +1,9 @@
 //! Transfers of a source to another broker user, as after a program's user was renamed.
 
 use doorstep_event::{BrokerUser, Source};
-use doorstep_store::{AuditAction, NewAudit, OwnerChange, ReadSet, SourceOwner, Store, WriteSet};
+use doorstep_store::{AuditAction, NewAudit, OwnerChange, SourceOwner, Store, WriteSet};
 
-use super::{ATTEMPTS, Attribution, OperateError, written};
+use super::{ATTEMPTS, Attribution, OperateError, owner_row, written};
 
 /// The treatment of the former owner after a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +29,7 @@ pub async fn transfer<S: Store>(
 ) -> Result<Option<BrokerUser>, OperateError> {
     let by = by.into();
     for _ in 0..ATTEMPTS {
-        let ask = ReadSet {
-            owners: vec![source.clone()],
-            ..ReadSet::default()
-        };
-        let row = store.load(ask).await?.owners.pop().unwrap_or_default();
+        let row = owner_row(store, source).await?;
         let Some(owner) = row.owner else {
             return Err(OperateError::UnknownSource(source.clone()));
         };
@@ -51,15 +47,9 @@ pub async fn transfer<S: Store>(
         };
         let mut changes = WriteSet::at(by.at);
         changes.audit.push(NewAudit {
-            operator: by.operator.to_string(),
-            action: AuditAction::Transfer,
-            about: source.to_string(),
-            dead: None,
-            stream: None,
-            sequences: None,
-            reason: by.reason.clone(),
             before: before.as_ref().map(|user| user.to_string().into()),
             after: Some(to.to_string().into()),
+            ..by.record(AuditAction::Transfer, source.to_string())
         });
         changes.owners.push(OwnerChange {
             source: source.clone(),

@@ -3,7 +3,7 @@
 use doorstep_messaging::{ConnectError, ConnectErrorKind, ConnectionPhase, ConnectionStatus};
 use tokio::sync::watch;
 
-use super::{ReadinessReason, ReasonName};
+use super::{ReadinessReason, ReasonName, RoleConnections};
 
 /// The status of a role's connections, and whether its store has seen events before.
 pub(super) struct ConnectionMonitor {
@@ -12,32 +12,25 @@ pub(super) struct ConnectionMonitor {
     consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
     /// `None` if the role serves no requests from the broker.
     serving: Option<watch::Receiver<ConnectionStatus>>,
-    /// The outbox rows that the broker rejects; `None` until the relay runs.
-    rejections: Option<watch::Receiver<Option<String>>>,
+    /// The relay's report of the outbox rows that the broker rejects.
+    rejections: watch::Receiver<Option<String>>,
     /// Set if the store had seen events before this start. Only then does a queue created at the start mean a loss.
     has_past: bool,
 }
 
 impl ConnectionMonitor {
     pub(super) fn new(
-        publishing: watch::Receiver<ConnectionStatus>,
-        consuming: [Option<watch::Receiver<ConnectionStatus>>; 2],
-        serving: Option<watch::Receiver<ConnectionStatus>>,
+        links: &RoleConnections,
+        rejections: watch::Receiver<Option<String>>,
         has_past: bool,
     ) -> Self {
         Self {
-            publishing,
-            consuming,
-            serving,
-            rejections: None,
+            publishing: links.publish.clone(),
+            consuming: [links.consume.clone(), links.quarantine.clone()],
+            serving: links.serve.clone(),
+            rejections,
             has_past,
         }
-    }
-
-    /// Adds the relay's report of rejected rows.
-    pub(super) fn with_rejections(mut self, rejections: watch::Receiver<Option<String>>) -> Self {
-        self.rejections = Some(rejections);
-        self
     }
 
     /// Waits until the status of a connection changes. Cancel-safe.
@@ -60,9 +53,7 @@ impl ConnectionMonitor {
         let publishing = self.publishing.borrow_and_update().clone();
         let mut issues = Vec::new();
         let mut add = |name, message| issues.push(ReadinessReason::new(name, message));
-        if let Some(rejections) = &mut self.rejections
-            && let Some(rejections) = rejections.borrow_and_update().clone()
-        {
+        if let Some(rejections) = self.rejections.borrow_and_update().clone() {
             add(ReasonName::OutboxRefused, rejections);
         }
         match &publishing.phase {
@@ -182,13 +173,10 @@ async fn changed(
 }
 
 /// Waits for a change of the rejected rows, for ever if the relay has ended or not started.
-async fn rejected(rejections: &mut Option<watch::Receiver<Option<String>>>) {
-    if let Some(rejections) = rejections
-        && rejections.changed().await.is_ok()
-    {
-        return;
+async fn rejected(rejections: &mut watch::Receiver<Option<String>>) {
+    if rejections.changed().await.is_err() {
+        std::future::pending().await
     }
-    std::future::pending::<()>().await;
 }
 
 fn latest(link: &mut Option<watch::Receiver<ConnectionStatus>>) -> Option<ConnectionStatus> {

@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorstep_messaging::{ConnectionStatus, ConsumerStats, PublisherStats, RpcServerStats};
+use doorstep_messaging::{
+    ConnectionStatus, ConsumerStats, Publisher, PublisherStats, RpcServerStats,
+};
 use tokio::sync::watch;
 
 /// The liveness of one role.
@@ -44,6 +46,22 @@ pub struct RoleConnections {
     pub quarantined: Option<ConsumerStats>,
     /// Counters of requests and replies, if the role serves any.
     pub served: Option<RpcServerStats>,
+}
+
+impl RoleConnections {
+    /// Returns the connection of this publisher, without any other.
+    pub(super) fn publishing(publisher: &Publisher) -> Self {
+        Self {
+            publish: publisher.status(),
+            consume: None,
+            quarantine: None,
+            serve: None,
+            published: publisher.stats(),
+            consumed: None,
+            quarantined: None,
+            served: None,
+        }
+    }
 }
 
 impl Liveness {

@@ -4,7 +4,7 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use doorstep_event::{Request, RequestKind, RequestResult, Timestamp};
-use doorstep_store::{Store, StoreError};
+use doorstep_store::{Result, Store};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::timeout,
@@ -14,17 +14,14 @@ use super::{
     local_call_error::LocalCallError,
     reply_to::{QueuedCommand, ReplyTo},
 };
-use crate::{
-    DeliveryHistory, Limits, Queries, Role,
-    telemetry::{RequestEnded, RequestInstruments},
-};
+use crate::{DeliveryHistory, Limits, Queries, Role, telemetry::RequestInstruments};
 
 /// A client of a role in this very process. Cheap to clone. After the role has ended, calls fail with
 /// [`LocalCallError::Closed`].
 #[derive(Clone)]
 pub struct LocalClient(Arc<Inner>);
 
-type QueryFuture<'a> = Pin<Box<dyn Future<Output = Result<RequestResult, StoreError>> + Send + 'a>>;
+type QueryFuture<'a> = Pin<Box<dyn Future<Output = Result<RequestResult>> + Send + 'a>>;
 
 /// [`Queries`] of any role on any store.
 trait ServeQuery: Send + Sync {
@@ -114,13 +111,8 @@ impl LocalClient {
         let answer = answer.map_err(|error| LocalCallError::Unavailable {
             reason: error.to_string(),
         })?;
-        RequestEnded {
-            meters: &counter.meters,
-            act: RequestKind::Query,
-            result: &answer,
-            took: began.elapsed(),
-        }
-        .emit();
+        let took = began.elapsed();
+        counter.meters.ended(RequestKind::Query, &answer, took);
         Ok(answer)
     }
 

@@ -31,7 +31,7 @@ use doorstep_messaging::{
     BrokerSettings, ConnectError, OutageReasons, OwnerClaim, Publisher, QueueName,
     QueueSubscription, RpcServer, RpcServerSettings, Subscription, Topology,
 };
-use doorstep_store::{Store, StoreError, StoreUsage, Summary, begin_epoch};
+use doorstep_store::{Store, StoreError, Summary, begin_epoch};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::{JoinHandle, JoinSet},
@@ -270,25 +270,11 @@ impl<R: Role, S: Store> RoleRun<R, S> {
             return Ok(());
         };
         let publisher = self.publisher();
-        self.liveness.linked(RoleConnections {
-            publish: publisher.status(),
-            consume: None,
-            quarantine: None,
-            serve: None,
-            published: publisher.stats(),
-            consumed: None,
-            quarantined: None,
-            served: None,
-        });
+        let links = RoleConnections::publishing(&publisher);
+        self.liveness.linked(links.clone());
         let stop = self.stop.clone();
-        let links = connections::ConnectionMonitor::new(
-            publisher.status(),
-            [None, None],
-            None,
-            summary.streams > 0,
-        );
         let result = self
-            .work(status, summary.usage, &publisher, None, None, links)
+            .work(status, &summary, &publisher, None, None, &links)
             .await;
         publisher.close(stop.time_remaining()).await;
         result
@@ -322,16 +308,16 @@ impl<R: Role, S: Store> RoleRun<R, S> {
             Some(claim.clone()),
         );
         let responder = self.answers().then(|| self.start_rpc_server(claim));
-        self.liveness.linked(RoleConnections {
-            publish: publisher.status(),
+        let links = RoleConnections {
             consume: Some(subscription.status()),
             quarantine: Some(quarantine.status()),
             serve: responder.as_ref().map(|r| r.status()),
-            published: publisher.stats(),
             consumed: Some(subscription.stats()),
             quarantined: Some(quarantine.stats()),
             served: responder.as_ref().map(|r| r.stats()),
-        });
+            ..RoleConnections::publishing(&publisher)
+        };
+        self.liveness.linked(links.clone());
         let limit = settings.broker.start_timeout;
         let ready = async {
             publisher.ready(limit).await?;
@@ -352,24 +338,13 @@ impl<R: Role, S: Store> RoleRun<R, S> {
             Err(e) => Err(e.into()),
             Ok(false) => Ok(()),
             Ok(true) => {
-                let links = connections::ConnectionMonitor::new(
-                    publisher.status(),
-                    [Some(subscription.status()), Some(quarantine.status())],
-                    responder.as_ref().map(|r| r.status()),
-                    summary.streams > 0,
-                );
-                self.work(
-                    status,
-                    summary.usage,
-                    &publisher,
-                    Some(Intake {
-                        queue: &subscription,
-                        quarantine: &quarantine,
-                    }),
-                    responder.clone(),
-                    links,
-                )
-                .await
+                let intake = Some(Intake {
+                    queue: &subscription,
+                    quarantine: &quarantine,
+                });
+                let responder = responder.clone();
+                self.work(status, &summary, &publisher, intake, responder, &links)
+                    .await
             }
         };
         // Concurrently: with an unresponsive broker, each of them may take all of its time.
@@ -420,11 +395,11 @@ impl<R: Role, S: Store> RoleRun<R, S> {
     async fn work(
         self,
         status: &watch::Sender<RoleStatus>,
-        usage: StoreUsage,
+        summary: &Summary,
         publisher: &Publisher,
         intake: Option<Intake<'_>>,
         responder: Option<Arc<RpcServer>>,
-        links: connections::ConnectionMonitor,
+        links: &RoleConnections,
     ) -> Result<(), RunError> {
         let name = self.name();
         let namespace = &self.settings.broker.namespace;
@@ -437,7 +412,7 @@ impl<R: Role, S: Store> RoleRun<R, S> {
             &namespace.events_exchange(),
         );
         let (refusals, rejected) = watch::channel(None);
-        let links = links.with_rejections(rejected);
+        let links = connections::ConnectionMonitor::new(links, rejected, summary.streams > 0);
         let mut beside = JoinSet::new();
         beside.spawn(outbox_publisher::relay(
             name,
@@ -476,7 +451,7 @@ impl<R: Role, S: Store> RoleRun<R, S> {
             store_outage: OutageReasons::default(),
             wall: wall_clock::WallClock::new(Timestamp::now(), Instant::now()),
         }
-        .run(usage);
+        .run(summary.usage);
         let worked = tokio::select! {
             worked = looped => worked,
             () = task_panicked(&mut beside, &requested) => Err(RunError::Broken(name)),

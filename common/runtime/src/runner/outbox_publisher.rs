@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use doorstep_event::{Event, Timestamp};
 use doorstep_messaging::{EncodedEvents, Message, PublishOutcome, Publisher, QueueName};
-use doorstep_store::{OutboxKind, Store, StoreError};
+use doorstep_store::{OutboxKind, Result, Store};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -76,7 +76,7 @@ impl OutboxSink for BrokerTarget {
                 Sent::Nowhere => PublishOutcome::Confirmed,
             })
             .collect();
-        telemetry::outbox_sent(&self.meters, began.elapsed());
+        self.meters.sent(began.elapsed());
         outcomes
     }
 }
@@ -186,7 +186,7 @@ struct OutboxPublisher<S> {
 impl<S: Store> OutboxPublisher<S> {
     /// Publishes all rows that are due. May be cancelled: rows that were published and not yet deleted are published
     /// again.
-    async fn send_all(&mut self) -> Result<(), StoreError> {
+    async fn send_all(&mut self) -> Result<()> {
         let began = Instant::now();
         let mut all = RelayReport::default();
         let liveness = Arc::clone(&self.liveness);

@@ -4,7 +4,7 @@ use doorstep_event::{Epoch, Timestamp};
 use doorstep_messaging::{
     Namespace, OwnerClaim, OwnerDecision, OwnerPolicy, OwnerRecord, PresentOwner,
 };
-use doorstep_store::{RestoredChange, Store, StoreError, WriteSet};
+use doorstep_store::{RestoredChange, Result, Store, StoreError, WriteSet};
 use futures_util::future::{BoxFuture, FutureExt};
 
 /// The number of the store's earlier starts that are compared with a record whose end is cut off.
@@ -17,7 +17,7 @@ pub(super) async fn claim<S: Store>(
     namespace: &Namespace,
     epoch: Epoch,
     is_required: bool,
-) -> Result<OwnerClaim, StoreError> {
+) -> Result<OwnerClaim> {
     let own = store.epochs().await?;
     let began = own.0.iter().find(|own| own.epoch == epoch);
     let record = OwnerRecord {
@@ -96,7 +96,7 @@ impl<S: Store> StorePolicy<S> {
         }
     }
 
-    async fn mark_as_restored(&self, present: &PresentOwner) -> Result<(), StoreError> {
+    async fn mark_as_restored(&self, present: &PresentOwner) -> Result<()> {
         let detail = format!(
             "queue {} belongs {present}: that start is not one of this copy's, so events acknowledged since the copy was made may be missing in it",
             self.queue

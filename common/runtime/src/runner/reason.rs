@@ -20,60 +20,53 @@ impl ReadinessReason {
     }
 }
 
-macro_rules! reasons {
-    ($($name:ident => $text:literal),+ $(,)?) => {
-        /// The name of a reason, in kebab-case.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum ReasonName {
-            $(#[doc = $text] $name),+
-        }
-
-        impl ReasonName {
-            /// Every name.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
-            /// The name as `/readyz` writes it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text),+
-                }
-            }
-        }
-    };
+/// The name of a reason; `/readyz` writes it in kebab-case.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
+pub enum ReasonName {
+    BrokerBlocked,
+    BrokerUnavailable,
+    ClockJump,
+    ConsumerCountUnknown,
+    ConsumingSuspended,
+    DeadLetterOverflow,
+    DeadLetters,
+    DeliveryUnacked,
+    MarkerMissing,
+    NoConsumer,
+    NoConsumerConnection,
+    NoPublisherConnection,
+    NoQuarantineConnection,
+    NoRpcClientConnection,
+    NoRpcServerConnection,
+    OutboxRefused,
+    OutboxStalled,
+    OwnerNotRecorded,
+    PoliciesUnknown,
+    PolicyLosesMessages,
+    PossibleLoss,
+    RowsDatedAhead,
+    SourceRestored,
+    Starting,
+    Stopping,
+    StoreFull,
+    StoreLogKept,
+    StoreNearlyFull,
+    StoreRestored,
+    StoreUnavailable,
+    StreamGap,
+    UnresolvedAfterRestore,
 }
 
-reasons! {
-    BrokerBlocked => "broker-blocked",
-    BrokerUnavailable => "broker-unavailable",
-    ClockJump => "clock-jump",
-    ConsumerCountUnknown => "consumer-count-unknown",
-    ConsumingSuspended => "consuming-suspended",
-    DeadLetterOverflow => "dead-letter-overflow",
-    DeadLetters => "dead-letters",
-    DeliveryUnacked => "delivery-unacked",
-    MarkerMissing => "marker-missing",
-    NoConsumer => "no-consumer",
-    NoConsumerConnection => "no-consumer-connection",
-    NoPublisherConnection => "no-publisher-connection",
-    NoQuarantineConnection => "no-quarantine-connection",
-    NoRpcClientConnection => "no-rpc-client-connection",
-    NoRpcServerConnection => "no-rpc-server-connection",
-    OutboxRefused => "outbox-refused",
-    OutboxStalled => "outbox-stalled",
-    OwnerNotRecorded => "owner-not-recorded",
-    PoliciesUnknown => "policies-unknown",
-    PolicyLosesMessages => "policy-loses-messages",
-    PossibleLoss => "possible-loss",
-    RowsDatedAhead => "rows-dated-ahead",
-    SourceRestored => "source-restored",
-    Starting => "starting",
-    Stopping => "stopping",
-    StoreFull => "store-full",
-    StoreLogKept => "store-log-kept",
-    StoreNearlyFull => "store-nearly-full",
-    StoreRestored => "store-restored",
-    StoreUnavailable => "store-unavailable",
-    StreamGap => "stream-gap",
-    UnresolvedAfterRestore => "unresolved-after-restore",
+impl ReasonName {
+    /// Every name.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// The name as `/readyz` writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }

@@ -7,10 +7,7 @@ use doorstep_messaging::{Cancelled, Reply, ReplyHandle};
 use tokio::sync::oneshot;
 
 use super::local_call_error::LocalCallError;
-use crate::{
-    CommandResult, DeliveryHistory,
-    telemetry::{RequestEnded, RequestInstruments},
-};
+use crate::{CommandResult, DeliveryHistory, telemetry::RequestInstruments};
 
 /// The way back to a caller.
 pub(super) enum ReplyTo {
@@ -66,13 +63,7 @@ impl PendingReply {
         };
         match (caller, decided) {
             (caller, CommandResult::Answer(answer)) => {
-                RequestEnded {
-                    meters,
-                    act: RequestKind::Command,
-                    result: &answer,
-                    took: self.since.elapsed(),
-                }
-                .emit();
+                meters.ended(RequestKind::Command, &answer, self.since.elapsed());
                 caller.answer(answer);
             }
             (ReplyTo::Local(answer), CommandResult::Expired) => {

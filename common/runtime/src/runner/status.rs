@@ -48,16 +48,4 @@ impl RoleStatus {
             done: EventCounts::default(),
         }
     }
-
-    pub(super) fn add(&mut self, done: &EventCounts) {
-        let sum = &mut self.done;
-        sum.applied += done.applied;
-        sum.ignored += done.ignored;
-        sum.duplicates += done.duplicates;
-        sum.deferred += done.deferred;
-        sum.dead_letters += done.dead_letters;
-        sum.replayed += done.replayed;
-        sum.skipped += done.skipped;
-        sum.executed += done.executed;
-    }
 }

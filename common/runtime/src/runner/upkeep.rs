@@ -1,7 +1,7 @@
 //! The upkeep of a role's store between batches: recovery of overlooked rows, and retention.
 
 use doorstep_event::Timestamp;
-use doorstep_store::{Store, StoreError};
+use doorstep_store::{Result, Store};
 
 use crate::{Limits, relay};
 
@@ -19,7 +19,7 @@ pub(super) async fn keep_up<S: Store>(
     limits: &Limits,
     may_prune: bool,
     now: Timestamp,
-) -> Result<(), StoreError> {
+) -> Result<()> {
     store.repair_due(now).await?;
     // No backoff of the engine or of the relay is longer, so the clock was ahead.
     let latest_due = now
@@ -33,7 +33,7 @@ pub(super) async fn keep_up<S: Store>(
 }
 
 /// Prunes expired ids, crash counts and replies, a bounded number at a time.
-async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<(), StoreError> {
+async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<()> {
     let oldest_seen = limits.oldest_seen(now);
     store.prune_seen(oldest_seen, PRUNED_AT_A_TIME).await?;
     store

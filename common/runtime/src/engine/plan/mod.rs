@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use doorstep_event::{Event, Sequence, Source, Subject, Timestamp, headers::Decoded};
 use doorstep_store::{
-    EmittedSequence, EntityKey, NewOutbox, NewTimer, OutboxKind, StoreError, WriteSet,
+    EmittedSequence, EntityKey, NewOutbox, NewTimer, OutboxKind, Result, StoreError, WriteSet,
 };
 
 use super::{
@@ -208,7 +208,7 @@ impl<'a, R: Role> Plan<'a, R> {
         source: &Source,
         subjects: Vec<Subject>,
         last: Vec<u64>,
-    ) -> Result<(WriteSet, WorkingSet<R>), StoreError> {
+    ) -> Result<(WriteSet, WorkingSet<R>)> {
         let before: HashMap<Subject, u64> = subjects.into_iter().zip(last).collect();
         let mut given = before.clone();
         let mut events = Vec::with_capacity(self.emitted.len());

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use doorstep_event::{Epoch, Event, EventId, Sequence, Source, StreamKey};
 use doorstep_store::{
-    DeferredEvent, EntityKey, EntityRow, ExpectedVersion, OwnerRow, PrunedTo, ReadSet, SourceOwner,
-    StoreError, StreamRow, StreamState,
+    DeferredEvent, EntityKey, EntityRow, ExpectedVersion, OwnerRow, PrunedTo, ReadSet, Result,
+    SourceOwner, StoreError, StreamRow, StreamState,
 };
 use hashbrown::HashTable;
 
@@ -227,9 +227,7 @@ impl<R: Role> WorkingSet<R> {
 ///
 /// # Errors
 /// It cannot be read as this role's type: the store was written by another version.
-pub(super) fn state_of<S: serde::de::DeserializeOwned>(
-    row: &EntityRow,
-) -> Result<Option<S>, StoreError> {
+pub(super) fn state_of<S: serde::de::DeserializeOwned>(row: &EntityRow) -> Result<Option<S>> {
     let Some(bytes) = &row.state else {
         return Ok(None);
     };
@@ -290,7 +288,7 @@ impl<S> EntitySlot<S> {
 }
 
 impl<S: serde::Serialize + serde::de::DeserializeOwned> EntitySlot<S> {
-    fn fill(&mut self, row: &EntityRow) -> Result<(), StoreError> {
+    fn fill(&mut self, row: &EntityRow) -> Result<()> {
         self.expect = ExpectedVersion {
             row: row.row,
             version: row.version,
@@ -300,7 +298,7 @@ impl<S: serde::Serialize + serde::de::DeserializeOwned> EntitySlot<S> {
     }
 
     /// Returns the new state in JSON, if there is one.
-    fn after(&self) -> Result<Option<Vec<u8>>, StoreError> {
+    fn after(&self) -> Result<Option<Vec<u8>>> {
         match &self.state {
             Some(state) if self.written => {
                 let state = serde_json::to_vec(state).map_err(|e| StoreError::Unusable {

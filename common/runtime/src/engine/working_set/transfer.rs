@@ -1,8 +1,7 @@
 //! Takes in the rows that were read, and gives out the changes and the rows to cache.
 
 use doorstep_store::{
-    CommitReceipt, EntityChange, OwnerChange, OwnerRow, ReadResult, ReadSet, StoreError,
-    StreamChange,
+    CommitReceipt, EntityChange, OwnerChange, OwnerRow, ReadResult, ReadSet, Result, StreamChange,
 };
 
 use super::{EntitySlot, EventIdentity, WorkingSet};
@@ -19,7 +18,7 @@ impl<R: Role> WorkingSet<R> {
         ask: &ReadSet,
         loaded: ReadResult,
         memory: &RowCache<R::State>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<()> {
         for (slot, row) in self.asked_streams.drain(..).zip(loaded.streams) {
             self.streams[slot].fill(row);
         }
@@ -59,9 +58,7 @@ impl<R: Role> WorkingSet<R> {
     ///
     /// # Errors
     /// A state cannot be serialized as JSON.
-    pub(in crate::engine) fn changes(
-        &self,
-    ) -> Result<(Vec<StreamChange>, Vec<EntityChange>), StoreError> {
+    pub(in crate::engine) fn changes(&self) -> Result<(Vec<StreamChange>, Vec<EntityChange>)> {
         let streams = self
             .streams
             .iter()

@@ -9,10 +9,7 @@ use tokio::time::sleep;
 
 use super::RoleLoop;
 use crate::runner::{RunError, intake::Intake, reply_to::QueuedCommand};
-use crate::{
-    BatchCursor, BatchReport, Commands, DeliveryHistory, InboundMessage, Role,
-    telemetry::{self, BatchAcked, BatchProcessed},
-};
+use crate::{BatchCursor, BatchReport, Commands, DeliveryHistory, InboundMessage, Role, telemetry};
 
 impl<R: Role, S: Store> RoleLoop<'_, R, S> {
     /// Processes a batch and commands, even if the store fails in between. Then acks the finished part of the batch and
@@ -25,7 +22,6 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         usage: StoreUsage,
     ) -> Result<Option<BatchReport>, RunError> {
         let mut span = batch.as_ref().map(ProcessSpan::begin);
-        let role = self.engine.role().name();
         let mut began = Instant::now();
         let reading = self.pulse.step();
         let mut delivered = Delivered::default();
@@ -96,14 +92,9 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 }
             }
             let committed = Instant::now();
-            BatchProcessed {
-                role,
-                meters: self.meters,
-                events: read.done().saturating_sub(before),
-                conflicts: worked.conflicts,
-                took: committed.duration_since(began),
-            }
-            .emit();
+            let events = read.done().saturating_sub(before);
+            let took = committed.duration_since(began);
+            self.meters.processed(events, worked.conflicts, took);
             if read.done() > before {
                 self.ack_leading(&delivered, read.done(), committed).await;
             }
@@ -131,13 +122,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             .and_then(|last| delivered.tags.get(last))
         {
             let outcome = intake.ack(queue, *channel, *up_to).await;
-            BatchAcked {
-                role: self.engine.role().name(),
-                meters: self.meters,
-                outcome,
-                took: committed.elapsed(),
-            }
-            .emit();
+            self.meters.acked(outcome, committed.elapsed());
         }
     }
 
@@ -216,7 +201,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         self.status.send_modify(|status| {
             status.unacked = unacked;
             status.usage = worked.usage;
-            status.add(&worked.tally);
+            status.done.add(&worked.tally);
         });
     }
 }

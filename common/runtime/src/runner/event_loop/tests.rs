@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     Effects, HandlerError, Limits, Reading, States, Unsupported,
     runner::{
-        Liveness,
+        Liveness, RoleConnections,
         shutdown::ShutdownTrigger,
         upkeep::tests::{defer, due, remember, remembered},
     },
@@ -84,7 +84,11 @@ async fn housekeeping_by(
         meters: &meters,
         requests: &RequestInstruments::new("idle"),
         stop,
-        links: ConnectionMonitor::new(publisher.status(), [None, None], None, false),
+        links: ConnectionMonitor::new(
+            &RoleConnections::publishing(&publisher),
+            watch::channel(None).1,
+            false,
+        ),
         findings: Vec::new(),
         store_outage: OutageReasons::default(),
         wall,
