@@ -43,7 +43,6 @@ pub struct TimeWindow {
 
 impl Contract for DeliveryAssigned {
     const TYPE: &'static str = "delivery.assigned.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         match self.window {
@@ -66,7 +65,6 @@ pub struct DeliveryPositionRecorded {
 
 impl Contract for DeliveryPositionRecorded {
     const TYPE: &'static str = "delivery.position_recorded.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 }
 
 /// `delivery.picked_up.v1`: the courier has the parcel.
@@ -78,7 +76,6 @@ pub struct DeliveryPickedUp {
 
 impl Contract for DeliveryPickedUp {
     const TYPE: &'static str = "delivery.picked_up.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 }
 
 /// `delivery.delivered.v1`: the parcel has arrived. The last event of a delivery.
@@ -91,7 +88,6 @@ pub struct DeliveryDelivered {
 
 impl Contract for DeliveryDelivered {
     const TYPE: &'static str = "delivery.delivered.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Identifiers are compared as bytes: `85123a` and `85123A` are different stock codes. They are neither trimmed nor case-folded here.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, str::FromStr, sync::Arc};
 
 use doorstep_event::Subject;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -42,6 +42,8 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(derive_more::Debug, derive_more::Display)]
+        #[debug("{_0:?}")]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -57,18 +59,6 @@ macro_rules! name {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
             }
         }
 

@@ -13,7 +13,8 @@ const LIMIT: i64 = 1_000_000_000_000_000;
 /// An exact amount in the shop's only currency, with up to nine decimals, below 10^15 in size.
 ///
 /// Formatted exactly, with at least two decimals and no further trailing zeros: `139.12`, `0.00`, `1.255`, `-27.50`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, derive_more::Debug)]
+#[debug("{self}")]
 pub struct Money(Decimal);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,12 +93,6 @@ impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decimals = self.0.scale().max(2) as usize;
         write!(f, "{:.decimals$}", self.0)
-    }
-}
-
-impl fmt::Debug for Money {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

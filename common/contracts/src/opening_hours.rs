@@ -1,7 +1,8 @@
 //! A restaurant's weekly opening hours, in its own time zone.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
+use derive_more::{Display, Into};
 use doorstep_event::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -39,8 +40,9 @@ pub enum OpeningError {
 }
 
 /// A time of day in whole minutes, from `00:00` to `24:00`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Display)]
 #[serde(try_from = "String", into = "String")]
+#[display("{:02}:{:02}", _0 / 60, _0 % 60)]
 pub struct HourMinute(u16);
 
 impl FromStr for HourMinute {
@@ -62,12 +64,6 @@ impl FromStr for HourMinute {
     }
 }
 
-impl fmt::Display for HourMinute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02}:{:02}", self.0 / 60, self.0 % 60)
-    }
-}
-
 impl TryFrom<String> for HourMinute {
     type Error = OpeningError;
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -82,7 +78,7 @@ impl From<HourMinute> for String {
 }
 
 /// The name of a time zone, such as `Europe/Lisbon`, in the bundled time zone database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Display, Into)]
 #[serde(try_from = "String", into = "String")]
 pub struct ZoneName(String);
 
@@ -109,18 +105,6 @@ impl TryFrom<String> for ZoneName {
     type Error = OpeningError;
     fn try_from(name: String) -> Result<Self, Self::Error> {
         Self::new(name)
-    }
-}
-
-impl From<ZoneName> for String {
-    fn from(zone: ZoneName) -> Self {
-        zone.0
-    }
-}
-
-impl fmt::Display for ZoneName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -23,7 +23,6 @@ pub struct OrderPlaced {
 
 impl Contract for OrderPlaced {
     const TYPE: &'static str = "order.placed.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         order_line::check_all(&self.lines, self.total)

@@ -19,7 +19,6 @@ pub struct OrderConfirmed {
 
 impl Contract for OrderConfirmed {
     const TYPE: &'static str = "order.confirmed.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 }
 
 /// `order.refused.v1`: payment or restaurant rejected the order.
@@ -52,7 +51,6 @@ impl RefusedBy {
 
 impl Contract for OrderRefused {
     const TYPE: &'static str = "order.refused.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 }
 
 /// `order.abandoned.v1`: payment or restaurant did not reply in time, and the customer no longer waits.
@@ -65,7 +63,6 @@ pub struct OrderAbandoned {
 
 impl Contract for OrderAbandoned {
     const TYPE: &'static str = "order.abandoned.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 }
 
 /// `order.cancelled.v1`: a confirmed order was cancelled.
@@ -97,5 +94,4 @@ impl CancelledBy {
 
 impl Contract for OrderCancelled {
     const TYPE: &'static str = "order.cancelled.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 }

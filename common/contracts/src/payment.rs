@@ -20,7 +20,6 @@ pub struct PaymentAuthorized {
 
 impl Contract for PaymentAuthorized {
     const TYPE: &'static str = "payment.authorized.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         is_positive(self.amount)
@@ -37,7 +36,6 @@ pub struct PaymentCaptured {
 
 impl Contract for PaymentCaptured {
     const TYPE: &'static str = "payment.captured.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         is_positive(self.amount)
@@ -58,7 +56,6 @@ pub struct PaymentVoided {
 
 impl Contract for PaymentVoided {
     const TYPE: &'static str = "payment.voided.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         is_positive(self.amount)
@@ -80,7 +77,6 @@ pub struct PaymentRefunded {
 
 impl Contract for PaymentRefunded {
     const TYPE: &'static str = "payment.refunded.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         if self.reason == ReversalReason::Lapsed {

@@ -16,7 +16,6 @@ pub struct StockReserved {
 
 impl Contract for StockReserved {
     const TYPE: &'static str = "stock.reserved.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         is_positive(self.quantity)
@@ -35,7 +34,6 @@ pub struct StockReleased {
 
 impl Contract for StockReleased {
     const TYPE: &'static str = "stock.released.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         is_positive(self.quantity)

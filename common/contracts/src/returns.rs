@@ -21,7 +21,6 @@ pub struct ReturnRecorded {
 
 impl Contract for ReturnRecorded {
     const TYPE: &'static str = "return.recorded.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         order_line::check_all(&self.lines, self.total)?;

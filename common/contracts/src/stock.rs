@@ -28,7 +28,6 @@ pub enum StockReason {
 
 impl Contract for StockAdjusted {
     const TYPE: &'static str = "stock.adjusted.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         let Self { delta, reason, .. } = self;

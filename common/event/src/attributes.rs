@@ -1,7 +1,8 @@
 //! Types of an event's attributes: each is validated once, where it enters, and trusted afterwards.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc};
+use std::{num::NonZeroU64, str::FromStr, sync::Arc};
 
+use derive_more::Display;
 use serde::{Deserialize, Serialize};
 
 /// Maximum bytes of an attribute, the limit of AMQP's short strings (message id, routing key).
@@ -76,7 +77,9 @@ macro_rules! text_attribute {
     ($(#[$doc:meta])* $name:ident, $attribute:literal, $extra:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(derive_more::Debug, Display)]
         #[serde(try_from = "String", into = "String")]
+        #[debug("{_0:?}")]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -95,18 +98,6 @@ macro_rules! text_attribute {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
             }
         }
 
@@ -242,7 +233,9 @@ impl EventType {
 }
 
 /// The number of an event in its stream, from 1, without gaps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Display,
+)]
 pub struct Sequence(NonZeroU64);
 
 impl Sequence {
@@ -262,12 +255,6 @@ impl Sequence {
     }
 }
 
-impl fmt::Display for Sequence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 impl FromStr for Sequence {
     type Err = AttributeError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -283,16 +270,11 @@ impl FromStr for Sequence {
 }
 
 /// A stream: the events of one source about one subject. Events are ordered within a stream, not between streams.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Display)]
+#[display("{subject} from {source}")]
 pub struct StreamKey {
     pub source: Source,
     pub subject: Subject,
-}
-
-impl fmt::Display for StreamKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} from {}", self.subject, self.source)
-    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ pub trait Contract: Serialize + DeserializeOwned {
     /// The versioned type on the wire, such as `order.placed.v1`.
     const TYPE: &'static str;
 
-    /// Rejects events without a sequence. True for all changes of money or stock, where applying an event twice or out of order does harm.
-    const REQUIRES_SEQUENCE: bool;
+    /// Rejects events without a sequence. It stays true for all changes of money or stock: applying one twice or out of order does harm.
+    const REQUIRES_SEQUENCE: bool = true;
 
     /// Checks the rules beyond the format.
     ///

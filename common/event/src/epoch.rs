@@ -1,6 +1,6 @@
 //! The epoch of a store: one of its starts, carried by every event that it numbers afterwards.
 
-use std::{fmt, num::NonZeroU64, str::FromStr};
+use std::{num::NonZeroU64, str::FromStr};
 
 use crate::AttributeError;
 
@@ -11,7 +11,8 @@ pub const MAX_EPOCH_BYTES: usize = 19 + 1 + RANDOM_DIGITS;
 /// One start of a store: a counter from 1 and 64 random bits, formatted as `17-9f3a6c2b81d4e07a`.
 ///
 /// Two stores restored from one copy continue with the same counter, but with different random parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, derive_more::Display)]
+#[display("{counter}-{random:016x}")]
 pub struct Epoch {
     counter: NonZeroU64,
     random: u64,
@@ -34,12 +35,6 @@ impl Epoch {
     #[must_use]
     pub fn random(self) -> u64 {
         self.random
-    }
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{:016x}", self.counter, self.random)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+use derive_more::Display;
 use serde::{Deserialize, Serialize};
 
 /// The name of a broker user.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Display)]
 #[serde(from = "String", into = "String")]
 pub struct BrokerUser(Arc<str>);
 
@@ -31,12 +32,6 @@ impl From<String> for BrokerUser {
 impl From<BrokerUser> for String {
     fn from(user: BrokerUser) -> Self {
         user.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Display for BrokerUser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Broker settings: validated once, with their defaults.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use doorstep_event::BrokerUser;
 use doorstep_tls::TlsSettings;
@@ -186,7 +186,8 @@ impl FromStr for UserId {
 const MAX_USER_ID_BYTES: usize = 255;
 
 /// Prefix of all exchanges and queues of one Doorstep, so that several can share a virtual host.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, derive_more::Debug, derive_more::Display)]
+#[debug("{_0:?}")]
 pub struct Namespace(Arc<str>);
 
 impl Namespace {
@@ -215,18 +216,6 @@ impl FromStr for Namespace {
             return Err(invalid());
         }
         Ok(Self(text.into()))
-    }
-}
-
-impl fmt::Display for Namespace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Namespace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
     }
 }
 

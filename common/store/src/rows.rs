@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use derive_more::Display;
 use doorstep_event::{
     Epoch, Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject, Timestamp,
 };
@@ -19,7 +20,7 @@ use crate::{OwnerRow, Restored, RestoredSource, SourceEpochs, StreamEpoch};
 pub struct RowRef(pub(crate) i64);
 
 /// The key of an entity within its role, usually the subject of its events.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Display)]
 #[serde(from = "String", into = "String")]
 pub struct EntityKey(std::sync::Arc<str>);
 
@@ -54,14 +55,8 @@ impl From<&Subject> for EntityKey {
     }
 }
 
-impl fmt::Display for EntityKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The id of a dead letter, derived from the event, so that the same rejection met twice is the same dead letter.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Display)]
 pub struct DeadLetterId(pub String);
 
 impl DeadLetterId {
@@ -71,12 +66,6 @@ impl DeadLetterId {
         self.0
             .rsplit_once('-')
             .map_or(&self.0, |(letter, _)| letter)
-    }
-}
-
-impl fmt::Display for DeadLetterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -35,18 +35,11 @@ pub struct HttpUrl {
 }
 
 /// User and password for HTTP basic authentication. `Debug` omits the password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, derive_more::Debug)]
 pub struct HttpLogin {
     pub user: String,
+    #[debug(skip)]
     pub password: String,
-}
-
-impl fmt::Debug for HttpLogin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpLogin")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -24,7 +24,8 @@ const BUILD_INFO: &str = "doorstep_build_info";
 
 /// All metrics of this process: its counters and gauges, its CPU time, memory and open files under Prometheus's standard names, and its
 /// build.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("Metrics")]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
@@ -65,12 +66,6 @@ impl Metrics {
 pub fn describe() {
     process::describe();
     describe_gauge!(BUILD_INFO, "1, with the version and kind of the build");
-}
-
-impl std::fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Metrics")
-    }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! Each hash takes a processor and some 19 MiB for tens of milliseconds, so hashing runs on blocking threads, few at a
 //! time.
 
-use std::{fmt, sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use argon2::{
     Argon2,
@@ -23,8 +23,9 @@ const MAX_WAITING: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// A password in plain text. It is never printed.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, derive_more::Debug)]
 #[serde(try_from = "String")]
+#[debug("(a password)")]
 pub(crate) struct Password(Arc<str>);
 
 impl TryFrom<String> for Password {
@@ -39,12 +40,6 @@ impl TryFrom<String> for Password {
                 "a password has {MIN_CHARS} to {MAX_CHARS} characters, and this one has {count}"
             ))
         }
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(a password)")
     }
 }
 

@@ -45,6 +45,8 @@ pub enum InspectError {
 }
 
 /// A read-only connection. If it is lost, the next call reconnects.
+#[derive(derive_more::Debug)]
+#[debug("Inspector")]
 pub struct Inspector {
     dialer: Dialer,
     open: Mutex<Option<OpenConnection>>,
@@ -53,14 +55,6 @@ pub struct Inspector {
 struct OpenConnection {
     connection: Connection,
     channel: Option<Channel>,
-}
-
-impl std::fmt::Debug for Inspector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inspector")
-            .field("name", &self.dialer.name())
-            .finish_non_exhaustive()
-    }
 }
 
 impl Inspector {

@@ -2,7 +2,7 @@
 //!
 //! lapin does not expose the server properties, so this opens its own connection, and closes it before logging in.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use doorstep_tls::TlsSettings;
 use serde::Serialize;
@@ -13,7 +13,8 @@ use tokio::{
 
 use crate::connection::{ShutdownOnDrop, Transport, address::Address};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, derive_more::Display)]
+#[display("{product} {version}")]
 pub struct ServerProperties {
     /// `RabbitMQ`, or another product that speaks AMQP 0-9-1.
     pub product: String,
@@ -42,12 +43,6 @@ impl ServerProperties {
         let mut numbers = self.version.split(|c: char| !c.is_ascii_digit());
         let mut next = || numbers.next()?.parse().ok();
         Some((next()?, next()?))
-    }
-}
-
-impl fmt::Display for ServerProperties {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.product, self.version)
     }
 }
 

@@ -6,7 +6,8 @@
 use std::{fmt, str::FromStr};
 
 /// A broker's host and port, the user and the virtual host. `Debug` and `Display` mask the password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, derive_more::Debug)]
+#[debug("{self}")]
 pub struct Address {
     tls: bool,
     host: String,
@@ -260,12 +261,6 @@ impl fmt::Display for Address {
             "{scheme}://{}:***@{open}{}{close}:{}/{vhost}",
             self.user, self.host, self.port,
         )
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

@@ -30,10 +30,6 @@ impl Dialer {
         &self.settings
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Tries every address once, each for at most [`BrokerSettings::connect_timeout`].
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use super::delivery::Batch;
 use crate::trace::{begin, destination, fail, links, read, tracer};
 
 /// A batch being processed. Ends on drop.
+#[derive(derive_more::Debug)]
+#[debug("ProcessSpan")]
 pub struct ProcessSpan(Option<BoxedSpan>);
 
 impl ProcessSpan {
@@ -35,11 +37,5 @@ impl ProcessSpan {
     /// Marks the span as failed, with a short error type.
     pub fn failed(&mut self, error_type: &'static str) {
         fail(&mut self.0, error_type);
-    }
-}
-
-impl std::fmt::Debug for ProcessSpan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ProcessSpan")
     }
 }

@@ -41,20 +41,14 @@ pub enum RawValue {
 }
 
 /// A connection that publishes raw messages, one at a time.
+#[derive(derive_more::Debug)]
+#[debug("UncheckedPublisher({})", connection.address())]
 pub struct UncheckedPublisher {
     connection: Connection,
     channel: Channel,
     /// User id of messages to a named exchange.
     user_id: Option<ShortString>,
     limit: Duration,
-}
-
-impl std::fmt::Debug for UncheckedPublisher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UncheckedPublisher")
-            .field("address", self.connection.address())
-            .finish_non_exhaustive()
-    }
 }
 
 impl UncheckedPublisher {

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use derive_more::Display;
 use serde::Serialize;
 
 use crate::settings::Namespace;
@@ -24,8 +25,9 @@ pub(crate) fn former_names(argument: &str, there: &impl fmt::Display) -> &'stati
 /// Suffix of an owner record's name.
 pub(crate) const OWNER: &str = ".owner";
 
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, derive_more::Debug, Display)]
 #[serde(into = "String")]
+#[debug("{_0:?}")]
 pub struct QueueName(Arc<str>);
 
 impl QueueName {
@@ -59,18 +61,6 @@ impl QueueName {
 impl From<QueueName> for String {
     fn from(name: QueueName) -> Self {
         name.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Display for QueueName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for QueueName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
     }
 }
 

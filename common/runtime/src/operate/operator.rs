@@ -1,7 +1,5 @@
 //! The attribution of a manual change: operator, time and reason.
 
-use std::fmt;
-
 use doorstep_event::Timestamp;
 use doorstep_store::{AuditAction, NewAudit};
 
@@ -9,7 +7,7 @@ use doorstep_store::{AuditAction, NewAudit};
 const MAX_NAME_BYTES: usize = 1_000;
 
 /// The name of an operator who changes something by hand. It is self-declared and proves nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, derive_more::Display)]
 pub struct Operator(String);
 
 /// The error for a name or reason that cannot be recorded.
@@ -26,12 +24,6 @@ impl Operator {
     /// It is empty, too long, or contains control characters.
     pub fn new(name: &str) -> Result<Self, OperatorError> {
         checked(name).map(Self)
-    }
-}
-
-impl fmt::Display for Operator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

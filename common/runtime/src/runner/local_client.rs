@@ -18,7 +18,8 @@ use crate::{DeliveryHistory, Limits, Queries, Role, telemetry::RequestInstrument
 
 /// A client of a role in this very process. Cheap to clone. After the role has ended, calls fail with
 /// [`LocalCallError::Closed`].
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("LocalClient")]
 pub struct LocalClient(Arc<Inner>);
 
 type QueryFuture<'a> = Pin<Box<dyn Future<Output = Result<RequestResult>> + Send + 'a>>;
@@ -40,12 +41,6 @@ struct Inner {
     in_flight: Semaphore,
     retry_after: std::time::Duration,
     meters: RequestInstruments,
-}
-
-impl std::fmt::Debug for LocalClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalClient").finish_non_exhaustive()
-    }
 }
 
 impl LocalClient {

@@ -1,7 +1,8 @@
 //! A user, as it is stored.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
+use derive_more::{Display, Into};
 use doorstep_contracts::{CourierId, CustomerId, RestaurantId};
 use doorstep_event::Timestamp;
 use doorstep_store::EntityKey;
@@ -10,7 +11,9 @@ use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
 /// A user's name, which is also the id of the customer or courier in events.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Display, Into,
+)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct UserName(String);
 
@@ -67,18 +70,6 @@ impl TryFrom<String> for UserName {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
-    }
-}
-
-impl From<UserName> for String {
-    fn from(name: UserName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for UserName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

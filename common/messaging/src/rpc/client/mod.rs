@@ -76,18 +76,11 @@ impl Default for RpcClientSettings {
 }
 
 /// Calls roles and waits for their replies. Cheap to clone; all clones share one connection.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("RpcClient({:?})", handle.status().borrow())]
 pub struct RpcClient {
     shared: Arc<Shared>,
     handle: Handle,
-}
-
-impl std::fmt::Debug for RpcClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RpcClient")
-            .field("state", &self.status().borrow())
-            .finish_non_exhaustive()
-    }
 }
 
 /// State shared by callers and the task.

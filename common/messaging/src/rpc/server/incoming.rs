@@ -54,6 +54,8 @@ pub enum ReplyOutcome {
 /// A handle that is dropped requeues its request, so that another server can handle it. If the request had been redelivered, it is rejected
 /// as [`Rejection::FAILED`] instead, because the request itself may be the problem. A redelivered command is not rejected, since that would
 /// mean that nothing was changed: its caller gets [`CallError::Unreachable`](crate::CallError::Unreachable).
+#[derive(derive_more::Debug)]
+#[debug("ReplyHandle({correlation:?})")]
 pub struct ReplyHandle {
     pub(super) channel: Arc<ReplyChannel>,
     pub(super) tag: u64,
@@ -70,14 +72,6 @@ pub struct ReplyHandle {
 
 /// Retry delay for a command without a reply, for programs that parse replies themselves.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
-
-impl std::fmt::Debug for ReplyHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReplyHandle")
-            .field("correlation", &self.correlation)
-            .finish_non_exhaustive()
-    }
-}
 
 impl ReplyHandle {
     /// Hands the reply to lapin, without waiting. Its request is acked afterwards.

@@ -7,7 +7,7 @@
 //! trip, or until the next start if the process crashes there. A store that starts at that moment takes the queue, and the store that was
 //! replacing the record then fails to declare its own. So two stores never both believe that they are recorded.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use lapin::{
@@ -58,7 +58,8 @@ pub trait OwnerPolicy: Send + Sync + 'static {
 }
 
 /// A claim of a store's current start to its role's queues. Clones share it.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("OwnerClaim({}, {:?})", _0.role, _0.record)]
 pub struct OwnerClaim(Arc<Claim>);
 
 struct Claim {
@@ -68,15 +69,6 @@ struct Claim {
     is_required: bool,
     /// Serializes claims: one connection of the process at a time.
     turn: Mutex<()>,
-}
-
-impl fmt::Debug for OwnerClaim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnerClaim")
-            .field("role", &self.0.role)
-            .field("record", &self.0.record)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The result of a claim that allows consuming.
