@@ -118,7 +118,6 @@ pub fn printable(bytes: &[u8], max_bytes: usize, reserved: u8) -> Printable {
 
 impl Contract for RequestServed {
     const TYPE: &'static str = "request.served.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         if let Some(method) = &self.method
@@ -196,7 +195,6 @@ pub struct RequestsDropped {
 
 impl Contract for RequestsDropped {
     const TYPE: &'static str = "request.dropped.v1";
-    const REQUIRES_SEQUENCE: bool = true;
 
     fn check(&self) -> Result<(), String> {
         if self.count == 0 {

@@ -175,7 +175,7 @@ async fn changed(
 /// Waits for a change of the rejected rows, for ever if the relay has ended or not started.
 async fn rejected(rejections: &mut watch::Receiver<Option<String>>) {
     if rejections.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
