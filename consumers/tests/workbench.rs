@@ -1,4 +1,4 @@
-//! The dead-letter workbench as it is typed, without a broker and without a running role: editor, refusals, interruption, records.
+//! The dead-letter workbench as it is typed, without a broker and without a running role: editor, rejections, interruption, records.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::{

@@ -138,7 +138,7 @@ fn open(path: &Path) -> Result<File, CliError> {
 fn check_all<R: io::BufRead + Buffered>(
     lines: &mut LineReader<R>,
     chunks: &mut BatchSender,
-    mut refuse: impl FnMut(u64, &str),
+    mut reject: impl FnMut(u64, &str),
 ) -> io::Result<Counts> {
     let mut counts = Counts::default();
     let mut events = Vec::new();
@@ -153,7 +153,7 @@ fn check_all<R: io::BufRead + Buffered>(
                 }
             }
             Err(reason) => {
-                refuse(number, &reason);
+                reject(number, &reason);
                 counts.read += 1;
                 counts.rejected += 1;
             }

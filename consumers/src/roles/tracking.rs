@@ -107,17 +107,17 @@ impl Role for Tracking {
         now: Timestamp,
     ) -> Result<Effects, HandlerError> {
         let subject = &event.subject;
-        let refuse = |why: String| Err(HandlerError::Reject(format!("{subject} {why}")));
+        let reject = |why: String| Err(HandlerError::Reject(format!("{subject} {why}")));
         match (fact, states.first_mut()) {
             (Fact::Assigned(fact), delivery @ None) => *delivery = Some(Delivery::assigned(fact)),
             (Fact::Assigned(fact), Some(delivery)) => {
-                return refuse(format!(
+                return reject(format!(
                     "cannot be assigned to courier {}: courier {} has it since {}",
                     fact.courier, delivery.courier, delivery.accepted_at
                 ));
             }
             (_, None) => {
-                return refuse(format!(
+                return reject(format!(
                     "was not assigned yet, which has to come before {}",
                     event.event_type
                 ));
@@ -128,15 +128,15 @@ impl Role for Tracking {
                     delivery.status = DeliveryStatus::PickedUp;
                     delivery.picked_up_at = Some(fact.picked_up_at);
                 }
-                Some(at) => return refuse(format!("was already picked up at {at}")),
+                Some(at) => return reject(format!("was already picked up at {at}")),
             },
             (Fact::Delivered(fact), Some(delivery)) => match delivery.status {
                 DeliveryStatus::PickedUp => {
                     delivery.status = DeliveryStatus::Delivered;
                     delivery.delivered_at = Some(fact.delivered_at);
                 }
-                DeliveryStatus::Assigned => return refuse("was not picked up yet".to_owned()),
-                DeliveryStatus::Delivered => return refuse("was already delivered".to_owned()),
+                DeliveryStatus::Assigned => return reject("was not picked up yet".to_owned()),
+                DeliveryStatus::Delivered => return reject("was already delivered".to_owned()),
             },
         }
         Ok(Effects::none())

@@ -289,7 +289,7 @@ proptest! {
                         streams[stream].remove(0);
                         break;
                     }
-                    Err(refusal) => prop_assert_eq!(refusal, HandlerError::Retry(EntityKey::new(KEY))),
+                    Err(rejection) => prop_assert_eq!(rejection, HandlerError::Retry(EntityKey::new(KEY))),
                 }
             }
         }

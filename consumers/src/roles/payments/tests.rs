@@ -396,8 +396,11 @@ fn published(bench: &RoleHarness<Payments>) -> BTreeMap<String, [Money; 4]> {
 
 /// Gives an event that may be rejected only because the hold has expired.
 fn give(bench: &mut RoleHarness<Payments>, event: &Event) {
-    if let Err(refusal) = bench.give(event) {
-        assert!(format!("{refusal:?}").contains("has lapsed"), "{refusal:?}");
+    if let Err(rejection) = bench.give(event) {
+        assert!(
+            format!("{rejection:?}").contains("has lapsed"),
+            "{rejection:?}"
+        );
     }
 }
 
