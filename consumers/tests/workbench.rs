@@ -63,6 +63,7 @@ impl Fixture {
                     since: changes.now,
                     status: DeadLetterStatus::Open,
                     defect: None,
+                    task: None,
                 },
             });
         }

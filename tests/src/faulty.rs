@@ -7,10 +7,11 @@ use std::{
 
 use doorstep_event::{EventId, Sequence, Source, StreamKey, Timestamp};
 use doorstep_store::{
-    AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
-    DeadLetterId, DeferredEvent, EntityKey, EntityRow, KeptLog, OutboxRow, OwnEpochs, ReadResult,
-    ReadSet, SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
-    TableUsage, WriteSet,
+    AuditFilter, AuditId, AuditPage, Beat, ClaimTasks, Claimed, Commit, DeadLetter,
+    DeadLetterFilter, DeadLetterGroup, DeadLetterId, DeferredEvent, EntityKey, EntityRow,
+    HolderRow, KeptLog, OutboxRow, OwnEpochs, ReadResult, ReadSet, SequenceGap, SourceRow, Store,
+    StoreError, StoreUsage, StreamRow, Streamless, Summary, TableUsage, TaskFilter, TaskHolder,
+    TaskId, TaskProgress, TaskRow, WriteSet,
 };
 use tokio::sync::watch;
 
@@ -174,6 +175,14 @@ impl<S: Store> Store for FaultyStore<S> {
         fn prune_crash_counts(&self, older_than: Timestamp, limit: usize) -> u64;
         fn prune_replies(&self, older_than: Timestamp, limit: usize) -> u64;
         fn streamless(&self, least: TableUsage, limit: usize) -> Streamless;
+        fn claim_tasks(&self, ask: ClaimTasks) -> Claimed;
+        fn beat_tasks(&self, holder: TaskHolder, progress: Vec<TaskProgress>, now: Timestamp) -> Beat;
+        fn task_holders(&self) -> Vec<HolderRow>;
+        fn take_over_tasks(&self, holder: TaskHolder, beat: u64, now: Timestamp) -> Option<u64>;
+        fn clamp_task_times(&self, now: Timestamp, beyond: Timestamp) -> u64;
+        fn end_holder(&self, holder: TaskHolder, now: Timestamp) -> ();
+        fn read_tasks(&self, ids: Vec<TaskId>) -> Vec<Option<TaskRow>>;
+        fn tasks(&self, filter: TaskFilter, after: Option<u64>, limit: usize) -> Vec<TaskRow>;
         fn usage(&self) -> StoreUsage;
         fn summary(&self, now: Timestamp) -> Summary;
         fn epochs(&self) -> OwnEpochs;

@@ -120,6 +120,7 @@ pub(crate) fn of_event(
             since: now,
             status: DeadLetterStatus::Open,
             defect,
+            task: None,
         },
     }
 }
@@ -187,6 +188,7 @@ pub(crate) fn of_body(
             since: now,
             status: DeadLetterStatus::Open,
             defect: None,
+            task: None,
         },
     }
 }

@@ -62,6 +62,8 @@ pub struct Limits {
     pub replies: TableUsage,
     /// The maximum of rows and bytes of scheduled events.
     pub timers: TableUsage,
+    /// The maximum of rows and bytes of live tasks.
+    pub tasks: TableUsage,
     /// The maximum of commands in a batch.
     pub batch_commands: usize,
     /// The maximum of commands that wait for the loop. Beyond it, callers get an overload error.
@@ -124,6 +126,10 @@ impl Default for Limits {
             timers: TableUsage {
                 rows: 1_000_000,
                 bytes: 1024 * MIB,
+            },
+            tasks: TableUsage {
+                rows: 100_000,
+                bytes: 256 * MIB,
             },
             batch_commands: 200,
             waiting_commands: 1_000,
@@ -225,6 +231,7 @@ impl Limits {
             ("outbox", usage.outbox, self.outbox),
             ("replies", usage.replies, self.replies),
             ("scheduled events", usage.timers, self.timers),
+            ("tasks", usage.tasks, self.tasks),
         ];
         let share = |used: TableUsage, most: TableUsage| {
             let rows = used.rows.saturating_mul(100) / most.rows.max(1);

@@ -14,6 +14,7 @@ use crate::{
         TableUsage,
     },
     source_owners::OwnerChange,
+    tasks::{TaskChange, TaskDirective, TaskState},
 };
 
 /// All changes of one batch, written in one transaction. Create one by [`WriteSet::at`]: the default is of no time.
@@ -62,6 +63,8 @@ pub struct WriteSet {
     pub pruned_to: PrunedTo,
     /// Timers of the role.
     pub timers: Vec<NewTimer>,
+    /// Starts, ends and decisions of tasks, applied in this order and after all dead letters.
+    pub tasks: Vec<TaskChange>,
     /// Rows to publish after the commit, in order.
     pub outbox: Vec<NewOutbox>,
     /// Outbox rows that were published. A missing one is no conflict: two relays may have published it.
@@ -114,6 +117,7 @@ impl WriteSet {
             || !self.emitted_sequences.is_empty()
             || !self.replies.is_empty()
             || !self.timers.is_empty()
+            || !self.tasks.is_empty()
             || !self.outbox.is_empty()
             || !self.published.is_empty()
             || !self.postponed.is_empty()
@@ -130,12 +134,20 @@ impl WriteSet {
         !self.seen.is_empty() || !self.replies.is_empty()
     }
 
-    /// Checks that all sequences fit into signed 64-bit integers, and that no deferred event becomes a timer.
+    /// Checks that all sequences fit into signed 64-bit integers, that no deferred event becomes a timer, and that running
+    /// tasks are only cancelled.
     pub(crate) fn check(&self) -> Result<(), String> {
         let rescheduled = self.reschedule.iter().map(|retry| &retry.reason);
         let mut reasons = self.defer.iter().map(|new| &new.reason).chain(rescheduled);
         if reasons.any(|reason| *reason == DeferReason::Scheduled) {
             return Err("a deferred event cannot become a timer".to_owned());
+        }
+        let settles_running = |change: &TaskChange| {
+            matches!(change, TaskChange::Decide { expected: TaskState::Running, directive, .. }
+                if *directive != Some(TaskDirective::Cancel))
+        };
+        if self.tasks.iter().any(settles_running) {
+            return Err("a running task can only be cancelled".to_owned());
         }
         let cursors = self.streams.iter().filter_map(|c| c.after.as_ref());
         let outgoing = self

@@ -10,6 +10,7 @@
 //! - **owners** of sources, and the **epochs** of each source;
 //! - **crash counts** of poison candidates;
 //! - **replies** to commands;
+//! - **tasks** that commits have started, with the leases under which processes run them;
 //! - **outbox** rows, which were committed and are not published yet;
 //! - the **audit** records of operators' actions.
 //!
@@ -32,6 +33,7 @@ mod size;
 mod source_id;
 mod source_owners;
 pub mod sqlite;
+mod tasks;
 
 pub use audit::{
     AuditAction, AuditBounds, AuditFilter, AuditId, AuditPage, AuditRow, MAX_AUDIT, NewAudit,
@@ -56,6 +58,12 @@ pub use rows::{
 };
 pub use source_owners::{FormerOwner, OwnerChange, OwnerRow, SourceOwner, SourceRow};
 pub use sqlite::SqliteStore;
+pub use tasks::{
+    Beat, Candidates, ClaimTasks, Claimed, HolderRow, IfLive, LeasedTask, MAX_DIRECTED_TASKS,
+    MAX_TASK_ID_BYTES, NewTask, TaskChange, TaskDirective, TaskEnd, TaskFate, TaskFilter,
+    TaskHolder, TaskId, TaskIdError, TaskKindCount, TaskLease, TaskProgress, TaskRow, TaskState,
+    TaskToken,
+};
 
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
@@ -66,7 +74,8 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 ///
 /// # Errors
 /// Every method fails with [`StoreError`] if the store cannot be reached, read or written. Nothing was written then,
-/// except that [`Store::commit`] may have written everything. A retry from fresh reads is always safe.
+/// except that [`Store::commit`] and the methods that change tasks may have written everything. A retry from fresh reads
+/// is always safe; a repeated claim returns the tasks of one whose reply was lost.
 #[trait_variant::make(Send)]
 pub trait Store: Clone + Send + Sync + 'static {
     /// The source under which the role emits. Its last part is an id minted when this store was created.
@@ -96,6 +105,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// - if the same changes resolve an event's dead letter as gone, its new dead letter takes over the body first
     ///   received;
     /// - an epoch of a source that proves two lineages lists the source as restored;
+    /// - a mark of a restored store makes every live task unknown and ends all leases;
     /// - an epoch that the changes begin applies to the sequences that they emit;
     /// - an outbox event with a sequence and without an epoch gets the latest epoch;
     /// - audit records beyond [`WriteSet::audit_bounds`] are deleted, the oldest first.
@@ -181,6 +191,56 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// # Errors
     /// As all methods of [`Store`].
     async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless>;
+
+    /// Leases tasks to a holder, each under a new token:
+    /// 1. those leased to it that it does not know of, since a reply was lost; they keep their token;
+    /// 2. those with a directive, at most [`MAX_DIRECTED_TASKS`], whatever their kind and the holder's room;
+    /// 3. those due, the longest due first. Of each kind at most the given number is running in the store.
+    ///
+    /// A claim that returns tasks is a heartbeat of the holder. One that returns none changes nothing. A store marked
+    /// as restored returns none.
+    async fn claim_tasks(&self, ask: ClaimTasks) -> Result<Claimed>;
+
+    /// Records a heartbeat of a holder with the progress of its tasks. Progress beyond the furthest point that the
+    /// task has reached returns its crash count to 0.
+    async fn beat_tasks(
+        &self,
+        holder: TaskHolder,
+        progress: Vec<TaskProgress>,
+        now: Timestamp,
+    ) -> Result<Beat>;
+
+    /// Returns the holders in the order of their epochs.
+    async fn task_holders(&self) -> Result<Vec<HolderRow>>;
+
+    /// Takes over the tasks of a holder whose last heartbeat is still this one: they are ready at once, and their crash
+    /// counts are raised. Returns their number, or `None`, without a change, if the holder has beaten since or is gone.
+    async fn take_over_tasks(
+        &self,
+        holder: TaskHolder,
+        beat: u64,
+        now: Timestamp,
+    ) -> Result<Option<u64>>;
+
+    /// Makes due the tasks whose due time is after `beyond`, which is later than any backoff of a task: the clock was set
+    /// back. Returns their number.
+    async fn clamp_task_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64>;
+
+    /// Ends a holder that stops: releases the tasks leased to it and counts nothing.
+    async fn end_holder(&self, holder: TaskHolder, now: Timestamp) -> Result<()>;
+
+    /// Reads tasks concurrently with writers, `None` for each that is not live. All of them are of one moment, and the
+    /// read sees every commit that has returned.
+    async fn read_tasks(&self, ids: Vec<TaskId>) -> Result<Vec<Option<TaskRow>>>;
+
+    /// Returns a page of the live tasks that the filter selects, in the order of starting, after the given number, at
+    /// most `limit`.
+    async fn tasks(
+        &self,
+        filter: TaskFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>>;
 
     /// Returns the usage of the bounded tables, in constant time.
     async fn usage(&self) -> Result<StoreUsage>;

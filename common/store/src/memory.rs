@@ -7,6 +7,7 @@ mod audit;
 mod commit;
 mod data;
 mod read;
+mod tasks;
 mod undo_map;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +16,11 @@ use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 
 use self::data::Data;
 use crate::{
-    AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
-    DeadLetterId, DeferredEvent, EntityKey, EntityRow, OutboxRow, OwnEpochs, ReadResult, ReadSet,
-    Result, SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
-    TableUsage, WriteSet, source_id::new_source_id,
+    AuditFilter, AuditId, AuditPage, Beat, ClaimTasks, Claimed, Commit, DeadLetter,
+    DeadLetterFilter, DeadLetterGroup, DeadLetterId, DeferredEvent, EntityKey, EntityRow,
+    HolderRow, OutboxRow, OwnEpochs, ReadResult, ReadSet, Result, SequenceGap, SourceRow, Store,
+    StoreError, StoreUsage, StreamRow, Streamless, Summary, TableUsage, TaskFilter, TaskHolder,
+    TaskId, TaskProgress, TaskRow, WriteSet, source_id::new_source_id, tasks as rules,
 };
 
 /// A store in memory. Clones share it; it is dropped with the last of them.
@@ -160,6 +162,68 @@ impl Store for MemoryStore {
 
     async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless> {
         Ok(self.data().streamless(least, limit))
+    }
+
+    async fn claim_tasks(&self, ask: ClaimTasks) -> Result<Claimed> {
+        let mut data = self.data();
+        let Ok(claimed) = rules::claim(&mut *data, &ask);
+        data.accept_tasks(!claimed.tasks.is_empty());
+        Ok(claimed)
+    }
+
+    async fn beat_tasks(
+        &self,
+        holder: TaskHolder,
+        progress: Vec<TaskProgress>,
+        now: Timestamp,
+    ) -> Result<Beat> {
+        let mut data = self.data();
+        let Ok(beat) = rules::beat(&mut *data, holder, &progress, now);
+        data.accept_tasks(beat.alive);
+        Ok(beat)
+    }
+
+    async fn task_holders(&self) -> Result<Vec<HolderRow>> {
+        Ok(self.data().holders())
+    }
+
+    async fn take_over_tasks(
+        &self,
+        holder: TaskHolder,
+        beat: u64,
+        now: Timestamp,
+    ) -> Result<Option<u64>> {
+        let mut data = self.data();
+        let Ok(taken) = rules::take_over(&mut *data, holder, beat, now);
+        data.accept_tasks(taken.is_some());
+        Ok(taken)
+    }
+
+    async fn clamp_task_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64> {
+        let mut data = self.data();
+        let clamped = data.clamp_tasks(now, beyond);
+        data.accept_tasks(clamped > 0);
+        Ok(clamped)
+    }
+
+    async fn end_holder(&self, holder: TaskHolder, now: Timestamp) -> Result<()> {
+        let mut data = self.data();
+        let Ok(had_row) = rules::end_holder(&mut *data, holder, now);
+        data.accept_tasks(had_row);
+        Ok(())
+    }
+
+    async fn read_tasks(&self, ids: Vec<TaskId>) -> Result<Vec<Option<TaskRow>>> {
+        Ok(self.data().read_tasks(&ids))
+    }
+
+    async fn tasks(
+        &self,
+        filter: TaskFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>> {
+        Ok(self.data().list_tasks(&filter, after, limit))
     }
 
     async fn usage(&self) -> Result<StoreUsage> {

@@ -13,7 +13,9 @@ use doorstep_event::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{OwnerRow, Restored, RestoredSource, SourceEpochs, StreamEpoch};
+use crate::{
+    OwnerRow, Restored, RestoredSource, SourceEpochs, StreamEpoch, TaskId, TaskKindCount, TaskToken,
+};
 
 /// A store's own handle to a row, so that updating the row needs no lookup. Opaque outside the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +103,8 @@ pub struct ReadSet {
     pub replies: Vec<(Source, RequestId)>,
     /// Sources whose owners are read.
     pub owners: Vec<Source>,
+    /// Leases of tasks, to read which are still held.
+    pub leases: Vec<(TaskId, TaskToken)>,
 }
 
 /// The rows that a batch has read. Vectors have the order of their [`ReadSet`].
@@ -125,6 +129,8 @@ pub struct ReadResult {
     /// The reply to each command; `None` if it was never replied to or the reply was pruned.
     pub replies: Vec<Option<ReplyRow>>,
     pub owners: Vec<OwnerRow>,
+    /// For each lease, true if it is held.
+    pub leases: Vec<bool>,
     /// The times up to which seen ids and replies were pruned; read only if the batch asks for some.
     pub pruned_to: PrunedTo,
 }
@@ -269,6 +275,8 @@ pub struct DeadLetter {
     pub status: DeadLetterStatus,
     /// The defect found when the message was decoded, if any.
     pub defect: Option<String>,
+    /// The task that failed; its input is the event's data. `None` for an event or message.
+    pub task: Option<TaskId>,
 }
 
 impl DeadLetter {
@@ -382,6 +390,8 @@ pub struct StoreUsage {
     pub replies: TableUsage,
     /// Timers of the role.
     pub timers: TableUsage,
+    /// Live tasks.
+    pub tasks: TableUsage,
 }
 
 /// Counts of what a role did with deliveries since its store was created.
@@ -401,6 +411,8 @@ pub struct EventCounts {
     pub skipped: u64,
     /// Commands executed, each once.
     pub executed: u64,
+    /// Tasks ended with a result; counted by the store.
+    pub tasks_done: u64,
 }
 
 impl EventCounts {
@@ -414,6 +426,7 @@ impl EventCounts {
             (&mut self.replayed, more.replayed),
             (&mut self.skipped, more.skipped),
             (&mut self.executed, more.executed),
+            (&mut self.tasks_done, more.tasks_done),
         ];
         for (count, more) in counts {
             *count = count.saturating_add(more);
@@ -462,6 +475,8 @@ pub struct Summary {
     pub tally: EventCounts,
     /// Changes with every commit of any process: two equal readings mean that nothing was written between them.
     pub commits: u64,
+    /// The live tasks by kind, in the order of the kinds.
+    pub tasks: Vec<TaskKindCount>,
     /// Age of the oldest outbox row in milliseconds.
     pub oldest_outbox_ms: Option<u64>,
     /// Age of the oldest deferred event in milliseconds.

@@ -3,7 +3,7 @@
 use doorstep_event::{Event, EventId, Source};
 
 use crate::{
-    NewReply,
+    NewReply, TaskRow,
     audit::NewAudit,
     rows::{DeadLetter, OutboxKind},
 };
@@ -44,7 +44,30 @@ pub(crate) fn dead_letter(row: &DeadLetter) -> u64 {
         row.reason.len(),
         row.detail.len(),
         row.fingerprint.len(),
+        row.task.as_ref().map_or(0, |id| id.as_str().len()),
         row.defect.as_deref().map_or(0, str::len),
+    ])
+}
+
+/// The size of a task.
+pub(crate) fn task(row: &TaskRow) -> u64 {
+    let own = add([
+        row.id.as_str().len(),
+        row.kind.as_str().len(),
+        row.subject.as_str().len(),
+        row.traceparent.as_deref().map_or(0, str::len),
+        row.input.len(),
+        64,
+    ]);
+    own.saturating_add(task_progress(row))
+}
+
+/// The part of a task's size that changes while it is live.
+pub(crate) fn task_progress(row: &TaskRow) -> u64 {
+    add([
+        row.note.as_deref().map_or(0, str::len),
+        row.error.as_deref().map_or(0, str::len),
+        row.checkpoint.as_deref().map_or(0, <[u8]>::len),
     ])
 }
 

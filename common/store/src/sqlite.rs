@@ -28,6 +28,7 @@ mod prune;
 mod scan;
 mod source_owners;
 mod sources;
+mod tasks;
 mod thread;
 mod totals;
 
@@ -48,10 +49,11 @@ use self::{
     thread::Worker,
 };
 use crate::{
-    AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
-    DeadLetterId, DeferredEvent, EntityKey, EntityRow, KeptLog, OutboxRow, OwnEpochs, ReadResult,
-    ReadSet, Result, SequenceGap, SourceRow, Store, StoreUsage, StreamRow, Streamless, Summary,
-    TableUsage, WriteSet,
+    AuditFilter, AuditId, AuditPage, Beat, ClaimTasks, Claimed, Commit, DeadLetter,
+    DeadLetterFilter, DeadLetterGroup, DeadLetterId, DeferredEvent, EntityKey, EntityRow,
+    HolderRow, KeptLog, OutboxRow, OwnEpochs, ReadResult, ReadSet, Result, SequenceGap, SourceRow,
+    Store, StoreUsage, StreamRow, Streamless, Summary, TableUsage, TaskFilter, TaskHolder, TaskId,
+    TaskProgress, TaskRow, WriteSet,
 };
 
 /// A store in an SQLite file. Clones share its connections, which close with the last of them.
@@ -429,6 +431,59 @@ impl Store for SqliteStore {
     async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless> {
         self.reader
             .run(move |db| scan::streamless(db, least, limit))
+            .await
+    }
+
+    async fn claim_tasks(&self, ask: ClaimTasks) -> Result<Claimed> {
+        self.write(move |db| tasks::claim(db, &ask)).await
+    }
+
+    async fn beat_tasks(
+        &self,
+        holder: TaskHolder,
+        progress: Vec<TaskProgress>,
+        now: Timestamp,
+    ) -> Result<Beat> {
+        self.write(move |db| tasks::beat(db, holder, &progress, now))
+            .await
+    }
+
+    async fn task_holders(&self) -> Result<Vec<HolderRow>> {
+        self.reader.run(tasks::holders).await
+    }
+
+    async fn take_over_tasks(
+        &self,
+        holder: TaskHolder,
+        beat: u64,
+        now: Timestamp,
+    ) -> Result<Option<u64>> {
+        self.write(move |db| tasks::take_over(db, holder, beat, now))
+            .await
+    }
+
+    async fn clamp_task_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64> {
+        self.write(move |db| tasks::clamp_due_times(db, now, beyond))
+            .await
+    }
+
+    async fn end_holder(&self, holder: TaskHolder, now: Timestamp) -> Result<()> {
+        self.write(move |db| tasks::end_holder(db, holder, now))
+            .await
+    }
+
+    async fn read_tasks(&self, ids: Vec<TaskId>) -> Result<Vec<Option<TaskRow>>> {
+        self.reader.run(move |db| tasks::read(db, &ids)).await
+    }
+
+    async fn tasks(
+        &self,
+        filter: TaskFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>> {
+        self.reader
+            .run(move |db| tasks::list(db, &filter, after, limit))
             .await
     }
 

@@ -20,8 +20,8 @@ use std::{
 };
 
 use doorstep_store::{
-    DeadLetterFilter, NewDeadLetter, NewOutbox, OutboxKind, SqliteStore, Store, WriteSet,
-    sqlite::Options,
+    Candidates, ClaimTasks, DeadLetterFilter, NewDeadLetter, NewOutbox, OutboxKind, SqliteStore,
+    Store, TaskChange, TaskEnd, TaskFate, TaskFilter, TaskToken, WriteSet, sqlite::Options,
 };
 use fixtures::*;
 
@@ -109,6 +109,7 @@ async fn commit_until_killed(folder: &Path) {
     )
     .unwrap();
     let mut number = stream_row(&store, &stream("order/0")).await.cursor;
+    let mut leased = claim(&store).await;
     loop {
         number += 1;
         let mut changes = WriteSet::at(at(1));
@@ -129,7 +130,17 @@ async fn commit_until_killed(folder: &Path) {
             kind: OutboxKind::Event(event("delivery/1", number)),
         }];
         changes.counts.applied = STREAMS;
+        let id = |of: u64| format!("task/{of}");
+        changes.tasks = vec![TaskChange::Start(new_task(&id(number)))];
+        if let Some(token) = leased.take() {
+            let id = task_id(&id(number - 1));
+            let fate = TaskFate::Done;
+            changes
+                .tasks
+                .push(TaskChange::End(TaskEnd { id, token, fate }));
+        }
         commit(&store, changes).await;
+        leased = claim(&store).await;
         let mut out = std::io::stdout();
         if writeln!(out, "{number}")
             .and_then(|()| out.flush())
@@ -138,6 +149,21 @@ async fn commit_until_killed(folder: &Path) {
             return;
         }
     }
+}
+
+/// Claims the task of the last commit. Returns its token, also if an earlier process has claimed it.
+async fn claim(store: &SqliteStore) -> Option<TaskToken> {
+    let ask = ClaimTasks {
+        holder: holder(1),
+        process: String::new(),
+        now: at(1),
+        kinds: vec![(new_task("task").kind, 1)],
+        room: 1,
+        candidates: Candidates::None,
+        held: vec![],
+    };
+    let claimed = store.claim_tasks(ask).await.unwrap().tasks;
+    claimed.first().map(|task| task.token)
 }
 
 /// Returns the number of commits after checking that each part of the store contains that many.
@@ -172,7 +198,21 @@ async fn whole_commits(folder: &Path) -> u64 {
         number
     );
     let summary = store.summary(at(1)).await.unwrap();
-    assert_eq!(summary.commits, number);
+    // The task of the last commit is live, and that of each earlier commit ended with the next one.
+    let tasks = store.tasks(TaskFilter::default(), None, 9).await.unwrap();
+    assert_eq!(tasks.len() as u64, number.min(1));
+    assert!(
+        tasks
+            .iter()
+            .all(|row| row.id.as_str() == format!("task/{number}"))
+    );
+    assert_eq!(summary.tally.tasks_done, number.saturating_sub(1));
+    // Each task was claimed once, and the last one once more by a later process.
+    let claims = summary.commits - number;
+    assert!(
+        claims + 1 >= number && claims <= number + ROUNDS,
+        "{claims} claims"
+    );
     assert_eq!(summary.tally.applied, number * STREAMS);
     let usage = summary.usage;
     assert_eq!(

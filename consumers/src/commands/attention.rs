@@ -253,6 +253,7 @@ mod tests {
                 since: Timestamp::UNIX_EPOCH,
                 status: DeadLetterStatus::Open,
                 defect: None,
+                task: None,
             },
         });
         changes.streams.push(changed("delivery/2", None));

@@ -211,6 +211,7 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             status: DeadLetterStatus::Open,
             defect: None,
+            task: None,
         }
     }
 

@@ -329,6 +329,7 @@ fn unreadable(number: u32) -> NewDeadLetter {
             since: Timestamp::UNIX_EPOCH,
             status: DeadLetterStatus::Open,
             defect: None,
+            task: None,
         },
     }
 }

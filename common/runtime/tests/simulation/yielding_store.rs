@@ -4,10 +4,11 @@
 use doorstep_event::{Sequence, Source, StreamKey, Timestamp};
 use doorstep_runtime::Limits;
 use doorstep_store::{
-    AuditFilter, AuditId, AuditPage, Commit, DeadLetter, DeadLetterFilter, DeadLetterGroup,
-    DeadLetterId, DeferReason, DeferredEvent, EntityKey, EntityRow, ExpectedVersion, OutboxRow,
-    OwnEpochs, PrunedTo, ReadResult, ReadSet, SequenceGap, SourceRow, Store, StoreError,
-    StoreUsage, StreamRow, Streamless, Summary, TableUsage, WriteSet,
+    AuditFilter, AuditId, AuditPage, Beat, ClaimTasks, Claimed, Commit, DeadLetter,
+    DeadLetterFilter, DeadLetterGroup, DeadLetterId, DeferReason, DeferredEvent, EntityKey,
+    EntityRow, ExpectedVersion, HolderRow, OutboxRow, OwnEpochs, PrunedTo, ReadResult, ReadSet,
+    SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
+    TableUsage, TaskFilter, TaskHolder, TaskId, TaskProgress, TaskRow, WriteSet,
 };
 
 use super::{
@@ -364,6 +365,58 @@ impl<S: Store> Store for YieldingStore<S> {
 
     async fn streamless(&self, least: TableUsage, limit: usize) -> Result<Streamless, StoreError> {
         self.yielding_store(self.store.streamless(least, limit))
+            .await
+    }
+
+    async fn claim_tasks(&self, ask: ClaimTasks) -> Result<Claimed, StoreError> {
+        self.yielding_store(self.store.claim_tasks(ask)).await
+    }
+
+    async fn beat_tasks(
+        &self,
+        holder: TaskHolder,
+        progress: Vec<TaskProgress>,
+        now: Timestamp,
+    ) -> Result<Beat, StoreError> {
+        self.yielding_store(self.store.beat_tasks(holder, progress, now))
+            .await
+    }
+
+    async fn task_holders(&self) -> Result<Vec<HolderRow>, StoreError> {
+        self.yielding_store(self.store.task_holders()).await
+    }
+
+    async fn take_over_tasks(
+        &self,
+        holder: TaskHolder,
+        beat: u64,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
+        self.yielding_store(self.store.take_over_tasks(holder, beat, now))
+            .await
+    }
+
+    async fn clamp_task_times(&self, now: Timestamp, beyond: Timestamp) -> Result<u64, StoreError> {
+        self.yielding_store(self.store.clamp_task_times(now, beyond))
+            .await
+    }
+
+    async fn end_holder(&self, holder: TaskHolder, now: Timestamp) -> Result<(), StoreError> {
+        self.yielding_store(self.store.end_holder(holder, now))
+            .await
+    }
+
+    async fn read_tasks(&self, ids: Vec<TaskId>) -> Result<Vec<Option<TaskRow>>, StoreError> {
+        self.yielding_store(self.store.read_tasks(ids)).await
+    }
+
+    async fn tasks(
+        &self,
+        filter: TaskFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        self.yielding_store(self.store.tasks(filter, after, limit))
             .await
     }
 

@@ -20,7 +20,7 @@ use doorstep_event::Timestamp;
 use super::data::Data;
 use crate::{
     Commit, CommitReceipt, EntityChange, StreamChange, TableUsage, WriteSet,
-    original_bodies::OriginalBodies,
+    original_bodies::OriginalBodies, tasks,
 };
 
 /// A row that the batch has read was changed by another writer.
@@ -61,6 +61,9 @@ impl Data {
         self.source_epochs.accept();
         self.restored_sources.accept();
         self.audit.accept();
+        self.tasks.accept();
+        self.task_numbers.accept();
+        self.task_holders.accept();
     }
 
     fn undo(&mut self) {
@@ -83,6 +86,9 @@ impl Data {
         self.source_epochs.undo();
         self.restored_sources.undo();
         self.audit.undo();
+        self.tasks.undo();
+        self.task_numbers.undo();
+        self.task_holders.undo();
     }
 
     /// Writes the parts of a commit in an order that matters where they meet. Releases make room for new deferrals.
@@ -140,6 +146,10 @@ impl Data {
         }
         for new in changes.streamless {
             self.add_streamless(new, &changes.streamless_bounds, &mut written, &mut known)?;
+        }
+        let Ok(is_written) = tasks::change_tasks(self, &changes.tasks, now);
+        if !is_written {
+            return Err(Conflict);
         }
         for new in changes.defer {
             self.defer(new)?;
@@ -207,12 +217,12 @@ impl Data {
     }
 }
 
-fn more(usage: &mut TableUsage, bytes: u64) {
+pub(super) fn more(usage: &mut TableUsage, bytes: u64) {
     usage.rows += 1;
     usage.bytes += bytes;
 }
 
-fn less(usage: &mut TableUsage, bytes: u64) {
+pub(super) fn less(usage: &mut TableUsage, bytes: u64) {
     usage.rows = usage.rows.saturating_sub(1);
     usage.bytes = usage.bytes.saturating_sub(bytes);
 }

@@ -8,7 +8,8 @@ use super::undo_map::UndoMap;
 use crate::{
     AuditId, AuditRow, DeadLetter, DeadLetterId, DeferredEvent, DeferredId, EntityKey, EntityRow,
     EventCounts, NewReply, OutboxId, OutboxRow, OwnEpoch, OwnerRow, PrunedTo, Restored,
-    RestoredSource, SourceEpochs, StoreUsage, StreamRow, TableUsage, size,
+    RestoredSource, SourceEpochs, StoreUsage, StreamRow, TableUsage, TaskHolder, TaskId, TaskRow,
+    size, tasks::Holder,
 };
 
 #[derive(Debug, Default)]
@@ -37,6 +38,10 @@ pub(super) struct Data {
     /// By counter.
     pub(super) own_epochs: UndoMap<u64, OwnEpoch>,
     pub(super) audit: UndoMap<AuditId, AuditRow>,
+    /// By number, in the order of starting.
+    pub(super) tasks: UndoMap<u64, TaskRow>,
+    pub(super) task_numbers: UndoMap<TaskId, u64>,
+    pub(super) task_holders: UndoMap<TaskHolder, Holder>,
     pub(super) counters: Counters,
     /// The lines of an overflow file, including those that a commit adds.
     pub(super) overflow: VecDeque<Vec<u8>>,
@@ -52,6 +57,9 @@ pub(super) struct Counters {
     pub(super) last_deferred: i64,
     pub(super) last_dead: u64,
     pub(super) last_outbox: i64,
+    pub(super) last_task: u64,
+    /// The last token or heartbeat.
+    pub(super) last_token: i64,
     pub(super) entities_with_state: u64,
     pub(super) commits: u64,
     pub(super) usage: StoreUsage,

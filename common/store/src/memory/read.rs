@@ -11,6 +11,7 @@ use crate::{
     StreamlessKind, Summary, TableUsage,
     rows::{age_millis, ahead_of, retry_share},
     size::ByteBudget,
+    tasks::TaskTable,
 };
 
 impl Data {
@@ -63,6 +64,11 @@ impl Data {
                 reply: reply.reply.clone(),
             });
             loaded.replies.push(reply);
+        }
+        for (id, token) in &ask.leases {
+            let Ok(row) = self.find(id);
+            let is_held = row.is_some_and(|row| row.is_leased_under(*token));
+            loaded.leases.push(is_held);
         }
         if !ask.seen.is_empty() || !ask.replies.is_empty() {
             loaded.pruned_to = self.counters.pruned_to;
@@ -287,6 +293,7 @@ impl Data {
             usage: self.counters.usage,
             tally: self.counters.tally,
             commits: self.counters.commits,
+            tasks: self.task_kinds(now),
             oldest_outbox_ms: oldest_outbox.map(|since| age_millis(since, now)),
             oldest_held_ms: oldest_held.map(|since| age_millis(since, now)),
             oldest_dead_ms: oldest_dead.map(|since| age_millis(since, now)),

@@ -6,15 +6,17 @@ use std::{
 };
 
 use doorstep_event::{Epoch, Source, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
     columns::{attribute, nanos, optional_epoch},
     error::{SqliteError, StorePath},
     file::{self, Access},
     options::Options,
+    tasks::SqliteTasks,
+    totals::Totals,
 };
-use crate::Result;
+use crate::{Result, tasks::make_all_unknown};
 
 /// The contents of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,15 +180,23 @@ pub(super) fn restore(
     })
 }
 
-/// Marks a copy as restored before it replaces the store.
+/// Marks a copy as restored before it replaces the store. Its tasks wait for an operator: they may have run since.
 fn mark(place: &StorePath, detail: &str, now: Timestamp, options: &Options) -> Result<()> {
     let marked = || -> Result<(), SqliteError> {
         let mut conn = file::connect(place, Access::Existing, options)?;
         file::migrate(&mut conn)?;
-        conn.execute(
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute(
             "UPDATE store SET restored_since = ?1, restored_detail = ?2",
             rusqlite::params![nanos(now), detail.chars().take(1_000).collect::<String>()],
         )?;
+        let mut totals = Totals::read(&tx)?;
+        make_all_unknown(&mut SqliteTasks {
+            conn: &tx,
+            totals: &mut totals,
+        })?;
+        totals.write(&tx)?;
+        tx.commit()?;
         Ok(())
     };
     marked().map_err(|stop| place.stopped(stop))

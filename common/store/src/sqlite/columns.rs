@@ -86,11 +86,15 @@ pub(super) fn bytes(row: &Row<'_>, column: usize) -> Result<Bytes> {
         .map_err(|e| damaged(row, column, e))
 }
 
+pub(super) fn optional_bytes(row: &Row<'_>, column: usize) -> Result<Option<Bytes>> {
+    optional(row, column, || bytes(row, column))
+}
+
 /// Reads an attribute of an event and validates it: another program may have changed the file.
-pub(super) fn attribute<T>(
+pub(super) fn attribute<T, E: std::error::Error + Send + Sync + 'static>(
     row: &Row<'_>,
     column: usize,
-    new: impl FnOnce(Arc<str>) -> std::result::Result<T, doorstep_event::AttributeError>,
+    new: impl FnOnce(Arc<str>) -> std::result::Result<T, E>,
 ) -> Result<T> {
     new(text(row, column)?.into()).map_err(|e| damaged(row, column, e))
 }

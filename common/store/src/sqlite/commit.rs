@@ -11,6 +11,7 @@ mod replies;
 mod source_owners;
 mod streamless;
 mod streams;
+mod tasks;
 mod timers;
 
 use std::collections::{HashMap, HashSet};
@@ -38,11 +39,7 @@ pub(super) fn commit(db: &mut Db, changes: &WriteSet) -> Result<Commit, SqliteEr
     let overflow = OverflowFile::beside(&db.place.file);
     let written = db.write(|tx, sources| {
         let totals = Totals::read(tx)?;
-        if totals.generation != generation {
-            return Err(SqliteError::Unusable(
-                "it was given a new source since it was opened; start again".into(),
-            ));
-        }
+        totals.check_generation(generation)?;
         if changes.rests_on_pruning() && totals.pruned_to != changes.pruned_to {
             return Err(SqliteError::Conflict);
         }
@@ -154,6 +151,7 @@ impl Writer<'_> {
         let mut streamless =
             self.add_streamless(&changes.streamless, &changes.streamless_bounds)?;
         dead_lettered += streamless.kept;
+        self.change_tasks(&changes.tasks)?;
         self.defer(&changes.defer, &changes.streams, &ids)?;
         let streams = self.write_streams(&changes.streams, &ids)?;
         self.wake(&changes.entities)?;

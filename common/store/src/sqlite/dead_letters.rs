@@ -6,6 +6,7 @@ use super::{
     columns::{self, bytes, event_columns, optional, optional_text, signed, small, text},
     db::Db,
     error::SqliteError,
+    tasks::task_id,
 };
 use crate::{DeadLetter, DeadLetterFilter, DeadLetterId, DeadLetterStatus};
 
@@ -23,7 +24,7 @@ macro_rules! page {
         concat!(
             "SELECT id, status, blocks, attempts, since, fingerprint, reason, detail, defect, body, ",
             event_columns!(),
-            " FROM dead WHERE number > ?1 AND ",
+            ", task FROM dead WHERE number > ?1 AND ",
             $condition,
             " ORDER BY number LIMIT ?3"
         )
@@ -77,6 +78,7 @@ pub(super) fn dead(
 }
 
 const FIRST_OF_EVENT: usize = 10;
+const TASK: usize = FIRST_OF_EVENT + 10;
 
 /// Reads all columns except the event's.
 fn dead_row(row: &Row<'_>) -> Result<DeadLetter> {
@@ -97,5 +99,6 @@ fn dead_row(row: &Row<'_>) -> Result<DeadLetter> {
             _ => DeadLetterStatus::Awaiting,
         },
         defect: optional_text(row, 8)?,
+        task: optional(row, TASK, || task_id(row, TASK))?,
     })
 }

@@ -36,11 +36,12 @@ const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Door");
 
 /// The statements that each schema version has added. Opening a file of an older version for writing migrates it; a
 /// file of a newer version is rejected rather than misread.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0002_audit.sql"),
     include_str!("migrations/0003_crash_counts.sql"),
     include_str!("migrations/0004_replies_and_timers.sql"),
     include_str!("migrations/0005_epochs_and_owners.sql"),
+    include_str!("migrations/0006_tasks.sql"),
 ];
 
 /// The schema version that this program writes.

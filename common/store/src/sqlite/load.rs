@@ -14,6 +14,7 @@ use super::{
     error::SqliteError,
     source_owners::owner,
     sources::Sources,
+    tasks::is_leased,
 };
 use crate::{
     DeadLetterId, DeferredEvent, EntityKey, EntityRow, PrunedTo, ReadResult, ReadSet, ReplyRow,
@@ -53,6 +54,9 @@ pub(super) fn load(db: &mut Db, ask: &ReadSet) -> Result<ReadResult, SqliteError
         }
         for (caller, id) in &ask.replies {
             loaded.replies.push(reply(conn, caller, id)?);
+        }
+        for (id, token) in &ask.leases {
+            loaded.leases.push(is_leased(conn, id, *token)?);
         }
         if !ask.seen.is_empty() || !ask.replies.is_empty() {
             loaded.pruned_to = pruned_to(conn)?;

@@ -9,6 +9,7 @@ use super::{
     epochs,
     error::SqliteError,
     load::{entity_row, stream_row},
+    tasks,
     totals::Totals,
 };
 use crate::{
@@ -236,6 +237,7 @@ pub(super) fn summary(db: &mut Db, now: Timestamp) -> Result<Summary, SqliteErro
             usage: totals.usage,
             tally: totals.tally,
             commits: totals.commits,
+            tasks: tasks::kinds(conn, now)?,
             oldest_outbox_ms: oldest_outbox.map(|since| age_millis(since, now)),
             oldest_held_ms: oldest_held.map(|since| age_millis(since, now)),
             oldest_dead_ms: oldest_dead.map(|since| age_millis(since, now)),

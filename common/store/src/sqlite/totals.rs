@@ -3,7 +3,10 @@
 use doorstep_event::Epoch;
 use rusqlite::{Connection, Result, params};
 
-use super::columns::{optional_epoch, optional_time, signed, table_usage, unsigned};
+use super::{
+    columns::{optional_epoch, optional_time, signed, table_usage, unsigned},
+    error::SqliteError,
+};
 use crate::{EventCounts, PrunedTo, StoreUsage};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,9 @@ pub(super) struct Totals {
     pub(super) last_entity: i64,
     pub(super) last_deferred: i64,
     pub(super) last_outbox: i64,
+    pub(super) last_task: u64,
+    /// The last token or heartbeat.
+    pub(super) last_token: i64,
     pub(super) streams: u64,
     /// Entities with a state.
     pub(super) entities: u64,
@@ -33,7 +39,7 @@ impl Totals {
             "SELECT generation, commits, last_stream, last_entity, last_held, last_outbox, streams, entities, awaiting, held_rows,
                     held_bytes, dead_rows, dead_bytes, seen_rows, seen_bytes, outbox_rows, outbox_bytes, applied, ignored,
                     duplicates, held, dead, replayed, skipped, replies_rows, replies_bytes, scheduled_rows, scheduled_bytes, obeyed,
-                    epoch, epoch_random, seen_pruned_to, replies_pruned_to
+                    epoch, epoch_random, seen_pruned_to, replies_pruned_to, last_task, last_token, tasks_rows, tasks_bytes, tasks_done
              FROM totals, store",
         )?
         .query_row([], |row| {
@@ -46,6 +52,8 @@ impl Totals {
                 last_entity: row.get(3)?,
                 last_deferred: row.get(4)?,
                 last_outbox: row.get(5)?,
+                last_task: unsigned(row, 33)?,
+                last_token: row.get(34)?,
                 streams: unsigned(row, 6)?,
                 entities: unsigned(row, 7)?,
                 awaiting: unsigned(row, 8)?,
@@ -56,6 +64,7 @@ impl Totals {
                     outbox: of(15)?,
                     replies: of(24)?,
                     timers: of(26)?,
+                    tasks: of(35)?,
                 },
                 tally: EventCounts {
                     applied: unsigned(row, 17)?,
@@ -66,6 +75,7 @@ impl Totals {
                     replayed: unsigned(row, 22)?,
                     skipped: unsigned(row, 23)?,
                     executed: unsigned(row, 28)?,
+                    tasks_done: unsigned(row, 37)?,
                 },
                 pruned_to: PrunedTo {
                     seen: optional_time(row, 31)?,
@@ -73,6 +83,16 @@ impl Totals {
                 },
             })
         })
+    }
+
+    /// Checks that the store has not been given a new source since it was opened.
+    pub(super) fn check_generation(&self, opened: i64) -> std::result::Result<(), SqliteError> {
+        if self.generation == opened {
+            return Ok(());
+        }
+        Err(SqliteError::Unusable(
+            "it was given a new source since it was opened; start again".to_owned(),
+        ))
     }
 
     pub(super) fn write(&self, conn: &Connection) -> Result<()> {
@@ -83,13 +103,15 @@ impl Totals {
             outbox,
             replies,
             timers: scheduled,
+            tasks,
         } = self.usage;
         conn.prepare_cached(
             "UPDATE totals SET commits = ?1, last_stream = ?2, last_entity = ?3, last_held = ?4, last_outbox = ?5, streams = ?6,
                     entities = ?7, awaiting = ?8, held_rows = ?9, held_bytes = ?10, dead_rows = ?11, dead_bytes = ?12,
                     seen_rows = ?13, seen_bytes = ?14, outbox_rows = ?15, outbox_bytes = ?16, applied = ?17, ignored = ?18,
                     duplicates = ?19, held = ?20, dead = ?21, replayed = ?22, skipped = ?23, replies_rows = ?24,
-                    replies_bytes = ?25, scheduled_rows = ?26, scheduled_bytes = ?27, obeyed = ?28
+                    replies_bytes = ?25, scheduled_rows = ?26, scheduled_bytes = ?27, obeyed = ?28,
+                    last_task = ?29, last_token = ?30, tasks_rows = ?31, tasks_bytes = ?32, tasks_done = ?33
              WHERE one = 1",
         )?
         .execute(params![
@@ -121,6 +143,11 @@ impl Totals {
             signed(scheduled.rows),
             signed(scheduled.bytes),
             signed(self.tally.executed),
+            signed(self.last_task),
+            self.last_token,
+            signed(tasks.rows),
+            signed(tasks.bytes),
+            signed(self.tally.tasks_done),
         ])?;
         Ok(())
     }

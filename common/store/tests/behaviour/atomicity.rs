@@ -3,11 +3,15 @@
 use doorstep_event::{Sequence, Source};
 use doorstep_store::{
     CommitReceipt, CrashCountChange, DeadLetterStatus, DeferReason, DeferredId, DeferredRetry,
-    EmittedSequence, NewDeadLetter, NewOutbox, OutboxKind, OutboxRetry, OwnerChange, ReadSet,
-    Resolution, SourceOwner, Store, StoreUsage, WriteSet,
+    EmittedSequence, IfLive, LeasedTask, NewDeadLetter, NewOutbox, NewTask, OutboxKind,
+    OutboxRetry, OwnerChange, ReadSet, Resolution, SourceOwner, Store, StoreUsage, TaskChange,
+    TaskDirective, TaskFate, TaskState, WriteSet,
 };
 
-use crate::fixtures::*;
+use crate::{
+    fixtures::*,
+    tasks::{claim, decide, end},
+};
 
 /// Reads every row that a conflicting commit might have changed.
 fn read_set() -> ReadSet {
@@ -26,6 +30,7 @@ fn read_set() -> ReadSet {
             .map(|id| (source("gateway/1"), reply(id, 1, 1).id))
             .into(),
         owners: vec![source("new/1")],
+        leases: vec![],
     }
 }
 
@@ -84,6 +89,20 @@ async fn everything(store: &impl Store) -> WriteSet {
     }];
     changes.replies = vec![reply("b", 1, 9)];
     changes.timers = vec![scheduled("order/7", 90)];
+    let task = store
+        .read_tasks(vec![task_id("a")])
+        .await
+        .unwrap()
+        .remove(0);
+    let row = task.unwrap();
+    let token = row.lease.unwrap().token;
+    let task = LeasedTask { row, token };
+    changes.tasks = vec![
+        end(&task, TaskFate::Done),
+        decide("b", TaskState::Ready, Some(TaskDirective::Failed)),
+        TaskChange::Start(new_task("d")),
+        TaskChange::Cancel(task_id("c")),
+    ];
     changes.outbox = vec![NewOutbox {
         kind: OutboxKind::Event(event("order/7", 1)),
     }];
@@ -132,12 +151,15 @@ async fn prepare(store: &impl Store) {
             kind: OutboxKind::Event(event("order/1", n)),
         })
         .into();
+    let started = ["a", "b", "c"].map(|id| TaskChange::Start(new_task(id)));
+    changes.tasks = started.into();
     commit(store, changes).await;
+    claim(store, 1, 1, 1).await;
 }
 
 pub async fn a_conflicting_commit_writes_nothing(store: impl Store) {
     type Spoil = fn(&mut WriteSet);
-    let spoils: [(&str, Spoil); 17] = [
+    let spoils: [(&str, Spoil); 21] = [
         ("a changed stream's version", |c| {
             c.streams[0].expect.version += 1;
         }),
@@ -185,6 +207,21 @@ pub async fn a_conflicting_commit_writes_nothing(store: impl Store) {
         ("an answered command", |c| {
             c.replies.push(reply("a", 1, 9));
         }),
+        ("an ended lease", |c| c.tasks.push(c.tasks[0].clone())),
+        ("another token", |c| {
+            if let TaskChange::End(end) = &mut c.tasks[0] {
+                end.token.0 += 1;
+            }
+        }),
+        ("another state", |c| {
+            c.tasks.push(decide("c", TaskState::Unknown, None));
+        }),
+        ("a live task", |c| {
+            c.tasks.push(TaskChange::Start(NewTask {
+                if_live: IfLive::Conflict,
+                ..new_task("b")
+            }));
+        }),
     ];
     prepare(&store).await;
     let before = contents(&store, read_set()).await;
@@ -201,6 +238,16 @@ pub async fn a_conflicting_commit_writes_nothing(store: impl Store) {
     assert_eq!(after.loaded.seen, [true, true, false]);
     assert_eq!(after.loaded.crash_counts, [0, 1]);
     assert_eq!(after.loaded.outgoing, [5, 0]);
+    let tasks = after
+        .tasks
+        .iter()
+        .map(|row| (row.id.as_str(), row.directive));
+    let expected = [
+        ("b", Some(TaskDirective::Failed)),
+        ("c", Some(TaskDirective::Cancel)),
+        ("d", None),
+    ];
+    assert_eq!(tasks.collect::<Vec<_>>(), expected);
     assert_eq!(after.summary.commits, before.summary.commits + 1);
 }
 

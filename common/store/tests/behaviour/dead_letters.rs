@@ -2,7 +2,7 @@
 
 use doorstep_store::{
     DeadLetter, DeadLetterEdit, DeadLetterFilter, DeadLetterStatus, NewDeadLetter, NewOutbox,
-    OutboxKind, Resolution, Store, WriteSet,
+    OutboxKind, Resolution, Store, TaskChange, WriteSet,
 };
 
 use crate::fixtures::*;
@@ -36,12 +36,40 @@ pub async fn a_written_dead_letter_is_read_back(store: impl Store) {
     odd.time = None;
     let row = DeadLetter {
         defect: Some("type is missing".into()),
+        task: None,
         attempts: 12,
         ..dead_letter("d1", Some(odd))
     };
     let loose = dead_letter("d2", Some(event("order/2", 0)));
     commit(&store, add_dead_letters(vec![row.clone(), loose.clone()])).await;
     assert_eq!(all(&store).await, [row, loose]);
+}
+
+pub async fn a_dead_letter_keeps_its_task(store: impl Store) {
+    let row = DeadLetter {
+        task: Some(task_id("mail/order/1")),
+        blocks: false,
+        ..dead_letter("d1-1", Some(event("order/1", 0)))
+    };
+    let usage = commit(&store, add_dead_letters(vec![row.clone()]))
+        .await
+        .usage;
+    let mut of_event = row.clone();
+    of_event.id = dead_id("d2-1");
+    of_event.task = None;
+    let both = commit(&store, add_dead_letters(vec![of_event.clone()]))
+        .await
+        .usage;
+    let id = "mail/order/1".len() as u64;
+    assert_eq!(both.dead_letters.bytes, 2 * usage.dead_letters.bytes - id);
+    let listed = store.dead_letters(DeadLetterFilter::All, None, 9).await;
+    assert_eq!(listed.unwrap(), [row, of_event]);
+    // A replay resolves it and starts the task again in one commit.
+    let mut replay = resolve("d1-1", DeadLetterStatus::Open, Resolution::Gone);
+    replay.tasks = vec![TaskChange::Start(new_task("mail/order/1"))];
+    let usage = commit(&store, replay.clone()).await.usage;
+    assert_eq!((usage.dead_letters.rows, usage.tasks.rows), (1, 1));
+    conflict(&store, replay).await;
 }
 
 pub async fn an_undecodable_message_is_read_back(store: impl Store) {
@@ -212,6 +240,7 @@ fn rejected(id: &str) -> DeadLetter {
     DeadLetter {
         body: event.data.clone(),
         defect: Some("not of its form".into()),
+        task: None,
         ..dead_letter(id, Some(event))
     }
 }

@@ -9,7 +9,11 @@ use doorstep_store::{
 };
 use proptest::{collection::vec, option, prelude::*};
 
-use crate::{fixtures::*, folder::Folder};
+use crate::{
+    fixtures::*,
+    folder::Folder,
+    task_steps::{TaskPart, TaskResult, TaskStep, take_step, task_change, task_part, task_step},
+};
 
 /// One step: a commit, or upkeep. Small numbers choose among a few streams, entities and ids, so that steps interact.
 #[derive(Debug, Clone)]
@@ -20,6 +24,7 @@ enum Step {
     Prune(usize),
     PruneTrials(usize),
     PruneReplies(usize),
+    Tasks(TaskStep),
 }
 
 #[derive(Debug, Clone)]
@@ -102,6 +107,7 @@ enum Part {
         due: u8,
     },
     AddCounts,
+    Task(TaskPart),
 }
 
 /// The freshness of a part's reads: before or after the last commit.
@@ -154,6 +160,7 @@ fn part() -> impl Strategy<Value = Part> {
         2 => any::<u8>().prop_map(Part::Pay),
         1 => (any::<u8>(), 0..60_u8).prop_map(|(which, due)| Part::Unpaid { which, due }),
         1 => Just(Part::AddCounts),
+        6 => task_part().prop_map(Part::Task),
     ]
 }
 
@@ -165,6 +172,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_usize).prop_map(Step::Prune),
         1 => (0..4_usize).prop_map(Step::PruneTrials),
         1 => (0..4_usize).prop_map(Step::PruneReplies),
+        6 => task_step().prop_map(Step::Tasks),
     ]
 }
 
@@ -225,6 +233,7 @@ fn everything() -> ReadSet {
             .map(|r| (r.caller, r.id))
             .collect(),
         owners: (0..5).map(|which| key(which).source).collect(),
+        leases: vec![],
     }
 }
 
@@ -362,6 +371,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             due: at(due.into()),
         }),
         Part::AddCounts => changes.counts.applied += 1,
+        Part::Task(part) => changes.tasks.push(task_change(store, part).await),
     }
 }
 
@@ -527,10 +537,12 @@ fn outbox_kind(which: u8, copy: bool) -> OutboxKind {
 enum StepResult {
     Commit(Commit),
     Rows(u64),
+    Tasks(TaskResult),
 }
 
 async fn answer(store: &impl Store, second: i64, step: &Step, changes: &WriteSet) -> StepResult {
     match step {
+        Step::Tasks(step) => StepResult::Tasks(take_step(store, second, step).await),
         Step::Commit(_) => StepResult::Commit(store.commit(changes.clone()).await.unwrap()),
         Step::Sweep => StepResult::Rows(store.repair_due(at(second)).await.unwrap()),
         Step::BringForward(beyond) => {
@@ -589,7 +601,7 @@ async fn run(steps: Vec<Step>) -> (usize, usize) {
         match expected {
             StepResult::Commit(Commit::Written(_)) => commits += 1,
             StepResult::Commit(Commit::Conflict) => conflicts += 1,
-            StepResult::Rows(_) => {}
+            StepResult::Rows(_) | StepResult::Tasks(_) => {}
         }
         assert_eq!(
             answer(&sqlite, second, &step, &changes).await,

@@ -7,9 +7,10 @@ use doorstep_event::{
 use doorstep_store::{
     AuditFilter, AuditPage, Commit, CommitReceipt, DeadLetter, DeadLetterFilter, DeadLetterGroup,
     DeadLetterId, DeadLetterStatus, DeferReason, DeferredEvent, EntityChange, EntityKey, EntityRow,
-    ExpectedVersion, NewDeferred, NewReply, NewTimer, OutboxRow, OwnEpochs, OwnerRow, PrunedTo,
-    ReadResult, ReadSet, ReplyRow, RequestHash, SequenceGap, SourceEpochs, SourceRow, Store,
-    StreamChange, StreamRow, StreamState, Summary, WriteSet,
+    ExpectedVersion, HolderRow, IfLive, NewDeferred, NewReply, NewTask, NewTimer, OutboxRow,
+    OwnEpochs, OwnerRow, PrunedTo, ReadResult, ReadSet, ReplyRow, RequestHash, SequenceGap,
+    SourceEpochs, SourceRow, Store, StreamChange, StreamRow, StreamState, Summary, TaskFilter,
+    TaskHolder, TaskId, TaskRow, WriteSet,
 };
 
 /// This many seconds after the beginning of 2026.
@@ -89,6 +90,32 @@ pub fn reply(id: &str, hash: u8, second: i64) -> NewReply {
     }
 }
 
+pub fn task_id(text: &str) -> TaskId {
+    TaskId::new(text).unwrap()
+}
+
+pub fn task_kind(text: &str) -> EventType {
+    EventType::new(text).unwrap()
+}
+
+/// A task of the shop that sends a mail.
+pub fn new_task(id: &str) -> NewTask {
+    NewTask {
+        id: task_id(id),
+        kind: task_kind("shop.mail.v1"),
+        subject: subject("shop/1"),
+        traceparent: None,
+        input: Bytes::from(format!("input of {id}")),
+        dead: 0,
+        if_live: IfLive::Keep,
+    }
+}
+
+/// The process that runs tasks under this epoch.
+pub fn holder(number: u64) -> TaskHolder {
+    TaskHolder(Epoch::new(number, number).unwrap())
+}
+
 pub fn dead_id(text: &str) -> DeadLetterId {
     DeadLetterId(text.to_owned())
 }
@@ -106,6 +133,7 @@ pub fn dead_letter(id: &str, event: Option<Event>) -> DeadLetter {
         since: at(5),
         status: DeadLetterStatus::Open,
         defect: None,
+        task: None,
     }
 }
 
@@ -255,6 +283,8 @@ pub struct Contents {
     pub due_outbox: Vec<OutboxRow>,
     pub gaps: Vec<SequenceGap>,
     pub sources: Vec<SourceRow>,
+    pub tasks: Vec<TaskRow>,
+    pub task_holders: Vec<HolderRow>,
     pub summary: Summary,
     pub epochs: OwnEpochs,
 }
@@ -272,6 +302,7 @@ pub struct Loadable {
     pub replies: Vec<Option<ReplyRow>>,
     pub pruned_to: PrunedTo,
     pub owners: Vec<OwnerRow>,
+    pub leases: Vec<bool>,
 }
 
 /// Reads everything; of rows that can only be read by name, those that `ask` names.
@@ -292,6 +323,7 @@ pub async fn contents(store: &impl Store, ask: ReadSet) -> Contents {
             replies: loaded.replies,
             pruned_to: loaded.pruned_to,
             owners: loaded.owners,
+            leases: loaded.leases,
         },
         due: store.due(forever, 1_000, u64::MAX).await.unwrap(),
         next_due: store.next_due().await.unwrap(),
@@ -305,6 +337,11 @@ pub async fn contents(store: &impl Store, ask: ReadSet) -> Contents {
         due_outbox: store.outbox(at(20), 1_000).await.unwrap(),
         gaps: store.gaps(forever, forever, 1_000).await.unwrap(),
         sources: store.sources(None, 1_000).await.unwrap(),
+        tasks: store
+            .tasks(TaskFilter::default(), None, 1_000)
+            .await
+            .unwrap(),
+        task_holders: store.task_holders().await.unwrap(),
         summary: Summary {
             // Not a promise, but specific to the implementation.
             log_bytes: None,

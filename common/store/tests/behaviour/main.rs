@@ -11,12 +11,15 @@ mod epochs;
 mod equivalence;
 mod fixtures;
 mod folder;
+mod leases;
 mod outbox;
 mod owners;
 mod replies;
 mod scans;
 mod streamless;
 mod streams;
+mod task_steps;
+mod tasks;
 mod timers;
 mod unsequenced;
 
@@ -144,8 +147,44 @@ each_store! {
         a_timer_is_no_gap_and_blocks_nothing,
         a_deferred_event_cannot_become_a_timer,
     }
+    tasks {
+        a_started_task_is_read_back,
+        a_live_id_is_kept_or_a_conflict,
+        a_conflicting_commit_starts_no_task,
+        an_end_under_another_token_is_a_conflict,
+        a_lease_ends_once,
+        a_done_task_is_gone_and_counted,
+        a_retry_waits_for_its_time,
+        a_release_counts_nothing,
+        an_unknown_task_waits_for_a_decision,
+        a_cancelled_task_is_claimed_at_once,
+        a_decision_needs_the_expected_state,
+        a_waiting_task_can_be_retried_now,
+        changes_apply_in_their_order,
+        leases_are_loaded_with_a_batch,
+        tasks_are_listed_in_pages,
+        task_times_ahead_of_the_clock_are_clamped,
+        task_usage_ends_where_it_began,
+    }
+    leases {
+        due_tasks_are_claimed_in_order,
+        a_claim_of_nothing_changes_nothing,
+        a_kind_never_exceeds_its_maximum,
+        a_lost_reply_is_claimed_again,
+        candidates_are_claimed_alone,
+        directed_tasks_are_claimed_in_pages,
+        progress_comes_with_a_heartbeat,
+        further_progress_resets_the_crash_count,
+        a_silent_holder_is_taken_over,
+        a_beating_holder_is_not_taken_over,
+        a_holder_that_is_gone_registers_anew,
+        a_stopped_holder_releases_its_tasks,
+        tokens_are_never_given_twice,
+        a_restored_store_claims_nothing,
+    }
     dead_letters {
         a_written_dead_letter_is_read_back,
+        a_dead_letter_keeps_its_task,
         an_undecodable_message_is_read_back,
         an_existing_dead_letter_is_a_conflict,
         dead_letters_if_absent_keep_existing_ones,

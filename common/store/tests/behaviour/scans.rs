@@ -190,6 +190,7 @@ pub async fn the_summary_counts_everything(store: impl Store) {
         replayed: 6,
         skipped: 7,
         executed: 8,
+        tasks_done: 9,
     };
     let tally = changes.counts;
     let receipt = commit(&store, changes).await;
@@ -235,6 +236,9 @@ pub async fn only_writes_raise_the_commit_count(store: impl Store) {
     store.repair_due(at(3)).await.unwrap();
     store.prune_seen(at(3), 10).await.unwrap();
     store.prune_replies(at(3), 10).await.unwrap();
+    store.end_holder(holder(1), at(3)).await.unwrap();
+    store.beat_tasks(holder(1), vec![], at(3)).await.unwrap();
+    store.take_over_tasks(holder(1), 1, at(3)).await.unwrap();
     assert_eq!(count().await, written);
 
     let mut tally = WriteSet::at(at(3));

@@ -19,6 +19,7 @@ pub async fn an_unwritten_stream_reads_as_absent(store: impl Store) {
         emitted_sequences: vec![subject("order/1")],
         epochs: vec![],
         replies: vec![(source("gateway/1"), reply("a", 1, 1).id)],
+        leases: vec![],
         owners: vec![source("shop/1")],
     };
     let loaded = load(&store, ask).await;

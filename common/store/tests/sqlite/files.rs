@@ -346,6 +346,12 @@ const WITHOUT_SCHEMA_5: &str = "DROP TABLE source_owners; ALTER TABLE totals DRO
     ALTER TABLE streams DROP COLUMN epoch_random; ALTER TABLE streams DROP COLUMN epoch_from;
     DROP TABLE streamless; DROP INDEX dead_streamless; ALTER TABLE dead DROP COLUMN streamless;";
 
+/// Removes the changes of schema version 6.
+const WITHOUT_SCHEMA_6: &str =
+    "DROP TABLE tasks; DROP TABLE task_inputs; DROP TABLE task_holders; ALTER TABLE dead DROP COLUMN task;
+    ALTER TABLE totals DROP COLUMN last_task; ALTER TABLE totals DROP COLUMN last_token; ALTER TABLE totals DROP COLUMN tasks_rows;
+    ALTER TABLE totals DROP COLUMN tasks_bytes; ALTER TABLE totals DROP COLUMN tasks_done;";
+
 #[tokio::test]
 async fn a_store_of_schema_4_is_migrated() {
     let folder = Folder::new();
@@ -367,7 +373,9 @@ async fn a_store_of_schema_4_is_migrated() {
     let mut before = contents(&store, ReadSet::default()).await;
     store.close().await;
     raw(&folder)
-        .execute_batch(&format!("{WITHOUT_SCHEMA_5} PRAGMA user_version = 4"))
+        .execute_batch(&format!(
+            "{WITHOUT_SCHEMA_6} {WITHOUT_SCHEMA_5} PRAGMA user_version = 4"
+        ))
         .unwrap();
     let store = open(&folder);
     let mut after = contents(&store, ReadSet::default()).await;
@@ -390,7 +398,7 @@ async fn a_store_of_schema_3_is_migrated() {
     store.close().await;
     raw(&folder)
         .execute_batch(&format!(
-            "{WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 3"
+            "{WITHOUT_SCHEMA_6} {WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 3"
         ))
         .unwrap();
     let store = open(&folder);
@@ -420,7 +428,7 @@ async fn schema_1_is_migrated_by_the_first_writer() {
     raw(&folder)
         .execute_batch(
             &format!(
-                "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; {WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 1"
+                "DROP TABLE audit; DROP TABLE audit_totals; DROP TABLE trials; {WITHOUT_SCHEMA_6} {WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 1"
             ),
         )
         .unwrap();
@@ -441,7 +449,7 @@ async fn schema_1_is_migrated_by_the_first_writer() {
     store.close().await;
     raw(&folder)
         .execute_batch(&format!(
-            "DROP TABLE trials; {WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 2"
+            "DROP TABLE trials; {WITHOUT_SCHEMA_6} {WITHOUT_SCHEMA_5} {WITHOUT_SCHEMA_4} PRAGMA user_version = 2"
         ))
         .unwrap();
     commit(&open(&folder), WriteSet::at(at(3))).await;

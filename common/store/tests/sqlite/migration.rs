@@ -1,10 +1,15 @@
-//! A store written by schema version 4, migrated with all of its rows.
+//! Stores written by schema versions 4 and 5, migrated with all of their rows.
+
+use std::path::Path;
 
 use doorstep_event::{EventId, RequestId, Source, StreamKey, Timestamp};
 use doorstep_store::{
-    AuditFilter, CrashCountChange, DeadLetterFilter, DeferReason, EntityKey, NewOutbox, OutboxKind,
-    ReadSet, SqliteStore, Store, WriteSet, sqlite::Options,
+    AuditFilter, Candidates, ClaimTasks, CrashCountChange, DeadLetterFilter, DeferReason,
+    EntityKey, NewOutbox, OutboxKind, ReadSet, SqliteStore, Store, TableUsage, TaskChange, TaskEnd,
+    TaskFate, WriteSet, sqlite::Options,
 };
+
+use rusqlite::types::Value;
 
 use crate::{fixtures::*, folder::Folder};
 
@@ -114,4 +119,73 @@ async fn schema_4_is_migrated_with_all_rows() {
     );
     assert_eq!((usage.deferred.rows, usage.deferred.bytes), (2, 289));
     assert_eq!((usage.dead_letters.rows, usage.outbox.rows), (2, 1));
+}
+
+/// All rows of all tables, in the columns of schema version 5.
+fn rows_5(file: &Path) -> Vec<(String, Vec<Vec<Value>>)> {
+    let blank = rusqlite::Connection::open_in_memory().unwrap();
+    blank.execute_batch(include_str!("schema_5.sql")).unwrap();
+    let store = rusqlite::Connection::open(file).unwrap();
+    let mut tables = blank
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+        .unwrap();
+    let tables = tables.query_map([], |row| row.get(0)).unwrap();
+    let rows_of = |table: String| {
+        let columns = blank.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = columns.column_names().collect::<Vec<_>>().join(", ");
+        let mut all = store
+            .prepare(&format!("SELECT {columns} FROM {table}"))
+            .unwrap();
+        let width = all.column_count();
+        let rows = all.query_map([], |row| (0..width).map(|column| row.get(column)).collect());
+        let rows = rows.unwrap().map(Result::unwrap).collect();
+        (table, rows)
+    };
+    tables.map(Result::unwrap).map(rows_of).collect()
+}
+
+#[tokio::test]
+async fn schema_5_is_migrated_with_all_rows() {
+    let folder = Folder::new();
+    let file = SqliteStore::path(folder.path(), "payments");
+    let older = rusqlite::Connection::open(&file).unwrap();
+    older.execute_batch(include_str!("schema_5.sql")).unwrap();
+    drop(older);
+    let before = rows_5(&file);
+    assert!(before.iter().all(|(_, rows)| !rows.is_empty()));
+    let open = || SqliteStore::open(folder.path(), "payments", &Options::default()).unwrap();
+    open().close().await;
+    assert_eq!(rows_5(&file), before);
+
+    let store = open();
+    let dead = store.dead_letters(DeadLetterFilter::All, None, 9).await;
+    let tasks: Vec<_> = dead.unwrap().into_iter().map(|row| row.task).collect();
+    assert_eq!(tasks, [None, None, None, None]);
+    let summary = store.summary(at(9)).await.unwrap();
+    assert_eq!((summary.tasks, summary.tally.tasks_done), (vec![], 0));
+    assert_eq!(summary.usage.tasks, TableUsage::default());
+    assert_eq!(summary.restored_sources.len(), 1);
+    assert_eq!(store.task_holders().await.unwrap(), []);
+    let mut changes = WriteSet::at(at(1));
+    changes.tasks = vec![TaskChange::Start(new_task("a"))];
+    commit(&store, changes).await;
+    let claim = ClaimTasks {
+        holder: holder(store.epochs().await.unwrap().latest().unwrap().counter()),
+        process: "host".to_owned(),
+        now: at(2),
+        kinds: vec![(new_task("a").kind, 1)],
+        room: 1,
+        candidates: Candidates::None,
+        held: vec![],
+    };
+    let task = store.claim_tasks(claim).await.unwrap().tasks.remove(0);
+    let mut changes = WriteSet::at(at(3));
+    changes.tasks = vec![TaskChange::End(TaskEnd {
+        id: task.row.id,
+        token: task.token,
+        fate: TaskFate::Done,
+    })];
+    let usage = commit(&store, changes).await.usage;
+    assert_eq!(usage, summary.usage);
+    assert_eq!(store.summary(at(9)).await.unwrap().tally.tasks_done, 1);
 }

@@ -181,6 +181,7 @@ mod tests {
             since: "2026-11-23T09:00:00Z".parse().unwrap(),
             status: DeadLetterStatus::Open,
             defect: None,
+            task: None,
         }
     }
 

@@ -271,6 +271,7 @@ mod tests {
             since,
             status: DeadLetterStatus::Open,
             defect: None,
+            task: None,
         };
         let cells_of_row = cells("restaurant", &row);
         let mut each = each_table();

@@ -10,6 +10,7 @@ use crate::{
     RestoredChange, RestoredSource, RestoredSourceChange,
     epochs::{MAX_OWN_EPOCHS, next},
     memory::data::Data,
+    tasks::make_all_unknown,
 };
 
 impl Data {
@@ -28,7 +29,11 @@ impl Data {
         let marked = change
             .detail()
             .map(|detail| Restored { since: now, detail });
-        self.counters.restored = match (marked, self.counters.restored.take()) {
+        let first = self.counters.restored.take();
+        if first.is_none() && marked.is_some() {
+            let Ok(()) = make_all_unknown(self);
+        }
+        self.counters.restored = match (marked, first) {
             (Some(_), Some(first)) => Some(first),
             (marked, _) => marked,
         };

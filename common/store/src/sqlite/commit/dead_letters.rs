@@ -5,7 +5,8 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{Writer, less, more};
 use crate::{
-    DeadLetter, DeadLetterEdit, DeadLetterId, DeadLetterStatus, NewDeadLetter, Resolution, size,
+    DeadLetter, DeadLetterEdit, DeadLetterId, DeadLetterStatus, NewDeadLetter, Resolution, TaskId,
+    size,
     sqlite::{
         columns::{exact_time, nanos, signed, unsigned},
         dead_letters::status_column,
@@ -124,8 +125,8 @@ impl Writer<'_> {
             size::dead_letter(row).saturating_sub(row.body.len() as u64) + body.len() as u64;
         let added = self.execute(
             "INSERT INTO dead(id, status, blocks, attempts, since, bytes, fingerprint, reason, detail, defect, body, event_id,
-                                  source_id, type, subject, time, sequence, traceparent, data, epoch, epoch_random)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
+                                  source_id, type, subject, time, sequence, traceparent, data, epoch, epoch_random, task)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)
                  ON CONFLICT DO NOTHING",
             params![
                 row.id.0,
@@ -149,6 +150,7 @@ impl Writer<'_> {
                 event.map(|e| &e.data[..]),
                 epoch,
                 epoch_random,
+                row.task.as_ref().map(TaskId::as_str),
             ],
         )?;
         if added == 0 {

@@ -13,6 +13,7 @@ use crate::{
         epochs::{epoch_columns, source_epochs, standing_column},
         error::SqliteError,
     },
+    tasks::make_all_unknown,
 };
 
 impl Writer<'_> {
@@ -36,17 +37,21 @@ impl Writer<'_> {
         Ok(epoch)
     }
 
-    pub(super) fn mark_restored(&self, change: &RestoredChange) -> Result<(), SqliteError> {
-        match change.detail() {
-            Some(detail) => self.tx.execute(
-                "UPDATE store SET restored_since = ?1, restored_detail = ?2 WHERE restored_since IS NULL",
-                params![nanos(self.now), detail],
-            )?,
-            None => self.tx.execute(
+    pub(super) fn mark_restored(&mut self, change: &RestoredChange) -> Result<(), SqliteError> {
+        let Some(detail) = change.detail() else {
+            self.tx.execute(
                 "UPDATE store SET restored_since = NULL, restored_detail = NULL",
                 [],
-            )?,
+            )?;
+            return Ok(());
         };
+        let marked = self.tx.execute(
+            "UPDATE store SET restored_since = ?1, restored_detail = ?2 WHERE restored_since IS NULL",
+            params![nanos(self.now), detail],
+        )?;
+        if marked > 0 {
+            make_all_unknown(&mut self.tasks())?;
+        }
         Ok(())
     }
 
