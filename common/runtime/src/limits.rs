@@ -287,3 +287,19 @@ impl Limits {
         longest.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fullest_table_is_named() {
+        let limits = Limits::default();
+        let mut usage = StoreUsage::default();
+        assert_eq!(limits.capacity(&usage), Capacity::Ok);
+        usage.outbox.bytes = limits.outbox.bytes / 5 * 4 + 5;
+        assert_eq!(limits.capacity(&usage), Capacity::NearLimit("outbox"));
+        usage.tasks.rows = limits.tasks.rows;
+        assert_eq!(limits.capacity(&usage), Capacity::Full("tasks"));
+    }
+}

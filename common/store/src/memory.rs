@@ -20,7 +20,7 @@ use crate::{
     DeadLetterFilter, DeadLetterGroup, DeadLetterId, DeferredEvent, EntityKey, EntityRow,
     HolderRow, OutboxRow, OwnEpochs, ReadResult, ReadSet, Result, SequenceGap, SourceRow, Store,
     StoreError, StoreUsage, StreamRow, Streamless, Summary, TableUsage, TaskFilter, TaskHolder,
-    TaskId, TaskProgress, TaskRow, WriteSet, source_id::new_source_id, tasks as rules,
+    TaskId, TaskProgress, TaskRow, WriteSet, source_id::new_source_id, tasks::leases,
 };
 
 /// A store in memory. Clones share it; it is dropped with the last of them.
@@ -166,7 +166,7 @@ impl Store for MemoryStore {
 
     async fn claim_tasks(&self, ask: ClaimTasks) -> Result<Claimed> {
         let mut data = self.data();
-        let Ok(claimed) = rules::claim(&mut *data, &ask);
+        let Ok(claimed) = leases::claim(&mut *data, &ask);
         data.accept_tasks(!claimed.tasks.is_empty());
         Ok(claimed)
     }
@@ -178,7 +178,7 @@ impl Store for MemoryStore {
         now: Timestamp,
     ) -> Result<Beat> {
         let mut data = self.data();
-        let Ok(beat) = rules::beat(&mut *data, holder, &progress, now);
+        let Ok(beat) = leases::beat(&mut *data, holder, &progress, now);
         data.accept_tasks(beat.alive);
         Ok(beat)
     }
@@ -194,7 +194,7 @@ impl Store for MemoryStore {
         now: Timestamp,
     ) -> Result<Option<u64>> {
         let mut data = self.data();
-        let Ok(taken) = rules::take_over(&mut *data, holder, beat, now);
+        let Ok(taken) = leases::take_over(&mut *data, holder, beat, now);
         data.accept_tasks(taken.is_some());
         Ok(taken)
     }
@@ -208,7 +208,7 @@ impl Store for MemoryStore {
 
     async fn end_holder(&self, holder: TaskHolder, now: Timestamp) -> Result<()> {
         let mut data = self.data();
-        let Ok(had_row) = rules::end_holder(&mut *data, holder, now);
+        let Ok(had_row) = leases::end_holder(&mut *data, holder, now);
         data.accept_tasks(had_row);
         Ok(())
     }

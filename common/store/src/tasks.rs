@@ -4,8 +4,8 @@
 //! with the task, or when another process takes over the tasks of a holder whose heartbeat has stopped. No rule here
 //! compares two times: the observer decides on its own clock when a heartbeat has stopped.
 
-mod leases;
-mod table;
+pub(crate) mod leases;
+pub(crate) mod table;
 mod transitions;
 
 use std::{fmt, sync::Arc};
@@ -13,11 +13,6 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use doorstep_event::{Epoch, EventType, Subject, Timestamp};
 use serde::Serialize;
-
-pub(crate) use self::{
-    leases::{beat, change_tasks, claim, end_holder, make_all_unknown, take_over},
-    table::{Holder, Leased, TaskTable},
-};
 
 /// The maximum bytes of a task's id.
 pub const MAX_TASK_ID_BYTES: usize = 200;

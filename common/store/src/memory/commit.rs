@@ -11,6 +11,7 @@ mod rows;
 mod seen;
 mod source_owners;
 mod streamless;
+mod tasks;
 mod timers;
 
 use std::collections::HashSet;
@@ -20,7 +21,7 @@ use doorstep_event::Timestamp;
 use super::data::Data;
 use crate::{
     Commit, CommitReceipt, EntityChange, StreamChange, TableUsage, WriteSet,
-    original_bodies::OriginalBodies, tasks,
+    original_bodies::OriginalBodies,
 };
 
 /// A row that the batch has read was changed by another writer.
@@ -147,10 +148,7 @@ impl Data {
         for new in changes.streamless {
             self.add_streamless(new, &changes.streamless_bounds, &mut written, &mut known)?;
         }
-        let Ok(is_written) = tasks::change_tasks(self, &changes.tasks, now);
-        if !is_written {
-            return Err(Conflict);
-        }
+        self.change_tasks(&changes.tasks, now)?;
         for new in changes.defer {
             self.defer(new)?;
         }

@@ -9,7 +9,7 @@ use crate::{
     AuditId, AuditRow, DeadLetter, DeadLetterId, DeferredEvent, DeferredId, EntityKey, EntityRow,
     EventCounts, NewReply, OutboxId, OutboxRow, OwnEpoch, OwnerRow, PrunedTo, Restored,
     RestoredSource, SourceEpochs, StoreUsage, StreamRow, TableUsage, TaskHolder, TaskId, TaskRow,
-    size, tasks::Holder,
+    size, tasks::table::Holder,
 };
 
 #[derive(Debug, Default)]

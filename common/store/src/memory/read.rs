@@ -11,7 +11,7 @@ use crate::{
     StreamlessKind, Summary, TableUsage,
     rows::{age_millis, ahead_of, retry_share},
     size::ByteBudget,
-    tasks::TaskTable,
+    tasks::table::TaskTable,
 };
 
 impl Data {

@@ -12,7 +12,7 @@ use crate::{
     HolderRow, TableUsage, TaskFilter, TaskHolder, TaskId, TaskKindCount, TaskRow, TaskState,
     rows::age_millis,
     size,
-    tasks::{Holder, Leased, TaskTable},
+    tasks::table::{Holder, Leased, TaskTable},
 };
 
 impl Data {

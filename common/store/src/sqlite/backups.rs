@@ -16,7 +16,7 @@ use super::{
     tasks::SqliteTasks,
     totals::Totals,
 };
-use crate::{Result, tasks::make_all_unknown};
+use crate::{Result, tasks::leases::make_all_unknown};
 
 /// The contents of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]

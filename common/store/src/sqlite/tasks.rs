@@ -18,7 +18,10 @@ use crate::{
     TaskKindCount, TaskLease, TaskProgress, TaskRow, TaskState, TaskToken,
     rows::age_millis,
     size,
-    tasks::{self, Holder, Leased, TaskTable},
+    tasks::{
+        leases,
+        table::{Holder, Leased, TaskTable},
+    },
 };
 
 /// The columns that [`task_row`] reads, without the input. A macro, so that each statement is one constant.
@@ -377,7 +380,7 @@ fn write<T>(
 
 pub(super) fn claim(db: &mut Db, ask: &ClaimTasks) -> Result<Claimed, SqliteError> {
     write(db, |table| {
-        let claimed = tasks::claim(table, ask)?;
+        let claimed = leases::claim(table, ask)?;
         let has_changed = !claimed.tasks.is_empty();
         Ok((claimed, has_changed))
     })
@@ -390,7 +393,7 @@ pub(super) fn beat(
     now: Timestamp,
 ) -> Result<Beat, SqliteError> {
     write(db, |table| {
-        let beat = tasks::beat(table, holder, progress, now)?;
+        let beat = leases::beat(table, holder, progress, now)?;
         let has_changed = beat.alive;
         Ok((beat, has_changed))
     })
@@ -403,7 +406,7 @@ pub(super) fn take_over(
     now: Timestamp,
 ) -> Result<Option<u64>, SqliteError> {
     write(db, |table| {
-        let taken = tasks::take_over(table, holder, seen, now)?;
+        let taken = leases::take_over(table, holder, seen, now)?;
         Ok((taken, taken.is_some()))
     })
 }
@@ -413,7 +416,9 @@ pub(super) fn end_holder(
     holder: TaskHolder,
     now: Timestamp,
 ) -> Result<(), SqliteError> {
-    write(db, |table| Ok(((), tasks::end_holder(table, holder, now)?)))
+    write(db, |table| {
+        Ok(((), leases::end_holder(table, holder, now)?))
+    })
 }
 
 pub(super) fn holders(db: &mut Db) -> Result<Vec<HolderRow>, SqliteError> {

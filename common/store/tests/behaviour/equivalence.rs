@@ -362,9 +362,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             let about = key(which).subject;
             changes.timers.push(scheduled(about.as_str(), due.into()));
         }
-        Part::Owe { which, copy } => changes.outbox.push(NewOutbox {
-            kind: outbox_kind(which, copy),
-        }),
+        Part::Owe { which, copy } => changes.outbox.push(new_outbox(which, copy)),
         Part::Pay(which) => changes.published.push(known.pending(which)),
         Part::Unpaid { which, due } => changes.postponed.push(OutboxRetry {
             id: known.pending(which),
@@ -520,8 +518,8 @@ async fn emitted_sequence(
     }
 }
 
-fn outbox_kind(which: u8, copy: bool) -> OutboxKind {
-    if copy {
+fn new_outbox(which: u8, copy: bool) -> NewOutbox {
+    let kind = if copy {
         OutboxKind::DeadCopy {
             id: DeadLetterId(format!("d{which}")),
             headers: [("n".to_owned(), which.to_string())].into(),
@@ -529,7 +527,8 @@ fn outbox_kind(which: u8, copy: bool) -> OutboxKind {
         }
     } else {
         OutboxKind::Event(event_of(which, which))
-    }
+    };
+    NewOutbox { kind }
 }
 
 /// Results of commits and upkeep.

@@ -8,7 +8,7 @@ use doorstep_store::{
 
 use crate::{
     fixtures::*,
-    tasks::{ask, change, changes, claim, claim_all, end, progress, row, start},
+    tasks::{change, changes, claim, claim_all, claim_by, end, progress, row, start},
 };
 
 pub async fn due_tasks_are_claimed_in_order(store: impl Store) {
@@ -38,13 +38,13 @@ pub async fn a_claim_of_nothing_changes_nothing(store: impl Store) {
     let before = contents(&store, doorstep_store::ReadSet::default()).await;
     let unknown_kind = ClaimTasks {
         kinds: vec![(task_kind("shop.unknown.v1"), 9)],
-        ..ask(1, 9)
+        ..claim_by(1, 9)
     };
     let no_room = ClaimTasks {
         room: 0,
-        ..ask(1, 9)
+        ..claim_by(1, 9)
     };
-    for ask in [unknown_kind, no_room, ask(1, 4)] {
+    for ask in [unknown_kind, no_room, claim_by(1, 4)] {
         assert_eq!(store.claim_tasks(ask).await.unwrap(), Claimed::default());
     }
     let after = contents(&store, doorstep_store::ReadSet::default()).await;
@@ -63,7 +63,7 @@ pub async fn a_kind_never_exceeds_its_maximum(store: impl Store) {
             (task_kind("shop.mail.v1"), most),
             (task_kind("shop.other.v1"), 1),
         ],
-        ..ask(process, 3)
+        ..claim_by(process, 3)
     };
     let first = store.claim_tasks(bounded(1, 2)).await.unwrap().tasks;
     // A kind that is full does not keep the others from running.
@@ -82,7 +82,7 @@ pub async fn a_lost_reply_is_claimed_again(store: impl Store) {
     let again = ClaimTasks {
         held: vec![task_id("a")],
         room: 2,
-        ..ask(1, 3)
+        ..claim_by(1, 3)
     };
     let claimed = store.claim_tasks(again).await.unwrap().tasks;
     // Under its token, and in the room for others.
@@ -90,7 +90,7 @@ pub async fn a_lost_reply_is_claimed_again(store: impl Store) {
     assert_eq!(claimed[0], lost[1]);
     let other = ClaimTasks {
         room: 0,
-        ..ask(2, 4)
+        ..claim_by(2, 4)
     };
     assert_eq!(store.claim_tasks(other).await.unwrap().tasks, []);
 }
@@ -112,7 +112,7 @@ pub async fn candidates_are_claimed_alone(store: impl Store) {
             candidates,
             held: held.iter().map(|id| task_id(id)).collect(),
             room,
-            ..ask(process, 5)
+            ..claim_by(process, 5)
         };
         let claimed = store.claim_tasks(ask).await.unwrap();
         (ids(&claimed.tasks), claimed.candidates_due)
@@ -191,7 +191,7 @@ pub async fn further_progress_resets_the_crash_count(store: impl Store) {
     let crash_at = async |process, second, done| {
         let ask = ClaimTasks {
             candidates: Candidates::One,
-            ..ask(process, second)
+            ..claim_by(process, second)
         };
         let task = store.claim_tasks(ask).await.unwrap().tasks.remove(0);
         let report = vec![progress(&task, done)];
@@ -211,7 +211,7 @@ pub async fn further_progress_resets_the_crash_count(store: impl Store) {
     // An error counts as an attempt that got through.
     let ask = ClaimTasks {
         candidates: Candidates::One,
-        ..ask(5, 6)
+        ..claim_by(5, 6)
     };
     let task = store.claim_tasks(ask).await.unwrap().tasks.remove(0);
     let retry = TaskFate::Retry {

@@ -281,7 +281,7 @@ pub async fn a_cancelled_task_is_claimed_at_once(store: impl Store) {
     let ask = ClaimTasks {
         kinds: vec![],
         room: 0,
-        ..ask(1, 5)
+        ..claim_by(1, 5)
     };
     let claimed = store.claim_tasks(ask).await.unwrap().tasks.remove(0);
     assert_eq!(claimed.row.directive, Some(TaskDirective::Cancel));
@@ -465,11 +465,11 @@ pub async fn task_times_ahead_of_the_clock_are_clamped(store: impl Store) {
         TaskChange::Cancel(task_id("c")),
     ];
     change(&store, 3, ends).await;
-    // The clock of another process was ahead, too, when it took over.
+    // The clock of another process was ahead, too, when it took over. The cancelled task waits for no time.
     claim(&store, 4, 2, 1).await;
     let holders = store.task_holders().await.unwrap();
     let taken = store.take_over_tasks(holder(2), holders[1].beat, at(99));
-    assert_eq!(taken.await.unwrap(), Some(1));
+    assert_eq!(taken.await.unwrap(), Some(2));
     assert_eq!(store.clamp_task_times(at(10), at(70)).await.unwrap(), 2);
     assert_eq!(store.clamp_task_times(at(10), at(70)).await.unwrap(), 0);
     assert_eq!(row(&store, "a").await.due, at(69));
@@ -572,7 +572,7 @@ pub fn progress(task: &LeasedTask, done: u64) -> TaskProgress {
 }
 
 /// The claim of a process that has no task yet.
-pub fn ask(process: u64, second: i64) -> ClaimTasks {
+pub fn claim_by(process: u64, second: i64) -> ClaimTasks {
     ClaimTasks {
         holder: holder(process),
         process: format!("host {process}"),
@@ -596,7 +596,7 @@ pub async fn claim(store: &impl Store, second: i64, process: u64, room: usize) -
     let ask = ClaimTasks {
         room,
         held: held.into_iter().map(|row| row.id).collect(),
-        ..ask(process, second)
+        ..claim_by(process, second)
     };
     store.claim_tasks(ask).await.unwrap().tasks
 }

@@ -10,7 +10,7 @@ use crate::{
     RestoredChange, RestoredSource, RestoredSourceChange,
     epochs::{MAX_OWN_EPOCHS, next},
     memory::data::Data,
-    tasks::make_all_unknown,
+    tasks::leases::make_all_unknown,
 };
 
 impl Data {

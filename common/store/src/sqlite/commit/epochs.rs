@@ -13,7 +13,7 @@ use crate::{
         epochs::{epoch_columns, source_epochs, standing_column},
         error::SqliteError,
     },
-    tasks::make_all_unknown,
+    tasks::leases::make_all_unknown,
 };
 
 impl Writer<'_> {

@@ -4,13 +4,13 @@ use super::Writer;
 use crate::{
     TaskChange,
     sqlite::{error::SqliteError, tasks::SqliteTasks},
-    tasks,
+    tasks::leases,
 };
 
 impl Writer<'_> {
     pub(super) fn change_tasks(&mut self, changes: &[TaskChange]) -> Result<(), SqliteError> {
         let now = self.now;
-        if tasks::change_tasks(&mut self.tasks(), changes, now)? {
+        if leases::change_tasks(&mut self.tasks(), changes, now)? {
             Ok(())
         } else {
             Err(SqliteError::Conflict)
