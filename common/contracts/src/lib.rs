@@ -32,6 +32,7 @@
 
 mod access;
 mod delivery;
+mod email;
 mod ids;
 mod money;
 mod opening_hours;
@@ -55,6 +56,7 @@ pub use access::{
 pub use delivery::{
     DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded, TimeWindow,
 };
+pub use email::{EmailAddress, EmailAddressError};
 pub use ids::{
     CourierId, CustomerId, DeliveryId, IdError, InvoiceNo, Label, PaymentMethod, RestaurantId, Sku,
 };
@@ -73,4 +75,4 @@ pub use reservation::{StockReleased, StockReserved};
 pub use returns::ReturnRecorded;
 pub use roles::{FAMILIES, PUBLISHERS, PublisherSpec, ROLES, RoleSpec};
 pub use stock::{StockAdjusted, StockReason};
-pub use text::{TextError, check_text};
+pub use text::{TextError, check_text, replace_invalid};

@@ -61,6 +61,17 @@ pub fn check_text(text: &str) -> Result<(), TextError> {
     Ok(())
 }
 
+/// Replaces by `?` each character that [`check_text`] rejects. For texts of stored events, which no client can correct any more.
+#[must_use]
+pub fn replace_invalid(text: &str) -> String {
+    let mut before = None;
+    let replaced = text.chars().map(|c| {
+        let kind = invalid_kind(c, before.replace(c));
+        if kind.is_some() { '?' } else { c }
+    });
+    replaced.collect()
+}
+
 fn invalid_kind(c: char, before: Option<char>) -> Option<&'static str> {
     if matches!(c, ' '..='~') {
         return None;
@@ -148,6 +159,13 @@ mod tests {
         }
         assert_eq!(check_text("Caffe\u{300}"), Err(TextError::NotNormalized));
         assert_eq!(check_text("\u{212b}"), Err(TextError::NotNormalized));
+    }
+
+    #[test]
+    fn invalid_characters_are_replaced_one_by_one() {
+        assert_eq!(replace_invalid("lu\u{200b}i\r\ngi\u{202e}"), "lu?i??gi?");
+        let valid = "Caff\u{e8} \u{1f336}\u{fe0f}";
+        assert_eq!(replace_invalid(valid), valid);
     }
 
     #[test]
