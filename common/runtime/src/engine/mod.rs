@@ -25,6 +25,7 @@ mod poison;
 mod query;
 mod row_cache;
 mod source_owners;
+pub mod tasks;
 mod working_set;
 
 pub use command::{CommandResult, Commands, crash_key};
