@@ -12,14 +12,14 @@ use doorstep_smtp::{Action, Certificate, Offer, SmtpServer, Step};
 use crate::{outcome, password, send, send_until, settings, smtp};
 
 /// A server with TLS, and the file of its certificate.
-struct TlsServer {
-    server: SmtpServer,
+pub(crate) struct TlsServer {
+    pub(crate) server: SmtpServer,
     ca_file: PathBuf,
     scheme: &'static str,
 }
 
 impl TlsServer {
-    async fn start(
+    pub(crate) async fn start(
         scheme: &'static str,
         names: &[&str],
         script: impl Fn(usize, Step) -> Action + Send + Sync + 'static,
@@ -43,7 +43,7 @@ impl TlsServer {
         }
     }
 
-    fn settings(&self) -> MailSettings {
+    pub(crate) fn settings(&self) -> MailSettings {
         let url = format!("{}://u@127.0.0.1:{}", self.scheme, self.server.port());
         let mut settings = settings(&url);
         settings.password = password();

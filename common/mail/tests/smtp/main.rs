@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
 mod after_dot;
+mod any_fault;
 mod before_dot;
 mod checkpoint;
 mod encrypted;
