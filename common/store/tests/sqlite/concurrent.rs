@@ -1,10 +1,10 @@
 //! Several processes and threads that use one file at once.
 
-use std::{thread, time::Duration};
+use std::{collections::HashSet, thread, time::Duration};
 
 use doorstep_store::{
-    Commit, EntityChange, ExpectedVersion, SqliteStore, Store, StoreError, WriteSet,
-    sqlite::Options,
+    Candidates, ClaimTasks, Commit, EntityChange, ExpectedVersion, SqliteStore, Store, StoreError,
+    TaskChange, TaskEnd, TaskFate, TaskId, TaskToken, WriteSet, sqlite::Options,
 };
 
 use crate::{fixtures::*, folder::Folder, open};
@@ -43,6 +43,81 @@ async fn count_up(store: &SqliteStore) -> u32 {
             Commit::Conflict => conflicts += 1,
         }
     }
+}
+
+/// Claims tasks and ends them until none is left, and takes tasks of the other processes over meanwhile. Returns the
+/// tokens of its leases, and the tasks that it has ended.
+async fn run_tasks(store: &SqliteStore, process: u64) -> (Vec<TaskToken>, Vec<TaskId>) {
+    let (mut tokens, mut ended) = (Vec::new(), Vec::new());
+    for round in 0.. {
+        if store.usage().await.unwrap().tasks.rows == 0 {
+            break;
+        }
+        let claim = ClaimTasks {
+            holder: holder(process),
+            process: "host".to_owned(),
+            now: at(1),
+            kinds: vec![(new_task("task").kind, 9)],
+            room: 3,
+            candidates: Candidates::One,
+            held: vec![],
+        };
+        let claimed = store.claim_tasks(claim).await.unwrap().tasks;
+        tokens.extend(claimed.iter().map(|task| task.token));
+        for row in store.task_holders().await.unwrap() {
+            // No rule of the store asks how long the other one has been silent.
+            if row.holder != holder(process) && round < 20 && round % 3 == 0 {
+                let taken = store.take_over_tasks(row.holder, row.beat, at(1));
+                taken.await.unwrap();
+            }
+        }
+        for task in claimed {
+            let id = task.row.id;
+            let mut changes = WriteSet::at(at(1));
+            changes.tasks = vec![TaskChange::End(TaskEnd {
+                id: id.clone(),
+                token: task.token,
+                fate: TaskFate::Done,
+            })];
+            if let Commit::Written(_) = store.commit(changes).await.unwrap() {
+                ended.push(id);
+            }
+        }
+    }
+    (tokens, ended)
+}
+
+#[test]
+fn concurrent_processes_end_each_task_once() {
+    const TASKS: usize = 150;
+    let folder = Folder::new();
+    let store = open(&folder);
+    let ids: Vec<String> = (0..TASKS).map(|n| format!("task/{n}")).collect();
+    let mut changes = WriteSet::at(at(1));
+    let start = |id: &String| TaskChange::Start(new_task(id));
+    changes.tasks = ids.iter().map(start).collect();
+    blocking(commit(&store, changes));
+    let together = std::sync::Barrier::new(3);
+    let results: Vec<_> = thread::scope(|scope| {
+        let run = |process| {
+            let (folder, together) = (&folder, &together);
+            scope.spawn(move || {
+                let store = open(folder);
+                together.wait();
+                blocking(run_tasks(&store, process))
+            })
+        };
+        let processes: Vec<_> = [1, 2, 3].map(run).into();
+        processes.into_iter().map(|p| p.join().unwrap()).collect()
+    });
+    let tokens: Vec<_> = results.iter().flat_map(|(tokens, _)| tokens).collect();
+    let different: HashSet<_> = tokens.iter().collect();
+    assert_eq!(different.len(), tokens.len());
+    let ended: Vec<_> = results.iter().flat_map(|(_, ended)| ended).collect();
+    let different: HashSet<_> = ended.iter().collect();
+    assert_eq!((ended.len(), different.len()), (TASKS, TASKS));
+    let summary = blocking(store.summary(at(1))).unwrap();
+    assert_eq!(summary.tally.tasks_done, TASKS as u64);
 }
 
 #[test]

@@ -326,6 +326,8 @@ async fn a_restored_store_gets_a_new_source() {
     let mut late = WriteSet::at(at(2));
     late.counts.applied = 1;
     unusable(store.commit(late.clone()).await, &["new source"]);
+    let beat = store.beat_tasks(holder(1), vec![], at(2)).await;
+    unusable(beat, &["new source"]);
     commit(&again, late).await;
 }
 
