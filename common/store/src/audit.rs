@@ -54,6 +54,12 @@ pub enum AuditAction {
     AcceptRestored,
     /// Transferred a source to another user of the broker.
     Transfer,
+    /// Cancelled a task.
+    CancelTask,
+    /// Made a task run now.
+    RetryTask,
+    /// Settled a task as done or failed without running it.
+    SettleTask,
 }
 
 /// A record to write; its time is that of the commit.
@@ -62,8 +68,8 @@ pub struct NewAudit {
     /// The operator's name, as the operator has given it.
     pub operator: String,
     pub action: AuditAction,
-    /// The subject of the action under a stable name: [`DeadLetterId::event_digest`], a stream, or the selection of a
-    /// run.
+    /// The subject of the action under a stable name: [`DeadLetterId::event_digest`], a stream, a task, or the
+    /// selection of a run.
     pub about: String,
     pub dead: Option<DeadLetterId>,
     /// The dead letter's stream, or the stream with the gap.

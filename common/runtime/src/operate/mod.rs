@@ -11,6 +11,7 @@ mod restored;
 mod run;
 mod skip;
 mod take_over;
+mod tasks;
 mod transfer;
 
 use doorstep_event::{BrokerUser, Event, Source, StreamKey};
@@ -29,6 +30,7 @@ pub use self::{
     run::{ReplayRun, end_replay, start_replay},
     skip::{missing, skip, skip_gap},
     take_over::record_take_over,
+    tasks::{DecideTaskError, TaskDecision, decide_task},
     transfer::{Former, transfer},
 };
 

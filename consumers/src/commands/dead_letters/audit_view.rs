@@ -65,6 +65,9 @@ pub(super) fn action(action: AuditAction) -> &'static str {
         AuditAction::MintSource => "mint source",
         AuditAction::AcceptRestored => "accept restored",
         AuditAction::Transfer => "transfer",
+        AuditAction::CancelTask => "cancel task",
+        AuditAction::RetryTask => "retry task",
+        AuditAction::SettleTask => "settle task",
     }
 }
 
