@@ -2,9 +2,9 @@
 
 use doorstep_event::{Event, Sequence};
 use doorstep_store::{
-    AuditAction, DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, LearnedEpoch,
-    NewDeferred, OwnerChange, ReadSet, Resolution, Result, Store, StoreError, StreamChange,
-    StreamRow, StreamState, WriteSet,
+    AuditAction, DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, IfLive, LearnedEpoch,
+    NewDeferred, NewTask, OwnerChange, ReadSet, Resolution, Result, Store, StoreError,
+    StreamChange, StreamRow, StreamState, TaskChange, TaskId, WriteSet,
 };
 
 use super::{
@@ -20,6 +20,8 @@ use crate::{
 /// An event of another user's source is replayed only if its sender owns the source by now. It then takes its position
 /// in its stream as if it were just delivered, and waits there for missing predecessors.
 ///
+/// A task that has failed starts again under its id, with the present data as its input.
+///
 /// # Errors
 /// See [`OperateError`].
 pub async fn replay<S: Store>(
@@ -34,6 +36,13 @@ pub async fn replay<S: Store>(
         let event = replayable(&dead)?.clone();
         let mut changes = WriteSet::at(now);
         changes.audit.push(record(&by, AuditAction::Replay, &dead));
+        if let Some(task) = &dead.task {
+            start_again(store, &dead, task, event, &mut changes).await?;
+            if written(store, changes).await? {
+                return Ok(());
+            }
+            continue;
+        }
         if is_foreign(&dead) {
             check_owner(store, &dead, &event, &mut changes).await?;
             if let Some(sequence) = event.sequence {
@@ -64,6 +73,35 @@ pub async fn replay<S: Store>(
         }
     }
     Err(OperateError::Busy(id.to_string()))
+}
+
+/// Starts a task that has failed, and resolves its dead letter.
+async fn start_again<S: Store>(
+    store: &S,
+    dead: &DeadLetter,
+    task: &TaskId,
+    event: Event,
+    changes: &mut WriteSet,
+) -> Result<(), OperateError> {
+    if store.read_tasks(vec![task.clone()]).await? != [None] {
+        return Err(OperateError::NotReplayable {
+            id: dead.id.clone(),
+            why: "its task was started again and is live",
+        });
+    }
+    changes.tasks.push(TaskChange::Start(NewTask {
+        id: task.clone(),
+        kind: event.event_type,
+        subject: event.subject,
+        traceparent: event.traceparent,
+        input: event.data,
+        dead: dead.attempts,
+        if_live: IfLive::Conflict,
+    }));
+    changes
+        .resolve
+        .push((dead.id.clone(), DeadLetterStatus::Open, Resolution::Gone));
+    Ok(())
 }
 
 /// Returns a change that raises the version of a stream and nothing else.

@@ -96,14 +96,14 @@ pub async fn decide_task<S: Store>(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use doorstep_event::{Epoch, EventType, Subject, Timestamp};
+    use doorstep_event::{Epoch, Event, EventId, EventType, Subject, Timestamp};
     use doorstep_store::{
-        AuditFilter, Candidates, ClaimTasks, IfLive, LeasedTask, MemoryStore, NewTask, TaskEnd,
-        TaskFate, TaskHolder,
+        AuditFilter, Candidates, ClaimTasks, DeadLetter, DeadLetterId, DeadLetterStatus, IfLive,
+        LeasedTask, MemoryStore, NewDeadLetter, NewTask, TaskEnd, TaskFate, TaskHolder,
     };
 
     use super::*;
-    use crate::operate::Operator;
+    use crate::operate::{OperateError, Operator, replay};
 
     fn id() -> TaskId {
         TaskId::new("mail/order/1").unwrap()
@@ -222,5 +222,68 @@ mod tests {
         let page = store.audit(AuditFilter::All, None, 9).await.unwrap();
         assert_eq!(page.rows.len(), 1);
         assert_eq!(page.rows[0].entry.action, AuditAction::CancelTask);
+    }
+
+    #[tokio::test]
+    async fn a_dead_letter_starts_its_task_again() {
+        let store = started().await;
+        let task = claim(&store).await;
+        let event = Event {
+            id: EventId::new("mail/order/1").unwrap(),
+            source: store.source().clone(),
+            event_type: kind(),
+            subject: task.row.subject.clone(),
+            time: None,
+            sequence: None,
+            epoch: None,
+            traceparent: None,
+            data: Bytes::from_static(b"input"),
+        };
+        let dead = DeadLetter {
+            id: DeadLetterId("a-1".to_owned()),
+            body: event.data.clone(),
+            event: Some(event),
+            blocks: false,
+            reason: "task failed".to_owned(),
+            detail: String::new(),
+            fingerprint: String::new(),
+            attempts: 1,
+            since: Timestamp::UNIX_EPOCH,
+            status: DeadLetterStatus::Open,
+            defect: None,
+            task: Some(id()),
+        };
+        let letter = dead.id.clone();
+        let died = WriteSet {
+            dead_letters: vec![NewDeadLetter { row: dead }],
+            ..WriteSet::at(Timestamp::UNIX_EPOCH)
+        };
+        store.commit(died).await.unwrap();
+        // The task under its id is live until its lease ends.
+        let replayed = replay(&store, &letter, Timestamp::UNIX_EPOCH).await;
+        let error = replayed.unwrap_err();
+        assert!(
+            matches!(error, OperateError::NotReplayable { .. }),
+            "{error}"
+        );
+        let end = TaskEnd {
+            id: id(),
+            token: task.token,
+            fate: TaskFate::Ended,
+        };
+        change(&store, TaskChange::End(end)).await;
+        replay(&store, &letter, Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
+        let again = claim(&store).await.row;
+        assert_eq!((again.id, again.dead, again.number), (id(), 1, 2));
+        assert_eq!(&again.input[..], b"input");
+        assert_eq!(store.usage().await.unwrap().dead_letters.rows, 0);
+        let replayed = replay(&store, &letter, Timestamp::UNIX_EPOCH).await;
+        let error = replayed.unwrap_err();
+        assert!(matches!(error, OperateError::AlreadySettled(_)), "{error}");
+        let page = store.audit(AuditFilter::All, None, 9).await.unwrap();
+        assert_eq!(page.rows.len(), 1);
+        assert_eq!(page.rows[0].entry.action, AuditAction::Replay);
     }
 }
