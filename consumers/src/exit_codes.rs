@@ -12,7 +12,7 @@ Exit codes:
   3    `dead-letters`: already resolved or edited by another operator
   64   wrong usage or settings; all wrong settings are listed at once
   65   `dead-letters`: it cannot be replayed, or its new data would be rejected
-  66   the store, entity or dead letter is not there; `health`: no process responds
+  66   the store, entity or dead letter is not there; `report`: the period has nothing; `health`: no process responds
   69   the broker cannot be reached, or does not let the roles work
   70   a role has panicked: a bug in the program
   73   the store cannot be created or opened

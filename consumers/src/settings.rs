@@ -14,7 +14,7 @@ use crate::{
         streams::StreamsCommand, topology::TopologyCommand,
     },
     commands::{
-        dead_letters, export, health,
+        dead_letters, export, health, report,
         run::{self, RunJob},
         show, sources, status, store, streams,
         topology::{self, VerifyJob},
@@ -30,6 +30,7 @@ pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Wo
         Command::Health(args) => work(health::health(args)),
         Command::Show(args) => work(show::show(args)),
         Command::Export(args) => work(export::export(args)),
+        Command::Report(args) => work(report::report(args.period(wrong)?, args)),
         Command::DeadLetters(command) => prepare_dead_letters(command, wrong),
         Command::Streams(StreamsCommand::SkipGap(args)) => {
             work(streams::skip_gap(args.skip.by(wrong)?, args))

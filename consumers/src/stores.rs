@@ -34,7 +34,7 @@ pub(crate) fn create(folder: &Path, role: &str) -> Result<RoleStore, CliError> {
 pub(crate) fn open_existing(place: &StoreLocation) -> Result<RoleStore, CliError> {
     let (folder, role) = (&place.store.folder, place.role.name);
     if !SqliteStore::exists(folder, role) {
-        return Err(missing(place));
+        return Err(missing(folder, role));
     }
     Ok(SqliteStore::open_existing(
         folder,
@@ -60,7 +60,15 @@ pub(crate) fn open_read_only(folder: &Path, role: &str) -> Result<Option<RoleSto
 /// # Errors
 /// There is none, or it cannot be opened.
 pub(crate) fn try_open_read_only(place: &StoreLocation) -> Result<RoleStore, CliError> {
-    open_read_only(&place.store.folder, place.role.name)?.ok_or_else(|| missing(place))
+    require_read_only(&place.store.folder, place.role.name)
+}
+
+/// Opens the store of the role with this name only to be read.
+///
+/// # Errors
+/// There is none, or it cannot be opened.
+pub(crate) fn require_read_only(folder: &Path, role: &str) -> Result<RoleStore, CliError> {
+    open_read_only(folder, role)?.ok_or_else(|| missing(folder, role))
 }
 
 /// Checks that the folder has a store of at least one of these roles: an empty answer would look like that of a role
@@ -83,7 +91,6 @@ pub(crate) fn require_any(roles: &[RoleEntry], folder: &Path) -> Result<(), CliE
     )))
 }
 
-fn missing(place: &StoreLocation) -> CliError {
-    let name = place.role.name;
-    no_store(&place.store.folder, name, &format!("consumers run {name}"))
+fn missing(folder: &Path, role: &str) -> CliError {
+    no_store(folder, role, &format!("consumers run {role}"))
 }

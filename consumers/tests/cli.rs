@@ -300,6 +300,7 @@ fn without_a_broker_status_still_shows_the_stores() {
         "restaurant",
         "payments",
         "access_log",
+        "reports",
     ] {
         assert!(shown.contains(role), "{shown}");
     }
@@ -328,6 +329,37 @@ fn entity_without_a_key_is_asked_for() {
 }
 
 #[test]
+fn reports_without_figures_are_explained() {
+    let folder = Folder::new("report");
+    let report = |more: &[&str], code| {
+        let store = ["report", "sales", "--data-dir", folder.0.to_str().unwrap()];
+        rejected(&[&store, more].concat(), &[], code)
+    };
+    let error = report(
+        &["--from", "2010-12-02", "--to", "2010-12-01", "--json"],
+        64,
+    );
+    assert!(error.contains("before it begins at 2010-12-02"), "{error}");
+    let error = report(
+        &["--from", "2000-01-01", "--to", "2011-12-31", "--json"],
+        64,
+    );
+    assert!(error.contains("at most 3660"), "{error}");
+    let error = report(&["--from", "1.12.2010", "--to", "2010-12-32", "--json"], 64);
+    assert!(error.contains("2 settings are wrong"), "{error}");
+    assert!(
+        error.contains("is not a date such as 2010-12-31"),
+        "{error}"
+    );
+    let day = ["--from", "2010-12-01", "--to", "2010-12-01"];
+    report(&day, 64);
+    report(&[&day[..], &["--json", "--csv", "x"]].concat(), 64);
+    let error = report(&[&day[..], &["--json"]].concat(), 66);
+    assert!(error.contains("no store of reports"), "{error}");
+    assert!(error.contains("consumers run reports"), "{error}");
+}
+
+#[test]
 fn the_topology_is_shown_to_people_and_programs() {
     let variables = [("DOORSTEP_NAMESPACE", "shop")];
     let text = said(&consumers(&["topology", "show"], &variables).stdout);
@@ -342,8 +374,8 @@ fn the_topology_is_shown_to_people_and_programs() {
     }
     let json = consumers(&["topology", "show", "--json"], &variables).stdout;
     let topology: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(topology["queues"].as_array().unwrap().len(), 22);
-    assert_eq!(topology["bindings"].as_array().unwrap().len(), 8);
+    assert_eq!(topology["queues"].as_array().unwrap().len(), 25);
+    assert_eq!(topology["bindings"].as_array().unwrap().len(), 11);
 }
 
 #[test]

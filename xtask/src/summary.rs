@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::sandbox::Sandbox;
 
-/// The roles that record the demo's events, each kind of event in one of them. Other roles receive orders, too, and
-/// ignore those of the demo; their dropped or deferred events would be counted twice.
+/// The roles that record the demo's events, each kind of event in one of them. Other roles receive some of them, too,
+/// and would count them twice.
 const KEEPERS: [&str; 3] = ["orders", "inventory", "tracking"];
 
 /// The demo's counts and the stores' side by side.

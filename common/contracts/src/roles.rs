@@ -100,6 +100,13 @@ pub const ROLES: &[RoleSpec] = &[
         handles_requests: false,
         emits: &[],
     },
+    RoleSpec {
+        name: "reports",
+        subjects: &["order", "return", "delivery"],
+        entities: &["sales", "deliveries", "order", "return", "delivery"],
+        handles_requests: false,
+        emits: &[],
+    },
 ];
 
 #[cfg(test)]

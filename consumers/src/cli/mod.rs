@@ -3,6 +3,7 @@
 //! Values are parsed here, and their errors are collected with those of `settings`, so that all are reported at once.
 
 pub(crate) mod dead_letters;
+pub(crate) mod report;
 pub(crate) mod sources;
 pub(crate) mod store;
 pub(crate) mod streams;
@@ -23,7 +24,7 @@ use doorstep_event::BrokerUser;
 use doorstep_runtime::Limits;
 
 use self::{
-    dead_letters::DeadLettersCommand, sources::Sources, store::StoreCommand,
+    dead_letters::DeadLettersCommand, report::ReportArgs, sources::Sources, store::StoreCommand,
     streams::StreamsCommand, topology::TopologyCommand,
 };
 use crate::{
@@ -90,6 +91,13 @@ pub(crate) enum Command {
     #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
 
+    /// Report the sales or the deliveries of a period, as a page, CSV or JSON.
+    ///
+    /// The figures are those of the role `reports`, by day, country and stock code, or by day and city. Works beside the
+    /// running role.
+    #[command(override_usage = REPORT_USAGE, after_help = REPORT_HELP)]
+    Report(ReportArgs),
+
     /// List, edit, replay and skip dead letters: rejected events and the streams that they block.
     #[command(subcommand, after_help = EXIT_CODES)]
     DeadLetters(DeadLettersCommand),
@@ -138,6 +146,16 @@ const EXPORT_HELP: &str = "\
 Examples:
   consumers export inventory | head
   consumers export orders --output orders.jsonl";
+
+const REPORT_USAGE: &str = "\
+consumers report [OPTIONS] --from <DATE> --to <DATE> --html <FILE> <KIND>
+       consumers report [OPTIONS] --from <DATE> --to <DATE> --csv <FILE> <KIND>
+       consumers report [OPTIONS] --from <DATE> --to <DATE> --json <KIND>";
+
+const REPORT_HELP: &str = "\
+Examples:
+  consumers report sales --from 2010-12-01 --to 2010-12-31 --html december.html
+  consumers report deliveries --from 2022-05-01 --to 2022-05-31 --json | jq .total";
 
 /// The maximum prefetch of a quorum queue.
 const MAX_PREFETCH: u16 = 2_000;
@@ -343,6 +361,8 @@ mod tests {
             "ROLE" => "orders",
             "FROM..TO" => "1..2",
             "SUBJECT" => "order/1",
+            "KIND" => "sales",
+            "DATE" => "2010-12-01",
             _ => "x",
         }
     }

@@ -1,14 +1,11 @@
 //! `consumers export`: every entity of a role, one JSON line each, sorted by key.
 
-use std::{
-    fs::{self, File},
-    io::{self, BufWriter, ErrorKind, Write},
-    path::{Path, PathBuf},
-};
+use std::io::{self, BufWriter, ErrorKind, Write};
 
 use doorstep_cli::{CliError, output::cannot_write};
 use doorstep_store::{EntityRow, Store};
 
+use super::output_file::OutputFile;
 use crate::{cli::ExportArgs, stores};
 
 /// The number of entities read at a time, so that the store is not blocked for longer.
@@ -27,68 +24,10 @@ pub(crate) async fn export(args: ExportArgs) -> Result<(), CliError> {
             ended => ended.map_err(|stopped| stopped.into_failure("standard output")),
         };
     };
-    let target = Target::for_path(&path);
-    let wrong = |e: &io::Error| {
-        let failure = cannot_write(&path.display().to_string(), e);
-        CliError::io(failure.to_string())
-    };
-    let mut file = File::create(target.write_path()).map_err(|e| wrong(&e))?;
-    let ended = write_all(&store, &mut file).await;
-    let complete = ended
-        .map_err(|stopped| stopped.into_failure(&path.display().to_string()))
-        .and_then(|()| target.complete(&file).map_err(|e| wrong(&e)));
-    if complete.is_err() {
-        target.remove_partial();
-    }
-    complete
-}
-
-/// The target of an export. A regular file under its final name is always complete.
-enum Target {
-    /// First beside the file, then renamed.
-    Renamed { partial: PathBuf, path: PathBuf },
-    /// Written directly: a device or a pipe must not be replaced by a file.
-    Direct(PathBuf),
-}
-
-impl Target {
-    fn for_path(path: &Path) -> Self {
-        // The target of a symbolic link is written, and the link stays.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if path.exists() && !path.is_file() {
-            return Self::Direct(path);
-        }
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        Self::Renamed {
-            partial: partial.into(),
-            path,
-        }
-    }
-
-    fn write_path(&self) -> &Path {
-        match self {
-            Self::Renamed { partial, .. } => partial,
-            Self::Direct(path) => path,
-        }
-    }
-
-    fn complete(&self, file: &File) -> io::Result<()> {
-        match self {
-            Self::Renamed { partial, path } => {
-                file.sync_all()?;
-                fs::rename(partial, path)
-            }
-            Self::Direct(_) => Ok(()),
-        }
-    }
-
-    fn remove_partial(&self) {
-        if let Self::Renamed { partial, .. } = self {
-            // A file that could not be written may not exist either.
-            let _ = fs::remove_file(partial);
-        }
-    }
+    let mut file = OutputFile::create(&path)?;
+    let written = write_all(&store, &mut file).await;
+    written.map_err(|stopped| stopped.into_failure(&path.display().to_string()))?;
+    file.complete()
 }
 
 /// The reason why an export ended early.

@@ -5,6 +5,8 @@ pub(crate) mod attention;
 pub(crate) mod dead_letters;
 pub(crate) mod export;
 pub(crate) mod health;
+mod output_file;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod sources;

@@ -4,6 +4,7 @@ mod access_log;
 mod inventory;
 mod orders;
 mod payments;
+pub(crate) mod reports;
 mod restaurant;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -79,6 +80,7 @@ roles! {
     "restaurant" => |_| restaurant::Restaurant,
     "payments" => |_| payments::Payments,
     "access_log" => access_log::AccessLog::new,
+    "reports" => |_| reports::Reports,
 }
 
 /// Returns a parser of role names.
@@ -156,7 +158,8 @@ mod tests {
                 "tracking",
                 "restaurant",
                 "payments",
-                "access_log"
+                "access_log",
+                "reports"
             ]
         );
         let twice = ["tracking", "orders", "tracking"].map(|name| find(name).unwrap());

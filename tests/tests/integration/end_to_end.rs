@@ -68,11 +68,15 @@ impl Shop {
     }
 
     /// Runs all roles until they are idle, and returns their exports.
-    async fn exports_when_idle(&self) -> [String; 2] {
+    async fn exports_when_idle(&self) -> [String; 3] {
         let run = self.consumers(&["run", "--exit-when-idle", "2s"]);
         let ended = run.run(&self.scratch, RUN_LIMIT).await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        [self.export("inventory").await, self.export("orders").await]
+        [
+            self.export("inventory").await,
+            self.export("orders").await,
+            self.export("reports").await,
+        ]
     }
 
     async fn export(&self, role: &str) -> String {

@@ -32,6 +32,7 @@ mod policies;
 mod process_crashes;
 mod processes;
 mod refusals;
+mod reports;
 mod requests;
 mod role_failures;
 mod roles;

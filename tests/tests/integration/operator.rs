@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::SOON;
 
 /// The queues that the binaries declare and these tests publish to.
-pub(crate) const ROLES: [RoleQueues; 6] = [
+pub(crate) const ROLES: [RoleQueues; 7] = [
     RoleQueues {
         role: "orders",
         subjects: &["order", "return", "payment"],
@@ -48,6 +48,11 @@ pub(crate) const ROLES: [RoleQueues; 6] = [
     RoleQueues {
         role: "access_log",
         subjects: &["request"],
+        handles_requests: false,
+    },
+    RoleQueues {
+        role: "reports",
+        subjects: &["order", "return", "delivery"],
         handles_requests: false,
     },
 ];
@@ -220,7 +225,10 @@ async fn until_idle_ends_with_2_until_resolved() {
         .await;
 
     all_is_listed(&office).await;
-    second_placements_are_skipped(&office).await;
+    // Both count an order once.
+    for role in ["orders", "reports"] {
+        second_placements_are_skipped(&office, role).await;
+    }
     // The other roles that receive orders do not know such types either.
     for role in ["restaurant", "payments"] {
         let dead = office.dead(role).await;
@@ -244,6 +252,7 @@ async fn all_is_listed(office: &Office) {
         "order.placed.v2 number 1 of order/2 from shop/1: unknown type: ",
         "order.eaten.v1 number 1 of order/3 from shop/1: unknown type: ",
         "orders: 3 streams are blocked",
+        "reports: 3 streams are blocked",
         "inventory: missing 2..2 of stock/A from shop/1, 1 deferred behind it",
         "inventory: dead ",
         "an unreadable message: unreadable: ",
@@ -257,8 +266,8 @@ async fn all_is_listed(office: &Office) {
 }
 
 /// A replayed second placement is rejected again; after a skip the next one is, and so on to the end of the stream.
-async fn second_placements_are_skipped(office: &Office) {
-    let dead = office.dead("orders").await;
+async fn second_placements_are_skipped(office: &Office, role: &str) {
+    let dead = office.dead(role).await;
     let reasons: Vec<_> = dead.iter().map(|(_, reason)| reason.as_str()).collect();
     assert_eq!(dead.len(), 3, "{dead:?}");
     assert_eq!(
@@ -272,10 +281,10 @@ async fn second_placements_are_skipped(office: &Office) {
         .unwrap()
         .0;
     office
-        .output(&["dead-letters", "replay", "orders", again])
+        .output(&["dead-letters", "replay", role, again])
         .await;
     let late = office
-        .ran(&["dead-letters", "skip", "orders", again, "--reason", "late"])
+        .ran(&["dead-letters", "skip", role, again, "--reason", "late"])
         .await;
     assert_eq!(late.code, Some(3), "{}", late.stderr);
     assert!(late.stderr.contains("already resolved"), "{}", late.stderr);
@@ -284,7 +293,7 @@ async fn second_placements_are_skipped(office: &Office) {
         Some(2)
     );
     for _ in 0..2 {
-        office.skip_all("orders").await;
+        office.skip_all(role).await;
         let _ = office.ran(&["run", "--exit-when-idle", "1s"]).await;
     }
 }

@@ -1,10 +1,11 @@
-//! Compares the exports with the results that awk computes from a file.
+//! Compares exports and reports with the results that awk and Python compute from a file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::workspace::{checked, root};
 
@@ -64,26 +65,34 @@ pub(super) fn compare(file: &Path, program: &str, exports: &[Export<'_>]) -> Res
     Ok(())
 }
 
+/// Compares a report with the one of a program in `xtask/data`: the totals in JSON, and every line of the CSV.
+///
+/// # Errors
+/// The totals, or the first line that differs.
+pub(super) fn compare_report(file: &Path, program: &str, total: &Value, csv: &str) -> Result<()> {
+    let expected = computed(file, "python3", &[], program)?;
+    let (expected_total, expected) = expected.split_once('\n').context("no totals")?;
+    let expected_total: Value = serde_json::from_str(expected_total)?;
+    ensure!(
+        *total == expected_total,
+        "the report's totals are\n{total}\nand should be\n{expected_total}"
+    );
+    let mut lines = csv.lines().zip(expected.lines()).zip(1..);
+    if let Some(((found, expected), number)) =
+        lines.find(|((found, expected), _)| found != expected)
+    {
+        bail!("line {number} of the report is\n{found}\nand should be\n{expected}");
+    }
+    ensure!(
+        csv.len() == expected.len(),
+        "the report's number of lines differs"
+    );
+    Ok(())
+}
+
 /// Returns the required beginning of each entity's line in the export.
 fn by_awk(file: &Path, program: &str) -> Result<BTreeMap<String, String>> {
-    let mut unpacked = Command::new("gzip")
-        .arg("-dc")
-        .arg(file)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run gzip")?;
-    let input = unpacked.stdout.take().context("gzip has no output")?;
-    let output = Command::new("awk")
-        .arg("-f")
-        .arg(root().join("xtask/data").join(program))
-        .env("LC_ALL", "C")
-        .stdin(input)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run awk")?;
-    checked("gzip", unpacked.wait()?)?;
-    checked("awk", output.status)?;
-    let text = String::from_utf8(output.stdout).context("awk printed invalid UTF-8")?;
+    let text = computed(file, "awk", &["-f"], program)?;
     text.lines()
         .map(|line| {
             let (key, begins) = line
@@ -92,4 +101,26 @@ fn by_awk(file: &Path, program: &str) -> Result<BTreeMap<String, String>> {
             Ok((key.to_owned(), begins.to_owned()))
         })
         .collect()
+}
+
+/// Returns the output of a program in `xtask/data` for an unpacked file.
+fn computed(file: &Path, language: &str, options: &[&str], program: &str) -> Result<String> {
+    let mut unpacked = Command::new("gzip")
+        .arg("-dc")
+        .arg(file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run gzip")?;
+    let input = unpacked.stdout.take().context("gzip has no output")?;
+    let output = Command::new(language)
+        .args(options)
+        .arg(root().join("xtask/data").join(program))
+        .env("LC_ALL", "C")
+        .stdin(input)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {language}"))?;
+    checked("gzip", unpacked.wait()?)?;
+    checked(language, output.status)?;
+    String::from_utf8(output.stdout).with_context(|| format!("{language} printed invalid UTF-8"))
 }

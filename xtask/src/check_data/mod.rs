@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use doorstep_broker::{Broker, Footprint, NodeOptions, PrivateNode, install_if_possible};
+use serde_json::Value;
 
 use crate::sandbox::{Idle, Sandbox};
 use crate::workspace::{build_programs, checked, own_vhost, print_progress, seconds};
@@ -20,16 +21,18 @@ use expected::Export;
 const RETAIL: &str = "online_retail.csv.gz";
 const RETAIL_SUM: &str = "541909 read = 541907 imported + 2 refused";
 const RETAIL_REFUSED: [u64; 2] = [299_985, 299_986];
+const RETAIL_DAYS: [&str; 2] = ["2010-12-01", "2011-12-09"];
 const STOCKS: usize = 4_070;
 const INVOICES: usize = 25_898;
 const PICKUPS: &str = "lade_pickup.csv.gz";
 const PICKUPS_SUM: &str = "6190 read = 6190 imported + 0 refused";
 const DELIVERIES: usize = 6_190;
 
-/// Import the real data, and compare the roles' exports with the results that awk computes from the files.
+/// Import the real data, and compare the roles' exports and reports with the results that awk and Python compute from
+/// the files.
 ///
-/// FOLDER contains online_retail.csv.gz and lade_pickup.csv.gz. Needs a rabbitmq-server on this machine, or the means
-/// to install one: the broker is restarted on the way, so it is always a private node.
+/// FOLDER contains online_retail.csv.gz and lade_pickup.csv.gz. Needs python3, and a rabbitmq-server on this machine or
+/// the means to install one: the broker is restarted on the way, so it is always a private node.
 ///
 /// Example: cargo xtask check-data FOLDER
 #[derive(Debug, Args)]
@@ -61,7 +64,9 @@ impl CheckData {
             print_progress(&format!("ok: {what} ({} so far)", seconds(start.elapsed())));
         };
         let undisturbed = check_sales(own_vhost(&node.broker(), "check-data")?, &retail)?;
-        passed("sales: counts, rejected rows, stocks, orders and returns agree to the last digit");
+        passed(
+            "sales: counts, rejected rows, stocks, orders, returns and the report of the year agree to the last digit",
+        );
         check_pickups(own_vhost(&node.broker(), "check-data")?, &pickups)?;
         passed(
             "pick-ups: every delivery is there with courier, times, fixes and window, no event is deferred, blocked or missing",
@@ -76,11 +81,12 @@ impl CheckData {
     }
 }
 
-/// The exports of the roles that handle sales.
+/// The exports of the roles that handle sales, and the report of the whole year in CSV.
 #[derive(Debug, PartialEq, Eq)]
 struct Exports {
     inventory: String,
     orders: String,
+    report: String,
 }
 
 impl Exports {
@@ -88,6 +94,7 @@ impl Exports {
         Ok(Self {
             inventory: stage.output(&["export", "inventory"])?,
             orders: stage.output(&["export", "orders"])?,
+            report: report(stage, &["--csv", "/dev/stdout"])?,
         })
     }
 }
@@ -101,7 +108,7 @@ fn check_sales(broker: Broker, file: &Path) -> Result<Exports> {
     let lines: Vec<u64> = rejected
         .lines()
         .map(|line| {
-            let row: serde_json::Value = serde_json::from_str(line)?;
+            let row: Value = serde_json::from_str(line)?;
             row["line"]
                 .as_u64()
                 .with_context(|| format!("no line number in {line}"))
@@ -127,7 +134,22 @@ fn check_sales(broker: Broker, file: &Path) -> Result<Exports> {
         },
     ];
     expected::compare(file, "retail.awk", &lines)?;
+    let figures: Value = serde_json::from_str(&report(&stage, &["--json"])?)?;
+    expected::compare_report(file, "retail_report.py", &figures["total"], &exports.report)?;
     Ok(exports)
+}
+
+/// Returns the report of all sales in one of its forms.
+fn report(stage: &Sandbox, form: &[&str]) -> Result<String> {
+    let period = [
+        "report",
+        "sales",
+        "--from",
+        RETAIL_DAYS[0],
+        "--to",
+        RETAIL_DAYS[1],
+    ];
+    stage.output(&[&period, form].concat())
 }
 
 fn check_pickups(broker: Broker, file: &Path) -> Result<()> {

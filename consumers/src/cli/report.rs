@@ -1,0 +1,71 @@
+//! The arguments of `consumers report`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use doorstep_cli::{SettingsErrors, args::StoreArgs, checked};
+use jiff::civil::Date;
+
+use crate::roles::reports::period::Period;
+
+/// The subject of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportKind {
+    /// Orders and returns, by day, country and stock code.
+    Sales,
+    /// Deliveries, by day and city.
+    Deliveries,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The subject of the report.
+    #[arg(value_enum, value_name = "KIND")]
+    pub(crate) kind: ReportKind,
+
+    /// The first day, in UTC.
+    #[arg(long, value_name = "DATE", value_parser = checked(date, "2010-12-01"))]
+    from: Date,
+
+    /// The last day, in UTC. A period has at most 3660 days.
+    #[arg(long, value_name = "DATE", value_parser = checked(date, "2010-12-01"))]
+    to: Date,
+
+    #[command(flatten)]
+    pub(crate) form: ReportForm,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// The form of a report.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ReportForm {
+    /// Write a page for browsers and printers into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Write the lines that the figures are summed from into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// Print the figures as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ReportArgs {
+    /// Returns the period, or records the reason why there is none.
+    pub(crate) fn period(&self, wrong: &mut SettingsErrors) -> Option<Period> {
+        if !wrong.is_empty() {
+            return None;
+        }
+        wrong.check("--from and --to", Period::new(self.from, self.to))
+    }
+}
+
+fn date(text: &str) -> Result<Date, String> {
+    Date::strptime("%Y-%m-%d", text)
+        .map_err(|_| format!("{text:?} is not a date such as 2010-12-31"))
+}
