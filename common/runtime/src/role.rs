@@ -365,10 +365,6 @@ impl<S> States<S> {
             }));
     }
 
-    pub(crate) fn entries(&self) -> &[Entry<S>] {
-        &self.entries
-    }
-
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry<S>> {
         self.entries.drain(..)
     }
@@ -419,8 +415,19 @@ impl<S> States<S> {
         entry.state.get_or_insert_default()
     }
 
-    /// Returns the state of the only or first entity; `None` inside if nothing has been applied to it yet. A state
-    /// cannot be removed again: the event of a handler that tries is rejected.
+    /// Removes an entity: its row is deleted. Returns the state that it had.
+    ///
+    /// # Panics
+    /// If [`Role::keys`] does not name the entity.
+    pub fn remove(&mut self, key: &EntityKey) -> Option<S> {
+        let place = self.place(key);
+        let entry = &mut self.entries[place];
+        entry.written = true;
+        entry.state.take()
+    }
+
+    /// Returns the state of the only or first entity; `None` inside if nothing has been applied to it yet. A handler
+    /// that leaves `None` removes the entity.
     ///
     /// # Panics
     /// If [`Role::keys`] names none.

@@ -209,8 +209,8 @@ async fn rejection_leaves_the_command_executable() {
     env.execute(deposit("5", 9)).await.unwrap();
     assert_eq!(env.execute(withdraw).await, standing(4, 2));
     let removes = order("6", now(), "account/a", Bid::Remove);
-    assert_eq!(env.execute(removes).await, rejected(Rejection::FAILED));
-    assert_eq!(env.query("account/a").await, standing(4, 2));
+    assert_eq!(env.execute(removes).await, standing(4, 2));
+    assert_eq!(env.store.entities(None, 1).await.unwrap(), []);
 }
 
 #[tokio::test]

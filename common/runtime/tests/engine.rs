@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use doorstep_event::{Sender, Sequence, Timestamp, headers::Decoded};
 use doorstep_runtime::{Engine, InboundMessage, Limits, operate};
-use doorstep_store::{DeadLetterFilter, MemoryStore, Store};
+use doorstep_store::{DeadLetterFilter, EntityKey, MemoryStore, Store};
 use ledger::{Ledger, Move, event, stream};
 
 fn now() -> Timestamp {
@@ -360,18 +360,31 @@ async fn emitting_an_unnumberable_event_rejects_its_cause() {
 }
 
 #[tokio::test]
-async fn removing_a_state_rejects_the_event() {
+async fn removed_state_leaves_no_row() {
     let mut env = TestEnv::new();
-    env.deliver(vec![
+    let events = [
         event("shop", "account/a", 1, &Move::Add(1)),
         event("shop", "account/a", 2, &Move::Remove),
         event("web", "account/a", 1, &Move::Add(1)),
-    ])
-    .await;
-    assert_eq!(env.entries("account/a").await, ["shop 1", "web 1"]);
-    let dead = env.dead().await;
-    assert_eq!(dead.len(), 1);
-    assert!(dead[0].detail.contains("account/a"), "{}", dead[0].detail);
+        event("web", "account/a", 2, &Move::Remove),
+    ];
+    // In one batch and in several, and with a second engine whose cache has the removed row.
+    env.deliver(events[..3].to_vec()).await;
+    assert_eq!(env.entries("account/a").await, ["web 1"]);
+    let mut other = Engine::new(Ledger, env.store.clone(), Limits::default());
+    let mut deliver = async |event: &doorstep_event::Event| {
+        let message = InboundMessage::event(event.clone(), Sender::Anonymous);
+        let mut batch = other.read_batch(vec![message]);
+        other.process(&mut batch, now(), 0.5).await.unwrap()
+    };
+    deliver(&event("pos", "account/a", 1, &Move::Add(1))).await;
+    env.deliver(events[3..].to_vec()).await;
+    let account = [EntityKey::new("account/a")];
+    let rows = env.store.read_entities(account.to_vec()).await.unwrap();
+    assert_eq!(rows[0].row, None);
+    deliver(&event("pos", "account/a", 2, &Move::Add(1))).await;
+    assert_eq!(env.entries("account/a").await, ["pos 2"]);
+    assert_eq!(env.dead().await, []);
 }
 
 #[tokio::test]

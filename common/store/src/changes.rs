@@ -24,8 +24,10 @@ pub struct WriteSet {
     pub now: Timestamp,
     /// Every stream that the batch has read.
     pub streams: Vec<StreamChange>,
-    /// Every entity that the batch has read.
+    /// Every entity that the batch has read, but for those that it removes.
     pub entities: Vec<EntityChange>,
+    /// Entities to remove. One that has changed since is a conflict.
+    pub removed_entities: Vec<(EntityKey, ExpectedVersion)>,
     /// Every source whose owner the batch has read.
     pub owners: Vec<OwnerChange>,
     pub defer: Vec<NewDeferred>,
@@ -103,6 +105,7 @@ impl WriteSet {
         let entity = |c: &EntityChange| c.after.is_some() || c.expect.row.is_none();
         self.streams.iter().any(stream)
             || self.entities.iter().any(entity)
+            || !self.removed_entities.is_empty()
             || self.owners.iter().any(|c| c.after.is_some())
             || !self.defer.is_empty()
             || !self.release.is_empty()

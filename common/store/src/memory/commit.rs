@@ -110,9 +110,7 @@ impl Data {
         for change in &changes.streams {
             written.streams.push(self.write_stream(change)?);
         }
-        for change in &changes.entities {
-            written.entities.push(self.write_entity(change)?);
-        }
+        written.entities = self.write_entities(&changes.entities)?;
         for change in changes.owners {
             self.own(change)?;
         }
@@ -153,6 +151,7 @@ impl Data {
             self.defer(new)?;
         }
         self.release_waiting(&changes.streams, &changes.entities, now);
+        self.remove_entities(&changes.removed_entities, now)?;
         for learned in changes.learned {
             self.learn(learned, now);
         }

@@ -139,6 +139,7 @@ impl Writer<'_> {
         }
         let ids = self.create_streams(&changes.streams)?;
         let entities = self.write_entities(&changes.entities)?;
+        self.remove_entities(&changes.removed_entities)?;
         for change in &changes.owners {
             self.own(change)?;
         }
@@ -154,7 +155,7 @@ impl Writer<'_> {
         self.change_tasks(&changes.tasks)?;
         self.defer(&changes.defer, &changes.streams, &ids)?;
         let streams = self.write_streams(&changes.streams, &ids)?;
-        self.wake(&changes.entities)?;
+        self.wake(changes)?;
         for learned in &changes.learned {
             self.learn(learned)?;
         }

@@ -93,3 +93,27 @@ pub async fn a_read_shows_every_earlier_commit(store: impl Store) {
         assert!(empty.row.is_some() && empty.state.is_none());
     }
 }
+
+pub async fn removed_entities_leave_no_row(store: impl Store) {
+    let first = put(&store, 1, "order/1", "1").await;
+    put(&store, 1, "order/2", "2").await;
+    let mut changes = WriteSet::at(at(2));
+    changes.removed_entities = vec![(entity("order/1"), first)];
+    commit(&store, changes.clone()).await;
+    assert_eq!(entity_row(&store, "order/1").await.row, None);
+    assert_eq!(store.entities(None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.summary(at(2)).await.unwrap().entities, 1);
+    conflict(&store, changes.clone()).await;
+    // The key may be used again, and the old handle denotes another row.
+    let again = put(&store, 3, "order/1", "3").await;
+    assert_ne!(again.row, first.row);
+    conflict(&store, changes).await;
+    let stale = ExpectedVersion {
+        version: again.version - 1,
+        ..again
+    };
+    let mut changes = WriteSet::at(at(4));
+    changes.removed_entities = vec![(entity("order/1"), stale)];
+    conflict(&store, changes).await;
+    assert_eq!(store.summary(at(4)).await.unwrap().entities, 2);
+}

@@ -273,6 +273,26 @@ fn expect(row: Option<doorstep_store::RowRef>, version: u64, fresh: Fresh) -> Ex
     }
 }
 
+/// Some states stand for a removal.
+async fn add_entity(
+    store: &impl Store,
+    changes: &mut WriteSet,
+    which: u8,
+    fresh: Fresh,
+    after: Option<u8>,
+) {
+    let row = entity_row(store, &entity_of(which)).await;
+    let expect = expect(row.row, row.version, fresh);
+    match after {
+        Some(0..50) => changes.removed_entities.push((row.key, expect)),
+        _ => changes.entities.push(EntityChange {
+            expect,
+            key: row.key,
+            after: after.map(|n| vec![n; usize::from(n % 9)]),
+        }),
+    }
+}
+
 async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Part) {
     match part {
         Part::Stream {
@@ -284,14 +304,7 @@ async fn add(store: &impl Store, known: &Known, changes: &mut WriteSet, part: Pa
             which,
             fresh,
             after,
-        } => {
-            let row = entity_row(store, &entity_of(which)).await;
-            changes.entities.push(EntityChange {
-                expect: expect(row.row, row.version, fresh),
-                key: row.key,
-                after: after.map(|n| vec![n; usize::from(n % 9)]),
-            });
-        }
+        } => add_entity(store, changes, which, fresh, after).await,
         Part::Hold {
             which,
             sequence,

@@ -73,6 +73,7 @@ each_store! {
     entities {
         a_written_state_is_read_back,
         a_read_shows_every_earlier_commit,
+        removed_entities_leave_no_row,
         a_read_entity_has_no_state,
         an_entity_changed_since_is_a_conflict,
         a_read_entity_changed_since_is_a_conflict,

@@ -2,8 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use doorstep_store::EntityKey;
-
 use super::{
     super::decoded_event::{Interpretation, panic_text},
     super::working_set::RowHandles,
@@ -34,10 +32,7 @@ impl<R: Role> Plan<'_, R> {
         }));
         match answer {
             Ok(Ok(effects)) => {
-                if let Some(removed) = self.take_changed_states(case.claim) {
-                    let detail = format!("the handler removes the state of {removed}");
-                    return Verdict::Dead(Cause::new(reason::PANIC, detail));
-                }
+                self.take_changed_states(case.claim);
                 Verdict::Applied(effects)
             }
             Ok(Err(HandlerError::Retry(entity))) => {
@@ -56,17 +51,8 @@ impl<R: Role> Plan<'_, R> {
         }
     }
 
-    /// Takes over the states that a handler has left. If the handler removed a state, takes none and returns that
-    /// entity: no store deletes a state, and the cache must not differ from the store.
-    pub(super) fn take_changed_states(&mut self, claim: RowHandles) -> Option<EntityKey> {
-        let entries = self.states.entries().iter();
-        let removed = entries
-            .zip(self.slots.entities(claim))
-            .find(|(entry, slot)| entry.written && entry.state.is_none() && slot.state.is_some())
-            .map(|(entry, _)| entry.key.clone());
-        if removed.is_some() {
-            return removed;
-        }
+    /// Takes over the states that a handler has left.
+    pub(super) fn take_changed_states(&mut self, claim: RowHandles) {
         for (number, entry) in self.states.drain().enumerate() {
             if entry.written
                 && let Some(slot) = self.slots.entity(claim, number)
@@ -75,7 +61,6 @@ impl<R: Role> Plan<'_, R> {
                 slot.written = true;
             }
         }
-        None
     }
 
     /// Collects the effects of a handler. They continue the trace of the message that caused them.

@@ -260,6 +260,7 @@ impl<'a, R: Role> Plan<'a, R> {
             .collect();
         self.changes.pruned_to = self.slots.pruned_to;
         (self.changes.streams, self.changes.entities) = self.slots.changes()?;
+        self.changes.removed_entities = self.slots.removed_entities();
         self.changes.owners = self.slots.owner_changes();
         Ok((self.changes, self.slots))
     }

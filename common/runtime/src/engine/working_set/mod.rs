@@ -283,7 +283,12 @@ impl<S> EntitySlot<S> {
     /// Returns whether the commit checks it. It always checks an existing row: one from the cache may have changed
     /// meanwhile.
     fn is_checked(&self) -> bool {
-        self.needed || self.expect.row.is_some()
+        (self.needed || self.expect.row.is_some()) && !self.is_removed()
+    }
+
+    /// Returns whether the commit removes its row.
+    fn is_removed(&self) -> bool {
+        self.written && self.state.is_none() && self.expect.row.is_some()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Takes in the rows that were read, and gives out the changes and the rows to cache.
 
 use doorstep_store::{
-    CommitReceipt, EntityChange, OwnerChange, OwnerRow, ReadResult, ReadSet, Result, StreamChange,
+    CommitReceipt, EntityChange, EntityKey, ExpectedVersion, OwnerChange, OwnerRow, ReadResult,
+    ReadSet, Result, StreamChange,
 };
 
 use super::{EntitySlot, EventIdentity, WorkingSet};
@@ -53,8 +54,8 @@ impl<R: Role> WorkingSet<R> {
         Ok(())
     }
 
-    /// Returns every row that was read as a change. A row that was only read is still checked, unless nothing depends
-    /// on it.
+    /// Returns every row that was read as a change, but for removed ones. A row that was only read is still checked,
+    /// unless nothing depends on it.
     ///
     /// # Errors
     /// A state cannot be serialized as JSON.
@@ -77,6 +78,14 @@ impl<R: Role> WorkingSet<R> {
             });
         }
         Ok((streams, entities))
+    }
+
+    /// Returns the entities that lose their rows.
+    pub(in crate::engine) fn removed_entities(&self) -> Vec<(EntityKey, ExpectedVersion)> {
+        let removed = self.entities.iter().filter(|slot| slot.is_removed());
+        removed
+            .map(|slot| (slot.key.clone(), slot.expect))
+            .collect()
     }
 
     /// Returns every owner that was read as a change, so that a concurrent transfer is a conflict.

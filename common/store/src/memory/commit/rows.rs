@@ -1,11 +1,12 @@
 //! Streams and entities, under their versions.
 
 use bytes::Bytes;
-use doorstep_event::StreamKey;
+use doorstep_event::{StreamKey, Timestamp};
 
 use super::Conflict;
 use crate::{
-    EntityChange, EntityRow, ExpectedVersion, RowRef, StreamChange, StreamRow, memory::data::Data,
+    EntityChange, EntityKey, EntityRow, ExpectedVersion, RowRef, StreamChange, StreamRow,
+    memory::data::Data,
 };
 
 impl Data {
@@ -53,10 +54,15 @@ impl Data {
         Ok(now)
     }
 
-    pub(super) fn write_entity(
+    pub(super) fn write_entities(
         &mut self,
-        change: &EntityChange,
-    ) -> Result<ExpectedVersion, Conflict> {
+        changes: &[EntityChange],
+    ) -> Result<Vec<ExpectedVersion>, Conflict> {
+        let changes = changes.iter();
+        changes.map(|change| self.write_entity(change)).collect()
+    }
+
+    fn write_entity(&mut self, change: &EntityChange) -> Result<ExpectedVersion, Conflict> {
         let mut entity = match (change.expect.row, self.entities.get(&change.key)) {
             (None, None) => {
                 self.counters.last_entity += 1;
@@ -86,5 +92,21 @@ impl Data {
         };
         self.entities.put(change.key.clone(), entity);
         Ok(now)
+    }
+
+    pub(super) fn remove_entities(
+        &mut self,
+        removed: &[(EntityKey, ExpectedVersion)],
+        now: Timestamp,
+    ) -> Result<(), Conflict> {
+        for (key, expect) in removed {
+            let entity = self.entities.remove(key).ok_or(Conflict)?;
+            if (entity.row, entity.version) != (expect.row, expect.version) {
+                return Err(Conflict);
+            }
+            self.counters.entities_with_state -= u64::from(entity.state.is_some());
+            self.wake_waiting(key, now);
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use rusqlite::{Statement, params};
 
 use super::{Writer, one_or_conflict};
 use crate::{
-    EntityChange, ExpectedVersion, RowRef,
+    EntityChange, EntityKey, ExpectedVersion, RowRef, WriteSet,
     sqlite::{
         columns::{nanos, signed},
         error::SqliteError,
@@ -86,15 +86,34 @@ impl Writer<'_> {
         })
     }
 
+    /// Removes rows and their keys. Row numbers are never given again, so a stale handle denotes no other entity.
+    pub(super) fn remove_entities(
+        &mut self,
+        removed: &[(EntityKey, ExpectedVersion)],
+    ) -> Result<(), SqliteError> {
+        for (key, ExpectedVersion { row, version }) in removed {
+            let deleted = self.execute(
+                "DELETE FROM entities WHERE id = ?1 AND version = ?2",
+                params![row.map(|row| row.0), signed(*version)],
+            )?;
+            one_or_conflict(deleted)?;
+            self.execute("DELETE FROM entity_keys WHERE key = ?1", [key.as_str()])?;
+            self.totals.entities -= u64::from(*version > WITHOUT_STATE);
+        }
+        Ok(())
+    }
+
     /// Makes due the events that wait for an entity that has changed.
-    pub(super) fn wake(&mut self, changes: &[EntityChange]) -> Result<(), SqliteError> {
+    pub(super) fn wake(&mut self, changes: &WriteSet) -> Result<(), SqliteError> {
         if self.totals.awaiting == 0 {
             return Ok(());
         }
-        for change in changes.iter().filter(|c| c.after.is_some()) {
+        let written = changes.entities.iter().filter(|c| c.after.is_some());
+        let removed = changes.removed_entities.iter().map(|(key, _)| key);
+        for key in written.map(|change| &change.key).chain(removed) {
             self.execute(
                 "UPDATE held SET due = ?2 WHERE reason = 1 AND about = ?1 AND (due IS NULL OR due > ?2)",
-                params![change.key.as_str(), nanos(self.now)],
+                params![key.as_str(), nanos(self.now)],
             )?;
         }
         Ok(())
