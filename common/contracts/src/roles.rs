@@ -96,7 +96,7 @@ pub const ROLES: &[RoleSpec] = &[
     RoleSpec {
         name: "access_log",
         subjects: &["request"],
-        entities: &["endpoint", "dropped"],
+        entities: &["requests"],
         handles_requests: false,
         emits: &[],
     },

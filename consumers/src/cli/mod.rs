@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     exit_codes::EXIT_CODES,
-    roles::{self, RoleEntry},
+    roles::{self, Retention, RoleEntry},
     stores::StoreLocation,
 };
 
@@ -258,6 +258,9 @@ pub(crate) struct RunArgs {
         value_name = "TIME",
         default_value = "24h", value_parser = duration_within(COPY_TTL))]
     pub(crate) dead_letter_copy_ttl: Duration,
+
+    #[command(flatten)]
+    pub(crate) access_log: Retention,
 
     /// Consume even if the broker does not let this user record which store owns a role's queues. Then another store,
     /// such as one in another folder, can take the role's events.

@@ -227,7 +227,12 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
                 shutdown_timeout: job.args.shutdown_timeout,
                 requires_owner_record: !job.args.without_owner_record,
             };
-            let running = (role.start)(store.clone(), settings, &job.args.store.folder);
+            let running = (role.start)(
+                store.clone(),
+                settings,
+                &job.args.store.folder,
+                job.args.access_log,
+            );
             tokio::spawn(log_when_consuming(role.name, running.watch()));
             RunningProcess {
                 role,

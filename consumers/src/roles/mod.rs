@@ -10,7 +10,7 @@ mod restaurant;
 pub(crate) mod testing;
 mod tracking;
 
-pub(crate) use access_log::{EndpointHour, HourlyReport};
+pub(crate) use access_log::{EndpointHour, HourlyReport, Retention};
 
 use std::{fmt::Display, future::Future, path::Path, pin::Pin};
 
@@ -31,8 +31,8 @@ pub(crate) type RoleStore = SqliteStore;
 pub(crate) struct RoleEntry {
     /// Its name, in queues, stores and commands.
     pub(crate) name: &'static str,
-    /// Starts it on a store in this folder.
-    pub(crate) start: fn(RoleStore, RunSettings, &Path) -> RunningRole,
+    /// Starts it on a store in this folder, with this retention of the access log.
+    pub(crate) start: fn(RoleStore, RunSettings, &Path, Retention) -> RunningRole,
     /// Dry-runs the replay of a dead letter with this event in place of its own. Writes nothing.
     pub(crate) dry_run: fn(RoleStore, DeadLetter, Event) -> DryRunFuture,
 }
@@ -50,9 +50,12 @@ async fn dry_run<R: Role>(
     engine.dry_run(&dead, event, Timestamp::now()).await
 }
 
-/// Creates a role that may keep files beside its store in this folder.
-fn create<R>(role: impl FnOnce(Option<&Path>) -> R, folder: Option<&Path>) -> R {
-    role(folder)
+/// The folder of a role's store, and its settings; none in a dry run.
+type RoleFiles<'a> = Option<(&'a Path, Retention)>;
+
+/// Creates a role that may keep files beside its store.
+fn create<R>(role: impl FnOnce(RoleFiles<'_>) -> R, files: RoleFiles<'_>) -> R {
+    role(files)
 }
 
 macro_rules! roles {
@@ -61,8 +64,12 @@ macro_rules! roles {
         pub(crate) const ALL: &[RoleEntry] = &[
             $(RoleEntry {
                 name: $name,
-                start: |store, settings, folder| runner::start(create($role, Some(folder)), store, settings),
-                dry_run: |store, dead, event| Box::pin(dry_run(create($role, None), store, dead, event)),
+                start: |store, settings, folder, retention| {
+                    runner::start(create($role, Some((folder, retention))), store, settings)
+                },
+                dry_run: |store, dead, event| {
+                    Box::pin(dry_run(create($role, None), store, dead, event))
+                },
             }),+
         ];
 
@@ -197,7 +204,7 @@ mod tests {
                 "orders" => orders::Orders.read(&event).is_err(),
                 "inventory" => inventory::Inventory.read(&event).is_err(),
                 "tracking" => tracking::Tracking.read(&event).is_err(),
-                "access_log" => access_log::AccessLog::default().read(&event).is_err(),
+                "access_log" => access_log::AccessLog::new(None).read(&event).is_err(),
                 other => panic!("{other} is not among the tested roles"),
             };
             assert!(

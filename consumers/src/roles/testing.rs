@@ -124,6 +124,8 @@ impl<R: Role> RoleHarness<R> {
                 let state: R::State = serde_json::from_str(&kept).unwrap();
                 assert_eq!(serde_json::to_string(&state).unwrap(), kept);
                 self.states.insert(key.clone(), state);
+            } else {
+                self.states.remove(key);
             }
         }
         for emitted in &effects.events {

@@ -1,10 +1,8 @@
-//! Requests by endpoint and hour, summed from the minutes in the order of their keys.
-
-use std::collections::BTreeMap;
+//! Requests by endpoint and hour, summed from hours and minutes in the order of their keys.
 
 use serde::Serialize;
 
-use super::{MinuteCounts, RequestCounts};
+use super::{PeriodCounts, hour_of};
 
 /// The requests of one endpoint in one hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,7 +23,7 @@ pub(crate) struct EndpointHour {
 #[derive(Debug, Default)]
 pub(crate) struct HourlyReport {
     hour: String,
-    endpoints: BTreeMap<String, RequestCounts>,
+    sum: PeriodCounts,
     requests: u64,
     dropped: u64,
 }
@@ -46,37 +44,26 @@ impl HourlyReport {
         state: &[u8],
     ) -> Result<Vec<EndpointHour>, DamagedEntity> {
         let damaged = || DamagedEntity(key.to_owned());
-        let counts = serde_json::from_slice(state).map_err(|_| damaged())?;
-        let counts = match counts {
-            MinuteCounts::Dropped { requests } => {
-                self.dropped = self.dropped.saturating_add(requests);
-                return Ok(Vec::new());
-            }
-            MinuteCounts::Endpoint(counts) => counts,
-        };
-        let place = key.strip_prefix("endpoint/").ok_or_else(damaged)?;
-        let (minute, endpoint) = place.split_once('/').ok_or_else(damaged)?;
-        let (hour, _) = minute.rsplit_once(':').ok_or_else(damaged)?;
+        let counts: PeriodCounts = serde_json::from_slice(state).map_err(|_| damaged())?;
+        let period = key.strip_prefix("requests/").ok_or_else(damaged)?;
+        let hour = hour_of(period).unwrap_or(period);
         let mut complete = Vec::new();
         if hour != self.hour {
             complete = self.finish_hour();
             hour.clone_into(&mut self.hour);
         }
-        self.requests += counts.requests;
-        match self.endpoints.get_mut(endpoint) {
-            Some(sum) => sum.merge(&counts),
-            None => {
-                self.endpoints.insert(endpoint.to_owned(), counts);
-            }
-        }
+        self.requests += counts.endpoints.values().map(|c| c.requests).sum::<u64>();
+        self.dropped = self.dropped.saturating_add(counts.dropped);
+        self.sum.merge(&counts);
         Ok(complete)
     }
 
     /// Returns the last hour, sorted by requests, the most first.
     pub(crate) fn finish_hour(&mut self) -> Vec<EndpointHour> {
         let hour = format!("{}:00Z", self.hour);
-        let endpoints = std::mem::take(&mut self.endpoints);
-        let mut rows: Vec<_> = endpoints
+        let sum = std::mem::take(&mut self.sum);
+        let mut rows: Vec<_> = sum
+            .endpoints
             .into_iter()
             .map(|(endpoint, counts)| {
                 let quantiles = counts.durations.quantiles([0.5, 0.99]);
