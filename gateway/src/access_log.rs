@@ -10,7 +10,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,8 +21,9 @@ use doorstep_event::{
     AttributeError, Contract, ContractError, Event, Sequence, Source, Subject, Timestamp,
 };
 use doorstep_messaging::{BrokerSettings, Message, PublishOutcome, Publisher, Topology};
+use metrics::{counter, describe_counter};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -36,6 +37,21 @@ const CAPACITY: usize = 10_000;
 const BATCH: usize = 500;
 /// The delay before unconfirmed events are published again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+const DROPPED: &str = "doorstep_access_log_dropped_total";
+const UNCONFIRMED: &str = "doorstep_access_log_unconfirmed_total";
+
+/// Registers the descriptions of the metrics.
+pub(crate) fn describe() {
+    describe_counter!(
+        DROPPED,
+        "Requests missing in the access log, since its buffer was full"
+    );
+    describe_counter!(
+        UNCONFIRMED,
+        "Events of the access log that the broker did not take at an attempt; they are published again"
+    );
+}
 
 /// The record of an answered request, not yet in the form of its event.
 #[derive(Debug)]
@@ -54,27 +70,49 @@ pub(crate) struct AnsweredRequest {
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLog {
     records: mpsc::Sender<(Timestamp, AnsweredRequest)>,
-    drops: Drops,
+    drops: Arc<Drops>,
 }
 
 /// The drops since the last event about them.
-type Drops = Arc<Mutex<Option<RequestsDropped>>>;
+#[derive(Debug, Default)]
+struct Drops {
+    since_last: Mutex<Option<RequestsDropped>>,
+    /// Wakes the publisher, which otherwise waits for a record.
+    first: Notify,
+}
+
+impl Drops {
+    fn lock(&self) -> MutexGuard<'_, Option<RequestsDropped>> {
+        self.since_last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, at: Timestamp) {
+        counter!(DROPPED).increment(1);
+        let mut drops = self.lock();
+        if drops.is_none() {
+            tracing::warn!("the buffer of the access log is full, so requests are missing in it");
+            self.first.notify_one();
+        }
+        let drops = drops.get_or_insert(RequestsDropped {
+            count: 0,
+            first_at: at,
+            last_at: at,
+        });
+        drops.count += 1;
+        // A clock may be set back.
+        drops.last_at = drops.last_at.max(at);
+        drops.first_at = drops.first_at.min(at);
+    }
+}
 
 impl AccessLog {
     /// Records a request. Never waits.
     pub(crate) fn record(&self, request: AnsweredRequest) {
         let at = Timestamp::now();
         if self.records.try_send((at, request)).is_err() {
-            let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
-            let drops = drops.get_or_insert(RequestsDropped {
-                count: 0,
-                first_at: at,
-                last_at: at,
-            });
-            drops.count += 1;
-            // A clock may be set back.
-            drops.last_at = drops.last_at.max(at);
-            drops.first_at = drops.first_at.min(at);
+            self.drops.add(at);
         }
     }
 }
@@ -126,7 +164,7 @@ impl AccessLogPublisher {
 /// Creates both ends of a buffer.
 fn buffer(capacity: usize, instance: &str) -> Result<(AccessLog, Buffer), AttributeError> {
     let (records, receiver) = mpsc::channel(capacity);
-    let drops = Drops::default();
+    let drops = Arc::new(Drops::default());
     let log = AccessLog {
         records,
         drops: Arc::clone(&drops),
@@ -145,7 +183,7 @@ fn buffer(capacity: usize, instance: &str) -> Result<(AccessLog, Buffer), Attrib
 /// The end of the buffer that numbers events.
 struct Buffer {
     records: mpsc::Receiver<(Timestamp, AnsweredRequest)>,
-    drops: Drops,
+    drops: Arc<Drops>,
     batch: Vec<(Timestamp, AnsweredRequest)>,
     source: Source,
     subject: Subject,
@@ -153,28 +191,33 @@ struct Buffer {
 }
 
 impl Buffer {
-    /// Waits for the next events. Returns none once the buffer is closed and empty.
+    /// Waits for the next events. Returns none once the buffer is closed and empty. The drops of an overload are one
+    /// event, after its last record.
     ///
     /// May be cancelled: no record is lost.
     async fn next(&mut self) -> Vec<Event> {
-        self.records.recv_many(&mut self.batch, BATCH).await;
-        let drops = self
-            .drops
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let mut events = Vec::with_capacity(self.batch.len() + 1);
-        for (at, request) in std::mem::take(&mut self.batch) {
-            events.extend(self.event(at, &served(at, request)));
+        loop {
+            // Dropping either arm is safe: records stay in the buffer, and drops where they are counted.
+            let is_closed = tokio::select! {
+                received = self.records.recv_many(&mut self.batch, BATCH) => received == 0,
+                () = self.drops.first.notified() => false,
+            };
+            let mut events = Vec::with_capacity(self.batch.len() + 1);
+            for (at, request) in std::mem::take(&mut self.batch) {
+                events.extend(self.event(at, &served(at, request)));
+            }
+            let drops = self.records.is_empty().then(|| self.drops.lock().take());
+            if let Some(drops) = drops.flatten() {
+                tracing::warn!(
+                    count = drops.count,
+                    "requests are missing in the access log: its buffer was full"
+                );
+                events.extend(self.event(drops.last_at, &drops));
+            }
+            if is_closed || !events.is_empty() {
+                return events;
+            }
         }
-        if let Some(drops) = drops {
-            tracing::warn!(
-                count = drops.count,
-                "requests are missing in the access log: its buffer was full"
-            );
-            events.extend(self.event(drops.last_at, &drops));
-        }
-        events
     }
 
     fn event<C: Contract>(&mut self, at: Timestamp, fact: &C) -> Option<Event> {
@@ -231,21 +274,40 @@ async fn publish(mut buffer: Buffer, publisher: Publisher, mut closing: oneshot:
 
 /// Publishes numbered events again until each is confirmed. Meanwhile the buffer takes or drops records.
 async fn publish_until_confirmed(publisher: &Publisher, mut events: Vec<Event>) {
-    let mut is_first = true;
+    let mut is_reported = false;
     loop {
         let messages = events.iter().map(Message::event).collect();
-        let mut outcomes = publisher.publish_all(messages).await.into_iter();
+        let outcomes = publisher.publish_all(messages).await;
+        let refused = outcomes.iter().copied().find(is_refusal);
+        let mut outcomes = outcomes.into_iter();
         events.retain(|_| outcomes.next() != Some(PublishOutcome::Confirmed));
         if events.is_empty() {
             return;
         }
-        if std::mem::take(&mut is_first) {
-            tracing::debug!(
+        counter!(UNCONFIRMED).increment(events.len() as u64);
+        // An outage of the broker is logged as such.
+        if let Some(outcome) = refused
+            && !std::mem::replace(&mut is_reported, true)
+        {
+            tracing::warn!(
                 count = events.len(),
-                "the access log is not confirmed; it is published again"
+                ?outcome,
+                "the broker refuses the access log, which is published again until it is taken: see whether the queue of access_log exists and has room, and the user's permissions"
             );
         }
         sleep(RETRY_DELAY).await;
+    }
+}
+
+fn is_refusal(outcome: &PublishOutcome) -> bool {
+    match outcome {
+        PublishOutcome::Rejected | PublishOutcome::Unroutable | PublishOutcome::Unpublishable => {
+            true
+        }
+        PublishOutcome::Confirmed
+        | PublishOutcome::TimedOut
+        | PublishOutcome::Disconnected
+        | PublishOutcome::Blocked => false,
     }
 }
 
@@ -290,6 +352,22 @@ mod tests {
             .filter(|e| RequestServed::read(e).is_ok())
             .count() as u64;
         assert_eq!((served, dropped, recorded), (9, 8, 17));
+    }
+
+    #[tokio::test]
+    async fn drops_of_an_overload_are_one_event() {
+        let (log, mut buffer) = buffer(BATCH + 1, "a").unwrap();
+        for _ in 0..BATCH + 3 {
+            log.record(request("/menu"));
+        }
+        let first = buffer.next().await;
+        assert_eq!(first.len(), BATCH);
+        let last = buffer.next().await;
+        assert_eq!(RequestsDropped::read(&last[1]).unwrap().count, 2);
+        // A drop that raced with the emptied buffer: no record follows it.
+        buffer.drops.add(Timestamp::now());
+        let late = buffer.next().await;
+        assert_eq!(RequestsDropped::read(&late[0]).unwrap().count, 1);
     }
 
     #[tokio::test]

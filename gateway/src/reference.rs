@@ -6,13 +6,14 @@ use doorstep_cli::reference::{assert_section, metrics, page};
 use doorstep_contracts::requests::REQUESTS;
 use doorstep_event::Rejection;
 
-use crate::{error_mapping::problem, http::rejection_log, outages};
+use crate::{access_log, error_mapping::problem, http::rejection_log, outages};
 
 #[test]
 fn reference_page_of_metrics() {
     let gateway = metrics(|| {
         rejection_log::describe();
         outages::describe();
+        access_log::describe();
     });
     assert_section("metrics.md", "gateway", &gateway);
 }

@@ -19,7 +19,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::open;
 use crate::{
-    access_log::{AccessLog, AccessLogPublisher},
+    access_log::{self, AccessLog, AccessLogPublisher},
     app::{AppParts, AppState},
     auth::{PasswordPool, SigningKey, Tokens},
     backends::Backends,
@@ -165,6 +165,7 @@ fn start_access_log(
     args: &ServeArgs,
     broker: &BrokerSettings,
 ) -> Result<Option<(AccessLog, AccessLogPublisher)>, CliError> {
+    access_log::describe();
     let start = || AccessLogPublisher::start(broker, topology(&broker.namespace));
     args.access_log.then(start).transpose()
 }
