@@ -11,7 +11,7 @@ use crate::sandbox::Sandbox;
 
 /// The roles that record the demo's events, each kind of event in one of them. Other roles receive some of them, too,
 /// and would count them twice.
-const KEEPERS: [&str; 3] = ["orders", "inventory", "tracking"];
+const KEEPERS: [&str; 4] = ["orders", "inventory", "tracking", "access_log"];
 
 /// The demo's counts and the stores' side by side.
 pub(crate) struct Summary {
@@ -62,6 +62,11 @@ impl Summary {
             .collect::<Result<_, _>>()
             .context("consumers dead-letters list")?;
 
+        let requests = stage.output(&["show", "access_log", "--json"])?;
+        let requests = requests.lines().last().unwrap_or_default();
+        let requests: Value =
+            serde_json::from_str(requests).context("consumers show access_log")?;
+
         let tally = |name: &str| sum(&status, &["store", "tally", name]);
         let mut rows = vec![
             Row {
@@ -69,6 +74,13 @@ impl Summary {
                 became: "applied, each once and in its stream's order".to_owned(),
                 expected: number(&sent, &["events"])?,
                 found: tally("applied")?,
+                judged: Judged::Equal,
+            },
+            Row {
+                sent: "requests, of the events above".to_owned(),
+                became: "counted by the access log".to_owned(),
+                expected: number(&sent, &["requests"])?,
+                found: number(&requests, &["requests"])?,
                 judged: Judged::Equal,
             },
             Row {

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
-    Label, Money, OrderLine, OrderPlaced, Position, Sku, StockAdjusted, StockReason,
+    Label, Money, OrderLine, OrderPlaced, Position, RequestServed, Sku, StockAdjusted, StockReason,
 };
 use doorstep_event::{Contract, ContractError, Event, Sequence, Source, Subject, Timestamp};
 use jiff::SignedDuration;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// The number of orders per minute.
-const ORDERS_A_MINUTE: i64 = 20;
+const ORDERS_A_MINUTE: u32 = 20;
 /// The limit of minutes for which deliveries go on after the last order.
 const LAST_DELIVERY_MINUTES: i64 = 2;
 /// The number of different products of the shop.
@@ -36,6 +36,8 @@ pub(super) struct Scenario {
     pub(super) steps: Vec<Step>,
     /// The number of different events.
     pub(super) events: u64,
+    /// The number of different requests among them.
+    pub(super) requests: u64,
     /// The number of events that are published a second time.
     pub(super) duplicates: u64,
     /// The number of events that arrive before their predecessor, and have to wait for it.
@@ -56,7 +58,8 @@ impl Scenario {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut shop = ShopSimulator::new(source, start, minutes);
         let seconds = f64::from(minutes) * 60.0;
-        for number in 1..=i64::from(minutes) * ORDERS_A_MINUTE {
+        let orders = minutes * ORDERS_A_MINUTE;
+        for number in 1..=orders {
             let at = rng.random_range(0.0..seconds);
             shop.order(&mut rng, number, at)?;
         }
@@ -68,6 +71,7 @@ impl Scenario {
             early: count_early(&steps),
             steps,
             events,
+            requests: orders.into(),
             duplicates,
         })
     }
@@ -116,8 +120,8 @@ impl<'a> ShopSimulator<'a> {
         Ok(())
     }
 
-    /// Adds an order, its effect on the stock, and its delivery.
-    fn order(&mut self, rng: &mut StdRng, number: i64, at: f64) -> Result<(), Mistake> {
+    /// Adds an order, its request, its effect on the stock, and its delivery.
+    fn order(&mut self, rng: &mut StdRng, number: u32, at: f64) -> Result<(), Mistake> {
         // Named after the start, so that a second run brings new orders instead of old ones again.
         let name = format!("{:X}-{number:04}", self.start.as_second());
         let order = format!("order/{name}");
@@ -153,6 +157,19 @@ impl<'a> ShopSimulator<'a> {
             lines,
         };
         self.add(at, &order, placed)?;
+        let request = RequestServed {
+            served_at: self.time(at),
+            method: Some("POST".to_owned()),
+            route: "/v1/orders".to_owned(),
+            path: None,
+            status: 201,
+            bytes: None,
+            duration_us: Some(rng.random_range(1_000..20_000)),
+            client: None,
+            referrer: None,
+            user_agent: None,
+        };
+        self.add(at, "request/demo", request)?;
         self.delivery(rng, &format!("delivery/{name}"), at + 20.0)
     }
 

@@ -84,6 +84,11 @@ impl Gateway {
         self.running.as_ref().unwrap().says(what, SOON).await;
     }
 
+    /// Returns whether it has logged this text.
+    pub fn has_said(&self, what: &str) -> bool {
+        self.running.as_ref().unwrap().stderr().contains(what)
+    }
+
     pub async fn log_in(&self, name: &str) -> Client {
         let login = json!({"name": name, "password": PASSWORD});
         let session = self.client.post("/v1/sessions", &login).await.expect(201);

@@ -1,6 +1,6 @@
 //! Compares exports and reports with the results that awk and Python compute from a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -88,6 +88,20 @@ pub(super) fn compare_report(file: &Path, program: &str, total: &Value, csv: &st
         "the report's number of lines differs"
     );
     Ok(())
+}
+
+/// Compares the lines of a report, in any order, with those of a program in `xtask/data`.
+///
+/// # Errors
+/// The first line that is on one side only.
+pub(super) fn compare_lines(file: &Path, program: &str, report: &str) -> Result<()> {
+    let expected = by_awk(file, program)?;
+    let expected: BTreeSet<&str> = expected.values().map(String::as_str).collect();
+    let found: BTreeSet<&str> = report.lines().collect();
+    match expected.symmetric_difference(&found).next() {
+        None => Ok(()),
+        Some(line) => bail!("either the report or {program} lacks {line}"),
+    }
 }
 
 /// Returns the required beginning of each entity's line in the export.

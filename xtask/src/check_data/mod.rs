@@ -1,5 +1,5 @@
-//! `cargo xtask check-data`: real sales and pick-ups through producer, broker and roles, compared with the results of
-//! another language from the same files. Then the same again while processes are killed and the broker is restarted.
+//! `cargo xtask check-data`: real sales, pick-ups and web requests through producer, broker and roles, compared with the
+//! results of another language from the same files. Then the same again while processes are killed and the broker is restarted.
 
 mod chaos;
 mod expected;
@@ -27,12 +27,16 @@ const INVOICES: usize = 25_898;
 const PICKUPS: &str = "lade_pickup.csv.gz";
 const PICKUPS_SUM: &str = "6190 read = 6190 imported + 0 refused";
 const DELIVERIES: usize = 6_190;
+const ACCESS_LOG: &str = "apache_access.log.gz";
+const ACCESS_LOG_SUM: &str = "10000 read = 9999 imported + 1 refused";
+const ACCESS_LOG_REFUSED: [u64; 1] = [8_899];
 
 /// Import the real data, and compare the roles' exports and reports with the results that awk and Python compute from
 /// the files.
 ///
-/// FOLDER contains online_retail.csv.gz and lade_pickup.csv.gz. Needs python3, and a rabbitmq-server on this machine or
-/// the means to install one: the broker is restarted on the way, so it is always a private node.
+/// FOLDER contains online_retail.csv.gz, lade_pickup.csv.gz and apache_access.log.gz. Needs python3, and a
+/// rabbitmq-server on this machine or the means to install one: the broker is restarted on the way, so it is always a
+/// private node.
 ///
 /// Example: cargo xtask check-data FOLDER
 #[derive(Debug, Args)]
@@ -49,8 +53,8 @@ impl CheckData {
             .folder
             .canonicalize()
             .with_context(|| format!("there is no folder {}", self.folder.display()))?;
-        let (retail, pickups) = (folder.join(RETAIL), folder.join(PICKUPS));
-        for file in [&retail, &pickups] {
+        let [retail, pickups, access_log] = [RETAIL, PICKUPS, ACCESS_LOG].map(|n| folder.join(n));
+        for file in [&retail, &pickups, &access_log] {
             ensure!(file.is_file(), "there is no {}", file.display());
         }
         install_if_possible(print_progress)?;
@@ -71,6 +75,8 @@ impl CheckData {
         passed(
             "pick-ups: every delivery is there with courier, times, fixes and window, no event is deferred, blocked or missing",
         );
+        check_access_log(own_vhost(&node.broker(), "check-data")?, &access_log)?;
+        passed("web requests: the sums by hour and endpoint agree, and the bad line is refused");
         chaos::run(&mut node, &retail, &undisturbed)?;
         passed(
             "sales with consumers, producer and broker killed: the exports are the same to the byte, also after a second import",
@@ -103,21 +109,7 @@ fn check_sales(broker: Broker, file: &Path) -> Result<Exports> {
     let stage = Sandbox::new("check-data", broker)?;
     let roles = stage.start_roles()?;
     import(&stage, &["import", "retail"], file, RETAIL_SUM)?;
-    let rejected =
-        fs::read_to_string(stage.folder().join(REFUSED)).context("no list of rejected rows")?;
-    let lines: Vec<u64> = rejected
-        .lines()
-        .map(|line| {
-            let row: Value = serde_json::from_str(line)?;
-            row["line"]
-                .as_u64()
-                .with_context(|| format!("no line number in {line}"))
-        })
-        .collect::<Result<_>>()?;
-    ensure!(
-        lines == RETAIL_REFUSED,
-        "rejected lines are {lines:?}, not {RETAIL_REFUSED:?}"
-    );
+    check_refused(&stage, &RETAIL_REFUSED)?;
     roles.stop()?;
     all_applied(&stage)?;
     let exports = Exports::read(&stage)?;
@@ -165,7 +157,36 @@ fn check_pickups(broker: Broker, file: &Path) -> Result<()> {
     expected::compare(file, "pickups.awk", &lines)
 }
 
+fn check_access_log(broker: Broker, file: &Path) -> Result<()> {
+    let stage = Sandbox::new("check-data", broker)?;
+    import(&stage, &["import", "access-log"], file, ACCESS_LOG_SUM)?;
+    check_refused(&stage, &ACCESS_LOG_REFUSED)?;
+    all_applied(&stage)?;
+    let report = stage.output(&["show", "access_log", "--json"])?;
+    expected::compare_lines(file, "access_log.awk", &report)
+}
+
 const REFUSED: &str = "refused.jsonl";
+
+/// Checks the numbers of the lines that the last import has refused.
+fn check_refused(stage: &Sandbox, expected: &[u64]) -> Result<()> {
+    let list =
+        fs::read_to_string(stage.folder().join(REFUSED)).context("no list of refused lines")?;
+    let lines: Vec<u64> = list
+        .lines()
+        .map(|line| {
+            let row: Value = serde_json::from_str(line)?;
+            row["line"]
+                .as_u64()
+                .with_context(|| format!("no line number in {line}"))
+        })
+        .collect::<Result<_>>()?;
+    ensure!(
+        lines == expected,
+        "refused lines are {lines:?}, not {expected:?}"
+    );
+    Ok(())
+}
 
 /// Imports a file and checks the printed total.
 fn import(stage: &Sandbox, command: &[&str], file: &Path, sum: &str) -> Result<()> {
