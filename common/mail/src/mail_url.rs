@@ -58,7 +58,7 @@ pub enum MailUrlError {
     #[error("the mail URL has a user that is not text, or has control characters: correct it")]
     User,
     #[error(
-        "the mail URL contains a password: remove it, write it to a file and name that by DOORSTEP_MAIL_PASSWORD_FILE"
+        "the mail URL contains a password: remove it, write it to a file and name that as the mail password file"
     )]
     PasswordInUrl,
 }
@@ -201,10 +201,7 @@ mod tests {
             ("smtp://example.com?tls=hunter2", "path"),
             ("smtp://example.com#hunter2", "path"),
             ("smtp://hunter2%0d@example.com", "user"),
-            (
-                "smtp://user:hunter2@example.com",
-                "DOORSTEP_MAIL_PASSWORD_FILE",
-            ),
+            ("smtp://user:hunter2@example.com", "mail password file"),
         ] {
             let error = bad.parse::<MailUrl>().unwrap_err();
             let shown = format!("{error} {error:?}");

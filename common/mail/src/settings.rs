@@ -29,7 +29,7 @@ pub struct MailSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error(
-        "the mail URL names a user, but there is no password: name its file by DOORSTEP_MAIL_PASSWORD_FILE"
+        "the mail URL names a user, but there is no password: name its file as the mail password file"
     )]
     NoPassword,
     #[error(
@@ -40,7 +40,7 @@ pub enum SettingsError {
         "smtp+plain:// would send the password unencrypted to another machine: use smtp:// or smtps://, or leave out user and password"
     )]
     PlainPassword,
-    #[error("the mail server's authorities (DOORSTEP_MAIL_CA_FILE): {0}")]
+    #[error("the mail server's authorities (mail CA file): {0}")]
     Authorities(FileError),
 }
 
@@ -129,7 +129,7 @@ mod tests {
         let errors = settings.transport(Path::new("mail")).unwrap_err();
         let text = errors[0].to_string();
         assert!(
-            text.contains("DOORSTEP_MAIL_CA_FILE") && text.contains("/absent/ca.pem"),
+            text.contains("mail CA file") && text.contains("/absent/ca.pem"),
             "{text}"
         );
     }

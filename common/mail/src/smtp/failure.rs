@@ -97,11 +97,11 @@ impl Failure {
             TlsErrorKind::File if has_ca_file => Self::setting(step, error.to_string()),
             TlsErrorKind::File => Self::setting(
                 step,
-                "this system has no trusted authorities: install its package of them (ca-certificates), or name your own by DOORSTEP_MAIL_CA_FILE",
+                "this system has no trusted authorities: install its package of them (ca-certificates), or name your own as the mail CA file",
             ),
             TlsErrorKind::UnknownIssuer => Self::broken(
                 step,
-                "no trusted authority has signed the mail server's certificate: name the authority's certificate by DOORSTEP_MAIL_CA_FILE",
+                "no trusted authority has signed the mail server's certificate: name the authority's certificate as the mail CA file",
             ),
             TlsErrorKind::NotTls => Self::broken(
                 step,
