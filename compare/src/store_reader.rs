@@ -33,15 +33,14 @@ impl StoreReader {
     /// # Errors
     /// They cannot be opened.
     pub(crate) fn open(folder: &Path) -> Result<Self, CliError> {
-        let open = |want: Operation| {
-            SqliteStore::open_read_only(folder, want.role(), &Options::default())
-                .map_err(|e| failed(&e))
-        };
+        let open =
+            |want: Operation| SqliteStore::open_read_only(folder, want.role(), &Options::default());
         Operation::ALL
             .into_iter()
             .map(open)
-            .collect::<Result<_, _>>()
+            .collect::<Result<_, StoreError>>()
             .map(Self)
+            .map_err(CliError::from)
     }
 
     /// Waits until the consumers have done all acknowledged items and make no more progress, within a limit.
@@ -88,7 +87,7 @@ impl StoreReader {
         for store in &self.0 {
             let mut after: Option<EntityKey> = None;
             loop {
-                let page = store.entities(after, PAGE).await.map_err(|e| failed(&e))?;
+                let page = store.entities(after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.key.clone());
                 for row in &page {
@@ -103,8 +102,4 @@ impl StoreReader {
         }
         Ok(completions)
     }
-}
-
-fn failed(error: &StoreError) -> CliError {
-    CliError::io(error.to_string())
 }

@@ -87,8 +87,7 @@ fn start<T: Workload>(
     settings: &RunSettings,
     takes: Duration,
 ) -> Result<RunningRole, CliError> {
-    let store = SqliteStore::open(folder, T::QUEUES.role, &Options::default())
-        .map_err(|e| CliError::cannot_create(e.to_string()))?;
+    let store = SqliteStore::open(folder, T::QUEUES.role, &Options::default())?;
     let settings = RunSettings {
         limits: limits(takes),
         ..settings.clone()

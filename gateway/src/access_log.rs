@@ -128,7 +128,7 @@ impl AccessLogPublisher {
     /// Starts the log of this process.
     ///
     /// # Errors
-    /// None in fact: the name of an instance always fits.
+    /// A bug: the name of an instance makes no valid source or subject.
     pub(crate) fn start(
         broker: &BrokerSettings,
         topology: Topology,

@@ -10,7 +10,7 @@ pub enum MailTransport {
 }
 
 impl MailTransport {
-    /// Sends a mail: one attempt. For SMTP see [`SmtpTransport::send`]; a folder calls `before_final_dot` never, since it may write the same
+    /// Sends a mail: one attempt. For SMTP see [`SmtpTransport::send`]; a folder never calls `before_final_dot`, since it may write the same
     /// file again.
     ///
     /// # Errors
