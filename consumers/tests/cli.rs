@@ -374,8 +374,8 @@ fn the_topology_is_shown_to_people_and_programs() {
     }
     let json = consumers(&["topology", "show", "--json"], &variables).stdout;
     let topology: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(topology["queues"].as_array().unwrap().len(), 25);
-    assert_eq!(topology["bindings"].as_array().unwrap().len(), 11);
+    assert_eq!(topology["queues"].as_array().unwrap().len(), 26);
+    assert_eq!(topology["bindings"].as_array().unwrap().len(), 12);
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn definitions_and_permissions_need_no_broker() {
     assert_eq!(producer["write"], r"^shop\.events$");
     assert_eq!(
         producer["topics"]["write"],
-        r"^(delivery|order|payment|request|return|stock)\."
+        r"^(delivery|order|payment|report|request|return|stock)\."
     );
     rejected(&["topology", "show", "--vhost", "eu"], &variables, 64);
     rejected(

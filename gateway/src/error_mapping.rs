@@ -18,11 +18,17 @@ pub(crate) fn problem(rejected: Rejection) -> Problem {
         "unknown_sku"
         | "invalid_quantity"
         | "invalid_amount"
+        | "period_too_long"
+        | "period_reversed"
         | Rejection::BAD_REQUEST
         | Rejection::ID_REUSED
         | Rejection::TOO_OLD => StatusCode::UNPROCESSABLE_ENTITY,
         "unknown_restaurant" | "unknown_order" | "unknown_delivery" | "unknown_user"
-        | "unknown_payment" => StatusCode::NOT_FOUND,
+        | "unknown_payment" | "unknown_report" => StatusCode::NOT_FOUND,
+        "too_many_reports" => {
+            return Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
+                .retry_after(RETRY_AFTER);
+        }
         Rejection::NOT_YET | "overloaded" => {
             return Problem::unavailable(code, detail, RETRY_AFTER);
         }

@@ -6,6 +6,7 @@ use std::{borrow::Borrow, str::FromStr, sync::Arc};
 
 use doorstep_event::Subject;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use uuid::Uuid;
 
 /// Maximum bytes of an identifier, so that `KIND/NAME#SEQUENCE` fits the 255 bytes of an event id.
 const MAX_BYTES: usize = 200;
@@ -121,6 +122,57 @@ name!(
     "text"
 );
 
+/// Identifies a report: a UUID in its canonical form, with lower-case letters.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, derive_more::Debug, derive_more::Display,
+)]
+#[debug("{_0}")]
+pub struct ReportId(Uuid);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the report's id is not a UUID such as 0190f3a4-7c1e-7b5a-9d43-3f5c2a1b0e77")]
+pub struct ReportIdError;
+
+impl ReportId {
+    #[must_use]
+    pub fn new(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// Returns the subject of this report: `report/0190f3a4-7c1e-7b5a-9d43-3f5c2a1b0e77`.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        subject("report", &self.0.to_string())
+    }
+}
+
+impl FromStr for ReportId {
+    type Err = ReportIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = Uuid::try_parse(text).map_err(|_| ReportIdError)?;
+        // A report has one name: no braces, no capital letters.
+        match id.to_string() == text {
+            true => Ok(Self(id)),
+            false => Err(ReportIdError),
+        }
+    }
+}
+
+impl Serialize for ReportId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ReportId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
 fn subject(kind: &str, key: &str) -> Subject {
     #[expect(
         clippy::expect_used,
@@ -196,6 +248,25 @@ mod tests {
     #[test]
     fn identifiers_are_case_sensitive() {
         assert_ne!(Sku::new("85123a").unwrap(), Sku::new("85123A").unwrap());
+    }
+
+    #[test]
+    fn a_report_has_one_name() {
+        let id = "0190f3a4-7c1e-7b5a-9d43-3f5c2a1b0e77";
+        assert_eq!(id.parse::<ReportId>().unwrap().to_string(), id);
+        let braced = format!("{{{id}}}");
+        let urn = format!("urn:uuid:{id}");
+        for other in [
+            "",
+            "..",
+            "0190f3a4-7c1e-7b5a-9d43-3f5c2a1b0e7",
+            "0190f3a47c1e7b5a9d433f5c2a1b0e77",
+            "0190F3A4-7C1E-7B5A-9D43-3F5C2A1B0E77",
+            &braced,
+            &urn,
+        ] {
+            assert_eq!(other.parse::<ReportId>(), Err(ReportIdError), "{other:?}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@
 //! | [`DeliveryPositionRecorded`] `delivery.position_recorded.v1` | `delivery/ORDER` | a position of the courier |
 //! | [`DeliveryPickedUp`] `delivery.picked_up.v1` | `delivery/ORDER` | the courier has the parcel |
 //! | [`DeliveryDelivered`] `delivery.delivered.v1` | `delivery/ORDER` | the parcel has arrived |
+//! | [`ReportReady`] `report.ready.v1` | `report/ID` | the files of a report can be fetched |
+//! | [`ReportFailed`] `report.failed.v1` | `report/ID` | the report could not be made |
 //! | [`RequestServed`] `request.served.v1` | `request/INSTANCE` | the gateway, or the server of an imported log, answered a request |
 //! | [`RequestsDropped`] `request.dropped.v1` | `request/INSTANCE` | the number of requests that a full buffer dropped |
 //!
@@ -34,6 +36,7 @@ mod access;
 mod delivery;
 mod email;
 mod ids;
+mod link;
 mod money;
 mod opening_hours;
 mod order;
@@ -42,6 +45,7 @@ mod order_outcome;
 mod payment;
 mod position;
 pub mod registry;
+mod report;
 pub mod requests;
 mod reservation;
 mod returns;
@@ -58,8 +62,10 @@ pub use delivery::{
 };
 pub use email::{EmailAddress, EmailAddressError};
 pub use ids::{
-    CourierId, CustomerId, DeliveryId, IdError, InvoiceNo, Label, PaymentMethod, RestaurantId, Sku,
+    CourierId, CustomerId, DeliveryId, IdError, InvoiceNo, Label, PaymentMethod, ReportId,
+    ReportIdError, RestaurantId, Sku,
 };
+pub use link::{LinkPath, LinkPathError, SignedLink};
 pub use money::{Money, MoneyError};
 pub use opening_hours::{HourMinute, OpeningError, OpeningHours, Weekday, ZoneName, is_open};
 pub use order::OrderPlaced;
@@ -71,6 +77,7 @@ pub use payment::{
     PaymentAuthorized, PaymentCaptured, PaymentRefunded, PaymentVoided, ReversalReason,
 };
 pub use position::{Position, PositionError};
+pub use report::{ReportFailed, ReportKind, ReportReady};
 pub use reservation::{StockReleased, StockReserved};
 pub use returns::ReturnRecorded;
 pub use roles::{FAMILIES, PUBLISHERS, PublisherSpec, ROLES, RoleSpec};

@@ -5,8 +5,8 @@ use doorstep_event::{Contract, ContractError, Event};
 use crate::{
     DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
     OrderAbandoned, OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefused, PaymentAuthorized,
-    PaymentCaptured, PaymentRefunded, PaymentVoided, RequestServed, RequestsDropped,
-    ReturnRecorded, StockAdjusted, StockReleased, StockReserved,
+    PaymentCaptured, PaymentRefunded, PaymentVoided, ReportFailed, ReportReady, RequestServed,
+    RequestsDropped, ReturnRecorded, StockAdjusted, StockReleased, StockReserved,
 };
 
 macro_rules! contracts {
@@ -55,6 +55,8 @@ contracts![
     DeliveryPositionRecorded,
     DeliveryPickedUp,
     DeliveryDelivered,
+    ReportReady,
+    ReportFailed,
     RequestServed,
     RequestsDropped,
 ];

@@ -26,7 +26,9 @@ pub struct PublisherSpec {
     pub emits: &'static [&'static str],
 }
 
-pub const FAMILIES: &[&str] = &["order", "return", "payment", "stock", "delivery", "request"];
+pub const FAMILIES: &[&str] = &[
+    "order", "return", "payment", "stock", "delivery", "request", "report",
+];
 
 pub const PUBLISHERS: &[PublisherSpec] = &[
     PublisherSpec {
@@ -102,10 +104,19 @@ pub const ROLES: &[RoleSpec] = &[
     },
     RoleSpec {
         name: "reports",
-        subjects: &["order", "return", "delivery"],
-        entities: &["sales", "deliveries", "order", "return", "delivery"],
-        handles_requests: false,
-        emits: &[],
+        // No other role takes its own family yet.
+        subjects: &["order", "return", "delivery", "report"],
+        entities: &[
+            "sales",
+            "deliveries",
+            "order",
+            "return",
+            "delivery",
+            "report",
+            "requester",
+        ],
+        handles_requests: true,
+        emits: &["report"],
     },
 ];
 

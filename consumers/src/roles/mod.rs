@@ -205,6 +205,7 @@ mod tests {
                 "inventory" => inventory::Inventory.read(&event).is_err(),
                 "tracking" => tracking::Tracking.read(&event).is_err(),
                 "access_log" => access_log::AccessLog::new(None).read(&event).is_err(),
+                "reports" => reports::Reports.read(&event).is_err(),
                 other => panic!("{other} is not among the tested roles"),
             };
             assert!(

@@ -52,8 +52,8 @@ pub(crate) const ROLES: [RoleQueues; 7] = [
     },
     RoleQueues {
         role: "reports",
-        subjects: &["order", "return", "delivery"],
-        handles_requests: false,
+        subjects: &["order", "return", "delivery", "report"],
+        handles_requests: true,
     },
 ];
 

@@ -13,6 +13,10 @@
 //! | [`ReadMenu`] `restaurant.menu.v1` | query | a restaurant's menu and hours |
 //! | [`ReadOrder`] `orders.order.v1` | query | the status of an order |
 //! | [`ReadDelivery`] `tracking.delivery.v1` | query | the status of a delivery |
+//! | [`RequestReport`] `reports.request.v1` | command | have a report made |
+//! | [`CancelReport`] `reports.cancel.v1` | command | stop the making of a report |
+//! | [`ReadReport`] `reports.report.v1` | query | the state of a report |
+//! | [`ListReports`] `reports.list.v1` | query | the latest reports of a requester |
 //!
 //! `golden/requests/` contains a request and a reply for each version. They are also the examples in [`REQUESTS`], from which an OpenAPI
 //! document or a help text can be built. Error codes are part of the contract; those of any request, such as `bad_request`, are in
@@ -20,6 +24,7 @@
 
 mod orders;
 mod payments;
+mod reports;
 mod restaurant;
 mod tracking;
 
@@ -29,6 +34,9 @@ pub use orders::{HistoryEntry, HistoryKind, OrderStatus, OrderView, ReadOrder};
 pub use payments::{
     AuthorizePayment, CapturePayment, PaidOrder, PaymentAuthorization, PaymentStatus, PaymentView,
     ReadPayment, RefundPayment, VoidPayment,
+};
+pub use reports::{
+    CancelReport, ListReports, ReadReport, ReportList, ReportStatus, ReportView, RequestReport,
 };
 pub use restaurant::{
     ConfigureRestaurant, ConfirmOrder, Dish, Menu, OrderConfirmation, OrderQuote, QuoteOrder,
@@ -122,6 +130,10 @@ requests![
     ReadMenu: "restaurant.menu.v1", restaurant::MENU;
     ReadOrder: "orders.order.v1", orders::READ;
     ReadDelivery: "tracking.delivery.v1", tracking::READ;
+    RequestReport: "reports.request.v1", reports::REQUEST;
+    CancelReport: "reports.cancel.v1", reports::CANCEL;
+    ReadReport: "reports.report.v1", reports::READ;
+    ListReports: "reports.list.v1", &[];
 ];
 
 #[cfg(test)]
