@@ -1,6 +1,7 @@
 //! The engine of a role: takes deliveries, calls pure handlers, commits, acks and relays the outbox.
 //!
 //! - [`Role`] is the trait that a new consumer service implements: pure functions over state types.
+//! - [`task`] is for what a role does outside its store: mails, files, calls.
 //! - [`Engine`] processes batches of events against a [`doorstep_store::Store`]; it knows no broker, so a simulation
 //!   can run it.
 //! - [`relay`] publishes the outbox.
@@ -16,6 +17,8 @@ pub mod operate;
 pub mod relay;
 pub mod role;
 pub mod runner;
+#[expect(unused, reason = "the executor uses the rest")]
+pub mod task;
 pub mod telemetry;
 
 pub use dead_letter::shape;
@@ -25,6 +28,6 @@ pub use engine::{
 };
 pub use limits::Limits;
 pub use role::{
-    CommandOutcome, Effects, HandlerError, NewEvent, Reading, Role, Scheduled, States, Unsupported,
-    reply,
+    CommandOutcome, Effects, HandlerError, NewEvent, Reading, Role, Scheduled, States, TaskView,
+    Unsupported, reply,
 };

@@ -5,8 +5,10 @@ use doorstep_event::{
     Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Rejection, Request, RequestContract,
     Sequence, Subject, Timestamp,
 };
-use doorstep_store::EntityKey;
+use doorstep_store::{EntityKey, TaskId, TaskRow, TaskState};
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::task::{Task, TaskEffect};
 
 /// A consumer service. It does no I/O and has neither clock nor randomness: a batch may be processed several times
 /// before one of its commits is written.
@@ -92,6 +94,11 @@ pub trait Role: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Returns the tasks whose progress a query tells, for [`States::task`]. By default none.
+    fn query_tasks(&self, _request: &Request, _query: &Self::Query) -> Vec<TaskId> {
+        Vec::new()
+    }
+
     /// Serves a query from states. Returns the reply as [`reply`] encodes it.
     ///
     /// # Errors
@@ -153,6 +160,8 @@ pub struct Effects {
     pub events: Vec<NewEvent>,
     /// Events to the role itself.
     pub scheduled: Vec<Scheduled>,
+    /// Starts and cancellations of tasks, in order.
+    pub tasks: Vec<TaskEffect>,
 }
 
 /// An event to the role itself, given to its handler once the time has come. It has the role's own source and no
@@ -215,13 +224,33 @@ impl Effects {
         self.scheduled.push(Scheduled { due, event });
         Ok(())
     }
+
+    /// Starts a task about a subject. Its id is derived from its cause and is unique among the live tasks of the role: if
+    /// one of this id is live, it stays, and nothing is started.
+    ///
+    /// # Errors
+    /// [`HandlerError::Reject`] if the task breaks its own rules or exceeds 1 MiB.
+    pub fn start<T: Task>(
+        &mut self,
+        id: TaskId,
+        subject: &Subject,
+        task: &T,
+    ) -> Result<(), HandlerError> {
+        self.tasks.push(TaskEffect::start(id, subject, task)?);
+        Ok(())
+    }
+
+    /// Cancels a task. Nothing happens if it has ended. A running one is asked to stop and may still end with its result.
+    pub fn cancel(&mut self, id: TaskId) {
+        self.tasks.push(TaskEffect::Cancel(id));
+    }
 }
 
 impl From<Vec<NewEvent>> for Effects {
     fn from(events: Vec<NewEvent>) -> Self {
         Self {
             events,
-            scheduled: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -323,6 +352,41 @@ impl NewEvent {
 #[derive(Debug)]
 pub struct States<S> {
     entries: Vec<Entry<S>>,
+    tasks: Vec<TaskView>,
+}
+
+/// A live task, as a query sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskView {
+    pub id: TaskId,
+    pub state: TaskState,
+    /// Set if it is to be cancelled.
+    pub is_cancelling: bool,
+    /// The units of work done.
+    pub done: u64,
+    /// All units of work, 0 if unknown.
+    pub total: u64,
+    /// The progress in words.
+    pub note: Option<String>,
+    /// The number of attempts that ended with an error.
+    pub attempts: u32,
+    /// The last error.
+    pub error: Option<String>,
+}
+
+impl From<TaskRow> for TaskView {
+    fn from(row: TaskRow) -> Self {
+        Self {
+            id: row.id,
+            state: row.state,
+            is_cancelling: row.directive == Some(doorstep_store::TaskDirective::Cancel),
+            done: row.done,
+            total: row.total,
+            note: row.note,
+            attempts: row.attempts,
+            error: row.error,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -345,7 +409,22 @@ impl<S> States<S> {
                     written: false,
                 })
                 .collect(),
+            tasks: Vec::new(),
         }
+    }
+
+    /// Adds the tasks that [`Role::query_tasks`] names.
+    #[must_use]
+    pub fn with_tasks(mut self, tasks: Vec<TaskView>) -> Self {
+        self.tasks = tasks;
+        self
+    }
+
+    /// Returns a live task; `None` if it has ended, or if [`Role::query_tasks`] does not name it. Tasks are read before
+    /// the entities: a task that has ended since is shown with its last progress beside states that know its result.
+    #[must_use]
+    pub fn task(&self, id: &TaskId) -> Option<&TaskView> {
+        self.tasks.iter().find(|task| task.id == *id)
     }
 
     /// Replaces its content by these entities with copies of their states.

@@ -32,6 +32,7 @@ pub use command::{CommandResult, Commands, crash_key};
 pub use dry_run::DryRun;
 pub use query::Queries;
 pub(crate) use source_owners::{is_foreign, is_from_owner};
+pub(crate) use working_set::state_of;
 
 use std::{sync::Arc, time::Instant};
 

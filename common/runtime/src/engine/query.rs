@@ -9,7 +9,7 @@ use doorstep_event::{Request, RequestResult, Timestamp};
 use doorstep_store::{EntityRow, Result, Store};
 
 use super::{Engine, HandlerLock, command::panicked, working_set::state_of};
-use crate::{Role, States};
+use crate::{Role, States, TaskView};
 
 /// Serves a role's queries. Clones are cheap and may serve concurrently.
 pub struct Queries<R: Role, S: Store> {
@@ -53,19 +53,28 @@ impl<R: Role, S: Store> Queries<R, S> {
             catch_unwind(AssertUnwindSafe(|| {
                 let query = self.role.read_query(request)?;
                 let keys = self.role.query_keys(request, &query);
-                Ok((query, keys))
+                let tasks = self.role.query_tasks(request, &query);
+                Ok((query, keys, tasks))
             }))
         };
-        let (query, keys) = match read.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))) {
+        let (query, keys, tasks) = match read.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+        {
             Ok(read) => read,
             Err(rejected) => return Ok(Err(rejected)),
+        };
+        // Tasks first: an end that is missed here is in the entities.
+        let tasks = if tasks.is_empty() {
+            Vec::new()
+        } else {
+            self.store.read_tasks(tasks).await?
         };
         let rows = self.store.read_entities(keys).await?;
         let entries = rows
             .into_iter()
             .map(|row: EntityRow| Ok((row.key.clone(), state_of(&row)?)))
             .collect::<Result<_>>()?;
-        let states = States::new(entries);
+        let tasks = tasks.into_iter().flatten().map(TaskView::from).collect();
+        let states = States::new(entries).with_tasks(tasks);
         let _together = self.process.shared().await;
         let answer = catch_unwind(AssertUnwindSafe(|| {
             self.role.query(&states, request, &query, now)

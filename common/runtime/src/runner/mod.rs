@@ -45,6 +45,7 @@ pub use status::{Phase, RoleStatus};
 
 use crate::{
     Engine, HandlerLock, Limits, Role,
+    task::TaskSet,
     telemetry::{BatchInstruments, RequestInstruments},
 };
 use intake::Intake;
@@ -151,7 +152,17 @@ impl RunningRole {
 /// Starts a role on its queue, on the current Tokio runtime. If the topology has a queue of requests for it, it serves
 /// these, too. Returns at once; [`RunningRole::status`] tells the progress.
 pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> RunningRole {
-    begin(role, store, settings, Transport::Queues)
+    start_with_tasks(role, TaskSet::new(), store, settings)
+}
+
+/// Starts a role as [`start`] does, and runs its tasks of these kinds.
+pub fn start_with_tasks<R: Role, S: Store>(
+    role: R,
+    tasks: TaskSet,
+    store: S,
+    settings: RunSettings,
+) -> RunningRole {
+    begin(role, tasks, store, settings, Transport::Queues)
 }
 
 /// Starts a role without a queue: it serves its [`LocalClient`], processes the events that it has scheduled, and
@@ -161,7 +172,7 @@ pub fn start_without_queue<R: Role, S: Store>(
     store: S,
     settings: RunSettings,
 ) -> RunningRole {
-    begin(role, store, settings, Transport::Local)
+    begin(role, TaskSet::new(), store, settings, Transport::Local)
 }
 
 /// The ways by which work reaches a role.
@@ -175,6 +186,7 @@ enum Transport {
 
 fn begin<R: Role, S: Store>(
     role: R,
+    tasks: TaskSet,
     store: S,
     settings: RunSettings,
     ways: Transport,
@@ -188,6 +200,7 @@ fn begin<R: Role, S: Store>(
     let (local_client, commands) = LocalClient::new(engine.queries(), name, &settings.limits);
     let run = RoleRun {
         engine,
+        tasks: Arc::new(tasks),
         settings,
         local_client: local_client.clone(),
         commands,
@@ -218,6 +231,8 @@ fn begin<R: Role, S: Store>(
 /// A role that is about to run.
 struct RoleRun<R: Role, S: Store> {
     engine: Engine<R, S>,
+    #[expect(dead_code, reason = "the executor follows")]
+    tasks: Arc<TaskSet>,
     settings: RunSettings,
     local_client: LocalClient,
     commands: mpsc::Receiver<QueuedCommand>,

@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use doorstep_store::{IfLive, NewTask, TaskChange};
+
 use super::{
     super::decoded_event::{Interpretation, panic_text},
     super::working_set::RowHandles,
@@ -10,6 +12,7 @@ use super::{
 use crate::{
     Effects, HandlerError, Role,
     dead_letter::{Cause, reason},
+    task::TaskEffect,
 };
 
 impl<R: Role> Plan<'_, R> {
@@ -68,6 +71,24 @@ impl<R: Role> Plan<'_, R> {
         let events = effects.events.into_iter();
         self.emitted
             .extend(events.map(|emit| (emit, trace.cloned())));
+        let tasks = effects.tasks.into_iter().map(|effect| match effect {
+            TaskEffect::Cancel(id) => TaskChange::Cancel(id),
+            TaskEffect::Start {
+                id,
+                kind,
+                subject,
+                input,
+            } => TaskChange::Start(NewTask {
+                id,
+                kind,
+                subject,
+                traceparent: trace.cloned(),
+                input: input.into(),
+                dead: 0,
+                if_live: IfLive::Keep,
+            }),
+        });
+        self.changes.tasks.extend(tasks);
         let scheduled = effects.scheduled.into_iter();
         self.scheduled
             .extend(scheduled.map(|scheduled| (scheduled, trace.cloned())));

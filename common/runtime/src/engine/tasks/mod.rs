@@ -3,7 +3,8 @@
 //! No wall clock decides on a lease. A holder stops by its own monotonic clock, and an observer waits longer by its
 //! own, so that a take-over begins after the holder has stopped, even if the two clocks run at different rates.
 
-mod fate;
+pub(crate) mod fate;
+pub(crate) mod finished;
 mod lease_watch;
 mod own_leases;
 

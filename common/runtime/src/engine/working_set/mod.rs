@@ -227,7 +227,7 @@ impl<R: Role> WorkingSet<R> {
 ///
 /// # Errors
 /// It cannot be read as this role's type: the store was written by another version.
-pub(super) fn state_of<S: serde::de::DeserializeOwned>(row: &EntityRow) -> Result<Option<S>> {
+pub(crate) fn state_of<S: serde::de::DeserializeOwned>(row: &EntityRow) -> Result<Option<S>> {
     let Some(bytes) = &row.state else {
         return Ok(None);
     };
