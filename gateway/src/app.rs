@@ -6,7 +6,7 @@ use doorstep_runtime::runner::Liveness;
 use tokio::sync::watch;
 
 use crate::{
-    auth::{PasswordPool, Tokens},
+    auth::{Links, PasswordPool, Tokens},
     backends::Backends,
     checkout::{CheckoutSaga, InFlightKeys, LeftOrders},
     domain::UserName,
@@ -42,6 +42,8 @@ pub(crate) struct AppState {
     pub(crate) users: UserCache,
     pub(crate) passwords: PasswordPool,
     pub(crate) tokens: Tokens,
+    #[expect(dead_code, reason = "the routes follow")]
+    pub(crate) links: Links,
     /// The rate limit of each user.
     pub(crate) user_rate: RateLimiter<UserName>,
     /// The rate limit of wrong old passwords, by user.
@@ -67,6 +69,7 @@ pub(crate) struct AppParts {
     pub(crate) stuck_after: Duration,
     pub(crate) passwords: PasswordPool,
     pub(crate) tokens: Tokens,
+    pub(crate) links: Links,
     /// True once the gateway is to stop.
     pub(crate) stopping: watch::Receiver<bool>,
     /// The requests that a user may make per second; four times as many in a burst.
@@ -97,6 +100,7 @@ impl AppState {
             users: UserCache::default(),
             passwords: parts.passwords,
             tokens: parts.tokens,
+            links: parts.links,
             user_rate: RateLimiter::new(per_second, per_second * 4.0),
             old_passwords: RateLimiter::new(OLD_PER_SECOND, OLD_AT_ONCE),
             user_permits: user_concurrency(parts.most_requests),

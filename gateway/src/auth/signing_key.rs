@@ -1,7 +1,7 @@
-//! The key that signs tokens.
+//! The key that signs tokens and links.
 //!
 //! The first start creates it beside the gateway's store, readable only by the file's owner. Anyone with this key can
-//! impersonate any user. Deleting it invalidates every session.
+//! impersonate any user. Deleting it invalidates every session and every link.
 
 use std::{
     fs::{self, OpenOptions},
@@ -16,6 +16,7 @@ const NAME: &str = "gateway.key";
 const BYTES: usize = 32;
 
 /// A signing key. It is never printed.
+#[derive(Clone)]
 pub(crate) struct SigningKey([u8; BYTES]);
 
 impl SigningKey {

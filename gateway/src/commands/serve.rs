@@ -21,7 +21,7 @@ use super::open;
 use crate::{
     access_log::{self, AccessLog, AccessLogPublisher},
     app::{AppParts, AppState},
-    auth::{PasswordPool, SigningKey, Tokens},
+    auth::{Links, PasswordPool, SigningKey, Tokens},
     backends::Backends,
     checkout::{LeftOrders, abandon_expired, longest_order},
     cli::ServeArgs,
@@ -80,6 +80,7 @@ pub(crate) async fn run(
         liveness: gateway.liveness(),
         stuck_after: health.map_or(LIVENESS_TIMEOUT, |h| h.stuck_after),
         passwords,
+        links: Links::new(key.clone()),
         tokens: Tokens::new(key, args.session_ttl),
         stopping: is_stopping,
         per_second: args.rate_limit,
