@@ -79,6 +79,7 @@ struct Inner {
 }
 
 /// The executor's side of a [`TaskContext`].
+#[derive(Debug)]
 pub(crate) struct TaskControl {
     pub(crate) progress: watch::Receiver<ProgressReport>,
     pub(crate) stop: watch::Sender<Option<StopReason>>,

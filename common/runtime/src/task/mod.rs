@@ -5,6 +5,7 @@
 //! the task.
 
 mod context;
+mod detached;
 mod outcome;
 mod set;
 
@@ -20,6 +21,7 @@ pub use crate::engine::tasks::{
 };
 pub use context::{MAX_CHECKPOINT_BYTES, MAX_NOTE_BYTES, StopReason, TaskContext};
 pub(crate) use context::{ProgressReport, ReadStates, SaveCheckpoint, TaskControl};
+pub use detached::{AttemptFacts, DetachedAttempt};
 pub use outcome::{TaskEnding, TaskOutcome};
 pub(crate) use set::RunTask;
 pub use set::TaskSet;
