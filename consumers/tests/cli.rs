@@ -301,6 +301,7 @@ fn without_a_broker_status_still_shows_the_stores() {
         "payments",
         "access_log",
         "reports",
+        "notifications",
     ] {
         assert!(shown.contains(role), "{shown}");
     }
@@ -374,8 +375,8 @@ fn the_topology_is_shown_to_people_and_programs() {
     }
     let json = consumers(&["topology", "show", "--json"], &variables).stdout;
     let topology: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(topology["queues"].as_array().unwrap().len(), 26);
-    assert_eq!(topology["bindings"].as_array().unwrap().len(), 12);
+    assert_eq!(topology["queues"].as_array().unwrap().len(), 30);
+    assert_eq!(topology["bindings"].as_array().unwrap().len(), 15);
 }
 
 #[test]
@@ -415,7 +416,7 @@ fn definitions_and_permissions_need_no_broker() {
     assert_eq!(producer["write"], r"^shop\.events$");
     assert_eq!(
         producer["topics"]["write"],
-        r"^(delivery|order|payment|report|request|return|stock)\."
+        r"^(delivery|order|payment|report|request|return|stock|user)\."
     );
     rejected(&["topology", "show", "--vhost", "eu"], &variables, 64);
     rejected(

@@ -207,6 +207,14 @@ impl InvoiceNo {
     }
 }
 
+impl CustomerId {
+    /// Returns the subject of the user with this name: `user/ada`.
+    #[must_use]
+    pub fn user_subject(&self) -> Subject {
+        subject("user", &self.0)
+    }
+}
+
 impl Sku {
     /// Returns the subject of this code's stock: `stock/85123A`.
     #[must_use]

@@ -27,6 +27,10 @@
 //! | [`ReportFailed`] `report.failed.v1` | `report/ID` | the report could not be made |
 //! | [`RequestServed`] `request.served.v1` | `request/INSTANCE` | the gateway, or the server of an imported log, answered a request |
 //! | [`RequestsDropped`] `request.dropped.v1` | `request/INSTANCE` | the number of requests that a full buffer dropped |
+//! | [`AddressSet`] `user.address_set.v1` | `user/NAME` | the user has set an address, which a mailed link is to confirm |
+//! | [`AddressConfirmed`] `user.address_confirmed.v1` | `user/NAME` | the user has confirmed the address |
+//! | [`AddressRemoved`] `user.address_removed.v1` | `user/NAME` | the user has no address any more |
+//! | [`NotificationsChosen`] `user.notifications_chosen.v1` | `user/NAME` | the user has chosen which mails to get |
 //!
 //! [`requests`] contains the RPC requests, with their replies and error codes.
 //!
@@ -52,6 +56,7 @@ mod returns;
 mod roles;
 mod stock;
 mod text;
+mod user;
 
 pub use access::{
     MAX_HEADER_BYTES, MAX_PATH_BYTES, OTHER_ENDPOINT, Printable, RequestServed, RequestsDropped,
@@ -83,3 +88,6 @@ pub use returns::ReturnRecorded;
 pub use roles::{FAMILIES, PUBLISHERS, PublisherSpec, ROLES, RoleSpec};
 pub use stock::{StockAdjusted, StockReason};
 pub use text::{TextError, check_text, replace_invalid};
+pub use user::{
+    AddressConfirmed, AddressRemovalReason, AddressRemoved, AddressSet, NotificationsChosen,
+};

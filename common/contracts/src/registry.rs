@@ -3,10 +3,11 @@
 use doorstep_event::{Contract, ContractError, Event};
 
 use crate::{
-    DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
-    OrderAbandoned, OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefused, PaymentAuthorized,
-    PaymentCaptured, PaymentRefunded, PaymentVoided, ReportFailed, ReportReady, RequestServed,
-    RequestsDropped, ReturnRecorded, StockAdjusted, StockReleased, StockReserved,
+    AddressConfirmed, AddressRemoved, AddressSet, DeliveryAssigned, DeliveryDelivered,
+    DeliveryPickedUp, DeliveryPositionRecorded, NotificationsChosen, OrderAbandoned,
+    OrderCancelled, OrderConfirmed, OrderPlaced, OrderRefused, PaymentAuthorized, PaymentCaptured,
+    PaymentRefunded, PaymentVoided, ReportFailed, ReportReady, RequestServed, RequestsDropped,
+    ReturnRecorded, StockAdjusted, StockReleased, StockReserved,
 };
 
 macro_rules! contracts {
@@ -59,6 +60,10 @@ contracts![
     ReportFailed,
     RequestServed,
     RequestsDropped,
+    AddressSet,
+    AddressConfirmed,
+    AddressRemoved,
+    NotificationsChosen,
 ];
 
 #[cfg(test)]

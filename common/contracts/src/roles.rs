@@ -27,14 +27,14 @@ pub struct PublisherSpec {
 }
 
 pub const FAMILIES: &[&str] = &[
-    "order", "return", "payment", "stock", "delivery", "request", "report",
+    "order", "return", "payment", "stock", "delivery", "request", "report", "user",
 ];
 
 pub const PUBLISHERS: &[PublisherSpec] = &[
     PublisherSpec {
         name: "gateway",
         command: "gateway serve",
-        emits: &["order", "stock", "delivery", "request"],
+        emits: &["order", "stock", "delivery", "request", "user"],
     },
     PublisherSpec {
         name: "retail",
@@ -104,8 +104,7 @@ pub const ROLES: &[RoleSpec] = &[
     },
     RoleSpec {
         name: "reports",
-        // No other role takes its own family yet.
-        subjects: &["order", "return", "delivery", "report"],
+        subjects: &["order", "return", "delivery"],
         entities: &[
             "sales",
             "deliveries",
@@ -117,6 +116,13 @@ pub const ROLES: &[RoleSpec] = &[
         ],
         handles_requests: true,
         emits: &["report"],
+    },
+    RoleSpec {
+        name: "notifications",
+        subjects: &["order", "delivery", "report", "user"],
+        entities: &["user", "mail", "order"],
+        handles_requests: true,
+        emits: &[],
     },
 ];
 

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod inventory;
+mod notifications;
 mod orders;
 mod payments;
 pub(crate) mod reports;
@@ -88,6 +89,7 @@ roles! {
     "payments" => |_| payments::Payments,
     "access_log" => access_log::AccessLog::new,
     "reports" => |_| reports::Reports,
+    "notifications" => |_| notifications::Notifications,
 }
 
 /// Returns a parser of role names.
@@ -166,7 +168,8 @@ mod tests {
                 "restaurant",
                 "payments",
                 "access_log",
-                "reports"
+                "reports",
+                "notifications"
             ]
         );
         let twice = ["tracking", "orders", "tracking"].map(|name| find(name).unwrap());
@@ -205,7 +208,7 @@ mod tests {
                 "inventory" => inventory::Inventory.read(&event).is_err(),
                 "tracking" => tracking::Tracking.read(&event).is_err(),
                 "access_log" => access_log::AccessLog::new(None).read(&event).is_err(),
-                "reports" => reports::Reports.read(&event).is_err(),
+                "notifications" => notifications::Notifications.read(&event).is_err(),
                 other => panic!("{other} is not among the tested roles"),
             };
             assert!(

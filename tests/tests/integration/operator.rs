@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::SOON;
 
 /// The queues that the binaries declare and these tests publish to.
-pub(crate) const ROLES: [RoleQueues; 7] = [
+pub(crate) const ROLES: [RoleQueues; 8] = [
     RoleQueues {
         role: "orders",
         subjects: &["order", "return", "payment"],
@@ -52,7 +52,12 @@ pub(crate) const ROLES: [RoleQueues; 7] = [
     },
     RoleQueues {
         role: "reports",
-        subjects: &["order", "return", "delivery", "report"],
+        subjects: &["order", "return", "delivery"],
+        handles_requests: true,
+    },
+    RoleQueues {
+        role: "notifications",
+        subjects: &["order", "delivery", "report", "user"],
         handles_requests: true,
     },
 ];

@@ -17,11 +17,13 @@
 //! | [`CancelReport`] `reports.cancel.v1` | command | stop the making of a report |
 //! | [`ReadReport`] `reports.report.v1` | query | the state of a report |
 //! | [`ListReports`] `reports.list.v1` | query | the latest reports of a requester |
+//! | [`ReadMails`] `notifications.mails.v1` | query | a user's mails and choices |
 //!
 //! `golden/requests/` contains a request and a reply for each version. They are also the examples in [`REQUESTS`], from which an OpenAPI
 //! document or a help text can be built. Error codes are part of the contract; those of any request, such as `bad_request`, are in
 //! [`doorstep_event::Rejection`].
 
+mod notifications;
 mod orders;
 mod payments;
 mod reports;
@@ -30,6 +32,7 @@ mod tracking;
 
 use doorstep_event::{ContractError, Request, RequestContract, RequestKind};
 
+pub use notifications::{AddressStatus, MailKind, MailStatus, MailView, MailsView, ReadMails};
 pub use orders::{HistoryEntry, HistoryKind, OrderStatus, OrderView, ReadOrder};
 pub use payments::{
     AuthorizePayment, CapturePayment, PaidOrder, PaymentAuthorization, PaymentStatus, PaymentView,
@@ -134,6 +137,7 @@ requests![
     CancelReport: "reports.cancel.v1", reports::CANCEL;
     ReadReport: "reports.report.v1", reports::READ;
     ListReports: "reports.list.v1", &[];
+    ReadMails: "notifications.mails.v1", &[];
 ];
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod turnover;
 
 use doorstep_contracts::{
     DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, InvoiceNo, Label, OrderAbandoned,
-    OrderCancelled, OrderPlaced, OrderRefused, ReportFailed, ReportReady, ReturnRecorded,
+    OrderCancelled, OrderPlaced, OrderRefused, ReturnRecorded,
 };
 use doorstep_event::{Contract, ContractError, Event, Subject, Timestamp};
 use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
@@ -105,9 +105,6 @@ impl Role for Reports {
             DeliveryAssigned::TYPE => Fact::Assigned(DeliveryAssigned::read(event)?.into()),
             DeliveryPickedUp::TYPE => Fact::PickedUp(DeliveryPickedUp::read(event)?),
             DeliveryDelivered::TYPE => Fact::Delivered(DeliveryDelivered::read(event)?),
-            // They come back to their own role only for as long as no other takes them.
-            ReportReady::TYPE => return ReportReady::read(event).map(|_| Reading::Ignored),
-            ReportFailed::TYPE => return ReportFailed::read(event).map(|_| Reading::Ignored),
             _ => return not_handled(event),
         };
         Ok(Reading::Handled(fact))
