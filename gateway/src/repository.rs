@@ -233,7 +233,8 @@ async fn execute_with_engine(
     }
     match commands.take_decided().pop() {
         Some((_, CommandResult::Answer(answer))) => Ok(answer?),
-        Some((_, CommandResult::Expired)) | None => Err(LocalCallError::TimedOut.into()),
+        Some((_, CommandResult::Expired | CommandResult::Ended | CommandResult::LeaseLost))
+        | None => Err(LocalCallError::TimedOut.into()),
     }
 }
 

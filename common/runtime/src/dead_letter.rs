@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use doorstep_event::{Event, EventId, Timestamp};
+use doorstep_event::{Event, EventId, Source, Timestamp};
 use doorstep_store::{
-    DeadLetter, DeadLetterId, DeadLetterStatus, NewDeadLetter, NewOutbox, OutboxKind,
+    DeadLetter, DeadLetterId, DeadLetterStatus, NewDeadLetter, NewOutbox, OutboxKind, TaskRow,
 };
 use sha2::{Digest, Sha256};
 
@@ -38,6 +38,10 @@ pub(crate) mod reason {
     pub(crate) const BYPASS: &str = "not from the exchange";
     pub(crate) const POISON: &str = "poison";
     pub(crate) const TOO_OLD: &str = "too old to tell";
+    pub(crate) const TASK_FAILED: &str = "task failed";
+    pub(crate) const TASK_PANICKED: &str = "task panicked";
+    pub(crate) const TASK_GAVE_UP: &str = "task gave up";
+    pub(crate) const RESULT_REJECTED: &str = "result rejected";
 }
 
 /// Returns the first 64 bits of a SHA-256 over the parts, as 16 hexadecimal digits: short enough to type, long enough
@@ -125,6 +129,53 @@ pub(crate) fn of_event(
     }
 }
 
+/// Builds the dead letter of a task that has failed. It stands for the task, whose row is gone: its event has the task's
+/// input as data. `source` is the role's own.
+pub(crate) fn of_task(
+    role: &str,
+    source: &Source,
+    task: &TaskRow,
+    cause: Cause,
+    now: Timestamp,
+) -> NewDeadLetter {
+    // An id may be used again while a dead letter of its former task is kept, so the number tells the tasks apart.
+    let name = digest([task.id.as_str().as_bytes(), &task.number.to_be_bytes()]);
+    let attempts = task.dead.saturating_add(1);
+    #[expect(clippy::expect_used, reason = "ids of tasks are shorter")]
+    let id = EventId::new(task.id.as_str()).expect("the id of a task is one of an event");
+    NewDeadLetter {
+        row: DeadLetter {
+            id: DeadLetterId(format!("{name}-{attempts}")),
+            event: Some(Event {
+                id,
+                source: source.clone(),
+                event_type: task.kind.clone(),
+                subject: task.subject.clone(),
+                time: Some(task.since),
+                sequence: None,
+                epoch: None,
+                traceparent: task.traceparent.clone(),
+                data: task.input.clone(),
+            }),
+            body: task.input.clone(),
+            blocks: false,
+            fingerprint: digest([
+                role.as_bytes(),
+                task.kind.as_str().as_bytes(),
+                cause.reason.as_bytes(),
+                shape(&cause.detail).as_bytes(),
+            ]),
+            reason: cause.reason.to_owned(),
+            detail: cause.detail,
+            attempts,
+            since: now,
+            status: DeadLetterStatus::Open,
+            defect: None,
+            task: Some(task.id.clone()),
+        },
+    }
+}
+
 /// Returns whether this is a dead letter of that very event, rejected for its own content.
 pub(crate) fn is_of(dead: &DeadLetterId, event: &Event) -> bool {
     let of = dead.0.rsplit_once('-').map(|(of, _)| of);
@@ -207,6 +258,9 @@ pub(crate) fn copy(role: &str, dead: &DeadLetter) -> NewOutbox {
         ("doorstep-fingerprint".to_owned(), dead.fingerprint.clone()),
         ("doorstep-died-at".to_owned(), dead.since.to_string()),
     ]);
+    if let Some(task) = &dead.task {
+        headers.insert("doorstep-task".to_owned(), task.to_string());
+    }
     if let Some(event) = &dead.event {
         headers.extend(
             doorstep_event::headers::write(event)

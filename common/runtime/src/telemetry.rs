@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use doorstep_event::{Rejection, RequestKind, RequestResult};
 use doorstep_messaging::{AckOutcome, PublishOutcome, QueueName};
-use doorstep_store::{DeadLetter, StoreError};
+use doorstep_store::{DeadLetter, StoreError, TaskId};
 use jiff::SignedDuration;
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 
@@ -286,4 +286,13 @@ pub(crate) fn outbox_stalled(role: &'static str, rows: usize, outcome: PublishOu
 /// Reports that the outbox is published again.
 pub(crate) fn outbox_recovered(role: &'static str) {
     tracing::info!(role, "outbox publishing resumed");
+}
+
+/// Reports that a role has rejected the word of an end of a task, which has ended all the same.
+pub(crate) fn outcome_rejected(role: &'static str, task: &TaskId, rejected: &Rejection) {
+    tracing::warn!(
+        role,
+        %task,
+        "the role has rejected the outcome of a task, and keeps its states: {rejected}"
+    );
 }

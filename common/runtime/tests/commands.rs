@@ -103,6 +103,7 @@ fn answer(decided: CommandResult) -> Result<AccountStatus, String> {
     match decided {
         CommandResult::Answer(answer) => read(answer),
         CommandResult::Expired => Err("expired".to_owned()),
+        CommandResult::Ended | CommandResult::LeaseLost => panic!("it is no task"),
     }
 }
 

@@ -5,11 +5,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use doorstep_event::{EventId, Rejection, Request, RequestId, RequestResult, Source};
+use doorstep_event::{EventId, Rejection, Request, RequestId, RequestResult, Source, Timestamp};
 use doorstep_store::{EntityKey, RequestHash};
 use sha2::{Digest, Sha256};
 
-use super::{decoded_event::panic_text, inbound::DeliveryHistory};
+use super::{decoded_event::panic_text, inbound::DeliveryHistory, tasks::finished::FinishedTask};
 use crate::Role;
 
 /// The result of a command.
@@ -19,10 +19,18 @@ pub enum CommandResult {
     Answer(RequestResult),
     /// Its deadline passed before it was started: no client waits for it, and nothing was changed.
     Expired,
+    /// The task has ended, or waits for an operator: durably, together with the role's answer to it.
+    Ended,
+    /// The task is no longer leased under its token: another process has it, or it has ended. Nothing was changed.
+    LeaseLost,
 }
 
-/// Commands on their way through the engine. A decided command stays decided, even if a later one fails.
+/// Commands, and ends of tasks, on their way through the engine. A decided one stays decided, even if a later one fails.
 pub struct Commands<C> {
+    /// The role's own source, which sends the results of its tasks.
+    source: Source,
+    /// The number of commands and ends that came together.
+    count: usize,
     /// Not processed yet. Each is decoded once, however often it has to be processed.
     pub(super) fresh: Vec<PreparedCommand<C>>,
     /// Poison candidates: each is processed alone, and decoded only after its crash count has been raised.
@@ -37,12 +45,16 @@ pub(super) struct PreparedCommand<C> {
     pub(super) hash: RequestHash,
     /// The decoded command with the entities that it touches; `None` before the role has decoded it.
     pub(super) understood: Option<Result<(C, Vec<EntityKey>), Rejection>>,
+    /// The task that ends with it.
+    pub(super) end: Option<Box<FinishedTask>>,
 }
 
 /// A command that may have crashed a process.
 pub(super) struct CandidateCommand {
     pub(super) index: usize,
     pub(super) request: Request,
+    /// The task that ends with it. Its crashes are counted by take-overs.
+    pub(super) end: Option<Box<FinishedTask>>,
     /// The crash count that this process has written, or may have written. This process survived that attempt.
     pub(super) counted_by_us: Option<u32>,
 }
@@ -52,18 +64,25 @@ pub(super) enum PlannedCommand {
     Decided(CommandResult),
     /// It has a crash count, so it must not be processed together with others.
     Candidate,
+    /// The role has rejected the result of a task, which therefore has failed: the role hears of that next.
+    ResultRejected(Rejection),
 }
 
 impl<C> Commands<C> {
-    pub(super) fn new(commands: impl IntoIterator<Item = (Request, DeliveryHistory)>) -> Self {
-        let mut new = Self::none();
+    pub(super) fn new(
+        source: Source,
+        commands: impl IntoIterator<Item = (Request, DeliveryHistory)>,
+    ) -> Self {
+        let mut new = Self::none(source);
         for (place, (request, past)) in commands.into_iter().enumerate() {
+            new.count += 1;
             match past {
                 DeliveryHistory::First => new.fresh.push(PreparedCommand::unread(place, request)),
                 DeliveryHistory::Redelivered | DeliveryHistory::LimitExceeded => {
                     new.candidates.push_back(CandidateCommand {
                         index: place,
                         request,
+                        end: None,
                         counted_by_us: None,
                     });
                 }
@@ -72,8 +91,38 @@ impl<C> Commands<C> {
         new
     }
 
-    pub(super) fn none() -> Self {
+    /// Adds tasks that end. They are decided in the same commit as the commands and the events of the batch, but for
+    /// those that have crashed a process: each of these is decided alone. [`Commands::take_decided`] returns their
+    /// results under the indices that follow those of the commands, and [`Commands::give_up`] keeps all of them.
+    ///
+    /// The role executes a result as a command of its own source. If the role rejects it or panics, the task has failed
+    /// by that: it becomes a dead letter, and the role hears of it as of any failure.
+    #[must_use]
+    pub fn with_ends(mut self, ends: Vec<FinishedTask>) -> Self {
+        for end in ends {
+            let place = self.count;
+            self.count += 1;
+            let request = end.request(&self.source);
+            if end.lease.row.crashes == 0 {
+                let mut prepared = PreparedCommand::unread(place, request);
+                prepared.end = Some(Box::new(end));
+                self.fresh.push(prepared);
+            } else {
+                self.candidates.push_back(CandidateCommand {
+                    index: place,
+                    request,
+                    end: Some(Box::new(end)),
+                    counted_by_us: None,
+                });
+            }
+        }
+        self
+    }
+
+    pub(super) fn none(source: Source) -> Self {
         Self {
+            source,
+            count: 0,
             fresh: Vec::new(),
             candidates: VecDeque::new(),
             decided: Vec::new(),
@@ -96,7 +145,9 @@ impl<C> Commands<C> {
     pub fn give_up(&mut self, is_gone: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut given_up = Vec::new();
         self.candidates.retain(|candidate| {
-            let stays = candidate.counted_by_us.is_some() || !is_gone(candidate.index);
+            let stays = candidate.counted_by_us.is_some()
+                || candidate.end.is_some()
+                || !is_gone(candidate.index);
             if !stays {
                 given_up.push(candidate.index);
             }
@@ -107,22 +158,47 @@ impl<C> Commands<C> {
 
     /// Takes in a committed plan's decisions on the fresh commands.
     pub(super) fn decide(&mut self, outcomes: Vec<PlannedCommand>) {
-        for (command, outcome) in self.fresh.drain(..).zip(outcomes) {
-            match outcome {
-                PlannedCommand::Decided(decided) => self.decided.push((command.place, decided)),
-                PlannedCommand::Candidate => self.candidates.push_back(CandidateCommand {
-                    index: command.place,
-                    request: command.request,
-                    counted_by_us: None,
-                }),
+        for (command, outcome) in std::mem::take(&mut self.fresh).into_iter().zip(outcomes) {
+            match (outcome, command.end) {
+                (PlannedCommand::Decided(decided), _) => {
+                    self.decided.push((command.place, decided));
+                }
+                (PlannedCommand::ResultRejected(rejected), Some(end)) => {
+                    let failed = end.with_rejected_result(&rejected);
+                    let request = failed.request(&self.source);
+                    let mut prepared = PreparedCommand::unread(command.place, request);
+                    prepared.end = Some(Box::new(failed));
+                    self.fresh.push(prepared);
+                }
+                (PlannedCommand::Candidate | PlannedCommand::ResultRejected(_), end) => {
+                    self.candidates.push_back(CandidateCommand {
+                        index: command.place,
+                        request: command.request,
+                        end,
+                        counted_by_us: None,
+                    });
+                }
             }
         }
     }
 
-    /// Takes in the result of the first poison candidate.
-    pub(super) fn decide_candidate(&mut self, decided: CommandResult) {
-        if let Some(candidate) = self.candidates.pop_front() {
-            self.decided.push((candidate.index, decided));
+    /// Takes in the decision on the first poison candidate.
+    pub(super) fn decide_candidate(&mut self, planned: PlannedCommand) {
+        let Some(mut candidate) = self.candidates.pop_front() else {
+            return;
+        };
+        match (planned, candidate.end.take()) {
+            (PlannedCommand::Decided(decided), _) => self.decided.push((candidate.index, decided)),
+            (PlannedCommand::ResultRejected(rejected), Some(end)) => {
+                let failed = end.with_rejected_result(&rejected);
+                candidate.request = failed.request(&self.source);
+                candidate.end = Some(Box::new(failed));
+                self.candidates.push_front(candidate);
+            }
+            (PlannedCommand::Candidate | PlannedCommand::ResultRejected(_), end) => {
+                candidate.end = end;
+                self.candidates.push_front(candidate);
+            }
         }
     }
 }
@@ -134,16 +210,28 @@ impl<C> PreparedCommand<C> {
             hash: hash_of(&request),
             request,
             understood: None,
+            end: None,
         }
     }
 
     /// A poison candidate, not decoded yet.
     pub(super) fn of_suspect(candidate: &CandidateCommand) -> Self {
-        Self::unread(candidate.index, candidate.request.clone())
+        Self {
+            end: candidate.end.clone(),
+            ..Self::unread(candidate.index, candidate.request.clone())
+        }
     }
 
-    /// Has the role decode it, unless that was done before.
-    pub(super) fn read<R: Role<Command = C>>(&mut self, role: &R) {
+    /// Has the role decode it, unless that was done before. The end of a task is as of now.
+    pub(super) fn read<R: Role<Command = C>>(&mut self, role: &R, now: Timestamp) {
+        if let Some(end) = &self.end
+            && self.understood.is_none()
+        {
+            if !end.is_told() {
+                return;
+            }
+            self.request.time = now;
+        }
         let request = &self.request;
         self.understood.get_or_insert_with(|| {
             let read = catch_unwind(AssertUnwindSafe(|| {

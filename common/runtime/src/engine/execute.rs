@@ -1,11 +1,16 @@
 //! Execution of commands: beside events in one commit, or alone for poison candidates.
 
 use doorstep_event::{Rejection, Request, Timestamp};
-use doorstep_store::{Commit, CrashCountChange, ReadSet, Result, Store, WriteSet};
+use doorstep_store::{
+    Commit, CrashCountChange, ReadSet, Result, Store, TaskId, TaskToken, WriteSet,
+};
 
 use super::{
     BatchCursor, BatchReport, DeliveryHistory, Engine, Isolation, Segment,
-    command::{CommandResult, Commands, PlannedCommand, PreparedCommand, crash_key, reply_key},
+    command::{
+        CandidateCommand, CommandResult, Commands, PlannedCommand, PreparedCommand, crash_key,
+        reply_key,
+    },
     poison::{PoisonCandidate, valid},
 };
 use crate::Role;
@@ -16,7 +21,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         &self,
         commands: impl IntoIterator<Item = (Request, DeliveryHistory)>,
     ) -> Commands<R::Command> {
-        Commands::new(commands)
+        Commands::new(self.store.source().clone(), commands)
     }
 
     /// Executes the next of these commands: all at once, unless some may have crashed a process; see
@@ -108,8 +113,8 @@ impl<R: Role, S: Store> Engine<R, S> {
                 return Ok(BatchReport::default());
             }
             let tried = self.try_candidate_command(commands, now, jitter).await?;
-            if let Some((worked, decided)) = tried {
-                commands.decide_candidate(decided);
+            if let Some((worked, planned)) = tried {
+                commands.decide_candidate(planned);
                 return Ok(BatchReport {
                     conflicts,
                     ..worked
@@ -125,10 +130,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         commands: &mut Commands<R::Command>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(BatchReport, CommandResult)>> {
+    ) -> Result<Option<(BatchReport, PlannedCommand)>> {
         let Some(candidate) = commands.candidates.front_mut() else {
             return Ok(None);
         };
+        if let Some(end) = &candidate.end {
+            let lease = (end.lease.row.id.clone(), end.lease.token);
+            return self.try_candidate_end(candidate, lease, now, jitter).await;
+        }
         let (source, id) = crash_key(&candidate.request);
         let ask = ReadSet {
             crash_counts: vec![(source.clone(), id.clone())],
@@ -164,7 +173,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             let detail = format!("the process ended {former} times while it executed this command");
             let rejected = Rejection::new(Rejection::FAILED, detail);
             let written = self.try_commit(&[], &[], Isolation::Exclusive, Vec::new(), now, jitter);
-            let decided = CommandResult::Answer(Err(rejected));
+            let decided = PlannedCommand::Decided(CommandResult::Answer(Err(rejected)));
             return Ok(written.await?.map(|(worked, _)| (worked, decided)));
         }
         if !has_begun {
@@ -179,9 +188,31 @@ impl<R: Role, S: Store> Engine<R, S> {
             }
         }
         let mut prepared = [PreparedCommand::of_suspect(candidate)];
-        prepared[0].read(&*self.role);
+        prepared[0].read(&*self.role, now);
         let ends = Some(trial(count, 0));
         self.attempt_alone(&prepared, ends, now, jitter).await
+    }
+
+    /// Ends a task that has crashed a process, alone. Returns `None` on a conflict.
+    async fn try_candidate_end(
+        &mut self,
+        candidate: &CandidateCommand,
+        lease: (TaskId, TaskToken),
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Option<(BatchReport, PlannedCommand)>> {
+        let process = self.process.clone();
+        let _alone = process.exclusive().await;
+        let mut prepared = [PreparedCommand::of_suspect(candidate)];
+        // The role's code does not see an end that is not this process's any more: a crash would be counted for nobody.
+        let ask = ReadSet {
+            leases: vec![lease],
+            ..ReadSet::default()
+        };
+        if self.store.load(ask).await?.leases == [true] {
+            prepared[0].read(&*self.role, now);
+        }
+        self.attempt_alone(&prepared, None, now, jitter).await
     }
 
     async fn attempt_alone(
@@ -190,14 +221,14 @@ impl<R: Role, S: Store> Engine<R, S> {
         ends: Option<CrashCountChange>,
         now: Timestamp,
         jitter: f64,
-    ) -> Result<Option<(BatchReport, CommandResult)>> {
+    ) -> Result<Option<(BatchReport, PlannedCommand)>> {
         let ends = ends.into_iter().collect();
         let attempt = self.try_commit(&[], command, Isolation::Exclusive, ends, now, jitter);
         Ok(attempt
             .await?
             .and_then(|(worked, outcomes)| match outcomes.into_iter().next() {
-                Some(PlannedCommand::Decided(decided)) => Some((worked, decided)),
                 Some(PlannedCommand::Candidate) | None => None,
+                Some(planned) => Some((worked, planned)),
             }))
     }
 }

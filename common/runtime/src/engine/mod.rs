@@ -189,8 +189,13 @@ impl<R: Role, S: Store> Engine<R, S> {
         now: Timestamp,
         jitter: f64,
     ) -> Result<BatchReport> {
-        self.process_with_commands(batch, &mut Commands::none(), now, jitter)
-            .await
+        self.process_with_commands(
+            batch,
+            &mut Commands::none(self.store.source().clone()),
+            now,
+            jitter,
+        )
+        .await
     }
 
     /// Processes events and commands without a delivery history, in one commit.
@@ -204,7 +209,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         if !commands.fresh.is_empty() {
             let _together = self.process.shared().await;
             for command in &mut commands.fresh {
-                command.read(&*self.role);
+                command.read(&*self.role, now);
             }
         }
         for conflicts in 0..=self.limits.conflicts {
@@ -379,6 +384,7 @@ impl<R: Role, S: Store> Engine<R, S> {
             let mut loaded = self.store.load(ask.clone()).await?;
             known.replies = std::mem::take(&mut loaded.replies);
             known.crash_counts = std::mem::take(&mut loaded.crash_counts);
+            known.leases = std::mem::take(&mut loaded.leases);
             slots.fill(&ask, loaded, &self.memory)?;
         }
         // The deferred events that come next were read with the streams; only now are their entities known. Reading

@@ -66,10 +66,15 @@ impl PendingReply {
                 meters.ended(RequestKind::Command, &answer, self.since.elapsed());
                 caller.answer(answer);
             }
-            (ReplyTo::Local(answer), CommandResult::Expired) => {
-                drop(answer.send(Err(LocalCallError::TimedOut)));
-            }
-            (ReplyTo::Rpc(reply, _), CommandResult::Expired) => reply.ack_without_reply(),
+            // Ends of tasks have no caller.
+            (
+                ReplyTo::Local(answer),
+                CommandResult::Expired | CommandResult::Ended | CommandResult::LeaseLost,
+            ) => drop(answer.send(Err(LocalCallError::TimedOut))),
+            (
+                ReplyTo::Rpc(reply, _),
+                CommandResult::Expired | CommandResult::Ended | CommandResult::LeaseLost,
+            ) => reply.ack_without_reply(),
         }
     }
 

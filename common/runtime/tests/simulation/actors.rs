@@ -151,6 +151,7 @@ pub fn answer(world: &Shared, given: &Given, decided: CommandResult) {
         world.note(|| format!("answers {} with {decided:?}", given.request.id));
         match &decided {
             CommandResult::Expired => world.history.count("expired"),
+            CommandResult::Ended | CommandResult::LeaseLost => panic!("it is no task"),
             CommandResult::Answer(Ok(_)) => world.history.count("replied anew"),
             CommandResult::Answer(Err(rejected)) if rejected.code == Rejection::ID_REUSED => {
                 world.history.count("id reused");

@@ -6,9 +6,9 @@ use std::{
 };
 
 use doorstep_event::{Idempotency, Rejection, RequestId, RequestResult, Source};
-use doorstep_store::{EntityKey, NewReply, ReplyRow, RequestHash};
+use doorstep_store::{NewReply, ReplyRow, RequestHash};
 
-use super::{super::working_set::RowHandles, Plan};
+use super::Plan;
 use crate::{
     CommandOutcome, Role,
     engine::{
@@ -18,13 +18,15 @@ use crate::{
     limits::MAX_CLOCK_SKEW,
 };
 
-/// The store's knowledge of the commands of a batch, in their order.
+/// The store's knowledge of the commands and the ends of tasks of a batch, each in their order.
 #[derive(Default)]
 pub(in crate::engine) struct Known {
     /// The stored reply to each.
     pub(in crate::engine) replies: Vec<Option<ReplyRow>>,
     /// The crash count of each.
     pub(in crate::engine) crash_counts: Vec<u32>,
+    /// For each end of a task, true if its lease is held.
+    pub(in crate::engine) leases: Vec<bool>,
 }
 
 /// The choice between one command by itself and a command among others.
@@ -48,8 +50,17 @@ impl<R: Role> Plan<'_, R> {
         let mut replied: HashMap<(&Source, &RequestId), (RequestHash, bytes::Bytes)> =
             HashMap::new();
         let mut outcomes = Vec::with_capacity(commands.len());
-        let known = known.replies.into_iter().zip(known.crash_counts);
-        for ((index, command), (stored, crash_counts)) in commands.iter().enumerate().zip(known) {
+        let mut replies = known.replies.into_iter();
+        let mut crash_counts = known.crash_counts.into_iter();
+        let mut leases = known.leases.into_iter();
+        for (index, command) in commands.iter().enumerate() {
+            if let Some(end) = &command.end {
+                let is_held = leases.next().unwrap_or_default();
+                outcomes.push(self.end_task(index, command, end, is_held));
+                continue;
+            }
+            let stored = replies.next().flatten();
+            let crash_counts = crash_counts.next().unwrap_or_default();
             let request = &command.request;
             let name = (&request.caller, &request.id);
             if request.deadline <= clock.time(self.now) {
@@ -109,14 +120,8 @@ impl<R: Role> Plan<'_, R> {
             );
             return Err(Rejection::new(Rejection::BAD_REQUEST, detail));
         }
-        let (commands, keys) = match &command.understood {
-            Some(Ok(understood)) => (&understood.0, &understood.1),
-            Some(Err(rejected)) => return Err(rejected.clone()),
-            None => return Err(Rejection::new(Rejection::FAILED, "it was not read")),
-        };
+        let CommandOutcome { reply, effects } = self.call_command_handler(index, command)?;
         let claim = self.slots.handles_of_command(index);
-        let CommandOutcome { reply, effects } =
-            self.call_command_handler(command, commands, keys, claim)?;
         self.slots.require_unchanged(claim);
         self.collect_effects(effects, request.traceparent.as_ref());
         let reply = bytes::Bytes::from(reply);
@@ -137,19 +142,23 @@ impl<R: Role> Plan<'_, R> {
     }
 
     /// Calls the handler on copies of the states. They are kept only if it succeeds.
-    fn call_command_handler(
+    pub(super) fn call_command_handler(
         &mut self,
+        index: usize,
         command: &PreparedCommand<R::Command>,
-        commands: &R::Command,
-        keys: &[EntityKey],
-        claim: RowHandles,
     ) -> Result<CommandOutcome, Rejection> {
+        let (understood, keys) = match &command.understood {
+            Some(Ok(understood)) => (&understood.0, &understood.1),
+            Some(Err(rejected)) => return Err(rejected.clone()),
+            None => return Err(Rejection::new(Rejection::FAILED, "it was not read")),
+        };
+        let claim = self.slots.handles_of_command(index);
         let slots = &self.slots;
         let states = &mut self.states;
         states.fill(keys, slots.entities(claim).map(|slot| &slot.state));
         let answer = catch_unwind(AssertUnwindSafe(|| {
             self.role
-                .execute(states, &command.request, commands, self.now)
+                .execute(states, &command.request, understood, self.now)
         }));
         let outcome = answer.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
         self.take_changed_states(claim);

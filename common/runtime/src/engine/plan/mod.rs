@@ -5,6 +5,7 @@ mod dead_letters;
 mod deferring;
 mod events;
 mod handler;
+mod tasks;
 
 use std::collections::HashMap;
 

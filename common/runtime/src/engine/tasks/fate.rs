@@ -124,6 +124,8 @@ pub enum GaveUp {
     Panicked,
     /// Its attempts or its time are used up.
     Exhausted,
+    /// The role has rejected its result.
+    ResultRejected,
 }
 
 /// Returns the step after an attempt without a result. The task gives up by its age only if the wall clock `is_steady`.

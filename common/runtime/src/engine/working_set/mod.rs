@@ -131,6 +131,7 @@ pub(super) fn is_empty(ask: &ReadSet) -> bool {
         && ask.emitted_sequences.is_empty()
         && ask.replies.is_empty()
         && ask.epochs.is_empty()
+        && ask.leases.is_empty()
 }
 
 impl<R: Role> WorkingSet<R> {

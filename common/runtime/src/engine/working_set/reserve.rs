@@ -68,8 +68,13 @@ impl<R: Role> WorkingSet<R> {
             slots.require_unchanged(claim);
         }
         for command in commands {
-            ask.replies.push(command.name());
-            ask.crash_counts.push(crash_key(&command.request));
+            match &command.end {
+                Some(end) => ask.leases.push((end.lease.row.id.clone(), end.lease.token)),
+                None => {
+                    ask.replies.push(command.name());
+                    ask.crash_counts.push(crash_key(&command.request));
+                }
+            }
             let claim = slots.reserve_entities(command.keys(), None, memory, ask);
             slots.command_claims.push(claim);
         }
