@@ -30,7 +30,7 @@ pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Wo
         Command::Health(args) => work(health::health(args)),
         Command::Show(args) => work(show::show(args)),
         Command::Export(args) => work(export::export(args)),
-        Command::Report(args) => work(report::report(args.period(wrong)?, args)),
+        Command::Report(args) => work(report::report(args.scope(wrong)?, args)),
         Command::DeadLetters(command) => prepare_dead_letters(command, wrong),
         Command::Streams(StreamsCommand::SkipGap(args)) => {
             work(streams::skip_gap(args.skip.by(wrong)?, args))

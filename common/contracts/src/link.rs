@@ -1,6 +1,6 @@
 //! A link that works without logging in, until it expires.
 
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 use doorstep_event::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -49,6 +49,13 @@ impl LinkPath {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for LinkPath {
+    type Err = LinkPathError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(text)
     }
 }
 

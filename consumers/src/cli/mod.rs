@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     exit_codes::EXIT_CODES,
-    roles::{self, Retention, RoleEntry},
+    roles::{self, RoleEntry, RoleSettings},
     stores::StoreLocation,
 };
 
@@ -260,7 +260,7 @@ pub(crate) struct RunArgs {
     pub(crate) dead_letter_copy_ttl: Duration,
 
     #[command(flatten)]
-    pub(crate) access_log: Retention,
+    pub(crate) own: RoleSettings,
 
     /// Consume even if the broker does not let this user record which store owns a role's queues. Then another store,
     /// such as one in another folder, can take the role's events.

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use doorstep_cli::{SettingsErrors, args::StoreArgs, checked};
+use doorstep_cli::{SettingsErrors, args::StoreArgs, checked, parse::from_str};
+use doorstep_contracts::Label;
 use jiff::civil::Date;
 
-use crate::roles::reports::period::Period;
+use crate::roles::reports::{period::Period, report::Scope};
 
 /// The subject of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -30,6 +31,10 @@ pub(crate) struct ReportArgs {
     /// The last day, in UTC. A period has at most 3660 days.
     #[arg(long, value_name = "DATE", value_parser = checked(date, "2010-12-01"))]
     to: Date,
+
+    /// Count only the sales of this country, by its exact name.
+    #[arg(long, value_name = "COUNTRY", value_parser = from_str::<Label>("France"))]
+    country: Option<Label>,
 
     #[command(flatten)]
     pub(crate) form: ReportForm,
@@ -56,12 +61,21 @@ pub(crate) struct ReportForm {
 }
 
 impl ReportArgs {
-    /// Returns the period, or records the reason why there is none.
-    pub(crate) fn period(&self, wrong: &mut SettingsErrors) -> Option<Period> {
+    /// Returns the scope, or records the reason why there is none.
+    pub(crate) fn scope(&self, wrong: &mut SettingsErrors) -> Option<Scope> {
         if !wrong.is_empty() {
             return None;
         }
-        wrong.check("--from and --to", Period::new(self.from, self.to))
+        let country = match (&self.country, self.kind) {
+            (Some(_), ReportKind::Deliveries) => Err("deliveries are not counted by country"),
+            (country, _) => Ok(country.clone()),
+        };
+        let country = wrong.check("--country", country);
+        let period = wrong.check("--from and --to", Period::new(self.from, self.to));
+        Some(Scope {
+            period: period?,
+            country: country?,
+        })
     }
 }
 

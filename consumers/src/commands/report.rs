@@ -16,8 +16,7 @@ use crate::{
     cli::report::{ReportArgs, ReportForm, ReportKind},
     roles::reports::{
         figures::{DeliveryReport, SalesReport, Uncountable},
-        period::Period,
-        report::{CsvError, DayEntity, Report, ReportError},
+        report::{CsvError, DayEntity, Report, ReportError, Scope},
     },
     stores,
 };
@@ -31,24 +30,24 @@ const PAGE: usize = 100;
 ///
 /// # Errors
 /// There is no store or nothing in the period, the store cannot be read, or the output cannot be written.
-pub(crate) async fn report(period: Period, args: ReportArgs) -> Result<(), CliError> {
+pub(crate) async fn report(scope: Scope, args: ReportArgs) -> Result<(), CliError> {
     let store = stores::require_read_only(&args.store.folder, ROLE)?;
     match args.kind {
-        ReportKind::Sales => write::<SalesReport, _>(&store, period, &args.form).await,
-        ReportKind::Deliveries => write::<DeliveryReport, _>(&store, period, &args.form).await,
+        ReportKind::Sales => write::<SalesReport, _>(&store, scope, &args.form).await,
+        ReportKind::Deliveries => write::<DeliveryReport, _>(&store, scope, &args.form).await,
     }
 }
 
 async fn write<R: Report, S: Store>(
     store: &S,
-    period: Period,
+    scope: Scope,
     form: &ReportForm,
 ) -> Result<(), CliError> {
     if let Some(path) = &form.csv {
-        return write_csv::<R, S>(store, period, path).await;
+        return write_csv::<R, S>(store, &scope, path).await;
     }
-    let mut report = R::new(period);
-    read_days(store, R::ENTITIES, period, |entity| {
+    let mut report = R::new(scope.clone());
+    read_days(store, R::ENTITIES, &scope, |entity| {
         report.add(&entity).map_err(|e| cannot_add(&entity.key, e))
     })
     .await?;
@@ -67,7 +66,7 @@ async fn write<R: Report, S: Store>(
 /// Writes the lines of each entity as it is read: a long period has too many to hold.
 async fn write_csv<R: Report, S: Store>(
     store: &S,
-    period: Period,
+    scope: &Scope,
     path: &Path,
 ) -> Result<(), CliError> {
     let failed = |e: io::Error| cannot_write(&path.display().to_string(), &e);
@@ -75,7 +74,7 @@ async fn write_csv<R: Report, S: Store>(
     let mut csv = csv::Writer::from_writer(&mut file);
     let head = csv.write_record(R::csv_head());
     head.map_err(|e| failed(e.into()))?;
-    read_days(store, R::ENTITIES, period, |entity| {
+    read_days(store, R::ENTITIES, scope, |entity| {
         R::write_csv(&mut csv, &entity).map_err(|e| match e {
             CsvError::Entity(e) => cannot_add(&entity.key, e),
             CsvError::Output(e) => failed(e.into()),
@@ -91,34 +90,35 @@ async fn write_csv<R: Report, S: Store>(
 async fn read_days<S: Store>(
     store: &S,
     kind: &str,
-    period: Period,
+    scope: &Scope,
     mut each: impl FnMut(DayEntity) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let mut has_any = false;
-    let mut after = format!("{kind}/{}", period.from());
+    let mut after = DayEntity::key_before(kind, scope.period);
     loop {
         let page = store.entities(Some(after.into()), PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.key.as_str().to_owned();
         for row in &page {
             match DayEntity::read(row, kind).ok_or_else(|| damaged(row.key.as_str()))? {
-                Some(entity) if period.contains(entity.day) => {
+                Some(entity) if scope.has(&entity) => {
                     has_any = true;
                     each(entity)?;
                 }
+                Some(entity) if entity.day <= scope.period.to() => {}
                 // Keys are sorted by day.
-                _ => return checked(store, kind, period, has_any).await,
+                _ => return checked(store, kind, scope, has_any).await,
             }
         }
     }
-    checked(store, kind, period, has_any).await
+    checked(store, kind, scope, has_any).await
 }
 
 /// Checks that the period has anything: an empty report would look like that of a shop without customers.
 async fn checked<S: Store>(
     store: &S,
     kind: &str,
-    period: Period,
+    scope: &Scope,
     has_any: bool,
 ) -> Result<(), CliError> {
     if has_any {
@@ -130,9 +130,11 @@ async fn checked<S: Store>(
         Some(entity) => format!("the first day with any is {}", entity.day),
         None => format!("{ROLE} has not applied any yet"),
     };
-    let (from, to) = (period.from(), period.to());
+    let (from, to) = (scope.period.from(), scope.period.to());
+    let place = scope.country.as_ref();
+    let place = place.map_or(String::new(), |country| format!(" in {country}"));
     Err(CliError::missing(format!(
-        "there are no {kind} from {from} to {to}: {known}"
+        "there are no {kind}{place} from {from} to {to}: {known}"
     )))
 }
 

@@ -231,7 +231,7 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
                 store.clone(),
                 settings,
                 &job.args.store.folder,
-                job.args.access_log,
+                &job.args.own,
             );
             tokio::spawn(log_when_consuming(role.name, running.watch()));
             RunningProcess {

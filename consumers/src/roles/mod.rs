@@ -11,18 +11,24 @@ mod restaurant;
 pub(crate) mod testing;
 mod tracking;
 
-pub(crate) use access_log::{EndpointHour, HourlyReport, Retention};
+pub(crate) use access_log::{EndpointHour, HourlyReport};
 
 use std::{fmt::Display, future::Future, path::Path, pin::Pin};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use doorstep_contracts::{InvoiceNo, ROLES, registry};
 use doorstep_event::{ContractError, Event, Timestamp};
 use doorstep_runtime::{
     DryRun, Engine, Limits, Reading, Role,
     runner::{self, RunSettings, RunningRole},
+    task::TaskSet,
 };
 use doorstep_store::{DeadLetter, SqliteStore, StoreError};
+
+use self::{access_log::Retention, reports::ReportSettings};
 
 /// The store that roles run on.
 pub(crate) type RoleStore = SqliteStore;
@@ -32,8 +38,8 @@ pub(crate) type RoleStore = SqliteStore;
 pub(crate) struct RoleEntry {
     /// Its name, in queues, stores and commands.
     pub(crate) name: &'static str,
-    /// Starts it on a store in this folder, with this retention of the access log.
-    pub(crate) start: fn(RoleStore, RunSettings, &Path, Retention) -> RunningRole,
+    /// Starts it on a store in this folder.
+    pub(crate) start: fn(RoleStore, RunSettings, &Path, &RoleSettings) -> RunningRole,
     /// Dry-runs the replay of a dead letter with this event in place of its own. Writes nothing.
     pub(crate) dry_run: fn(RoleStore, DeadLetter, Event) -> DryRunFuture,
 }
@@ -51,8 +57,23 @@ async fn dry_run<R: Role>(
     engine.dry_run(&dead, event, Timestamp::now()).await
 }
 
+/// The settings of single roles.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RoleSettings {
+    #[command(flatten)]
+    access_log: Retention,
+
+    #[command(flatten)]
+    reports: ReportSettings,
+}
+
 /// The folder of a role's store, and its settings; none in a dry run.
-type RoleFiles<'a> = Option<(&'a Path, Retention)>;
+type RoleFiles<'a> = Option<(&'a Path, &'a RoleSettings)>;
+
+/// Returns the tasks of a role that has none.
+fn no_tasks(_folder: &Path, _settings: &RoleSettings) -> TaskSet {
+    TaskSet::new()
+}
 
 /// Creates a role that may keep files beside its store.
 fn create<R>(role: impl FnOnce(RoleFiles<'_>) -> R, files: RoleFiles<'_>) -> R {
@@ -60,13 +81,17 @@ fn create<R>(role: impl FnOnce(RoleFiles<'_>) -> R, files: RoleFiles<'_>) -> R {
 }
 
 macro_rules! roles {
-    ($($name:literal => $role:expr),+ $(,)?) => {
+    (@tasks) => { no_tasks };
+    (@tasks $tasks:expr) => { $tasks };
+    ($($name:literal => $role:expr $(, tasks: $tasks:expr)?);+ $(;)?) => {
         /// All roles, in the order in which they are listed.
         pub(crate) const ALL: &[RoleEntry] = &[
             $(RoleEntry {
                 name: $name,
-                start: |store, settings, folder, retention| {
-                    runner::start(create($role, Some((folder, retention))), store, settings)
+                start: |store, settings, folder, own| {
+                    let tasks: fn(&Path, &RoleSettings) -> TaskSet = roles!(@tasks $($tasks)?);
+                    let role = create($role, Some((folder, own)));
+                    runner::start_with_tasks(role, tasks(folder, own), store, settings)
                 },
                 dry_run: |store, dead, event| {
                     Box::pin(dry_run(create($role, None), store, dead, event))
@@ -82,14 +107,15 @@ macro_rules! roles {
 }
 
 roles! {
-    "orders" => |_| orders::Orders,
-    "inventory" => |_| inventory::Inventory,
-    "tracking" => |_| tracking::Tracking,
-    "restaurant" => |_| restaurant::Restaurant,
-    "payments" => |_| payments::Payments,
-    "access_log" => access_log::AccessLog::new,
-    "reports" => |_| reports::Reports,
-    "notifications" => |_| notifications::Notifications,
+    "orders" => |_| orders::Orders;
+    "inventory" => |_| inventory::Inventory;
+    "tracking" => |_| tracking::Tracking;
+    "restaurant" => |_| restaurant::Restaurant;
+    "payments" => |_| payments::Payments;
+    "access_log" => |files| access_log::AccessLog::new(files.map(|(path, own)| (path, own.access_log)));
+    "reports" => |files| reports::Reports::new(files.map(|(_, own)| &own.reports)),
+        tasks: |folder, own| own.reports.tasks(folder);
+    "notifications" => |_| notifications::Notifications;
 }
 
 /// Returns a parser of role names.

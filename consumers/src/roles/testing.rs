@@ -9,7 +9,9 @@ use doorstep_event::{
     Contract, Event, EventId, Idempotency, Rejection, Request, RequestContract, RequestId,
     Sequence, Source, Subject, Timestamp,
 };
-use doorstep_runtime::{Effects, HandlerError, NewEvent, Reading, Role, Scheduled, States};
+use doorstep_runtime::{
+    Effects, HandlerError, NewEvent, Reading, Role, Scheduled, States, TaskView, task::TaskEffect,
+};
 use doorstep_store::EntityKey;
 use serde::Serialize;
 
@@ -82,6 +84,10 @@ pub(crate) struct RoleHarness<R: Role> {
     pub(crate) emitted: Vec<NewEvent>,
     /// The scheduled events that are not due yet.
     pub(crate) scheduled: Vec<Scheduled>,
+    /// The started and cancelled tasks, in order.
+    pub(crate) tasks: Vec<TaskEffect>,
+    /// The live tasks that queries see.
+    pub(crate) live: Vec<TaskView>,
 }
 
 impl<R: Role> RoleHarness<R> {
@@ -92,6 +98,8 @@ impl<R: Role> RoleHarness<R> {
             states: BTreeMap::new(),
             emitted: Vec::new(),
             scheduled: Vec::new(),
+            tasks: Vec::new(),
+            live: Vec::new(),
         }
     }
 
@@ -133,6 +141,7 @@ impl<R: Role> RoleHarness<R> {
         }
         self.emitted.extend(effects.events);
         self.scheduled.extend(effects.scheduled);
+        self.tasks.extend(effects.tasks);
     }
 
     /// Gives an event to the handler.
@@ -171,7 +180,9 @@ impl<R: Role> RoleHarness<R> {
         let query = self.role.read_query(&request)?;
         let keys = self.role.query_keys(&request, &query);
         assert!(!keys.is_empty());
-        let states = self.load(&keys);
+        let named = self.role.query_tasks(&request, &query);
+        let live = self.live.iter().filter(|task| named.contains(&task.id));
+        let states = self.load(&keys).with_tasks(live.cloned().collect());
         let reply = self.role.query(&states, &request, &query, self.now)?;
         Ok(serde_json::from_slice(&reply).unwrap())
     }

@@ -54,9 +54,7 @@ impl RequestContract for RequestReport {
 #[serde(deny_unknown_fields)]
 pub struct CancelReport {
     pub report: ReportId,
-    /// The requester; without, anyone's report is cancelled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requested_by: Option<CustomerId>,
+    pub requested_by: CustomerId,
 }
 
 impl RequestContract for CancelReport {
@@ -99,7 +97,7 @@ impl RequestContract for ListReports {
     type Reply = ReportList;
 }
 
-/// The latest reports of a requester, the last requested first. Their progress is that of the last change of state.
+/// The latest reports of a requester, the last requested first. A running one is listed as queued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReportList {
@@ -118,7 +116,7 @@ pub struct ReportView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<Label>,
     pub status: ReportStatus,
-    /// Days that have been read.
+    /// Days that have been read. Only `reports.report.v1` tells the progress of a running report.
     pub done: u64,
     /// Days of the period.
     pub total: u64,

@@ -4,13 +4,14 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use doorstep_contracts::Money;
+use doorstep_contracts::{Label, Money};
 use jiff::civil::Date;
 use serde::{Serialize, Serializer};
 
 use super::{
     delivery_counts::{DURATION_BOUNDS, DeliveryCounts, DeliveryDay},
     period::Period,
+    report::Scope,
     turnover::{SalesDay, Turnover},
 };
 
@@ -141,6 +142,9 @@ impl<T: Summable> DailySums<T> {
 pub(crate) struct SalesFigures {
     #[serde(flatten)]
     pub(crate) period: Period,
+    /// The only country that counts; `None` for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) country: Option<Label>,
     pub(crate) total: SalesSums,
     pub(crate) months: Vec<Named<SalesSums>>,
     /// By net amount, the highest first.
@@ -164,6 +168,7 @@ impl Summable for SkuSums {
 /// The sum of sales, as far as it has been read.
 #[derive(Debug, Clone)]
 pub(crate) struct SalesReport {
+    country: Option<Label>,
     days: DailySums<SalesSums>,
     countries: NamedSums<SalesSums>,
     skus: NamedSums<SkuSums>,
@@ -171,9 +176,10 @@ pub(crate) struct SalesReport {
 }
 
 impl SalesReport {
-    pub(super) fn new(period: Period) -> Self {
+    pub(super) fn new(scope: Scope) -> Self {
         Self {
-            days: DailySums::new(period),
+            country: scope.country,
+            days: DailySums::new(scope.period),
             countries: NamedSums::default(),
             skus: NamedSums::default(),
             total: SalesSums::default(),
@@ -205,6 +211,7 @@ impl SalesReport {
         let [days, months] = self.days.days_and_months()?;
         Ok(SalesFigures {
             period: self.days.period,
+            country: self.country,
             total: self.total,
             months,
             countries: self.countries.ranked(|sums| sums.turnover.net()),

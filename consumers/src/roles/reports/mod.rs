@@ -8,33 +8,60 @@
 //! reversal reaches the day's figures as an event that this role schedules for itself.
 
 mod charts;
+mod contracts;
 mod csv;
 mod delivery_counts;
 pub(crate) mod figures;
+mod files;
 mod page;
 pub(crate) mod period;
 pub(crate) mod report;
+mod requested;
+mod settings;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod turnover;
 
+use std::time::Duration;
+
 use doorstep_contracts::{
     DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, InvoiceNo, Label, OrderAbandoned,
     OrderCancelled, OrderPlaced, OrderRefused, ReturnRecorded,
+    requests::{CancelReport, ListReports, ReadReport, RequestReport},
 };
-use doorstep_event::{Contract, ContractError, Event, Subject, Timestamp};
-use doorstep_runtime::{Effects, HandlerError, Reading, Role, States, Unsupported};
-use doorstep_store::EntityKey;
+use doorstep_event::{
+    Contract, ContractError, Event, Rejection, Request, RequestContract, Subject, Timestamp,
+};
+use doorstep_runtime::{
+    CommandOutcome, Effects, HandlerError, Reading, Role, States, reply, task::TaskOutcome,
+};
+use doorstep_store::{EntityKey, TaskId};
 use jiff::{civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::settings::ReportSettings;
 use self::{
+    contracts::{ExpiryDue, RemovedReport, RenderedReport},
     delivery_counts::{Delivery, DeliveryDay},
+    requested::{RenderEnded, RequestedReport, Requester, expiry_due, report_key, requester_key},
     turnover::{OrderSales, ReturnedInvoice, SalesDay, SoldLines},
 };
 use super::{not_handled, order_of};
 
-pub(crate) struct Reports;
+pub(crate) struct Reports {
+    /// The time that requested reports are kept.
+    retention: Duration,
+}
+
+impl Reports {
+    /// Creates the role; without settings for a dry run, which stores nothing.
+    pub(crate) fn new(settings: Option<&ReportSettings>) -> Self {
+        Self {
+            retention: settings.map_or(Duration::MAX, |settings| settings.report_retention),
+        }
+    }
+}
 
 /// The events that the role handles.
 pub(crate) enum Fact {
@@ -47,6 +74,23 @@ pub(crate) enum Fact {
     Assigned(Box<DeliveryAssigned>),
     PickedUp(DeliveryPickedUp),
     Delivered(DeliveryDelivered),
+    /// A requested report was kept long enough.
+    ExpiryDue(ExpiryDue),
+}
+
+/// The commands that the role executes.
+pub(crate) enum Command {
+    Request(RequestReport),
+    Cancel(CancelReport),
+    Rendered(RenderedReport),
+    Removed(RemovedReport),
+    RenderEnded(RenderEnded),
+}
+
+/// The queries that the role serves.
+pub(crate) enum Query {
+    Report(ReadReport),
+    List(ListReports),
 }
 
 /// `sales.reversed.v1`, on `sales/DAY/COUNTRY` from this role to itself: reverse the sales of an order. It is never
@@ -76,12 +120,16 @@ pub(crate) enum Record {
     Deliveries(DeliveryDay),
     /// On `delivery/ORDER`.
     Delivery(Delivery),
+    /// On `report/ID`.
+    Report(Box<RequestedReport>),
+    /// On `requester/NAME`.
+    Requester(Requester),
 }
 
 impl Role for Reports {
     type Payload = Fact;
-    type Command = Unsupported;
-    type Query = Unsupported;
+    type Command = Command;
+    type Query = Query;
     type State = Record;
 
     fn name(&self) -> &'static str {
@@ -105,6 +153,7 @@ impl Role for Reports {
             DeliveryAssigned::TYPE => Fact::Assigned(DeliveryAssigned::read(event)?.into()),
             DeliveryPickedUp::TYPE => Fact::PickedUp(DeliveryPickedUp::read(event)?),
             DeliveryDelivered::TYPE => Fact::Delivered(DeliveryDelivered::read(event)?),
+            ExpiryDue::TYPE => Fact::ExpiryDue(ExpiryDue::read(event)?),
             _ => return not_handled(event),
         };
         Ok(Reading::Handled(fact))
@@ -121,6 +170,7 @@ impl Role for Reports {
             Fact::Assigned(fact) => vec![deliveries_key(fact.accepted_at), own],
             Fact::PickedUp(fact) => vec![deliveries_key(fact.picked_up_at), own],
             Fact::Delivered(fact) => vec![deliveries_key(fact.delivered_at), own],
+            Fact::ExpiryDue(due) => vec![own, requester_key(&due.requested_by)],
         }
     }
 
@@ -153,9 +203,95 @@ impl Role for Reports {
             Fact::Delivered(fact) => progress(states, &own, |day, delivery| {
                 day.deliver(delivery, fact.delivered_at)
             }),
+            Fact::ExpiryDue(due) => return expiry_due(states, &own, due, self.retention, now),
         };
         applied.map_err(|why| HandlerError::Reject(format!("{} {why}", event.subject)))?;
         Ok(effects)
+    }
+
+    fn read_command(&self, request: &Request) -> Result<Command, ContractError> {
+        let unknown = || ContractError::UnknownType(request.kind.to_string());
+        Ok(match request.kind.as_str() {
+            RequestReport::TYPE => Command::Request(RequestReport::read(request)?),
+            CancelReport::TYPE => Command::Cancel(CancelReport::read(request)?),
+            RenderedReport::TYPE => Command::Rendered(RenderedReport::read(request)?),
+            RemovedReport::TYPE => Command::Removed(RemovedReport::read(request)?),
+            TaskOutcome::TYPE => RenderEnded::read(TaskOutcome::read(request)?)?
+                .map(Command::RenderEnded)
+                .ok_or_else(unknown)?,
+            _ => return Err(unknown()),
+        })
+    }
+
+    fn command_keys(&self, _request: &Request, command: &Command) -> Vec<EntityKey> {
+        match command {
+            Command::Request(asked) => requested::keys(&asked.report, &asked.requested_by),
+            Command::Cancel(asked) => requested::keys(&asked.report, &asked.requested_by),
+            Command::Rendered(result) => {
+                let mut keys = requested::keys(&result.report, &result.requested_by);
+                let evicted = result.evicted.iter().filter(|id| **id != result.report);
+                keys.extend(evicted.map(report_key));
+                keys
+            }
+            Command::Removed(result) => vec![report_key(&result.report)],
+            Command::RenderEnded(ended) => ended.keys(),
+        }
+    }
+
+    fn execute(
+        &self,
+        states: &mut States<Record>,
+        _request: &Request,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<CommandOutcome, Rejection> {
+        match command {
+            Command::Request(asked) => requested::request(states, asked, now),
+            Command::Cancel(asked) => requested::cancel(states, asked),
+            Command::Rendered(result) => requested::rendered(states, result, self.retention, now),
+            Command::Removed(_) => requested::removed(),
+            Command::RenderEnded(ended) => {
+                requested::render_ended(states, ended, self.retention, now)
+            }
+        }
+    }
+
+    fn read_query(&self, request: &Request) -> Result<Query, ContractError> {
+        match request.kind.as_str() {
+            ReadReport::TYPE => ReadReport::read(request).map(Query::Report),
+            ListReports::TYPE => ListReports::read(request).map(Query::List),
+            unknown => Err(ContractError::UnknownType(unknown.to_owned())),
+        }
+    }
+
+    fn query_keys(&self, _request: &Request, query: &Query) -> Vec<EntityKey> {
+        vec![match query {
+            Query::Report(asked) => report_key(&asked.report),
+            Query::List(asked) => requester_key(&asked.requested_by),
+        }]
+    }
+
+    fn query_tasks(&self, _request: &Request, query: &Query) -> Vec<TaskId> {
+        match query {
+            Query::Report(asked) => requested::render_task(&asked.report).into_iter().collect(),
+            Query::List(_) => Vec::new(),
+        }
+    }
+
+    fn query(
+        &self,
+        states: &States<Record>,
+        _request: &Request,
+        query: &Query,
+        _now: Timestamp,
+    ) -> Result<Vec<u8>, Rejection> {
+        match query {
+            Query::Report(asked) => {
+                let name = asked.requested_by.as_ref();
+                reply::<ReadReport>(&requested::view(states, &asked.report, name)?)
+            }
+            Query::List(asked) => reply::<ListReports>(&requested::list(states, asked)),
+        }
     }
 }
 

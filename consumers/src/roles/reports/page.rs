@@ -4,7 +4,7 @@
 //! loads nothing, and equal figures give equal bytes.
 
 use askama::Template;
-use doorstep_contracts::Money;
+use doorstep_contracts::{Label, Money};
 use rust_decimal::prelude::ToPrimitive;
 
 use super::{
@@ -27,10 +27,12 @@ const NO_CITY: &str = "no city";
 /// The content of the page.
 #[derive(Template)]
 #[template(path = "report.html")]
-struct Page {
+struct Page<'a> {
     title: &'static str,
     from: String,
     to: String,
+    /// The only country that counts.
+    country: Option<&'a str>,
     /// The most important figures, each with its name.
     facts: Vec<(&'static str, String)>,
     charts: Vec<Chart>,
@@ -63,6 +65,7 @@ pub(crate) fn sales_page(figures: &SalesFigures) -> askama::Result<String> {
         title: "Sales",
         from: figures.period.from().to_string(),
         to: figures.period.to().to_string(),
+        country: figures.country.as_ref().map(Label::as_str),
         facts: vec![
             ("Net sales", net(&total).text()),
             ("Sales", Cell::from(total.turnover.sales).text()),
@@ -111,6 +114,7 @@ pub(crate) fn deliveries_page(figures: &DeliveryFigures) -> askama::Result<Strin
         title: "Deliveries",
         from: figures.period.from().to_string(),
         to: figures.period.to().to_string(),
+        country: None,
         facts: vec![
             ("Assigned", Cell::from(total.assigned).text()),
             ("Picked up", Cell::from(total.picked_up).text()),

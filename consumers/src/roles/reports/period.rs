@@ -1,10 +1,11 @@
 //! The period of a report.
 
+use doorstep_contracts::requests::RequestReport;
 use jiff::civil::Date;
 use serde::Serialize;
 
-/// The maximum of days in a period: ten years and a few days.
-const MAX_DAYS: i64 = 3_660;
+/// The maximum of days in a period.
+const MAX_DAYS: i64 = RequestReport::MAX_DAYS;
 
 /// A number of days, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -31,7 +32,7 @@ impl Period {
         if to < from {
             return Err(PeriodError::Reversed { from, to });
         }
-        let days = to.duration_since(from).as_hours() / 24 + 1;
+        let days = days(from, to);
         if days > MAX_DAYS {
             return Err(PeriodError::TooLong { days });
         }
@@ -46,6 +47,11 @@ impl Period {
         self.to
     }
 
+    /// Returns the number of its days.
+    pub(crate) fn count(&self) -> u64 {
+        u64::try_from(days(self.from, self.to)).unwrap_or_default()
+    }
+
     pub(crate) fn contains(&self, day: Date) -> bool {
         (self.from..=self.to).contains(&day)
     }
@@ -56,6 +62,11 @@ impl Period {
         std::iter::successors(Some(self.from), |day| day.tomorrow().ok())
             .take_while(move |day| *day <= to)
     }
+}
+
+/// Returns the number of days, both ends included.
+fn days(from: Date, to: Date) -> i64 {
+    to.duration_since(from).as_hours() / 24 + 1
 }
 
 #[cfg(test)]
@@ -71,6 +82,7 @@ mod tests {
         let period = Period::new(day("2012-02-28"), day("2012-03-01")).unwrap();
         let days: Vec<String> = period.days().map(|day| day.to_string()).collect();
         assert_eq!(days, ["2012-02-28", "2012-02-29", "2012-03-01"]);
+        assert_eq!(period.count(), 3);
         assert!(period.contains(day("2012-02-28")) && period.contains(day("2012-03-01")));
         assert!(!period.contains(day("2012-03-02")));
         let one = Period::new(day("2012-02-28"), day("2012-02-28")).unwrap();

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use doorstep_contracts::{Label, Money};
 use doorstep_store::EntityRow;
 use jiff::civil::Date;
 use serde::Serialize;
@@ -44,7 +45,12 @@ impl DayEntity {
     /// Reads an entity whose key begins with this segment and a day. The inner value is `None` if its key begins with
     /// another segment, the outer one if the role cannot have written it.
     pub(crate) fn read(row: &EntityRow, kind: &str) -> Option<Option<Self>> {
-        let key = row.key.as_str();
+        let record = serde_json::from_slice(row.state.as_deref()?).ok()?;
+        Self::new(row.key.as_str(), kind, record)
+    }
+
+    /// Returns an entity from its parts, see [`DayEntity::read`].
+    pub(crate) fn new(key: &str, kind: &str, record: Record) -> Option<Option<Self>> {
         let Some(day) = key
             .strip_prefix(kind)
             .and_then(|rest| rest.strip_prefix('/'))
@@ -55,8 +61,16 @@ impl DayEntity {
         Some(Some(Self {
             key: key.to_owned(),
             day: day.parse().ok()?,
-            record: serde_json::from_slice(row.state.as_deref()?).ok()?,
+            record,
         }))
+    }
+
+    /// Returns a key before all those of a period, and after those of earlier days but for the strangest names.
+    pub(crate) fn key_before(kind: &str, period: Period) -> String {
+        match period.from().yesterday() {
+            Ok(before) => format!("{kind}/{before}/{}", char::MAX),
+            Err(_) => format!("{kind}/"),
+        }
     }
 
     /// Returns the rest of its key, after segment and day: the country of sales.
@@ -65,13 +79,29 @@ impl DayEntity {
     }
 }
 
+/// The entities that a report sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) period: Period,
+    /// The only country whose sales count; `None` for all.
+    pub(crate) country: Option<Label>,
+}
+
+impl Scope {
+    /// Returns whether an entity counts.
+    pub(crate) fn has(&self, entity: &DayEntity) -> bool {
+        let country = self.country.as_ref();
+        self.period.contains(entity.day) && country.is_none_or(|c| c.as_str() == entity.name())
+    }
+}
+
 /// A report in progress: it sums entities one by one.
-pub(crate) trait Report: Sized {
+pub(crate) trait Report: Sized + Send + 'static {
     /// The first segment of the entities' keys.
     const ENTITIES: &'static str;
     type Figures: Serialize;
 
-    fn new(period: Period) -> Self;
+    fn new(scope: Scope) -> Self;
 
     /// Adds an entity.
     ///
@@ -84,6 +114,9 @@ pub(crate) trait Report: Sized {
     /// # Errors
     /// A sum exceeds its bound.
     fn finish(self) -> Result<Self::Figures, Uncountable>;
+
+    /// Returns the number of orders, or of assigned deliveries, and the net amount of the sales.
+    fn totals(figures: &Self::Figures) -> (u64, Option<Money>);
 
     /// Returns the head of the CSV form.
     fn csv_head() -> Vec<String>;
@@ -106,8 +139,8 @@ impl Report for SalesReport {
     const ENTITIES: &'static str = "sales";
     type Figures = SalesFigures;
 
-    fn new(period: Period) -> Self {
-        Self::new(period)
+    fn new(scope: Scope) -> Self {
+        Self::new(scope)
     }
 
     fn add(&mut self, entity: &DayEntity) -> Result<(), ReportError> {
@@ -120,6 +153,10 @@ impl Report for SalesReport {
 
     fn finish(self) -> Result<SalesFigures, Uncountable> {
         self.finish()
+    }
+
+    fn totals(figures: &SalesFigures) -> (u64, Option<Money>) {
+        (figures.total.orders, figures.total.turnover.net())
     }
 
     fn csv_head() -> Vec<String> {
@@ -146,8 +183,8 @@ impl Report for DeliveryReport {
     const ENTITIES: &'static str = "deliveries";
     type Figures = DeliveryFigures;
 
-    fn new(period: Period) -> Self {
-        Self::new(period)
+    fn new(scope: Scope) -> Self {
+        Self::new(scope.period)
     }
 
     fn add(&mut self, entity: &DayEntity) -> Result<(), ReportError> {
@@ -159,6 +196,10 @@ impl Report for DeliveryReport {
 
     fn finish(self) -> Result<DeliveryFigures, Uncountable> {
         self.finish()
+    }
+
+    fn totals(figures: &DeliveryFigures) -> (u64, Option<Money>) {
+        (figures.total.assigned, None)
     }
 
     fn csv_head() -> Vec<String> {

@@ -1,7 +1,9 @@
 //! The projection and the forms of a report, with the events that these tests share.
 
+mod folder;
 mod forms;
 mod projection;
+mod requested;
 
 use doorstep_contracts::{
     CancelledBy, CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, Label, Money,
@@ -14,7 +16,7 @@ use super::{
     Reports,
     figures::{DeliveryFigures, DeliveryReport, SalesFigures, SalesReport},
     period::Period,
-    report::{DayEntity, Report},
+    report::{DayEntity, Report, Scope},
 };
 use crate::roles::testing::{RoleHarness, event};
 
@@ -98,7 +100,7 @@ fn period(from: &str, to: &str) -> Period {
 
 /// Returns the states after these events, as their entities are stored.
 fn rows(events: &[Event]) -> Vec<EntityRow> {
-    let mut bench = RoleHarness::new(Reports);
+    let mut bench = RoleHarness::new(Reports::new(None));
     for event in events {
         bench.give(event).unwrap();
     }
@@ -120,7 +122,10 @@ fn summed<R: Report>(rows: &[EntityRow], period: Period) -> (Vec<DayEntity>, R::
         .iter()
         .filter_map(|row| DayEntity::read(row, R::ENTITIES).unwrap())
         .collect();
-    let mut report = R::new(period);
+    let mut report = R::new(Scope {
+        period,
+        country: None,
+    });
     for entity in &entities {
         report.add(entity).unwrap();
     }

@@ -119,7 +119,7 @@ fn ended_order_is_reversed_on_its_day() {
 
 #[test]
 fn an_order_or_return_counts_once() {
-    let mut bench = RoleHarness::new(Reports);
+    let mut bench = RoleHarness::new(Reports::new(None));
     let sale = placed(
         1,
         "2010-12-01T08:00:00Z",
@@ -150,7 +150,7 @@ fn an_order_or_return_counts_once() {
 
 #[test]
 fn another_day_reverses_no_order() {
-    let mut bench = RoleHarness::new(Reports);
+    let mut bench = RoleHarness::new(Reports::new(None));
     let sale = placed(
         1,
         "2010-12-01T08:00:00Z",
@@ -175,7 +175,7 @@ fn another_day_reverses_no_order() {
 
 #[test]
 fn sums_beyond_their_bounds_are_rejected() {
-    let mut bench = RoleHarness::new(Reports);
+    let mut bench = RoleHarness::new(Reports::new(None));
     let full = |number| {
         placed(
             number,
@@ -261,7 +261,7 @@ fn delivery_steps_count_on_their_days() {
 
 #[test]
 fn contradictions_of_a_delivery_are_rejected() {
-    let mut bench = RoleHarness::new(Reports);
+    let mut bench = RoleHarness::new(Reports::new(None));
     let mut reject = |event: &Event, words: &str| {
         let said = format!("{:?}", bench.give(event).unwrap_err());
         assert!(said.contains(words), "{said}");
@@ -380,7 +380,7 @@ fn thousandths(amount: i64) -> Money {
 /// Applies deliveries in batches, and all that becomes due, as a running role does.
 async fn projected(deliveries: Vec<Event>, batch: usize) -> Vec<EntityRow> {
     let store = MemoryStore::new("reports");
-    let mut engine = Engine::new(Reports, store.clone(), Limits::default());
+    let mut engine = Engine::new(Reports::new(None), store.clone(), Limits::default());
     for events in deliveries.chunks(batch) {
         let messages = events.iter().cloned();
         let messages = messages.map(|event| InboundMessage::event(event, Sender::Anonymous));
@@ -472,4 +472,46 @@ proptest! {
         let returns = invoices.len() as u64 - orders;
         prop_assert_eq!((found.total.orders, found.total.reversed_orders, found.total.returns), (orders, ended, returns));
     }
+}
+
+#[test]
+fn a_report_can_count_one_country() {
+    let rows = rows(&[
+        placed(1, "2010-12-01T08:00:00Z", "France", vec![line("A", 1, "2")]),
+        placed(2, "2010-12-01T08:00:00Z", "EIRE", vec![line("A", 1, "3")]),
+        placed(3, "2010-12-03T08:00:00Z", "France", vec![line("A", 1, "5")]),
+    ]);
+    let scope = Scope {
+        period: period("2010-12-01", "2010-12-02"),
+        country: Some(Label::new("France").unwrap()),
+    };
+    let mut report = <SalesReport as Report>::new(scope.clone());
+    for row in &rows {
+        if let Some(entity) = DayEntity::read(row, SalesReport::ENTITIES).unwrap()
+            && scope.has(&entity)
+        {
+            Report::add(&mut report, &entity).unwrap();
+        }
+    }
+    let figures = report.finish().unwrap();
+    assert_eq!(figures.total.turnover.net(), Some("2.00".parse().unwrap()));
+    assert_eq!(figures.countries.len(), 1);
+    let page = <SalesReport as Report>::page(&figures).unwrap();
+    assert!(page.contains("<h1>Sales in France</h1>"), "{page}");
+}
+
+#[test]
+fn reading_begins_before_the_first_day() {
+    for from in ["2010-12-01", "0001-01-01"] {
+        let period = period(from, from);
+        for (kind, key) in [
+            ("sales", format!("sales/{from}/\u{1}")),
+            ("deliveries", format!("deliveries/{from}")),
+        ] {
+            let before = DayEntity::key_before(kind, period);
+            assert!(before < key && before.starts_with(kind), "{before}");
+        }
+    }
+    let day_before = DayEntity::key_before("sales", period("2010-12-01", "2010-12-01"));
+    assert!(*"sales/2010-11-30/\u{10fffe}" < *day_before);
 }
