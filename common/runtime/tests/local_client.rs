@@ -12,19 +12,21 @@ use std::{
     time::Duration,
 };
 
-use doorstep_event::{Event, Rejection, RequestContract, Sender, Timestamp};
+use doorstep_event::{Event, Rejection, RequestContract, Sender, Subject, Timestamp};
 use doorstep_messaging::{BrokerSettings, Topology};
 use doorstep_runtime::{
     Effects, Engine, HandlerError, HandlerLock, InboundMessage, Limits, Role, States, operate,
     runner::{self, LocalCallError, LocalClient, Phase, RunSettings, RunningRole},
+    task::{TaskEnding, TaskOutcome, TaskSet, kind_of},
 };
 use doorstep_store::{
     DeadLetterFilter, DeferReason, MemoryStore, NewDeferred, Store, TableUsage, WriteSet,
 };
 use futures_util::FutureExt;
 use ledger::{
-    Account, AccountStatus, Bid, Ledger, LedgerWith, Move, QueryAccount, Replace, event, order,
-    request,
+    Account, AccountStatus, Bid, Ledger, LedgerWith, Move, QueryAccount, Replace, event,
+    labor::{Labor, LaborDone, Twist},
+    order, request,
 };
 use tokio::{
     sync::Notify,
@@ -39,17 +41,20 @@ fn start(store: &MemoryStore, limits: Limits) -> RunningRole {
 }
 
 fn start_role<R: Role>(role: R, store: &MemoryStore, limits: Limits) -> RunningRole {
+    runner::start_without_queue(role, store.clone(), settings(limits))
+}
+
+fn settings(limits: Limits) -> RunSettings {
     // An address without a listener.
     let broker = BrokerSettings::new("amqp://127.0.0.1:1", "doorstep").unwrap();
-    let settings = RunSettings {
+    RunSettings {
         topology: Topology::for_roles(&broker.namespace, &[]),
         broker,
         limits,
         process: HandlerLock::default(),
         shutdown_timeout: Duration::from_millis(100),
         requires_owner_record: true,
-    };
-    runner::start_without_queue(role, store.clone(), settings)
+    }
 }
 
 fn deposit(id: &str, amount: i64) -> doorstep_event::Request {
@@ -123,6 +128,41 @@ async fn role_without_a_queue_serves_without_a_broker() {
         Err(LocalCallError::Closed),
         "after its end"
     );
+}
+
+#[tokio::test]
+async fn only_the_runtime_ends_tasks() {
+    let store = MemoryStore::new("ledger");
+    let tasks = TaskSet::new().with::<Labor>(());
+    let role = runner::start_with_tasks(Ledger, tasks, store.clone(), settings(Limits::default()));
+    let without = start(&store, Limits::default());
+    let worked = LaborDone {
+        account: "account/a".to_owned(),
+        task: "work".to_owned(),
+        by: "nobody".to_owned(),
+        twist: Twist::None,
+    };
+    let outcome = TaskOutcome {
+        task: "work".to_owned(),
+        kind: kind_of::<Labor>(),
+        subject: Subject::new("account/a").unwrap(),
+        ending: TaskEnding::Cancelled,
+        detail: String::new(),
+    };
+    let now = Timestamp::now();
+    let caller = store.source().as_str();
+    let outcome = request(caller, "2", now, &outcome);
+    let forbidden = Err(Rejection::FORBIDDEN.to_owned());
+    let client = role.local_client();
+    for forged in [request(caller, "1", now, &worked), outcome.clone()] {
+        assert_eq!(execute(&client, forged).await, forbidden);
+    }
+    assert_eq!(execute(&without.local_client(), outcome).await, forbidden);
+    let account = ledger::accounts(&store).await;
+    assert_eq!(account, []);
+    stop(without).await;
+    role.stop();
+    drop(timeout(SOON, role.join()).await.unwrap());
 }
 
 #[tokio::test]

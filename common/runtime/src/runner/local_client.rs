@@ -3,7 +3,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
-use doorstep_event::{Request, RequestKind, RequestResult, Timestamp};
+use doorstep_event::{Rejection, Request, RequestContract, RequestKind, RequestResult, Timestamp};
 use doorstep_store::{Result, Store};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -14,7 +14,11 @@ use super::{
     local_call_error::LocalCallError,
     reply_to::{QueuedCommand, ReplyTo},
 };
-use crate::{DeliveryHistory, Limits, Queries, Role, telemetry::RequestInstruments};
+use crate::{
+    CommandResult, DeliveryHistory, Limits, Queries, Role,
+    task::{TaskOutcome, TaskSet},
+    telemetry::RequestInstruments,
+};
 
 /// A client of a role in this very process. Cheap to clone. After the role has ended, calls fail with
 /// [`LocalCallError::Closed`].
@@ -40,6 +44,8 @@ struct Inner {
     queries: Box<dyn ServeQuery>,
     in_flight: Semaphore,
     retry_after: std::time::Duration,
+    /// The tasks whose results no client may send.
+    tasks: Arc<TaskSet>,
     meters: RequestInstruments,
 }
 
@@ -49,6 +55,7 @@ impl LocalClient {
         queries: Queries<R, S>,
         role: &'static str,
         limits: &Limits,
+        tasks: Arc<TaskSet>,
     ) -> (Self, mpsc::Receiver<QueuedCommand>) {
         let (commands, waiting) = mpsc::channel(limits.waiting_commands.max(1));
         let local_client = Self(Arc::new(Inner {
@@ -56,6 +63,7 @@ impl LocalClient {
             queries: Box::new(queries),
             in_flight: Semaphore::new(limits.queries),
             retry_after: limits.retry_after,
+            tasks,
             meters: RequestInstruments::new(role),
         }));
         (local_client, waiting)
@@ -111,11 +119,20 @@ impl LocalClient {
         Ok(answer)
     }
 
-    /// Hands a command to the loop, or returns it with the reason why not.
+    /// Hands a command to the loop, or returns it with the reason why not. Rejects one that only the runtime may send: the
+    /// result or the outcome of a task.
     pub(super) fn take(
         &self,
         waiting: QueuedCommand,
     ) -> Result<(), (Box<QueuedCommand>, LocalCallError)> {
+        let kind = &waiting.request.kind;
+        if kind.as_str() == TaskOutcome::TYPE || self.0.tasks.is_output(kind) {
+            let detail = format!("{kind} ends a task, and only the role's own process sends it");
+            let rejected = Rejection::new(Rejection::FORBIDDEN, detail);
+            let decided = CommandResult::Answer(Err(rejected));
+            waiting.caller.reply(decided, &self.0.meters);
+            return Ok(());
+        }
         self.0
             .commands
             .try_send(waiting)

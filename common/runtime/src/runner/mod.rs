@@ -197,10 +197,12 @@ fn begin<R: Role, S: Store>(
     let liveness = Arc::new(Liveness::new());
     let engine =
         Engine::new(role, store, settings.limits.clone()).sharing(settings.process.clone());
-    let (local_client, commands) = LocalClient::new(engine.queries(), name, &settings.limits);
+    let tasks = Arc::new(tasks);
+    let (local_client, commands) =
+        LocalClient::new(engine.queries(), name, &settings.limits, Arc::clone(&tasks));
     let run = RoleRun {
         engine,
-        tasks: Arc::new(tasks),
+        tasks,
         settings,
         local_client: local_client.clone(),
         commands,

@@ -2,15 +2,21 @@
 #![allow(dead_code, reason = "each test file uses another part of it")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+pub mod labor;
+
 use doorstep_event::{
     Contract, ContractError, Event, Rejection, Request, RequestContract, RequestId, RequestKind,
     Sequence, Source, StreamKey, Subject, Timestamp,
 };
 use doorstep_runtime::{
     CommandOutcome, Effects, HandlerError, NewEvent, Reading, Role, States, reply,
+    task::TaskOutcome,
 };
 use doorstep_store::{EntityKey, Store};
 use serde::{Deserialize, Serialize};
+
+use labor::{Labor, LaborDone, task_id};
+use labor::{hear, work};
 
 /// The effect of an event on its account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +50,10 @@ pub enum Move {
     MoveTo(String, i64),
     /// Schedules another one on this account, this many seconds later.
     Later(u64, Box<Move>),
+    /// Starts a task of this id.
+    Start(String, Labor),
+    /// Cancels the task of this id.
+    CancelTask(String),
 }
 
 impl Contract for Move {
@@ -80,6 +90,18 @@ pub enum Bid {
     Kill,
     /// Removes the account's state.
     Remove,
+    /// Starts a task of this id.
+    Start(String, Labor),
+    /// Cancels the task of this id.
+    CancelTask(String),
+}
+
+/// A command to the ledger.
+#[derive(Debug)]
+pub enum LedgerCommand {
+    Order(Order),
+    LaborDone(LaborDone),
+    Outcome(TaskOutcome),
 }
 
 /// A command to an account.
@@ -133,13 +155,16 @@ pub struct Account {
     pub open: bool,
     /// Set by [`Move::Fix`].
     pub fixed: bool,
+    /// Every end of a task that it has heard of, as `TASK RESULT` or `TASK ENDING`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<String>,
 }
 
 pub struct Ledger;
 
 impl Role for Ledger {
     type Payload = Move;
-    type Command = Order;
+    type Command = LedgerCommand;
     type Query = QueryAccount;
     type State = Account;
 
@@ -204,6 +229,8 @@ impl Role for Ledger {
                     .map_err(|e| HandlerError::reject(e.to_string()))?,
                 &Notice { of: name.clone() },
             )?),
+            Move::Start(id, labor) => later.start(task_id(id), &event.subject, labor)?,
+            Move::CancelTask(id) => later.cancel(task_id(id)),
             Move::Later(seconds, fact) => later.schedule(
                 now + std::time::Duration::from_secs(*seconds),
                 &event.subject,
@@ -227,21 +254,35 @@ impl Role for Ledger {
         Ok(later)
     }
 
-    fn read_command(&self, request: &Request) -> Result<Order, ContractError> {
-        Order::read(request)
+    fn read_command(&self, request: &Request) -> Result<LedgerCommand, ContractError> {
+        match request.kind.as_str() {
+            LaborDone::TYPE => LaborDone::read(request).map(LedgerCommand::LaborDone),
+            TaskOutcome::TYPE => TaskOutcome::read(request).map(LedgerCommand::Outcome),
+            _ => Order::read(request).map(LedgerCommand::Order),
+        }
     }
 
-    fn command_keys(&self, _: &Request, order: &Order) -> Vec<EntityKey> {
-        vec![EntityKey::new(order.account.as_str())]
+    fn command_keys(&self, _: &Request, command: &LedgerCommand) -> Vec<EntityKey> {
+        let account = match command {
+            LedgerCommand::Order(order) => order.account.as_str(),
+            LedgerCommand::LaborDone(done) => done.account.as_str(),
+            LedgerCommand::Outcome(outcome) => outcome.subject.as_str(),
+        };
+        vec![EntityKey::new(account)]
     }
 
     fn execute(
         &self,
         states: &mut States<Account>,
         request: &Request,
-        order: &Order,
+        command: &LedgerCommand,
         now: Timestamp,
     ) -> Result<CommandOutcome, Rejection> {
+        let order = match command {
+            LedgerCommand::Order(order) => order,
+            LedgerCommand::LaborDone(done) => return work(states, done),
+            LedgerCommand::Outcome(outcome) => return hear(states, outcome),
+        };
         let key = EntityKey::new(order.account.as_str());
         let subject = Subject::new(order.account.as_str())?;
         let mut account = states.get(&key).cloned().unwrap_or_default();
@@ -264,6 +305,8 @@ impl Role for Ledger {
                 let due = now + std::time::Duration::from_secs(*seconds);
                 effects.schedule(due, &subject, fact)?;
             }
+            Bid::Start(id, labor) => effects.start(task_id(id), &subject, labor)?,
+            Bid::CancelTask(id) => effects.cancel(task_id(id)),
             Bid::Nothing => return CommandOutcome::new::<Order>(&standing(&account), effects),
             Bid::Panic => panic!("this command makes the handler panic"),
             Bid::Kill => std::process::abort(),
@@ -315,10 +358,10 @@ pub trait Replace: Send + Sync + 'static {
         &self,
         states: &mut States<Account>,
         request: &Request,
-        order: &Order,
+        command: &LedgerCommand,
         now: Timestamp,
     ) -> Result<CommandOutcome, Rejection> {
-        Ledger.execute(states, request, order, now)
+        Ledger.execute(states, request, command, now)
     }
 }
 
@@ -327,7 +370,7 @@ pub struct LedgerWith<T>(pub T);
 
 impl<T: Replace> Role for LedgerWith<T> {
     type Payload = Move;
-    type Command = Order;
+    type Command = LedgerCommand;
     type Query = QueryAccount;
     type State = Account;
 
@@ -353,22 +396,22 @@ impl<T: Replace> Role for LedgerWith<T> {
         self.0.handle(states, event, fact, now)
     }
 
-    fn read_command(&self, request: &Request) -> Result<Order, ContractError> {
+    fn read_command(&self, request: &Request) -> Result<LedgerCommand, ContractError> {
         Ledger.read_command(request)
     }
 
-    fn command_keys(&self, request: &Request, order: &Order) -> Vec<EntityKey> {
-        Ledger.command_keys(request, order)
+    fn command_keys(&self, request: &Request, command: &LedgerCommand) -> Vec<EntityKey> {
+        Ledger.command_keys(request, command)
     }
 
     fn execute(
         &self,
         states: &mut States<Account>,
         request: &Request,
-        order: &Order,
+        command: &LedgerCommand,
         now: Timestamp,
     ) -> Result<CommandOutcome, Rejection> {
-        self.0.execute(states, request, order, now)
+        self.0.execute(states, request, command, now)
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     world::{Shared, SimulatedOutlet, now, with},
     yielding_store::YieldingStore,
 };
-use crate::ledger::{LedgerWith, Move, Order};
+use crate::ledger::{LedgerCommand, LedgerWith, Move};
 
 pub type SimulatedStore = YieldingStore<MemoryStore>;
 
@@ -134,7 +134,7 @@ pub fn read_commands(
     world: &Shared,
     engine: &Engine<CrashingRole, SimulatedStore>,
     asked: &[Given],
-) -> Commands<Order> {
+) -> Commands<LedgerCommand> {
     let guard = with(world, |world| world.shape.guard);
     engine.read_commands(asked.iter().map(|given| {
         let past = match (guard, given.redelivered) {

@@ -6,7 +6,7 @@ use doorstep_event::{Event, Rejection, Request, Timestamp};
 use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Role, States};
 
 use super::world::{Shared, with};
-use crate::ledger::{Account, Bid, Ledger, LedgerWith, Move, Order, Replace};
+use crate::ledger::{Account, Bid, Ledger, LedgerCommand, LedgerWith, Move, Replace};
 
 thread_local! {
     /// Set if the last handler call has crashed its process. The actor is on this very thread, and notices at its next
@@ -50,14 +50,16 @@ impl Replace for Crashing {
         &self,
         states: &mut States<Account>,
         request: &Request,
-        order: &Order,
+        command: &LedgerCommand,
         now: Timestamp,
     ) -> Result<CommandOutcome, Rejection> {
-        if order.bid == Bid::Kill {
+        if let LedgerCommand::Order(order) = command
+            && order.bid == Bid::Kill
+        {
             DEAD.set(LETHAL.get());
             return Err(Rejection::new(Rejection::FAILED, "it would kill"));
         }
-        Ledger.execute(states, request, order, now)
+        Ledger.execute(states, request, command, now)
     }
 }
 
