@@ -236,7 +236,8 @@ impl Effects {
         subject: &Subject,
         task: &T,
     ) -> Result<(), HandlerError> {
-        self.tasks.push(TaskEffect::start(id, subject, task)?);
+        let start = TaskEffect::start(id, subject, task).map_err(HandlerError::Reject)?;
+        self.tasks.push(start);
         Ok(())
     }
 

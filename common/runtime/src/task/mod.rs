@@ -26,8 +26,6 @@ pub use outcome::{TaskEnding, TaskOutcome};
 pub(crate) use set::RunTask;
 pub use set::TaskSet;
 
-use crate::HandlerError;
-
 /// A kind of task, with its input as fields.
 ///
 /// An attempt may be interrupted at any point, and the task then runs again, perhaps in another process. The store
@@ -101,15 +99,10 @@ impl TaskEffect {
     /// Creates the start of a task.
     ///
     /// # Errors
-    /// [`HandlerError::Reject`] if the task breaks its own rules or exceeds 1 MiB: the event that led to it is rejected,
+    /// Describes the rule of its own that the task breaks, or that it exceeds 1 MiB: the event that led to it is rejected,
     /// rather than a task started that cannot run.
-    pub(crate) fn start<T: Task>(
-        id: TaskId,
-        subject: &Subject,
-        task: &T,
-    ) -> Result<Self, HandlerError> {
-        let rejected =
-            |detail: String| HandlerError::Reject(format!("cannot start {}: {detail}", T::TYPE));
+    pub(crate) fn start<T: Task>(id: TaskId, subject: &Subject, task: &T) -> Result<Self, String> {
+        let rejected = |detail: String| format!("cannot start {}: {detail}", T::TYPE);
         task.check().map_err(rejected)?;
         let input = serde_json::to_vec(task).map_err(|e| rejected(e.to_string()))?;
         if input.len() > MAX_DATA_BYTES {
