@@ -7,7 +7,7 @@ use doorstep_cli::{SettingsErrors, args::StoreArgs, checked, parse::from_str};
 use doorstep_contracts::Label;
 use jiff::civil::Date;
 
-use crate::roles::reports::{period::Period, report::Scope};
+use crate::roles::reports::period::{Period, Scope};
 
 /// The subject of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

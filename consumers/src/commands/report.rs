@@ -16,7 +16,8 @@ use crate::{
     cli::report::{ReportArgs, ReportForm, ReportKind},
     roles::reports::{
         figures::{DeliveryReport, SalesReport, Uncountable},
-        report::{CsvError, DayEntity, Report, ReportError, Scope},
+        period::Scope,
+        report::{CsvError, DayEntity, Report, ReportError},
     },
     stores,
 };
@@ -101,7 +102,7 @@ async fn read_days<S: Store>(
         after = last.key.as_str().to_owned();
         for row in &page {
             match DayEntity::read(row, kind).ok_or_else(|| damaged(row.key.as_str()))? {
-                Some(entity) if scope.has(&entity) => {
+                Some(entity) if entity.is_in(scope) => {
                     has_any = true;
                     each(entity)?;
                 }

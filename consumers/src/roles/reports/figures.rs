@@ -10,8 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     delivery_counts::{DURATION_BOUNDS, DeliveryCounts, DeliveryDay},
-    period::Period,
-    report::Scope,
+    period::{Period, Scope},
     turnover::{SalesDay, Turnover},
 };
 

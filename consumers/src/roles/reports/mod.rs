@@ -44,7 +44,9 @@ pub(crate) use self::settings::ReportSettings;
 use self::{
     contracts::{ExpiryDue, RemovedReport, RenderedReport},
     delivery_counts::{Delivery, DeliveryDay},
-    requested::{RenderEnded, RequestedReport, Requester, expiry_due, report_key, requester_key},
+    requested::{
+        RenderEnded, RequestedReport, RequesterReports, expiry_due, report_key, requester_key,
+    },
     turnover::{OrderSales, ReturnedInvoice, SalesDay, SoldLines},
 };
 use super::{not_handled, order_of};
@@ -123,7 +125,7 @@ pub(crate) enum Record {
     /// On `report/ID`.
     Report(Box<RequestedReport>),
     /// On `requester/NAME`.
-    Requester(Requester),
+    RequesterReports(RequesterReports),
 }
 
 impl Role for Reports {

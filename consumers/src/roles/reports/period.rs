@@ -1,6 +1,6 @@
-//! The period of a report.
+//! The period of a report, and its only country.
 
-use doorstep_contracts::requests::RequestReport;
+use doorstep_contracts::{Label, requests::RequestReport};
 use jiff::civil::Date;
 use serde::Serialize;
 
@@ -12,6 +12,14 @@ const MAX_DAYS: i64 = RequestReport::MAX_DAYS;
 pub(crate) struct Period {
     from: Date,
     to: Date,
+}
+
+/// The days and places that a report sums.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) period: Period,
+    /// The only country whose sales count; `None` for all.
+    pub(crate) country: Option<Label>,
 }
 
 /// The reason why two days are no period.

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use doorstep_contracts::{Label, Money};
+use doorstep_contracts::Money;
 use doorstep_store::EntityRow;
 use jiff::civil::Date;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use super::{
     Record, csv as csv_form,
     figures::{DeliveryFigures, DeliveryReport, SalesFigures, SalesReport, Uncountable},
     page,
-    period::Period,
+    period::{Period, Scope},
 };
 
 /// The reason why an entity cannot be added to a report.
@@ -73,25 +73,15 @@ impl DayEntity {
         }
     }
 
+    /// Returns whether it counts.
+    pub(crate) fn is_in(&self, scope: &Scope) -> bool {
+        let country = scope.country.as_ref();
+        scope.period.contains(self.day) && country.is_none_or(|c| c.as_str() == self.name())
+    }
+
     /// Returns the rest of its key, after segment and day: the country of sales.
     fn name(&self) -> &str {
         self.key.splitn(3, '/').nth(2).unwrap_or_default()
-    }
-}
-
-/// The entities that a report sums.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scope {
-    pub(crate) period: Period,
-    /// The only country whose sales count; `None` for all.
-    pub(crate) country: Option<Label>,
-}
-
-impl Scope {
-    /// Returns whether an entity counts.
-    pub(crate) fn has(&self, entity: &DayEntity) -> bool {
-        let country = self.country.as_ref();
-        self.period.contains(entity.day) && country.is_none_or(|c| c.as_str() == entity.name())
     }
 }
 

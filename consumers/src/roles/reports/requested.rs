@@ -41,11 +41,11 @@ pub(crate) struct RequestedReport {
 /// On `requester/NAME`: the latest reports of a requester, the last requested first. All open ones are among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Requester {
+pub(crate) struct RequesterReports {
     reports: Vec<ReportView>,
 }
 
-impl Requester {
+impl RequesterReports {
     fn open(&self) -> usize {
         let is_open = |report: &&ReportView| report.status.is_open();
         self.reports.iter().filter(is_open).count()
@@ -340,7 +340,7 @@ pub(super) fn expiry_due(
             requester.reports.retain(|r| r.report != report.view.report);
             match requester.reports.is_empty() {
                 true => drop(states.remove(&of)),
-                false => states.put(&of, Record::Requester(requester)),
+                false => states.put(&of, Record::RequesterReports(requester)),
             }
         }
     }
@@ -398,10 +398,10 @@ fn known<'a>(
         .ok_or_else(|| Rejection::new("unknown_report", format!("there is no report {id}")))
 }
 
-fn requester(states: &States<Record>, name: &CustomerId) -> Requester {
+fn requester(states: &States<Record>, name: &CustomerId) -> RequesterReports {
     match states.get(&requester_key(name)) {
-        Some(Record::Requester(requester)) => requester.clone(),
-        _ => Requester::default(),
+        Some(Record::RequesterReports(requester)) => requester.clone(),
+        _ => RequesterReports::default(),
     }
 }
 
@@ -412,7 +412,7 @@ fn set(states: &mut States<Record>, report: RequestedReport) {
     requester.set(view);
     states.put(
         &requester_key(&view.requested_by),
-        Record::Requester(requester),
+        Record::RequesterReports(requester),
     );
     let key = report_key(&view.report);
     states.put(&key, Record::Report(Box::new(report)));

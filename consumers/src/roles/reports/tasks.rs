@@ -16,8 +16,8 @@ use super::{
     contracts::{RemovedReport, RenderedReport, ReportFiles},
     figures::{DeliveryReport, SalesReport},
     files::{FolderError, ReportFolder},
-    period::Period,
-    report::{CsvError, DayEntity, Report, Scope},
+    period::{Period, Scope},
+    report::{CsvError, DayEntity, Report},
 };
 
 /// The number of entities read at a time: a busy day of a large country has some 100 KiB.
@@ -132,7 +132,7 @@ async fn render<R: Report>(
     for day in period.days() {
         context.proceed()?;
         while let Some(entity) = days.next_of(day).await? {
-            if scope.has(&entity) {
+            if entity.is_in(&scope) {
                 report.add(&entity).map_err(failed)?;
                 lines.add::<R>(&entity)?;
             }

@@ -1,43 +1,12 @@
 //! The folder of reports, in a real file system.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use doorstep_contracts::ReportId;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
+use super::{TempDir, id};
 use crate::roles::reports::files::{FolderError, ReportFolder};
-
-/// A folder that is removed at the end of its test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("doorstep-reports-{}", Uuid::new_v4())))
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(&self.0)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn id(number: u128) -> ReportId {
-    ReportId::new(Uuid::from_u128(number))
-}
 
 async fn write(folder: &ReportFolder, report: ReportId, text: &str) -> Result<(), FolderError> {
     let mut files = Vec::new();
@@ -62,7 +31,7 @@ fn age(path: &Path, seconds: u64) {
 
 #[tokio::test]
 async fn files_appear_complete_under_their_names() {
-    let scratch = Scratch::new();
+    let scratch = TempDir::new();
     let folder = ReportFolder::new(scratch.0.clone(), 1_000);
     let mut draft = folder.draft(&id(1), ReportFolder::CSV).await.unwrap();
     draft.write(b"day").await.unwrap();
@@ -82,7 +51,7 @@ async fn files_appear_complete_under_their_names() {
 
 #[tokio::test]
 async fn drafts_of_killed_attempts_go_with_their_report() {
-    let scratch = Scratch::new();
+    let scratch = TempDir::new();
     let folder = ReportFolder::new(scratch.0.clone(), 1_000);
     write(&folder, id(1), "a").await.unwrap();
     let draft = folder.draft(&id(1), ReportFolder::CSV).await.unwrap();
@@ -100,7 +69,7 @@ async fn drafts_of_killed_attempts_go_with_their_report() {
 
 #[tokio::test]
 async fn the_oldest_reports_beyond_the_bounds_are_evicted() {
-    let scratch = Scratch::new();
+    let scratch = TempDir::new();
     let folder = ReportFolder::new(scratch.0.clone(), 100);
     for number in 1..=3_u128 {
         write(&folder, id(number), "0123456789").await.unwrap();
@@ -126,7 +95,7 @@ async fn the_oldest_reports_beyond_the_bounds_are_evicted() {
 
 #[tokio::test]
 async fn a_report_larger_than_the_folder_is_refused() {
-    let scratch = Scratch::new();
+    let scratch = TempDir::new();
     let folder = ReportFolder::new(scratch.0.clone(), 10);
     let error = write(&folder, id(1), "01234567890").await.unwrap_err();
     let said = error.to_string();
@@ -136,7 +105,7 @@ async fn a_report_larger_than_the_folder_is_refused() {
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_is_named() {
-    let scratch = Scratch::new();
+    let scratch = TempDir::new();
     fs::create_dir_all(&scratch.0).unwrap();
     fs::write(scratch.0.join("file"), "").unwrap();
     let folder = ReportFolder::new(scratch.0.join("file/reports"), 1_000);

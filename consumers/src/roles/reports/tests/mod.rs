@@ -3,22 +3,55 @@
 mod folder;
 mod forms;
 mod projection;
+mod rendering;
 mod requested;
+
+use std::{fs, path::PathBuf};
 
 use doorstep_contracts::{
     CancelledBy, CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, Label, Money,
-    OrderCancelled, OrderLine, OrderPlaced, ReturnRecorded, Sku, TimeWindow,
+    OrderCancelled, OrderLine, OrderPlaced, ReportId, ReturnRecorded, Sku, TimeWindow,
 };
-use doorstep_event::{Event, Timestamp};
-use doorstep_store::EntityRow;
+use doorstep_event::{Event, Sender, Timestamp};
+use doorstep_runtime::{Engine, InboundMessage, Limits};
+use doorstep_store::{EntityRow, MemoryStore, Store};
+use uuid::Uuid;
 
 use super::{
     Reports,
     figures::{DeliveryFigures, DeliveryReport, SalesFigures, SalesReport},
-    period::Period,
-    report::{DayEntity, Report, Scope},
+    period::{Period, Scope},
+    report::{DayEntity, Report},
 };
-use crate::roles::testing::{RoleHarness, event};
+use crate::roles::testing::{RoleHarness, event, ten};
+
+/// A folder that is removed at the end of its test.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("doorstep-reports-{}", Uuid::new_v4())))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(&self.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn id(number: u128) -> ReportId {
+    ReportId::new(Uuid::from_u128(number))
+}
 
 fn at(time: &str) -> Timestamp {
     time.parse().unwrap()
@@ -114,6 +147,23 @@ fn rows(events: &[Event]) -> Vec<EntityRow> {
             state: Some(serde_json::to_vec(state).unwrap().into()),
         })
         .collect()
+}
+
+/// Applies deliveries in batches, and all that becomes due, as a running role does.
+async fn applied(deliveries: &[Event], batch: usize) -> MemoryStore {
+    let store = MemoryStore::new("reports");
+    let mut engine = Engine::new(Reports::new(None), store.clone(), Limits::default());
+    for events in deliveries.chunks(batch) {
+        let messages = events.iter().cloned();
+        let messages = messages.map(|event| InboundMessage::event(event, Sender::Anonymous));
+        let mut batch = engine.read_batch(messages.collect());
+        while !batch.is_done() {
+            engine.process(&mut batch, ten(), 0.5).await.unwrap();
+        }
+    }
+    while engine.process_due(ten(), 0.5).await.unwrap().is_some() {}
+    assert!(store.dead_letter_groups(1).await.unwrap().is_empty());
+    store
 }
 
 /// Returns the entities of a report, and adds them up.

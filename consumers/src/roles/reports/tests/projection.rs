@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use doorstep_event::Sender;
-use doorstep_runtime::{Engine, InboundMessage, Limits};
-use doorstep_store::{MemoryStore, Store};
+use doorstep_store::Store;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -14,7 +12,7 @@ use crate::roles::{
         figures::{Named, SalesSums, Summable},
         turnover::Turnover,
     },
-    testing::{exported, ten},
+    testing::exported,
 };
 
 const DAYS: [&str; 3] = ["2010-12-01", "2010-12-02", "2011-01-01"];
@@ -377,20 +375,8 @@ fn thousandths(amount: i64) -> Money {
     Money::new(rust_decimal::Decimal::new(amount, 3)).unwrap()
 }
 
-/// Applies deliveries in batches, and all that becomes due, as a running role does.
 async fn projected(deliveries: Vec<Event>, batch: usize) -> Vec<EntityRow> {
-    let store = MemoryStore::new("reports");
-    let mut engine = Engine::new(Reports::new(None), store.clone(), Limits::default());
-    for events in deliveries.chunks(batch) {
-        let messages = events.iter().cloned();
-        let messages = messages.map(|event| InboundMessage::event(event, Sender::Anonymous));
-        let mut batch = engine.read_batch(messages.collect());
-        while !batch.is_done() {
-            engine.process(&mut batch, ten(), 0.5).await.unwrap();
-        }
-    }
-    while engine.process_due(ten(), 0.5).await.unwrap().is_some() {}
-    assert!(store.dead_letter_groups(1).await.unwrap().is_empty());
+    let store = applied(&deliveries, batch).await;
     store.entities(None, 10_000).await.unwrap()
 }
 
@@ -488,7 +474,7 @@ fn a_report_can_count_one_country() {
     let mut report = <SalesReport as Report>::new(scope.clone());
     for row in &rows {
         if let Some(entity) = DayEntity::read(row, SalesReport::ENTITIES).unwrap()
-            && scope.has(&entity)
+            && entity.is_in(&scope)
         {
             Report::add(&mut report, &entity).unwrap();
         }

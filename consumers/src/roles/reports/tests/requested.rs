@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorstep_contracts::{
-    CustomerId, ReportId, ReportKind, ReportReady, SignedLink,
+    CustomerId, ReportKind, ReportReady, SignedLink,
     requests::{CancelReport, ListReports, ReadReport, ReportStatus, ReportView, RequestReport},
 };
 use doorstep_runtime::{
@@ -11,15 +11,11 @@ use doorstep_runtime::{
     task::{Task, TaskEffect, TaskEnding, TaskOutcome},
 };
 use doorstep_store::TaskState;
-use uuid::Uuid;
 
 use super::*;
-use crate::roles::{
-    reports::{
-        contracts::{FileDigest, RenderedReport, ReportFiles},
-        tasks::{RemoveReport, RenderReport},
-    },
-    testing::ten,
+use crate::roles::reports::{
+    contracts::{FileDigest, RenderedReport, ReportFiles},
+    tasks::{RemoveReport, RenderReport},
 };
 
 const RETENTION: Duration = Duration::from_hours(168);
@@ -32,10 +28,6 @@ fn desk() -> RoleHarness<Reports> {
 
 fn name(name: &str) -> CustomerId {
     CustomerId::new(name).unwrap()
-}
-
-fn id(number: u128) -> ReportId {
-    ReportId::new(Uuid::from_u128(number))
 }
 
 fn asked(number: u128, by: &str) -> RequestReport {
@@ -109,7 +101,7 @@ fn listed(desk: &RoleHarness<Reports>, by: &str) -> Vec<(ReportId, ReportStatus)
 }
 
 #[test]
-fn a_request_starts_one_task_however_often_it_is_sent() {
+fn repeated_requests_start_one_task() {
     let mut desk = desk();
     let view = desk.execute(&asked(1, "root")).unwrap();
     assert_eq!((view.status, view.total), (ReportStatus::Queued, 31));
@@ -284,7 +276,7 @@ fn a_cancelled_report_ends_once() {
 }
 
 #[test]
-fn a_failed_report_may_be_rendered_by_a_replay() {
+fn a_replay_renders_a_failed_report() {
     let mut desk = desk();
     desk.execute(&asked(1, "root")).unwrap();
     let long = format!("{}\u{202e}", "é\n".repeat(300));
@@ -300,7 +292,7 @@ fn a_failed_report_may_be_rendered_by_a_replay() {
 }
 
 #[test]
-fn an_unknown_end_leaves_the_report_to_an_operator() {
+fn an_operator_settles_an_unknown_end() {
     let mut desk = desk();
     desk.execute(&asked(1, "root")).unwrap();
     let unknown = ended(
@@ -319,7 +311,7 @@ fn an_unknown_end_leaves_the_report_to_an_operator() {
 }
 
 #[test]
-fn files_are_removed_and_reports_forgotten_after_the_retention() {
+fn reports_expire_after_the_retention() {
     let mut desk = desk();
     for number in 1..=3 {
         desk.execute(&asked(number, "root")).unwrap();
@@ -370,7 +362,7 @@ fn reports_that_make_room_expire() {
 }
 
 #[test]
-fn a_list_has_the_latest_and_all_open_reports() {
+fn a_list_has_all_open_reports() {
     let mut desk = desk();
     desk.execute(&asked(1, "root")).unwrap();
     for number in 2..=40 {
