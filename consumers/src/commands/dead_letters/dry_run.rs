@@ -1,5 +1,6 @@
 //! Checks of new data: its contract, and a dry run of the handler on the present state. A poison message is not given
-//! to the handler here, where it would crash the operator's command: the role replays it under its crash guard.
+//! to the handler here, where it would crash the operator's command: the role replays it under its crash guard. Nor is
+//! a task run here, since its effects are outside.
 
 use bytes::Bytes;
 use doorstep_cli::CliError;
@@ -7,6 +8,7 @@ use doorstep_contracts::registry;
 use doorstep_event::{Event, MAX_DATA_BYTES};
 use doorstep_runtime::{DryRun, operate};
 use doorstep_store::DeadLetter;
+use serde::de::IgnoredAny;
 
 use crate::roles::{RoleEntry, RoleStore};
 
@@ -15,15 +17,19 @@ use crate::roles::{RoleEntry, RoleStore};
 pub(super) enum Checked {
     /// It would be applied.
     Taken(String),
-    /// It meets its contract; the handler was not called, see [`NOT_RUN`].
-    Untried,
+    /// As far as can be told without the role's code, for the given reason, it would be taken.
+    Untried(&'static str),
     /// It would be rejected.
     Refused(String),
 }
 
 /// The note on an event that was not given to its handler.
-pub(super) const NOT_RUN: &str =
+const NOT_RUN: &str =
     "meets its contract (its handler was not called here, since it has crashed processes)";
+
+/// The note on a task that was not run.
+const TASK_NOT_RUN: &str =
+    "is well-formed JSON (its task was not run here, which checks it further)";
 
 /// Checks new data for a dead letter. Nothing is written.
 ///
@@ -45,6 +51,9 @@ pub(super) async fn check(
             data.len()
         )));
     }
+    if dead.task.is_some() {
+        return Ok(check_input(&data));
+    }
     let event = Event {
         data,
         ..event.clone()
@@ -55,7 +64,7 @@ pub(super) async fn check(
         )));
     }
     if operate::is_poison(dead) {
-        return Ok(Checked::Untried);
+        return Ok(Checked::Untried(NOT_RUN));
     }
     let dry_run = (role.dry_run)(store.clone(), dead.clone(), event).await?;
     Ok(describe(&dry_run))
@@ -78,5 +87,24 @@ fn describe(dry_run: &DryRun) -> Checked {
         DryRun::NotNext => Checked::Refused(
             "it is no longer next in its stream: it was resolved meanwhile".to_owned(),
         ),
+    }
+}
+
+/// Checks new input of a task, without the role's code.
+fn check_input(input: &[u8]) -> Checked {
+    match serde_json::from_slice::<IgnoredAny>(input) {
+        Ok(_) => Checked::Untried(TASK_NOT_RUN),
+        Err(e) => Checked::Refused(format!("its task could not read it: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_of_a_task_is_checked_without_a_run() {
+        assert_eq!(check_input(b"{}"), Checked::Untried(TASK_NOT_RUN));
+        assert!(matches!(check_input(b"{"), Checked::Refused(why) if why.contains("EOF")));
     }
 }

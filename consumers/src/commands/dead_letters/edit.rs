@@ -11,7 +11,7 @@ use doorstep_store::{DeadLetter, DeadLetterId};
 use super::{
     Selection,
     diff::diff,
-    dry_run::{Checked, NOT_RUN, check},
+    dry_run::{Checked, check},
     editor::Draft,
     patch::{self, Patch, PatchedData},
     selection::{one, open_ids},
@@ -61,8 +61,8 @@ pub(super) struct EditSession<'a> {
 pub(super) enum Edited {
     /// It is stored, or would be; with the handler's outcome.
     Stored(String),
-    /// It is stored, or would be, and the handler was not called.
-    Untried,
+    /// It is stored, or would be, and no code of the role was run; with the reason.
+    Untried(&'static str),
     /// The data is unchanged.
     Same,
 }
@@ -126,7 +126,7 @@ impl<'a> EditSession<'a> {
         let edited = match check(self.role, &self.store, dead, changed.data.clone()).await? {
             Checked::Refused(why) => return Err(EditError::Refused(why)),
             Checked::Taken(text) => Edited::Stored(text),
-            Checked::Untried => Edited::Untried,
+            Checked::Untried(text) => Edited::Untried(text),
         };
         if self.dry_run {
             return Ok(edited);
@@ -158,7 +158,7 @@ impl<'a> EditSession<'a> {
         let text = match self.store(dead, &changed).await? {
             Edited::Same => None,
             Edited::Stored(text) => Some(text),
-            Edited::Untried => Some(NOT_RUN.to_owned()),
+            Edited::Untried(text) => Some(text.to_owned()),
         };
         let sentence = match (text, self.dry_run) {
             (None, _) => format!("{id} is left as it is: nothing differs"),
@@ -261,7 +261,7 @@ impl EditSummary {
         match edited {
             Edited::Same => self.same += 1,
             Edited::Stored(_) => self.edited += 1,
-            Edited::Untried => {
+            Edited::Untried(_) => {
                 self.edited += 1;
                 self.untried += 1;
             }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
     Selection,
-    dry_run::{Checked, NOT_RUN, check},
+    dry_run::{Checked, check},
     selection::{label, one, open_ids},
     skip::{WHEN, failed},
 };
@@ -283,9 +283,9 @@ async fn dry_run(place: &StoreLocation, chosen: &Selection) -> Result<(), CliErr
                 good += 1;
                 told
             }
-            Checked::Untried => {
+            Checked::Untried(text) => {
                 untried += 1;
-                NOT_RUN.to_owned()
+                text.to_owned()
             }
             Checked::Refused(why) => {
                 bad += 1;

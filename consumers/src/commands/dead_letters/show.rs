@@ -193,6 +193,7 @@ fn json_members(role: &str, row: &DeadLetter) -> Vec<(&'static str, String)> {
         ("since", row.since.to_string()),
         ("fingerprint", row.fingerprint.clone()),
     ];
+    members.extend(row.task.iter().map(|task| ("task", task.to_string())));
     if let Some(event) = &row.event {
         members.extend([
             ("type", event.event_type.to_string()),

@@ -1,7 +1,7 @@
 //! A dead letter as programs see it.
 
 use doorstep_event::{Event, Sequence, Timestamp};
-use doorstep_store::{DeadLetter, DeadLetterStatus};
+use doorstep_store::{DeadLetter, DeadLetterStatus, TaskId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -18,6 +18,9 @@ pub(crate) struct DeadLetterView<'a> {
     attempts: u32,
     since: Timestamp,
     fingerprint: &'a str,
+    /// The id of the task that has failed; absent for an event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<&'a str>,
     /// `null` for a message that could not be decoded as an event.
     event: Option<EventView<'a>>,
 }
@@ -82,6 +85,7 @@ impl<'a> DeadLetterView<'a> {
             attempts: row.attempts,
             since: row.since,
             fingerprint: &row.fingerprint,
+            task: row.task.as_ref().map(TaskId::as_str),
             event: row.event.as_ref().map(EventView::new),
         }
     }
@@ -163,5 +167,12 @@ mod tests {
         assert_eq!(json(b"\xff\x00")["data_hex"], "ff00");
         assert_eq!(json(b"1")["reason"], "unreadable");
         assert_eq!(json(b"1")["event"], serde_json::Value::Null);
+        assert_eq!(json(b"1").get("task"), None);
+        let task = DeadLetter {
+            task: Some(TaskId::new("mail/1").unwrap()),
+            ..dead(b"1")
+        };
+        let shown = serde_json::to_value(DeadLetterDetail::new("orders", &task)).unwrap();
+        assert_eq!(shown["task"], "mail/1");
     }
 }
