@@ -47,6 +47,7 @@ pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Wo
 fn run_job(args: RunArgs, wrong: &mut SettingsErrors) -> Option<RunJob> {
     let broker = args.broker.check(wrong);
     let management = args.management.check(wrong, broker.as_ref());
+    let mail = args.mail.check(&args.store.folder, wrong);
     Some(RunJob {
         roles: roles::chosen(&args.roles),
         broker: BrokerSettings {
@@ -56,6 +57,7 @@ fn run_job(args: RunArgs, wrong: &mut SettingsErrors) -> Option<RunJob> {
             ..broker?
         },
         management: management?,
+        mail: mail?,
         limits: Limits {
             batch_size: args.batch_size,
             max_crashes: args.max_crashes,

@@ -3,6 +3,7 @@
 //! Values are parsed here, and their errors are collected with those of `settings`, so that all are reported at once.
 
 pub(crate) mod dead_letters;
+pub(crate) mod mail;
 pub(crate) mod report;
 pub(crate) mod sources;
 pub(crate) mod store;
@@ -24,8 +25,8 @@ use doorstep_event::BrokerUser;
 use doorstep_runtime::Limits;
 
 use self::{
-    dead_letters::DeadLettersCommand, report::ReportArgs, sources::Sources, store::StoreCommand,
-    streams::StreamsCommand, topology::TopologyCommand,
+    dead_letters::DeadLettersCommand, mail::MailArgs, report::ReportArgs, sources::Sources,
+    store::StoreCommand, streams::StreamsCommand, topology::TopologyCommand,
 };
 use crate::{
     exit_codes::EXIT_CODES,
@@ -261,6 +262,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) own: RoleSettings,
+
+    #[command(flatten)]
+    pub(crate) mail: MailArgs,
 
     /// Consume even if the broker does not let this user record which store owns a role's queues. Then another store,
     /// such as one in another folder, can take the role's events.

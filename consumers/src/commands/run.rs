@@ -26,7 +26,7 @@ use crate::{
     cli::RunArgs,
     commands::log_forced_exit,
     idle::{IdleWatch, Intake, RoleSample, Sample},
-    roles::{RoleEntry, RoleStore},
+    roles::{MailResources, RoleEntry, RoleOutside, RoleStore},
     stores,
 };
 
@@ -50,6 +50,7 @@ pub(crate) struct RunJob {
     /// The broker's management API, if it is configured.
     pub(crate) management: Option<Management>,
     pub(crate) limits: Limits,
+    pub(crate) mail: MailResources,
 }
 
 /// A role that was started, with its store.
@@ -227,12 +228,12 @@ fn start(job: &RunJob) -> Result<Vec<RunningProcess>, CliError> {
                 shutdown_timeout: job.args.shutdown_timeout,
                 requires_owner_record: !job.args.without_owner_record,
             };
-            let running = (role.start)(
-                store.clone(),
-                settings,
-                &job.args.store.folder,
-                &job.args.own,
-            );
+            let outside = RoleOutside {
+                folder: &job.args.store.folder,
+                own: &job.args.own,
+                mail: &job.mail,
+            };
+            let running = (role.start)(store.clone(), settings, outside);
             tokio::spawn(log_when_consuming(role.name, running.watch()));
             RunningProcess {
                 role,

@@ -12,6 +12,7 @@ pub(crate) mod testing;
 mod tracking;
 
 pub(crate) use access_log::{EndpointHour, HourlyReport};
+pub(crate) use notifications::{MailResources, PublicUrl, SendMail};
 
 use std::{fmt::Display, future::Future, path::Path, pin::Pin};
 
@@ -38,8 +39,8 @@ pub(crate) type RoleStore = SqliteStore;
 pub(crate) struct RoleEntry {
     /// Its name, in queues, stores and commands.
     pub(crate) name: &'static str,
-    /// Starts it on a store in this folder.
-    pub(crate) start: fn(RoleStore, RunSettings, &Path, &RoleSettings) -> RunningRole,
+    /// Starts it on a store.
+    pub(crate) start: fn(RoleStore, RunSettings, RoleOutside<'_>) -> RunningRole,
     /// Dry-runs the replay of a dead letter with this event in place of its own. Writes nothing.
     pub(crate) dry_run: fn(RoleStore, DeadLetter, Event) -> DryRunFuture,
 }
@@ -67,17 +68,26 @@ pub(crate) struct RoleSettings {
     reports: ReportSettings,
 }
 
-/// The folder of a role's store, and its settings; none in a dry run.
-type RoleFiles<'a> = Option<(&'a Path, &'a RoleSettings)>;
+/// The things outside its store that a role may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RoleOutside<'a> {
+    /// The folder of the store.
+    pub(crate) folder: &'a Path,
+    pub(crate) own: &'a RoleSettings,
+    pub(crate) mail: &'a MailResources,
+}
 
 /// Returns the tasks of a role that has none.
-fn no_tasks(_folder: &Path, _settings: &RoleSettings) -> TaskSet {
+fn no_tasks(_outside: RoleOutside<'_>) -> TaskSet {
     TaskSet::new()
 }
 
-/// Creates a role that may keep files beside its store.
-fn create<R>(role: impl FnOnce(RoleFiles<'_>) -> R, files: RoleFiles<'_>) -> R {
-    role(files)
+/// Creates a role that may use things outside its store, but not in a dry run.
+fn create<R>(
+    role: impl FnOnce(Option<RoleOutside<'_>>) -> R,
+    outside: Option<RoleOutside<'_>>,
+) -> R {
+    role(outside)
 }
 
 macro_rules! roles {
@@ -88,10 +98,10 @@ macro_rules! roles {
         pub(crate) const ALL: &[RoleEntry] = &[
             $(RoleEntry {
                 name: $name,
-                start: |store, settings, folder, own| {
-                    let tasks: fn(&Path, &RoleSettings) -> TaskSet = roles!(@tasks $($tasks)?);
-                    let role = create($role, Some((folder, own)));
-                    runner::start_with_tasks(role, tasks(folder, own), store, settings)
+                start: |store, settings, outside| {
+                    let tasks: fn(RoleOutside<'_>) -> TaskSet = roles!(@tasks $($tasks)?);
+                    let role = create($role, Some(outside));
+                    runner::start_with_tasks(role, tasks(outside), store, settings)
                 },
                 dry_run: |store, dead, event| {
                     Box::pin(dry_run(create($role, None), store, dead, event))
@@ -112,10 +122,10 @@ roles! {
     "tracking" => |_| tracking::Tracking;
     "restaurant" => |_| restaurant::Restaurant;
     "payments" => |_| payments::Payments;
-    "access_log" => |files| access_log::AccessLog::new(files.map(|(path, own)| (path, own.access_log)));
-    "reports" => |files| reports::Reports::new(files.map(|(_, own)| &own.reports)),
-        tasks: |folder, own| own.reports.tasks(folder);
-    "notifications" => |_| notifications::Notifications;
+    "access_log" => |outside| access_log::AccessLog::new(outside.map(|o| (o.folder, o.own.access_log)));
+    "reports" => |outside| reports::Reports::new(outside.map(|o| &o.own.reports)),
+        tasks: |outside| outside.own.reports.tasks(outside.folder);
+    "notifications" => |_| notifications::Notifications, tasks: notifications::tasks_of;
 }
 
 /// Returns a parser of role names.
