@@ -17,6 +17,8 @@ pub(crate) struct RoleSample {
     pub(crate) outbox_rows: u64,
     /// Deferred events that become due by themselves, and scheduled ones that are due.
     pub(crate) deferred_due: u64,
+    /// Tasks that are ready or running.
+    pub(crate) live_tasks: u64,
     /// The store's count of commits: an increase means a write, perhaps by another process.
     pub(crate) commits: u64,
 }
@@ -40,7 +42,7 @@ impl RoleSample {
             Intake::Full(_) => true,
             Intake::NotNow => false,
         };
-        deliveries && self.outbox_rows == 0 && self.deferred_due == 0
+        deliveries && self.outbox_rows == 0 && self.deferred_due == 0 && self.live_tasks == 0
     }
 }
 
@@ -134,6 +136,7 @@ mod tests {
             unacked: 0,
             outbox_rows: 0,
             deferred_due: 0,
+            live_tasks: 0,
             commits: 7,
         }
     }
@@ -198,6 +201,10 @@ mod tests {
             },
             RoleSample {
                 deferred_due: 1,
+                ..quiet()
+            },
+            RoleSample {
+                live_tasks: 1,
                 ..quiet()
             },
         ];

@@ -11,12 +11,12 @@ use doorstep_runtime::Limits;
 use crate::{
     cli::{
         Command, RunArgs, dead_letters::DeadLettersCommand, sources::Sources, store::StoreCommand,
-        streams::StreamsCommand, topology::TopologyCommand,
+        streams::StreamsCommand, tasks::TasksCommand, topology::TopologyCommand,
     },
     commands::{
         dead_letters, export, health, report,
         run::{self, RunJob},
-        show, sources, status, store, streams,
+        show, sources, status, store, streams, tasks,
         topology::{self, VerifyJob},
     },
     roles,
@@ -35,6 +35,7 @@ pub(crate) fn prepare(command: Command, wrong: &mut SettingsErrors) -> Option<Wo
         Command::Streams(StreamsCommand::SkipGap(args)) => {
             work(streams::skip_gap(args.skip.by(wrong)?, args))
         }
+        Command::Tasks(command) => prepare_tasks(command, wrong),
         Command::Store(command) => prepare_store(command, wrong),
         Command::Sources(Sources::List(args)) => work(sources::list(args)),
         Command::Sources(Sources::Transfer(args)) => {
@@ -81,6 +82,16 @@ fn prepare_dead_letters(command: DeadLettersCommand, wrong: &mut SettingsErrors)
         Dead::Export(args) => work(dead_letters::export(args)),
         Dead::Import(args) => work(dead_letters::import(args.change.record.by(wrong)?, args)),
         Dead::Audit(args) => work(dead_letters::audit(args)),
+    }
+}
+
+fn prepare_tasks(command: TasksCommand, wrong: &mut SettingsErrors) -> Option<Work> {
+    match command {
+        TasksCommand::List(args) => work(tasks::list(args)),
+        TasksCommand::Show(args) => work(tasks::show(args)),
+        TasksCommand::Cancel(args) => work(tasks::cancel(args.record.by(wrong)?, args)),
+        TasksCommand::Retry(args) => work(tasks::retry(args.record.by(wrong)?, args)),
+        TasksCommand::Resolve(args) => work(tasks::resolve(args.decision.by(wrong)?, args)),
     }
 }
 

@@ -229,7 +229,8 @@ impl Effects {
     /// one of this id is live, it stays, and nothing is started.
     ///
     /// # Errors
-    /// [`HandlerError::Reject`] if the task breaks its own rules or exceeds 1 MiB.
+    /// [`HandlerError::Reject`] if the task breaks its own rules or exceeds 1 MiB: the event that led to it is rejected,
+    /// rather than a task started that cannot run.
     pub fn start<T: Task>(
         &mut self,
         id: TaskId,

@@ -59,7 +59,7 @@ pub enum AuditAction {
     /// Made a task run now.
     RetryTask,
     /// Settled a task as done or failed without running it.
-    SettleTask,
+    ResolveTask,
 }
 
 /// A record to write; its time is that of the commit.

@@ -303,8 +303,8 @@ pub struct TaskKindCount {
     pub ready: u64,
     pub running: u64,
     pub unknown: u64,
-    /// Age in milliseconds of the oldest that is ready or running.
-    pub oldest_ms: Option<u64>,
+    /// Age in milliseconds of the oldest that is ready.
+    pub oldest_ready_ms: Option<u64>,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) mod report;
 pub(crate) mod sources;
 pub(crate) mod store;
 pub(crate) mod streams;
+pub(crate) mod tasks;
 pub(crate) mod topology;
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -26,7 +27,7 @@ use doorstep_runtime::Limits;
 
 use self::{
     dead_letters::DeadLettersCommand, mail::MailArgs, report::ReportArgs, sources::Sources,
-    store::StoreCommand, streams::StreamsCommand, topology::TopologyCommand,
+    store::StoreCommand, streams::StreamsCommand, tasks::TasksCommand, topology::TopologyCommand,
 };
 use crate::{
     exit_codes::EXIT_CODES,
@@ -107,6 +108,10 @@ pub(crate) enum Command {
     #[command(subcommand, after_help = EXIT_CODES)]
     Streams(StreamsCommand),
 
+    /// List, show, cancel, retry and resolve tasks: work with effects outside the store.
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Tasks(TasksCommand),
+
     /// Manage the store of a role: its queues and its copies.
     #[command(subcommand, after_help = EXIT_CODES)]
     Store(StoreCommand),
@@ -175,7 +180,7 @@ pub(crate) struct RunArgs {
     pub(crate) roles: Vec<RoleEntry>,
 
     /// Stop once, for this whole time, no message was ready or unacked in the queues of these roles, their outboxes
-    /// were empty and no deferred event could become due by itself: with exit code 0, or 2 and a list if anything is
+    /// were empty, no task was ready or running, and no deferred event could become due by itself: with exit code 0, or 2 and a list if anything is
     /// blocked, missing or a dead letter, or if a full store keeps a role from taking more.
     ///
     /// Of another process on the same queues, only the commits to the store are visible. Beside one, all has to be
@@ -370,6 +375,7 @@ mod tests {
             "SUBJECT" => "order/1",
             "KIND" => "sales",
             "DATE" => "2010-12-01",
+            "OUTCOME" => "done",
             _ => "x",
         }
     }

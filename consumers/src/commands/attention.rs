@@ -5,7 +5,9 @@ use std::path::Path;
 
 use doorstep_cli::CliError;
 use doorstep_event::Timestamp;
-use doorstep_store::{DeadLetter, DeadLetterFilter, SequenceGap, SqliteStore, Store, Streamless};
+use doorstep_store::{
+    DeadLetter, DeadLetterFilter, SequenceGap, SqliteStore, Store, Streamless, Summary,
+};
 
 use crate::format::{sanitize, shortened, time};
 
@@ -91,7 +93,20 @@ async fn of_role<S: Store>(role: &str, store: &S) -> Result<Vec<String>, CliErro
             counted(summary.blocked, "stream is", "streams are")
         ));
     }
+    let unknown = of_unknown(role, &summary);
+    lines.extend(unknown.map(|line| format!("{role}: {line}")));
     Ok(lines)
+}
+
+/// Describes the tasks whose effect is unknown, if there are any.
+pub(crate) fn of_unknown(role: &str, summary: &Summary) -> Option<String> {
+    let unknown: u64 = summary.tasks.iter().map(|of| of.unknown).sum();
+    (unknown > 0).then(|| {
+        format!(
+            "the effect of {} unknown; see `consumers tasks list {role} --state unknown`, then retry or resolve",
+            counted(unknown, "task is", "tasks is")
+        )
+    })
 }
 
 fn of_full(full: &FullRole) -> String {
@@ -230,6 +245,27 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part} in {said}");
         }
+    }
+
+    #[test]
+    fn tasks_of_unknown_effect_need_an_operator() {
+        let kind = |unknown| doorstep_store::TaskKindCount {
+            kind: "reports.render.v1".parse().unwrap(),
+            ready: 5,
+            running: 1,
+            unknown,
+            oldest_ready_ms: Some(1),
+        };
+        let summary = |tasks| Summary {
+            tasks,
+            ..Summary::default()
+        };
+        assert_eq!(of_unknown("reports", &summary(vec![kind(0)])), None);
+        let said = of_unknown("reports", &summary(vec![kind(1), kind(2)])).unwrap();
+        assert!(
+            said.starts_with("the effect of 3 tasks is unknown"),
+            "{said}"
+        );
     }
 
     #[tokio::test]

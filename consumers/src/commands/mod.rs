@@ -13,6 +13,7 @@ pub(crate) mod sources;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod streams;
+pub(crate) mod tasks;
 pub(crate) mod topology;
 
 /// Logs that a second stop signal ends the program at once.

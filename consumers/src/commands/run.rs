@@ -14,7 +14,7 @@ use doorstep_runtime::{
     HandlerLock, Limits,
     runner::{Phase, RoleStatus, RunError, RunSettings, RunningRole},
 };
-use doorstep_store::{SqliteStore, Store};
+use doorstep_store::{SqliteStore, Store, Summary};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
@@ -362,10 +362,17 @@ async fn sample(
             outbox_rows: summary.usage.outbox.rows,
             // Scheduled events count only once they are due.
             deferred_due: summary.held_due + summary.scheduled_due,
+            live_tasks: live_tasks(&summary),
             commits: summary.commits,
         });
     }
     Some(looks)
+}
+
+/// Returns the number of tasks that will still end by themselves.
+fn live_tasks(summary: &Summary) -> u64 {
+    let kinds = summary.tasks.iter();
+    kinds.map(|of| of.ready + of.running).sum()
 }
 
 /// The status of the connections by which a role consumes.

@@ -172,6 +172,8 @@ impl RoleReport {
                 .push(format!("the store's {table} are at 80 % of their bound or more")),
             Capacity::Ok => {}
         }
+        let unknown = attention::of_unknown(self.role, &summary);
+        self.notes.extend(unknown);
         self.store = Some(summary);
         let limits = Limits::default();
         let streamless = store.streamless(limits.large_kind(), KINDS_NAMED).await?;
@@ -316,6 +318,7 @@ fn rows(report: &Report) -> Table {
         "MISSING",
         "TIMERS",
         "OUTBOX",
+        "TASKS",
         "DEAD LETTERS",
         "ENTITIES",
         "APPLIED",
@@ -353,6 +356,7 @@ fn rows(report: &Report) -> Table {
             stored(|s| s.gaps),
             stored(|s| s.usage.timers.rows),
             aged(|s| s.usage.outbox.rows, |s| s.oldest_outbox_ms),
+            stored(|s| s.usage.tasks.rows),
             stored(|s| s.usage.dead_letters.rows),
             stored(|s| s.entities),
             stored(|s| s.tally.applied),

@@ -42,6 +42,7 @@ mod soak;
 mod stopping;
 mod stores;
 mod stream;
+mod task_commands;
 mod tls;
 mod topology;
 mod traces;

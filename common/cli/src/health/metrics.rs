@@ -4,14 +4,18 @@
 //! with `doorstep_`. Labels are roles, connections, queues and reasons, so there are few series. A role's quarantine
 //! counts with its queue, and its copies of dead letters with its exchange.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use doorstep_messaging::{
     ConnectionPhase, ConnectionStatus, ConsumerTotals, Namespace, PublisherTotals, QueueName,
     RpcServerTotals,
 };
 use doorstep_runtime::runner::RoleConnections;
-use doorstep_store::{EventCounts, Summary};
+use doorstep_store::{EventCounts, Summary, TaskKindCount};
 use doorstep_telemetry::health::{HealthStatus, RoleHealth};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
@@ -31,6 +35,7 @@ doorstep_events_deferred_total: Events deferred on arrival
 doorstep_dead_letters_replayed_total: Dead letters replayed and then applied
 doorstep_dead_letters_skipped_total: Dead letters and gaps skipped
 doorstep_commands_executed_total: Commands executed, each once
+doorstep_tasks_done_total: Tasks ended with their result
 doorstep_rpc_forbidden_total: Requests rejected because their broker user is not in --rpc-callers
 doorstep_rpc_clock_skew_total: Requests past their deadline on first delivery: clocks differ, or the machine stalled
 doorstep_rpc_late_replies_total: Replies received after their call had ended
@@ -60,6 +65,8 @@ doorstep_deferred_events: Events deferred
 doorstep_oldest_deferred_age_seconds: Age of the oldest deferred event
 doorstep_timers: Events that the role has scheduled for itself
 doorstep_stored_replies: Stored replies to commands
+doorstep_tasks: Live tasks by kind and state
+doorstep_oldest_ready_task_age_seconds: Age of the oldest task of its kind that waits to be run
 doorstep_dead_letters_open: Open dead letters
 doorstep_oldest_dead_letter_age_seconds: Age of the oldest dead letter
 doorstep_blocked_streams: Streams whose next event is a dead letter
@@ -253,6 +260,7 @@ pub(super) fn export_done(role: &'static str, done: &EventCounts) {
         ("doorstep_dead_letters_replayed_total", done.replayed),
         ("doorstep_dead_letters_skipped_total", done.skipped),
         ("doorstep_commands_executed_total", done.executed),
+        ("doorstep_tasks_done_total", done.tasks_done),
     ] {
         counter!(name, "role" => role).absolute(count);
     }
@@ -291,8 +299,31 @@ pub(super) fn export_store(role: &'static str, summary: &Summary) {
     set("doorstep_entities", summary.entities as f64);
     set("doorstep_streams", summary.streams as f64);
     set("doorstep_dated_ahead_events", summary.dated_ahead as f64);
+    export_tasks(role, &summary.tasks);
     if let Some(bytes) = summary.log_bytes {
         set("doorstep_store_log_bytes", bytes as f64);
+    }
+}
+
+/// Exports the live tasks by kind. A kind without any is no longer in the summary: its last values are set to 0.
+fn export_tasks(role: &'static str, tasks: &[TaskKindCount]) {
+    static KNOWN: Mutex<BTreeSet<(&str, String)>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.extend(tasks.iter().map(|of| (role, of.kind.to_string())));
+    for (_, kind) in known.iter().filter(|(of, _)| *of == role) {
+        let count = tasks.iter().find(|of| of.kind.as_str() == kind);
+        let states = [
+            ("ready", count.map(|of| of.ready)),
+            ("running", count.map(|of| of.running)),
+            ("unknown", count.map(|of| of.unknown)),
+        ];
+        for (state, tasks) in states {
+            gauge!("doorstep_tasks", "role" => role, "kind" => kind.clone(), "state" => state)
+                .set(tasks.unwrap_or(0) as f64);
+        }
+        let oldest = count.and_then(|of| of.oldest_ready_ms);
+        gauge!("doorstep_oldest_ready_task_age_seconds", "role" => role, "kind" => kind.clone())
+            .set(seconds(oldest.map(Duration::from_millis)));
     }
 }
 

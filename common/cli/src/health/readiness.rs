@@ -14,6 +14,8 @@ use super::poller::{ConsumerCount, Polled};
 const COUNT_UNKNOWN: Duration = Duration::from_secs(30);
 /// The time for which a delivery may be unacked, or an outbox row pending, before a warning.
 const OLD: Duration = Duration::from_secs(60);
+/// The time for which a task may wait before a warning: a few retries.
+const LATE: Duration = Duration::from_mins(10);
 
 /// The monitored state of a role.
 #[derive(Debug, Clone)]
@@ -183,6 +185,7 @@ fn degraded_reasons(seen: &RoleSnapshot, oldest_outbox_ms: Option<u64>) -> Vec<R
     if let Some(summary) = &seen.polled.summary {
         reasons.extend(restored(summary, seen.role));
         reasons.extend(dead_letters(summary, seen.role));
+        reasons.extend(tasks(summary, seen.role));
     }
     let mut add = |name, message: String| reasons.push(ReadinessReason::new(name, message));
     if let ConsumerCount::Unknown { since, reason } = &seen.polled.consumers
@@ -240,6 +243,31 @@ fn dead_letters(summary: &Summary, role: &str) -> Option<ReadinessReason> {
         "{await_operator} an operator, the oldest for {oldest:.0?}; {streams}: `consumers dead-letters list {role}` shows why"
     );
     Some(ReadinessReason::new(ReasonName::DeadLetters, message))
+}
+
+/// Lists the kinds of tasks of unknown effect, and those that wait for long.
+fn tasks(summary: &Summary, role: &str) -> Vec<ReadinessReason> {
+    let mut reasons = Vec::new();
+    for of in &summary.tasks {
+        let kind = &of.kind;
+        if of.unknown > 0 {
+            let message = format!(
+                "the effect of {} {kind} is unknown: `consumers tasks list {role} --state unknown` shows them, `consumers tasks retry` and \
+                 `resolve` decide",
+                of.unknown
+            );
+            reasons.push(ReadinessReason::new(ReasonName::TaskUnknown, message));
+        }
+        let oldest = of.oldest_ready_ms.map(Duration::from_millis);
+        if let Some(age) = oldest.filter(|age| *age > LATE) {
+            let message = format!(
+                "{} {kind} wait to be run, the oldest for {age:.0?}: `consumers tasks list {role}` shows their errors",
+                of.ready
+            );
+            reasons.push(ReadinessReason::new(ReasonName::TaskLate, message));
+        }
+    }
+    reasons
 }
 
 /// The maximum of restored sources that are named.
@@ -322,6 +350,40 @@ mod tests {
             },
             policies: Vec::new(),
         }
+    }
+
+    #[test]
+    fn unknown_and_late_tasks_are_degraded() {
+        let kind = |unknown, oldest_ready_ms| doorstep_store::TaskKindCount {
+            kind: "reports.render.v1".parse().unwrap(),
+            ready: 2,
+            running: 1,
+            unknown,
+            oldest_ready_ms,
+        };
+        let reasons = |tasks| {
+            let mut seen = well();
+            seen.polled.summary = Some(Summary {
+                tasks,
+                ..Summary::default()
+            });
+            let health = evaluate(seen);
+            let names = health.reasons.iter().map(|reason| reason.name.clone());
+            (health.status, names.collect::<Vec<_>>())
+        };
+        let late = Some(600_001);
+        assert_eq!(
+            reasons(vec![kind(0, None), kind(0, Some(600_000))]),
+            (HealthStatus::Ready, vec![])
+        );
+        assert_eq!(
+            reasons(vec![kind(1, None)]),
+            (HealthStatus::Degraded, vec!["task-unknown".to_owned()])
+        );
+        assert_eq!(
+            reasons(vec![kind(0, late)]),
+            (HealthStatus::Degraded, vec!["task-late".to_owned()])
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Decisions of an operator about tasks: to cancel one, to run one now, or to settle one without running it.
+//! Decisions of an operator about tasks: to cancel one, to run one now, or to resolve one without running it.
 
 use doorstep_store::{
     AuditAction, Commit, Store, StoreError, TaskChange, TaskDirective, TaskId, TaskRow, TaskState,
@@ -15,9 +15,9 @@ pub enum TaskDecision {
     /// To run it now. A task of unknown effect begins again without its checkpoint: its effect may happen twice.
     Retry,
     /// To count it as done: its effect has happened.
-    SettleAsDone,
+    ResolveAsDone,
     /// To count it as failed: its effect has not happened and will not.
-    SettleAsFailed,
+    ResolveAsFailed,
 }
 
 impl TaskDecision {
@@ -25,8 +25,8 @@ impl TaskDecision {
         match self {
             Self::Cancel => Some(TaskDirective::Cancel),
             Self::Retry => None,
-            Self::SettleAsDone => Some(TaskDirective::Done),
-            Self::SettleAsFailed => Some(TaskDirective::Failed),
+            Self::ResolveAsDone => Some(TaskDirective::Done),
+            Self::ResolveAsFailed => Some(TaskDirective::Failed),
         }
     }
 
@@ -34,7 +34,7 @@ impl TaskDecision {
         match self {
             Self::Cancel => AuditAction::CancelTask,
             Self::Retry => AuditAction::RetryTask,
-            Self::SettleAsDone | Self::SettleAsFailed => AuditAction::SettleTask,
+            Self::ResolveAsDone | Self::ResolveAsFailed => AuditAction::ResolveTask,
         }
     }
 }
@@ -165,14 +165,14 @@ mod tests {
         for (decision, directive, action) in [
             (TaskDecision::Retry, None, AuditAction::RetryTask),
             (
-                TaskDecision::SettleAsDone,
+                TaskDecision::ResolveAsDone,
                 Some(TaskDirective::Done),
-                AuditAction::SettleTask,
+                AuditAction::ResolveTask,
             ),
             (
-                TaskDecision::SettleAsFailed,
+                TaskDecision::ResolveAsFailed,
                 Some(TaskDirective::Failed),
-                AuditAction::SettleTask,
+                AuditAction::ResolveTask,
             ),
         ] {
             let store = started().await;
@@ -204,7 +204,7 @@ mod tests {
     async fn a_running_task_is_only_cancelled() {
         let store = started().await;
         let task = claim(&store).await;
-        for decision in [TaskDecision::Retry, TaskDecision::SettleAsDone] {
+        for decision in [TaskDecision::Retry, TaskDecision::ResolveAsDone] {
             let error = decide(&store, decision).await.unwrap_err();
             assert!(matches!(error, DecideTaskError::Running(_)), "{error}");
         }

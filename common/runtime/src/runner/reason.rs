@@ -57,6 +57,8 @@ pub enum ReasonName {
     StoreRestored,
     StoreUnavailable,
     StreamGap,
+    TaskLate,
+    TaskUnknown,
     UnresolvedAfterRestore,
 }
 

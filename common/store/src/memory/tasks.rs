@@ -68,7 +68,7 @@ impl Data {
                         ready: 0,
                         running: 0,
                         unknown: 0,
-                        oldest_ms: None,
+                        oldest_ready_ms: None,
                     },
                 );
                 at
@@ -79,8 +79,9 @@ impl Data {
                 TaskState::Running => of.running += 1,
                 TaskState::Unknown => of.unknown += 1,
             }
-            if row.state != TaskState::Unknown {
-                of.oldest_ms = of.oldest_ms.max(Some(age_millis(row.since, now)));
+            if row.state == TaskState::Ready {
+                let age = Some(age_millis(row.since, now));
+                of.oldest_ready_ms = of.oldest_ready_ms.max(age);
             }
         }
         kinds

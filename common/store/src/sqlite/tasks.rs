@@ -483,7 +483,7 @@ pub(super) fn list(
 /// Counts the live tasks by kind.
 pub(super) fn kinds(conn: &Connection, now: Timestamp) -> Result<Vec<TaskKindCount>> {
     conn.prepare_cached(
-        "SELECT kind, sum(state = 0), sum(state = 1), sum(state = 2), min(CASE WHEN state < 2 THEN since END)
+        "SELECT kind, sum(state = 0), sum(state = 1), sum(state = 2), min(CASE WHEN state = 0 THEN since END)
          FROM tasks INDEXED BY tasks_kind GROUP BY kind ORDER BY kind",
     )?
     .query_map([], |row| {
@@ -492,7 +492,7 @@ pub(super) fn kinds(conn: &Connection, now: Timestamp) -> Result<Vec<TaskKindCou
             ready: unsigned(row, 1)?,
             running: unsigned(row, 2)?,
             unknown: unsigned(row, 3)?,
-            oldest_ms: optional_time(row, 4)?.map(|since| age_millis(since, now)),
+            oldest_ready_ms: optional_time(row, 4)?.map(|since| age_millis(since, now)),
         })
     })?
     .collect()

@@ -400,7 +400,8 @@ pub async fn leases_are_loaded_with_a_batch(store: impl Store) {
 }
 
 pub async fn tasks_are_listed_in_pages(store: impl Store) {
-    start(&store, 1, &["a", "b", "c"]).await;
+    start(&store, 1, &["a", "b"]).await;
+    start(&store, 3, &["c"]).await;
     let other = NewTask {
         kind: task_kind("shop.other.v1"),
         ..new_task("d")
@@ -429,16 +430,16 @@ pub async fn tasks_are_listed_in_pages(store: impl Store) {
         list(Some(TaskState::Unknown), other, None, 9).await,
         Vec::<String>::new()
     );
-    let count = |kind, (ready, running, unknown), oldest_ms| TaskKindCount {
+    let count = |kind, (ready, running, unknown), oldest_ready_ms| TaskKindCount {
         kind: task_kind(kind),
         ready,
         running,
         unknown,
-        oldest_ms,
+        oldest_ready_ms,
     };
     let summary = store.summary(at(11)).await.unwrap();
     let expected = [
-        count("shop.mail.v1", (1, 1, 1), Some(10_000)),
+        count("shop.mail.v1", (1, 1, 1), Some(8_000)),
         count("shop.other.v1", (1, 0, 0), Some(6_000)),
     ];
     assert_eq!(summary.tasks, expected);

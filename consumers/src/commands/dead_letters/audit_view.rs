@@ -67,7 +67,7 @@ pub(super) fn action(action: AuditAction) -> &'static str {
         AuditAction::Transfer => "transfer",
         AuditAction::CancelTask => "cancel task",
         AuditAction::RetryTask => "retry task",
-        AuditAction::SettleTask => "settle task",
+        AuditAction::ResolveTask => "resolve task",
     }
 }
 

@@ -16,7 +16,7 @@ mod show;
 mod skip;
 mod view;
 
-pub(super) use skip::{WHEN, failed};
+pub(super) use skip::{WHEN, combine, failed};
 
 use doorstep_store::DeadLetterId;
 

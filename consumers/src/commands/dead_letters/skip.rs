@@ -128,7 +128,7 @@ pub(in crate::commands) fn failed(role: &str, error: &OperateError) -> CliError 
 
 /// Combines several results: the first failure decides the exit code. A few failures of each kind are reported, with
 /// the number of the others.
-pub(super) fn combine(ended: &[Result<(), CliError>]) -> Result<(), CliError> {
+pub(in crate::commands) fn combine(ended: &[Result<(), CliError>]) -> Result<(), CliError> {
     let failures: Vec<&CliError> = ended
         .iter()
         .filter_map(|done| done.as_ref().err())
