@@ -6,7 +6,8 @@ COPY . .
 RUN CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked -p doorstep-producer -p doorstep-consumers -p doorstep-gateway -p doorstep-compare
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/doorstep --create-home doorstep
+RUN useradd --system --uid 10001 --home-dir /var/lib/doorstep --create-home doorstep \
+ && install -d -o doorstep -g doorstep /var/lib/doorstep-reports
 COPY --from=build /src/target/release/producer /src/target/release/consumers /src/target/release/gateway /src/target/release/compare /usr/local/bin/
 USER doorstep
 WORKDIR /var/lib/doorstep

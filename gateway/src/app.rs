@@ -12,6 +12,7 @@ use crate::{
     domain::UserName,
     feeds::OrderFeeds,
     limits::{AdmissionControl, KeyedSemaphore, LoginThrottle, RateLimiter, user_concurrency},
+    report_files::ReportFiles,
     repository::GatewayStore,
     user_cache::UserCache,
 };
@@ -42,8 +43,10 @@ pub(crate) struct AppState {
     pub(crate) users: UserCache,
     pub(crate) passwords: PasswordPool,
     pub(crate) tokens: Tokens,
-    #[expect(dead_code, reason = "the routes follow")]
     pub(crate) links: Links,
+    /// The lifetime of links to reports.
+    pub(crate) link_ttl: Duration,
+    pub(crate) report_files: ReportFiles,
     /// The rate limit of each user.
     pub(crate) user_rate: RateLimiter<UserName>,
     /// The rate limit of wrong old passwords, by user.
@@ -70,6 +73,9 @@ pub(crate) struct AppParts {
     pub(crate) passwords: PasswordPool,
     pub(crate) tokens: Tokens,
     pub(crate) links: Links,
+    /// The lifetime of links to reports.
+    pub(crate) link_ttl: Duration,
+    pub(crate) report_files: ReportFiles,
     /// True once the gateway is to stop.
     pub(crate) stopping: watch::Receiver<bool>,
     /// The requests that a user may make per second; four times as many in a burst.
@@ -101,6 +107,8 @@ impl AppState {
             passwords: parts.passwords,
             tokens: parts.tokens,
             links: parts.links,
+            link_ttl: parts.link_ttl,
+            report_files: parts.report_files,
             user_rate: RateLimiter::new(per_second, per_second * 4.0),
             old_passwords: RateLimiter::new(OLD_PER_SECOND, OLD_AT_ONCE),
             user_permits: user_concurrency(parts.most_requests),

@@ -5,6 +5,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -150,6 +151,8 @@ pub(crate) enum StoreCommand {
 
 /// The lifetime that a login may have.
 const SESSION: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(30 * 24);
+/// The lifetime that a link to a report may have: up to a year.
+const LINK: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(8_784);
 /// The bounds of the order timeout: long enough for two replies, and short enough for a request to end by itself.
 const ANSWER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(20);
 
@@ -232,6 +235,19 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration_arg())]
     pub(crate) shutdown_timeout: Duration,
 
+    /// The folder with the files of requested reports, which the role `reports` writes [default: `reports` in the
+    /// folder of the stores].
+    #[arg(long, env = "DOORSTEP_REPORTS_DIR", value_name = "FOLDER")]
+    reports_dir: Option<PathBuf>,
+
+    /// Time until a link to a report expires; it works without a login. From 1m to 8784h.
+    #[arg(
+        long,
+        env = "DOORSTEP_REPORT_LINK_TTL",
+        value_name = "TIME",
+        default_value = "168h", value_parser = duration_within(LINK))]
+    pub(crate) report_link_ttl: Duration,
+
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
 
@@ -240,6 +256,14 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) health: EndpointArgs,
+}
+
+impl ServeArgs {
+    /// Returns the folder of reports.
+    pub(crate) fn reports_dir(&self) -> PathBuf {
+        let folder = self.reports_dir.clone();
+        folder.unwrap_or_else(|| self.store.folder.join("reports"))
+    }
 }
 
 #[derive(Debug, Args)]

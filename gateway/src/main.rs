@@ -25,6 +25,7 @@ mod outages;
 mod readiness_issue;
 #[cfg(test)]
 mod reference;
+mod report_files;
 mod repository;
 mod routes;
 mod settings;

@@ -28,6 +28,7 @@ use crate::http::problem::{Document, MEDIA_TYPE};
         (name = "users", description = "Users and their passwords."),
         (name = "orders", description = "Placing orders and following them."),
         (name = "deliveries", description = "Reports of couriers."),
+        (name = "reports", description = "Reports of sales and deliveries."),
         (name = "restaurants", description = "Menus and opening hours."),
         (name = "health", description = "Liveness and readiness."),
     ),

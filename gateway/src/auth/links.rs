@@ -16,11 +16,11 @@ const SIGNATURE_BYTES: usize = 64;
 
 /// The use of a link. Its text is signed with each link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the routes follow"))]
 pub(crate) enum LinkPurpose {
     /// Fetches the files of a report.
     Report,
     /// Confirms the address of a user.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the routes follow"))]
     EmailConfirmation,
 }
 
@@ -58,7 +58,6 @@ pub(crate) enum LinkError {
     Expired,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the routes follow"))]
 impl Links {
     pub(crate) fn new(key: SigningKey) -> Self {
         Self { key }

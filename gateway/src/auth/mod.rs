@@ -8,9 +8,7 @@ mod signing_key;
 mod token;
 
 pub(crate) use authenticated_user::AuthenticatedUser;
-pub(crate) use links::Links;
-#[expect(unused_imports, reason = "the routes follow")]
-pub(crate) use links::{LinkError, LinkPurpose, LinkSignature};
+pub(crate) use links::{LinkError, LinkPurpose, Links};
 pub(crate) use password::{MAX_CHARS, Password, PasswordPool, hash};
 pub(crate) use signing_key::SigningKey;
 pub(crate) use token::Tokens;

@@ -33,6 +33,7 @@ use crate::{
     },
     limits::{AdmissionControl, ConnectionLimits},
     outages,
+    report_files::ReportFiles,
     repository::GatewayStore,
     routes,
 };
@@ -81,6 +82,8 @@ pub(crate) async fn run(
         stuck_after: health.map_or(LIVENESS_TIMEOUT, |h| h.stuck_after),
         passwords,
         links: Links::new(key.clone()),
+        link_ttl: args.report_link_ttl,
+        report_files: ReportFiles::new(args.reports_dir()),
         tokens: Tokens::new(key, args.session_ttl),
         stopping: is_stopping,
         per_second: args.rate_limit,

@@ -31,11 +31,11 @@ use crate::{
 
 /// The interval of comments on a quiet feed. Both ends then notice a lost connection, and no proxy in between takes it
 /// for idle.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The header that keeps buffering proxies, such as nginx, from delaying the feed.
-const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(super) const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The lifetime of a feed, after which its client has to reopen it.
-const LASTS: Duration = Duration::from_secs(15 * 60);
+pub(super) const LASTS: Duration = Duration::from_secs(15 * 60);
 /// The intervals between two polls after a notification: the roles learn of a change a moment after the gateway.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(50),

@@ -4,6 +4,8 @@ mod deliveries;
 mod feed;
 mod health;
 mod orders;
+mod report_feed;
+mod reports;
 mod restaurants;
 mod sessions;
 mod users;
@@ -46,6 +48,13 @@ fn documented() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(deliveries::show))
         .routes(routes!(deliveries::record))
         .routes(routes!(restaurants::configure, restaurants::show))
+        .routes(routes!(reports::request, reports::list))
+        .routes(routes!(reports::show))
+        .routes(routes!(reports::cancel))
+        .routes(routes!(reports::page))
+        .routes(routes!(reports::lines))
+        .routes(routes!(report_feed::feed))
+        .routes(routes!(reports::open_link))
 }
 
 /// Returns the document alone.
@@ -93,7 +102,7 @@ mod tests {
     #[test]
     fn every_operation_documents_its_responses() {
         let operations = operations();
-        assert_eq!(operations.len(), 21);
+        assert_eq!(operations.len(), 29);
         for (name, operation) in operations {
             let mut expected = vec!["503", "default"];
             if operation["security"].is_array() {
@@ -130,6 +139,7 @@ mod tests {
             ("NewOrder", "restaurant"),
             ("NewOrder", "method"),
             ("NewOrder", "country"),
+            ("NewReport", "country"),
             ("NewLine", "sku"),
             ("Dish", "sku"),
             ("Dish", "name"),
