@@ -9,6 +9,8 @@ use crate::http::Problem;
 
 /// The `Retry-After` of a request for which a role is not ready.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The `Retry-After` of a limit over 24 hours.
+const HOUR: Duration = Duration::from_hours(1);
 
 /// Maps a rejection to a problem: its code stays, and decides the status.
 pub(crate) fn problem(rejected: Rejection) -> Problem {
@@ -29,6 +31,10 @@ pub(crate) fn problem(rejected: Rejection) -> Problem {
             return Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail)
                 .retry_after(RETRY_AFTER);
         }
+        "too_many_confirmations" => {
+            return Problem::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(HOUR);
+        }
+        "link_outdated" => StatusCode::GONE,
         Rejection::NOT_YET | "overloaded" => {
             return Problem::unavailable(code, detail, RETRY_AFTER);
         }

@@ -25,7 +25,7 @@ use crate::http::problem::{Document, MEDIA_TYPE};
     ),
     tags(
         (name = "sessions", description = "Login and logout."),
-        (name = "users", description = "Users and their passwords."),
+        (name = "users", description = "Users, their passwords and their mails."),
         (name = "orders", description = "Placing orders and following them."),
         (name = "deliveries", description = "Reports of couriers."),
         (name = "reports", description = "Reports of sales and deliveries."),

@@ -20,7 +20,6 @@ pub(crate) enum LinkPurpose {
     /// Fetches the files of a report.
     Report,
     /// Confirms the address of a user.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the routes follow"))]
     EmailConfirmation,
 }
 

@@ -5,13 +5,15 @@
 //!
 //! | entity | content |
 //! | --- | --- |
-//! | `user/NAME` | a user's role, password hash and status |
+//! | `user/NAME` | a user's role, password hash, status and mail address |
+//! | `address/SHA256` | the times at which links to confirm this address were mailed |
 //! | `intent/CUSTOMER/KEY` | the order that an Idempotency-Key stands for |
 //! | `order/NUMBER` | an order, from the moment at which it is begun |
 //! | `open/DIGIT` | the orders without an outcome, in sixteen parts; those of a restored copy apart |
 //! | `delivery/NUMBER` | the courier of an order |
 
 mod delivery;
+mod email;
 mod entities;
 mod order;
 mod requests;
@@ -25,13 +27,14 @@ use doorstep_store::EntityKey;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use entities::{
-    Delivery, GpsFix, IdempotencyRecord, OpenOrders, Order, OrderDecision, OrderNames, OrderState,
-    Step, User, UserName, UserRole, UserStatus, part_keys,
+    Delivery, GpsFix, IdempotencyRecord, MailedLinks, OpenOrders, Order, OrderDecision, OrderNames,
+    OrderState, Step, User, UserEmail, UserName, UserRole, UserStatus, part_keys,
 };
 pub(crate) use order::label;
 pub(crate) use requests::{
-    AddUser, AdoptOutcome, AdvanceDelivery, AssignCourier, BeginOrder, CancelOrder, EndOrder,
-    LeaveOpen, RecordPositions, RevokeTokens, SetPassword, SetUserStatus,
+    AddUser, AdoptOutcome, AdvanceDelivery, AssignCourier, BeginOrder, CancelOrder,
+    ChooseNotifications, ConfirmEmail, EndOrder, LeaveOpen, RecordPositions, RemoveEmail,
+    RevokeTokens, SetEmail, SetPassword, SetUserStatus,
 };
 
 /// The role's name, also of its store and its source.
@@ -59,6 +62,7 @@ pub(crate) enum Entity {
     Order(Box<Order>),
     Open(OpenOrders),
     Delivery(Delivery),
+    Address(MailedLinks),
 }
 
 macro_rules! entries {
@@ -116,6 +120,10 @@ impl Role for GatewayRole {
             RevokeTokens::TYPE => read::<RevokeTokens>(request),
             SetUserStatus::TYPE => read::<SetUserStatus>(request),
             SetPassword::TYPE => read::<SetPassword>(request),
+            SetEmail::TYPE => read::<SetEmail>(request),
+            ConfirmEmail::TYPE => read::<ConfirmEmail>(request),
+            RemoveEmail::TYPE => read::<RemoveEmail>(request),
+            ChooseNotifications::TYPE => read::<ChooseNotifications>(request),
             BeginOrder::TYPE => read::<BeginOrder>(request),
             EndOrder::TYPE => read::<EndOrder>(request),
             LeaveOpen::TYPE => read::<LeaveOpen>(request),

@@ -2,7 +2,8 @@
 //! order is open.
 
 use doorstep_contracts::{
-    CancelledBy, CourierId, CustomerId, InvoiceNo, Label, Money, OrderLine, RestaurantId,
+    CancelledBy, CourierId, CustomerId, EmailAddress, InvoiceNo, Label, Money, NotificationsChosen,
+    OrderLine, RestaurantId, SignedLink,
 };
 use doorstep_event::{RequestContract, RequestKind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,35 @@ pub(crate) struct SetPassword {
     pub(crate) hash: String,
     /// The hash of the password that it replaces, if the old password was required.
     pub(crate) replaces: Option<String>,
+}
+
+/// Sets the mail address of a user, to be confirmed by a mailed link.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SetEmail {
+    pub(crate) name: UserName,
+    pub(crate) address: EmailAddress,
+    pub(crate) nonce: Label,
+    pub(crate) link: SignedLink,
+}
+
+/// Confirms the mail address that was set under this nonce.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ConfirmEmail {
+    pub(crate) name: UserName,
+    pub(crate) nonce: Label,
+}
+
+/// Removes the mail address of a user.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RemoveEmail {
+    pub(crate) name: UserName,
+}
+
+/// Stores a user's choice of mails.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ChooseNotifications {
+    pub(crate) name: UserName,
+    pub(crate) choices: NotificationsChosen,
 }
 
 /// Begins an order, before any role is called.
@@ -127,6 +157,10 @@ commands! {
     RevokeTokens = "gateway.revoke_tokens.v1" -> Ack,
     SetUserStatus = "gateway.set_user_status.v1" -> Ack,
     SetPassword = "gateway.set_password.v1" -> Ack,
+    SetEmail = "gateway.set_email.v1" -> Ack,
+    ConfirmEmail = "gateway.confirm_email.v1" -> Ack,
+    RemoveEmail = "gateway.remove_email.v1" -> Ack,
+    ChooseNotifications = "gateway.choose_notifications.v1" -> Ack,
     BeginOrder = "gateway.begin_order.v1" -> Ack,
     // The outcome in the reply may be another one: the first outcome stays.
     EndOrder = "gateway.end_order.v1" -> OrderState,

@@ -1,6 +1,6 @@
 //! Tests of the role without a store and a broker: its commands, one by one and in any order.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use doorstep_contracts::{CancelledBy, Money, OrderLine, Position, RefusedBy, RestaurantId, Sku};
 use doorstep_event::{RequestId, Source};
@@ -11,13 +11,18 @@ use super::{order::label, *};
 
 /// A store of the least kind.
 #[derive(Default)]
-struct TestDomain {
-    states: BTreeMap<EntityKey, Entity>,
-    events: Vec<NewEvent>,
+pub(super) struct TestDomain {
+    pub(super) states: BTreeMap<EntityKey, Entity>,
+    pub(super) events: Vec<NewEvent>,
+    /// The time since [`now`].
+    pub(super) elapsed: Duration,
 }
 
 impl TestDomain {
-    fn execute<C: RequestContract>(&mut self, command: &C) -> Result<C::Reply, Rejection> {
+    pub(super) fn execute<C: RequestContract>(
+        &mut self,
+        command: &C,
+    ) -> Result<C::Reply, Rejection> {
         let id = RequestId::new("1").unwrap();
         let source = Source::new("gateway/test").unwrap();
         let request = Request::from_contract(&source, id, now(), now(), command).unwrap();
@@ -27,7 +32,8 @@ impl TestDomain {
             .iter()
             .map(|key| (key.clone(), self.states.get(key).cloned()));
         let mut states = States::new(before.collect());
-        let executed = GatewayRole.execute(&mut states, &request, &command, now())?;
+        let now = now() + self.elapsed;
+        let executed = GatewayRole.execute(&mut states, &request, &command, now)?;
         for key in keys {
             if let Some(state) = states.get(&key) {
                 self.states.insert(key, state.clone());
@@ -38,7 +44,7 @@ impl TestDomain {
     }
 
     /// What was told about a subject, in order.
-    fn emitted(&self, subject: &str) -> Vec<&str> {
+    pub(super) fn emitted(&self, subject: &str) -> Vec<&str> {
         let about = self
             .events
             .iter()
@@ -416,7 +422,7 @@ fn any_do() -> impl Strategy<Value = Do> {
     ]
 }
 
-fn add(name: &str, standing: UserRole) -> AddUser {
+pub(super) fn add(name: &str, standing: UserRole) -> AddUser {
     AddUser {
         name: name.parse().unwrap(),
         standing,

@@ -1,12 +1,13 @@
 //! Users, their passwords and their account status.
 
+use doorstep_contracts::{AddressRemovalReason, AddressRemoved};
 use doorstep_event::{Rejection, Timestamp};
 use doorstep_runtime::{CommandOutcome, Effects, States};
 use doorstep_store::EntityKey;
 
 use super::{
     Command, Entity, Executed,
-    entities::{User, UserName, UserStatus},
+    entities::{User, UserEmail, UserName, UserStatus},
     rejected,
     requests::{Ack, AddUser, RevokeTokens, SetPassword, SetUserStatus},
 };
@@ -43,6 +44,7 @@ impl Command for AddUser {
             generation: 1,
             added_at: now,
             status: UserStatus::Active,
+            email: UserEmail::default(),
         };
         states.put(&key, Entity::User(user));
         CommandOutcome::new::<Self>(&Ack {}, Effects::none())
@@ -91,12 +93,18 @@ impl Command for SetUserStatus {
             }
             user.generation += 1;
         }
+        let mut effects = Effects::none();
         if *status == UserStatus::Deleted {
             user.hash = String::new();
+            if user.email.remove_addresses() {
+                let reason = AddressRemovalReason::UserDeleted;
+                let subject = name.customer().user_subject();
+                effects.publish(&subject, &AddressRemoved { reason })?;
+            }
         }
         user.status = *status;
         states.put(&name.entity(), Entity::User(user));
-        CommandOutcome::new::<Self>(&Ack {}, Effects::none())
+        CommandOutcome::new::<Self>(&Ack {}, effects)
     }
 }
 
@@ -134,12 +142,12 @@ impl Command for SetPassword {
     }
 }
 
-fn known(states: &mut States<Entity>, name: &UserName) -> Result<User, Rejection> {
+pub(super) fn known(states: &mut States<Entity>, name: &UserName) -> Result<User, Rejection> {
     let user = states.get(&name.entity()).and_then(Entity::user).cloned();
     user.ok_or_else(|| rejected("unknown_user", format!("user {name} does not exist")))
 }
 
-fn not_deleted(user: &User, name: &UserName) -> Result<(), Rejection> {
+pub(super) fn not_deleted(user: &User, name: &UserName) -> Result<(), Rejection> {
     if user.status == UserStatus::Deleted {
         return Err(rejected("user_deleted", format!("{name} was deleted")));
     }

@@ -1,8 +1,10 @@
 //! Every route, with its place in the OpenAPI document.
 
+mod confirm_email;
 mod deliveries;
 mod feed;
 mod health;
+mod notifications;
 mod orders;
 mod report_feed;
 mod reports;
@@ -38,6 +40,12 @@ fn documented() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(users::add_user, users::list))
         .routes(routes!(users::show, users::change, users::delete))
         .routes(routes!(users::set_password))
+        .routes(routes!(
+            notifications::set_email,
+            notifications::remove_email
+        ))
+        .routes(routes!(notifications::choose, notifications::show))
+        .routes(routes!(confirm_email::open, confirm_email::confirm))
         .routes(routes!(orders::place))
         .routes(routes!(orders::show))
         .routes(routes!(orders::cancel))
@@ -102,7 +110,7 @@ mod tests {
     #[test]
     fn every_operation_documents_its_responses() {
         let operations = operations();
-        assert_eq!(operations.len(), 29);
+        assert_eq!(operations.len(), 35);
         for (name, operation) in operations {
             let mut expected = vec!["503", "default"];
             if operation["security"].is_array() {

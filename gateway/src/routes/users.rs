@@ -392,7 +392,7 @@ async fn verified_hash(
 }
 
 /// Checks that the caller may see this user. Any other caller does not learn whether the user exists.
-fn may_see(caller: &AuthenticatedUser, name: &UserName) -> Result<(), Problem> {
+pub(super) fn may_see(caller: &AuthenticatedUser, name: &UserName) -> Result<(), Problem> {
     match caller.standing {
         UserRole::Operator => Ok(()),
         _ if caller.name == *name => Ok(()),

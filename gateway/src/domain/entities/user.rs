@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
+use super::email::UserEmail;
+
 /// A user's name, which is also the id of the customer or courier in events.
 #[derive(
     Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Display, Into,
@@ -98,6 +100,8 @@ pub(crate) struct User {
     pub(crate) added_at: Timestamp,
     #[serde(default, skip_serializing_if = "UserStatus::is_active")]
     pub(crate) status: UserStatus,
+    #[serde(default, skip_serializing_if = "UserEmail::is_unused")]
+    pub(crate) email: UserEmail,
 }
 
 /// The status of a user's account. Accounts from before this field existed are active.

@@ -14,9 +14,9 @@ fn each_fact_makes_one_task() {
     let mut shop = Shop::with_address("ada");
     shop.place("gateway", "1", Some("ada"));
     assert_eq!(shop.started(), Vec::<String>::new());
-    shop.tell("gateway", "order/1", &confirmed());
-    shop.tell("gateway", "delivery/1", &delivered());
-    shop.tell(
+    shop.give("gateway", "order/1", &confirmed());
+    shop.give("gateway", "delivery/1", &delivered());
+    shop.give(
         "gateway",
         "order/1",
         &OrderCancelled {
@@ -25,9 +25,9 @@ fn each_fact_makes_one_task() {
         },
     );
     shop.place("gateway", "2", Some("ada"));
-    shop.tell("gateway", "order/2", &refused());
+    shop.give("gateway", "order/2", &refused());
     shop.place("gateway", "3", Some("ada"));
-    shop.tell(
+    shop.give(
         "gateway",
         "order/3",
         &OrderAbandoned {
@@ -43,10 +43,10 @@ fn each_fact_makes_one_task() {
         data["requested_by"] = "ada".into();
         if kind == "ready" {
             let ready: ReportReady = serde_json::from_value(data).unwrap();
-            shop.tell("reports", "report/7", &ready);
+            shop.give("reports", "report/7", &ready);
         } else {
             let failed: ReportFailed = serde_json::from_value(data).unwrap();
-            shop.tell("reports", "report/8", &failed);
+            shop.give("reports", "report/8", &failed);
         }
     }
     let expected = [
@@ -75,8 +75,8 @@ fn repeated_facts_change_nothing() {
     shop.place("gateway", "1", Some("ada"));
     for program in ["gateway", "copy", "gateway"] {
         shop.place(program, "1", Some("bob"));
-        shop.tell(program, "order/1", &confirmed());
-        shop.tell(program, "delivery/1", &delivered());
+        shop.give(program, "order/1", &confirmed());
+        shop.give(program, "delivery/1", &delivered());
     }
     assert_eq!(
         shop.started(),
@@ -88,9 +88,9 @@ fn repeated_facts_change_nothing() {
 #[test]
 fn outcomes_wait_for_their_order() {
     let mut shop = Shop::with_address("ada");
-    shop.tell("couriers", "delivery/1", &delivered());
-    shop.tell("couriers", "delivery/1", &delivered());
-    shop.tell("copy", "order/1", &confirmed());
+    shop.give("couriers", "delivery/1", &delivered());
+    shop.give("couriers", "delivery/1", &delivered());
+    shop.give("copy", "order/1", &confirmed());
     assert_eq!(shop.started(), Vec::<String>::new());
     shop.place("gateway", "1", Some("ada"));
     assert_eq!(
@@ -121,7 +121,7 @@ fn mails_without_recipient_have_a_reason() {
     };
     let order = |shop: &mut Shop, program: &str, customer: Option<&str>| {
         shop.place(program, "1", customer);
-        shop.tell(program, "order/1", &confirmed());
+        shop.give(program, "order/1", &confirmed());
     };
 
     let mut shop = Shop::new();
@@ -145,7 +145,7 @@ fn mails_without_recipient_have_a_reason() {
         "the caller of the test is another program"
     );
     // The user's first own event shows which program the user belongs to.
-    shop.tell("gateway", "user/ada", &NotificationsChosen::default());
+    shop.give("gateway", "user/ada", &NotificationsChosen::default());
     assert_eq!(
         statuses(&shop.listed("ada").mails),
         [("order/1/confirmed", MailStatus::Skipped)]
@@ -195,12 +195,12 @@ fn choices_are_respected() {
         ),
     ] {
         let mut shop = Shop::with_address("ada");
-        shop.tell("gateway", "user/ada", &choices);
+        shop.give("gateway", "user/ada", &choices);
         shop.place("gateway", "1", Some("ada"));
-        shop.tell("gateway", "order/1", &confirmed());
-        shop.tell("gateway", "delivery/1", &delivered());
+        shop.give("gateway", "order/1", &confirmed());
+        shop.give("gateway", "delivery/1", &delivered());
         shop.place("gateway", "2", Some("ada"));
-        shop.tell("gateway", "order/2", &refused());
+        shop.give("gateway", "order/2", &refused());
         let started = shop.started();
         let names: Vec<&str> = started
             .iter()
@@ -223,7 +223,7 @@ fn choices_are_respected() {
 }
 
 #[test]
-fn each_address_gets_one_link_and_counts_once_confirmed() {
+fn an_address_counts_once_confirmed() {
     let mut shop = Shop::with_address("ada");
     shop.set_address("ada", "new@example.com", "n1");
     assert_eq!(shop.started(), ["mail/user/ada/confirm-n1"]);
@@ -247,9 +247,9 @@ fn each_address_gets_one_link_and_counts_once_confirmed() {
 #[test]
 fn another_program_does_not_inherit_an_address() {
     let mut shop = Shop::with_address("ada");
-    shop.tell("demo", "user/ada", &NotificationsChosen::default());
+    shop.give("demo", "user/ada", &NotificationsChosen::default());
     shop.place("demo", "1", Some("ada"));
-    shop.tell("demo", "order/1", &confirmed());
+    shop.give("demo", "order/1", &confirmed());
     assert_eq!(shop.started(), Vec::<String>::new());
     assert_eq!(shop.listed("ada").address, AddressStatus::None);
 }
@@ -265,7 +265,7 @@ fn ends_of_tasks_are_listed_with_their_reason() {
     ] {
         let mut shop = Shop::with_address("ada");
         shop.place("gateway", "1", Some("ada"));
-        shop.tell("gateway", "order/1", &confirmed());
+        shop.give("gateway", "order/1", &confirmed());
         shop.ended("mail/order/1/confirmed", "ada", ending, "550 no such user");
         let mail = shop.listed("ada").mails.pop().unwrap();
         assert_eq!((mail.status, mail.kind), (status, MailKind::OrderConfirmed));
@@ -308,7 +308,7 @@ fn lists_of_mails_are_bounded() {
     let mut shop = Shop::with_address("ada");
     for order in 0..2 * MAX_RECENT {
         shop.place("gateway", &order.to_string(), Some("ada"));
-        shop.tell("gateway", &format!("order/{order}"), &refused());
+        shop.give("gateway", &format!("order/{order}"), &refused());
     }
     let listed = shop.listed("ada").mails;
     assert_eq!(listed.len(), MAX_RECENT);
@@ -322,7 +322,7 @@ fn longest_names_still_fit_a_task() {
     shop.set_address(&name, "ada@example.com", &"n".repeat(32));
     shop.confirm_address(&name, "ada@example.com", &"n".repeat(32));
     shop.place("gateway", &order, Some(&name));
-    shop.tell("gateway", &format!("order/{order}"), &confirmed());
+    shop.give("gateway", &format!("order/{order}"), &confirmed());
     assert_eq!(shop.started().len(), 2);
 }
 
@@ -331,7 +331,7 @@ fn no_task_holds_an_address() {
     let mut shop = Shop::with_address("ada");
     shop.set_address("ada", "secret@example.com", "n1");
     shop.place("gateway", "1", Some("ada"));
-    shop.tell("gateway", "order/1", &confirmed());
+    shop.give("gateway", "order/1", &confirmed());
     for task in &shop.role.tasks {
         let TaskEffect::Start { input, .. } = task else {
             panic!("{task:?}");
@@ -367,13 +367,13 @@ proptest! {
             let (program, subject, done, all) = left[at];
             match (subject, done) {
                 ("order/1" | "order/2", 0) => shop.place("gateway", &subject[6..], Some("ada")),
-                ("order/1", 1) => shop.tell(program, subject, &confirmed()),
-                ("order/1", 2) => shop.tell(program, subject, &OrderCancelled {
+                ("order/1", 1) => shop.give(program, subject, &confirmed()),
+                ("order/1", 2) => shop.give(program, subject, &OrderCancelled {
                     by: CancelledBy::Customer,
                     reason: Label::new("late").unwrap(),
                 }),
-                ("order/2", 1) => shop.tell(program, subject, &refused()),
-                _ => shop.tell(program, subject, &delivered()),
+                ("order/2", 1) => shop.give(program, subject, &refused()),
+                _ => shop.give(program, subject, &delivered()),
             }
             left[at].2 += 1;
             if left[at].2 == all {

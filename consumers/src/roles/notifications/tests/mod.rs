@@ -31,7 +31,7 @@ impl Shop {
 
     /// Gives the next event of a stream to the role, and then what it has scheduled.
     #[track_caller]
-    fn tell<C: Contract>(&mut self, program: &str, subject: &str, fact: &C) {
+    fn give<C: Contract>(&mut self, program: &str, subject: &str, fact: &C) {
         let event = self.event(program, subject, fact);
         self.role.give(&event).unwrap();
         self.role.run_due_timers();
@@ -49,11 +49,11 @@ impl Shop {
     }
 
     fn place(&mut self, program: &str, order: &str, customer: Option<&str>) {
-        self.tell(program, &format!("order/{order}"), &placed(customer));
+        self.give(program, &format!("order/{order}"), &placed(customer));
     }
 
     fn set_address(&mut self, name: &str, address: &str, nonce: &str) {
-        self.tell(
+        self.give(
             "gateway",
             &format!("user/{name}"),
             &address_set(address, nonce),
@@ -65,14 +65,14 @@ impl Shop {
             address: EmailAddress::new(address).unwrap(),
             nonce: Label::new(nonce).unwrap(),
         };
-        self.tell("gateway", &format!("user/{name}"), &confirmed);
+        self.give("gateway", &format!("user/{name}"), &confirmed);
     }
 
     fn remove_address(&mut self, name: &str) {
         let removed = AddressRemoved {
             reason: AddressRemovalReason::Requested,
         };
-        self.tell("gateway", &format!("user/{name}"), &removed);
+        self.give("gateway", &format!("user/{name}"), &removed);
     }
 
     /// Gives a user a confirmed address, and forgets the mail with its link.

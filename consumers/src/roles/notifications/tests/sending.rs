@@ -47,7 +47,7 @@ impl Sending {
     async fn new(script: impl Fn(usize, Step) -> Action + Send + Sync + 'static) -> Self {
         let mut shop = Shop::with_address("ada");
         shop.place("gateway", "1", Some("ada"));
-        shop.tell("gateway", "order/1", &confirmed());
+        shop.give("gateway", "order/1", &confirmed());
         let id = TaskId::new("mail/order/1/confirmed").unwrap();
         Self {
             shop,
@@ -164,13 +164,13 @@ async fn address_is_read_when_the_mail_is_sent() {
 }
 
 #[tokio::test]
-async fn removed_address_and_changed_choice_skip_a_waiting_mail() {
+async fn waiting_mails_respect_later_choices() {
     let mut sending = Sending::new(|_, _| Action::Normal).await;
     let choices = NotificationsChosen {
         confirmations: false,
         ..NotificationsChosen::default()
     };
-    sending.shop.tell("gateway", "user/ada", &choices);
+    sending.shop.give("gateway", "user/ada", &choices);
     let ended = sending.attempt().await.unwrap();
     assert!(matches!(&ended, MailResult::Skipped { reason } if reason.contains("has chosen")));
     sending.shop.remove_address("ada");
@@ -203,7 +203,7 @@ async fn temporary_refusals_are_retried_and_permanent_ones_fail() {
 }
 
 #[tokio::test]
-async fn a_mail_without_reply_is_unknown_and_is_not_sent_again() {
+async fn a_mail_without_reply_is_sent_once() {
     let mut sending = Sending::new(drop_after_data()).await;
     for _ in 0..2 {
         let ended = sending.attempt().await;
@@ -259,7 +259,7 @@ async fn nothing_is_sent_without_a_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_an_attempt_before_the_mail_and_not_after_it() {
+async fn a_stop_awaits_a_mails_reply() {
     let sending = Sending::new(at(Step::Data, Action::Stall)).await;
     let (attempt, control) = sending.begin().await;
     let attempt = tokio::spawn(attempt);
