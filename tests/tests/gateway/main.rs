@@ -14,6 +14,7 @@ mod guesses;
 mod health;
 mod orders;
 mod positions;
+mod reports;
 mod restoring;
 mod sessions;
 mod shop;
