@@ -64,6 +64,8 @@ fn run_job(args: RunArgs, wrong: &mut SettingsErrors) -> Option<RunJob> {
             max_crashes: args.max_crashes,
             deferred: Limits::max_deferred_of(args.max_deferred),
             dead_letter_copy_ttl: args.dead_letter_copy_ttl,
+            task_lease: args.task_lease,
+            running_tasks: args.max_running_tasks,
             ..Limits::default()
         },
         args,
@@ -262,6 +264,18 @@ mod tests {
         };
         assert_eq!(args.range, (3, 5));
         assert_eq!(args.stream().to_string(), "stock/85123A from shop/1");
+    }
+
+    #[test]
+    fn bounds_of_tasks_are_applied() {
+        let job = typed_run(&["run", "--task-lease", "2s", "--max-running-tasks", "1024"]);
+        let limits = job.limits;
+        assert_eq!(limits.task_lease, Duration::from_secs(2));
+        assert_eq!(limits.running_tasks, 1_024);
+        for wrong in [["--task-lease", "1999ms"], ["--max-running-tasks", "0"]] {
+            let words = ["consumers", "run"].into_iter().chain(wrong);
+            assert!(Cli::try_parse_from(words).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

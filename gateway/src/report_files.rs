@@ -4,7 +4,7 @@ use std::{
     io::{self, ErrorKind},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -26,8 +26,6 @@ use crate::http::Problem;
 const MAX_SENT: usize = 64;
 /// The bytes that are read at a time.
 const CHUNK: usize = 64 * 1024;
-/// The maximum duration of sending a file: a slow client must not keep its place.
-const MAX_DURATION: Duration = Duration::from_mins(10);
 /// The `Retry-After` when no file can be sent.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -126,12 +124,13 @@ impl ReportFiles {
         headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
         headers.insert(header::REFERRER_POLICY, NO_REFERRER);
         headers.insert(ROBOTS, NO_INDEX);
-        let sending = Sending {
-            file,
-            until: Instant::now() + MAX_DURATION,
-            _place: place,
-        };
-        let chunks = stream::unfold(Some(sending), Sending::next);
+        let chunks = stream::unfold(
+            Some(Sending {
+                file,
+                _place: place,
+            }),
+            Sending::next,
+        );
         Ok((StatusCode::OK, headers, Body::from_stream(chunks)).into_response())
     }
 
@@ -157,7 +156,6 @@ pub(crate) fn expired() -> Problem {
 /// A file that is being sent.
 struct Sending {
     file: File,
-    until: Instant,
     _place: OwnedSemaphorePermit,
 }
 
@@ -165,9 +163,6 @@ impl Sending {
     /// Reads the next chunk. A replaced or removed file stays readable to its end.
     async fn next(this: Option<Self>) -> Option<(io::Result<Bytes>, Option<Self>)> {
         let mut this = this?;
-        if Instant::now() >= this.until {
-            return Some((Err(ErrorKind::TimedOut.into()), None));
-        }
         let mut chunk = Vec::with_capacity(CHUNK);
         match this.file.read_buf(&mut chunk).await {
             Ok(0) => None,

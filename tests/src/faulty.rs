@@ -123,9 +123,11 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn commit(&self, changes: WriteSet) -> Result<Commit, StoreError> {
         self.usable()?;
-        // The relay commits as well, but reads no stream, executes no command and writes no dead letter.
+        // The relay commits as well, but reads no stream, executes no command, changes no task and writes no dead
+        // letter.
         let of_a_batch = !changes.streams.is_empty()
             || !changes.replies.is_empty()
+            || !changes.tasks.is_empty()
             || !changes.streamless.is_empty();
         if of_a_batch {
             self.hang(Fault::HangsBeforeCommit).await;

@@ -14,6 +14,7 @@
 //! - [`soak`]: messages of other publishers among very many events while the consumers are killed, and a check of the
 //!   final stores.
 //! - [`ledger`]: a role whose events cause every kind of failure.
+//! - [`works`]: a role whose tasks have every kind of end.
 //! - [`wait_until`] and [`wait_for`]: the only places here that sleep.
 //! - [`Watchdog`]: the scheduling delay of the runtime itself.
 //!
@@ -39,6 +40,8 @@ mod test_channel;
 mod test_env;
 mod wait;
 mod watchdog;
+#[path = "../../common/runtime/tests/works/mod.rs"]
+pub mod works;
 
 pub use client::{Client, HttpResponse};
 pub use faulty::{Fault, FaultyStore};
@@ -50,6 +53,6 @@ pub use raw_amqp::{RawAmqp, RawProperties, nested_arrays, nested_tables};
 pub use role_process::RoleProcess;
 pub use temp_dir::TempDir;
 pub use test_channel::{Taken, TestChannel};
-pub use test_env::{LEDGER, LEDGER_WITH_RPC, TestEnv, run_settings};
+pub use test_env::{LEDGER, LEDGER_WITH_RPC, TestEnv, WORKS, run_settings};
 pub use wait::{random_moment, wait_for, wait_until};
 pub use watchdog::Watchdog;

@@ -66,6 +66,12 @@ impl Program {
         Self::named("doorstep-ledger", &[])
     }
 
+    /// The [`works`](crate::works) in a process of its own.
+    #[must_use]
+    pub fn works() -> Self {
+        Self::named("doorstep-works", &[])
+    }
+
     fn named(name: &'static str, arguments: &[&str]) -> Self {
         Self {
             name,

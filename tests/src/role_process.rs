@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use doorstep_runtime::{
     Role,
-    runner::{self, Liveness, Phase, RoleStatus, RunError, RunSettings, RunningRole},
+    runner::{self, Liveness, LocalClient, Phase, RoleStatus, RunError, RunSettings, RunningRole},
+    task::TaskSet,
 };
 use doorstep_store::Store;
 use tokio::{
@@ -31,14 +32,34 @@ impl RoleProcess {
     /// # Panics
     /// If no thread can be started.
     pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> Self {
+        let shutdown_timeout = settings.shutdown_timeout;
+        Self::run(shutdown_timeout, || runner::start(role, store, settings))
+    }
+
+    /// Starts a role without a queue, which runs these tasks.
+    ///
+    /// # Panics
+    /// If no thread can be started.
+    pub fn start_local<R: Role, S: Store>(
+        role: R,
+        tasks: TaskSet,
+        store: S,
+        settings: RunSettings,
+    ) -> Self {
+        let shutdown_timeout = settings.shutdown_timeout;
+        Self::run(shutdown_timeout, || {
+            runner::start_without_queue(role, tasks, store, settings)
+        })
+    }
+
+    fn run(shutdown_timeout: Duration, start: impl FnOnce() -> RunningRole) -> Self {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let shutdown_timeout = settings.shutdown_timeout;
         let entered = runtime.enter();
-        let role = runner::start(role, store, settings);
+        let role = start();
         drop(entered);
         Self {
             runtime: Some(runtime),
@@ -63,6 +84,15 @@ impl RoleProcess {
     #[must_use]
     pub fn vitals(&self) -> Arc<Liveness> {
         self.role.as_ref().unwrap().liveness()
+    }
+
+    /// Returns a client in its process.
+    ///
+    /// # Panics
+    /// Never: the role exists until it is stopped.
+    #[must_use]
+    pub fn client(&self) -> LocalClient {
+        self.role.as_ref().unwrap().local_client()
     }
 
     /// Waits until it is consuming.

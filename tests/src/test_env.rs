@@ -27,6 +27,13 @@ pub const LEDGER_WITH_RPC: RoleQueues = RoleQueues {
     ..LEDGER
 };
 
+/// The queues of the role [`works::Works`](crate::works::Works).
+pub const WORKS: RoleQueues = RoleQueues {
+    role: "works",
+    subjects: &["work"],
+    handles_requests: false,
+};
+
 /// The prefix of every name in an environment.
 const NAMESPACE: &str = "doorstep";
 /// Enough for a machine that is busy with other tests.

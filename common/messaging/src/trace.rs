@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use doorstep_event::Event;
+use doorstep_event::{Event, EventType};
 use opentelemetry::{
     Context, KeyValue,
     global::{self, BoxedSpan, BoxedTracer},
@@ -57,6 +57,36 @@ pub(crate) fn start_create_span(event: &Event) -> Option<SpanContext> {
         &parent,
     );
     Some(span.span_context().clone())
+}
+
+/// An attempt of a task. Ends on drop.
+#[derive(derive_more::Debug)]
+#[debug("TaskSpan")]
+pub struct TaskSpan(Option<BoxedSpan>);
+
+impl TaskSpan {
+    /// Begins a span that continues the trace of the task's cause, and makes the task's consequences its children.
+    #[must_use]
+    pub fn begin(kind: &EventType, id: &str, traceparent: &mut Option<String>) -> Self {
+        let span = TRACER.get().map(|tracer| {
+            let builder = SpanBuilder::from_name(format!("run {kind}"))
+                .with_kind(SpanKind::Internal)
+                .with_attributes([
+                    KeyValue::new("doorstep.task.kind", kind.to_string()),
+                    KeyValue::new("doorstep.task.id", id.to_owned()),
+                ]);
+            tracer.build_with_context(builder, &parent(traceparent.as_deref()))
+        });
+        if let Some(span) = &span {
+            *traceparent = Some(write(span.span_context()));
+        }
+        Self(span)
+    }
+
+    /// Marks the span as failed, with a short error type.
+    pub fn failed(&mut self, error_type: &'static str) {
+        fail(&mut self.0, error_type);
+    }
 }
 
 /// Returns the context of a span that continues this trace.

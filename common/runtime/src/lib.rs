@@ -17,7 +17,6 @@ pub mod operate;
 pub mod relay;
 pub mod role;
 pub mod runner;
-#[expect(unused, reason = "the executor uses the rest")]
 pub mod task;
 pub mod telemetry;
 

@@ -64,6 +64,20 @@ pub struct Limits {
     pub timers: TableUsage,
     /// The maximum of rows and bytes of live tasks.
     pub tasks: TableUsage,
+    /// The length of the leases under which a process runs tasks. A process that dies is missed after one and a quarter.
+    pub task_lease: Duration,
+    /// The maximum of tasks that a process runs at a time for the role.
+    pub running_tasks: usize,
+    /// The time that an attempt of a task has to stop once it is asked to.
+    pub task_stop_grace: Duration,
+    /// The maximum time for which a task that may have crashed a process waits for the running ones to end.
+    pub task_alone_wait: Duration,
+    /// The interval at which the store is polled for due tasks.
+    pub task_poll_interval: Duration,
+    /// The minimum interval of heartbeats that only report progress.
+    pub task_progress_interval: Duration,
+    /// The maximum time that a task may set until its next attempt.
+    pub max_task_retry_after: Duration,
     /// The maximum of commands in a batch.
     pub batch_commands: usize,
     /// The maximum of commands that wait for the loop. Beyond it, callers get an overload error.
@@ -131,6 +145,13 @@ impl Default for Limits {
                 rows: 100_000,
                 bytes: 256 * MIB,
             },
+            task_lease: Duration::from_secs(20),
+            running_tasks: 32,
+            task_stop_grace: Duration::from_secs(5),
+            task_alone_wait: Duration::from_mins(1),
+            task_poll_interval: Duration::from_millis(500),
+            task_progress_interval: Duration::from_secs(1),
+            max_task_retry_after: Duration::from_hours(24),
             batch_commands: 200,
             waiting_commands: 1_000,
             queries: 1_000,

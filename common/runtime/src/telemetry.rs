@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use doorstep_event::{Rejection, RequestKind, RequestResult};
+use doorstep_event::{EventType, Rejection, RequestKind, RequestResult};
 use doorstep_messaging::{AckOutcome, PublishOutcome, QueueName};
-use doorstep_store::{DeadLetter, StoreError, TaskId};
+use doorstep_store::{DeadLetter, StoreError, TaskHolder, TaskId};
 use jiff::SignedDuration;
 use metrics::{Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
 
@@ -27,6 +27,9 @@ const CONFLICTS: &str = "doorstep_commit_conflicts_total";
 const DEAD_LETTERS: &str = "doorstep_dead_letters_total";
 const CLOCK_JUMPS: &str = "doorstep_clock_jumps_total";
 const OVERFLOWED: &str = "doorstep_dead_letters_overflowed_total";
+const TASK_ATTEMPTS: &str = "doorstep_task_attempts_total";
+const TASK_DURATION: &str = "doorstep_task_duration_seconds";
+const TASK_TAKE_OVERS: &str = "doorstep_task_take_overs_total";
 const STORE_OUTAGES: &str = "doorstep_store_outages_total";
 
 /// Registers the descriptions of a role's metrics. To be called once, after the recorder is installed.
@@ -39,6 +42,7 @@ pub fn describe() {
             REQUEST_DURATION,
             "Time from the arrival of a command or query to its reply",
         ),
+        (TASK_DURATION, "Duration of an attempt of a task"),
     ];
     for (name, text) in seconds {
         describe_histogram!(name, Unit::Seconds, text);
@@ -58,6 +62,14 @@ pub fn describe() {
         (
             CLOCK_JUMPS,
             "Jumps of the wall clock, or suspensions of the machine",
+        ),
+        (
+            TASK_ATTEMPTS,
+            "Attempts of tasks that have ended, by kind and outcome",
+        ),
+        (
+            TASK_TAKE_OVERS,
+            "Tasks taken over from a process whose heartbeat has stopped",
         ),
         (STORE_OUTAGES, "Times that the store could not be used"),
     ];
@@ -217,6 +229,59 @@ impl CommitInstruments {
         for death in dead {
             counter!(DEAD_LETTERS, "role" => self.role, "reason" => death.reason).increment(1);
         }
+    }
+}
+
+/// The instruments of a role's tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskInstruments {
+    role: &'static str,
+}
+
+impl TaskInstruments {
+    pub(crate) fn new(role: &'static str) -> Self {
+        Self { role }
+    }
+
+    /// Reports that the code of an attempt has ended. Kinds are named by the program, so there are few.
+    pub(crate) fn ran(&self, kind: &EventType, took: Duration) {
+        histogram!(TASK_DURATION, "role" => self.role, "kind" => kind.to_string()).record(took);
+    }
+
+    /// Reports that the outcome of an attempt is decided.
+    pub(crate) fn ended(&self, kind: &EventType, outcome: &'static str) {
+        let kind = kind.to_string();
+        counter!(TASK_ATTEMPTS, "role" => self.role, "kind" => kind, "outcome" => outcome)
+            .increment(1);
+    }
+
+    /// Reports that an attempt has failed and its task will be retried.
+    pub(crate) fn retries(&self, id: &TaskId, kind: &EventType, error: &str) {
+        tracing::info!(role = self.role, task = %id, %kind, "a task is retried later: {error}");
+    }
+
+    /// Reports that the tasks of another process were taken over.
+    pub(crate) fn taken_over(&self, holder: TaskHolder, tasks: u64) {
+        let role = self.role;
+        tracing::warn!(role, %holder, tasks, "took over the tasks of a process whose heartbeat has stopped");
+        counter!(TASK_TAKE_OVERS, "role" => role).increment(tasks);
+    }
+
+    /// Reports that the store cannot be used for tasks.
+    pub(crate) fn unavailable(&self, error: &StoreError) {
+        tracing::warn!(
+            role = self.role,
+            "tasks wait until the store is available, and running ones stop with their leases: {error}"
+        );
+    }
+
+    /// Reports that attempts are dropped, since no heartbeat has succeeded for the length of a lease.
+    pub(crate) fn leases_ended(&self, attempts: usize) {
+        tracing::warn!(
+            role = self.role,
+            attempts,
+            "attempts of tasks are dropped, since their leases could not be renewed"
+        );
     }
 }
 

@@ -41,7 +41,7 @@ fn start(store: &MemoryStore, limits: Limits) -> RunningRole {
 }
 
 fn start_role<R: Role>(role: R, store: &MemoryStore, limits: Limits) -> RunningRole {
-    runner::start_without_queue(role, store.clone(), settings(limits))
+    runner::start_without_queue(role, TaskSet::new(), store.clone(), settings(limits))
 }
 
 fn settings(limits: Limits) -> RunSettings {

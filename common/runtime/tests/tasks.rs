@@ -629,8 +629,8 @@ async fn unknown_effect_waits_for_the_operator(store: impl Store) {
     env.deliver(4, Move::CancelTask("a".to_owned())).await;
     assert_eq!(env.row("a").await.unwrap().state, TaskState::Unknown);
     let decisions = [
-        ("a", TaskDecision::SettleAsDone),
-        ("b", TaskDecision::SettleAsFailed),
+        ("a", TaskDecision::ResolveAsDone),
+        ("b", TaskDecision::ResolveAsFailed),
         ("c", TaskDecision::Retry),
     ];
     for (id, decision) in decisions {

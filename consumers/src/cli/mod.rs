@@ -173,6 +173,9 @@ const CRASHES: RangeInclusive<u32> = 2..=100;
 /// Long enough for alerts to see a copy, and short enough for the broker, which counts milliseconds in 32 bits.
 const COPY_TTL: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(49 * 24);
 
+/// The lengths of leases of tasks: from what a slow disk needs for some heartbeats, to what may pass after a crash.
+const TASK_LEASE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_mins(10);
+
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The roles to run [default: all].
@@ -264,6 +267,24 @@ pub(crate) struct RunArgs {
         value_name = "TIME",
         default_value = "24h", value_parser = duration_within(COPY_TTL))]
     pub(crate) dead_letter_copy_ttl: Duration,
+
+    /// The time after which another process may take over the tasks of one whose heartbeat has stopped, from 2s to 10m.
+    /// A longer one bears longer outages of the store. All processes of a store need the same.
+    #[arg(
+        long,
+        env = "DOORSTEP_TASK_LEASE",
+        value_name = "TIME",
+        default_value = "20s", value_parser = duration_within(TASK_LEASE))]
+    pub(crate) task_lease: Duration,
+
+    /// The maximum of tasks that a role runs at a time in this process, from 1 to 1024. Each kind has a maximum of its
+    /// own, of all processes.
+    #[arg(
+        long,
+        env = "DOORSTEP_MAX_RUNNING_TASKS",
+        value_name = "NUMBER",
+        default_value_t = Limits::default().running_tasks, value_parser = number_arg(1_usize..=1_024))]
+    pub(crate) max_running_tasks: usize,
 
     #[command(flatten)]
     pub(crate) own: RoleSettings,

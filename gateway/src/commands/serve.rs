@@ -13,6 +13,7 @@ use doorstep_messaging::{BrokerSettings, RpcClient, RpcClientSettings};
 use doorstep_runtime::{
     HandlerLock, Limits,
     runner::{self, Phase, RunSettings, RunningRole},
+    task::TaskSet,
 };
 use doorstep_store::{SqliteStore, Store};
 use tokio::{net::TcpListener, sync::watch};
@@ -153,6 +154,7 @@ fn start_role(
 ) -> RunningRole {
     runner::start_without_queue(
         GatewayRole,
+        TaskSet::new(),
         store,
         RunSettings {
             topology: topology(&broker.namespace),

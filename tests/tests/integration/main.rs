@@ -43,6 +43,7 @@ mod stopping;
 mod stores;
 mod stream;
 mod task_commands;
+mod tasks;
 mod tls;
 mod topology;
 mod traces;

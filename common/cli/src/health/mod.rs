@@ -187,9 +187,10 @@ pub(crate) fn describe() {
 /// Describes each loop of a role whose present step takes longer than that.
 #[must_use]
 pub fn stuck_loops(role: &str, liveness: &Liveness, after: Duration) -> Vec<String> {
-    let loops: [(&str, &ProgressWatch); 2] = [
+    let loops: [(&str, &ProgressWatch); 3] = [
         ("a batch is being worked", &liveness.engine),
         ("the outbox is being sent", &liveness.relay),
+        ("a heartbeat of tasks is being written", &liveness.tasks),
     ];
     loops
         .into_iter()

@@ -167,7 +167,7 @@ fn decode<R: Role>(role: &R, event: &Event) -> Interpretation<R::Payload> {
     }
 }
 
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())

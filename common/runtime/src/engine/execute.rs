@@ -202,7 +202,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         jitter: f64,
     ) -> Result<Option<(BatchReport, PlannedCommand)>> {
         let process = self.process.clone();
-        let _alone = process.exclusive().await;
+        let _alone = process.exclusive_of_handlers().await;
         let mut prepared = [PreparedCommand::of_suspect(candidate)];
         // The role's code does not see an end that is not this process's any more: a crash would be counted for nobody.
         let ask = ReadSet {

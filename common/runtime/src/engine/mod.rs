@@ -29,6 +29,7 @@ pub mod tasks;
 mod working_set;
 
 pub use command::{CommandResult, Commands, crash_key};
+pub(crate) use decoded_event::panic_text;
 pub use dry_run::DryRun;
 pub use query::Queries;
 pub(crate) use source_owners::{is_foreign, is_from_owner};
@@ -70,6 +71,8 @@ pub struct BatchReport {
     pub usage: StoreUsage,
     /// The outbox rows that the commit has added, or slightly fewer.
     pub pending: usize,
+    /// The changes of tasks in the commit.
+    pub task_changes: usize,
     /// The number of repetitions because another process had changed a row that was read.
     pub conflicts: usize,
 }
@@ -318,6 +321,7 @@ impl<R: Role, S: Store> Engine<R, S> {
         changes.crash_counts = crash_counts;
         let mut tally = changes.counts;
         let pending = changes.outbox.len();
+        let task_changes = changes.tasks.len();
         let perhaps_known =
             (changes.dead_letters_if_absent.len() + changes.streamless.len()) as u64;
         let mut dead = DeadLettered::all(changes.dead_letters.iter().map(|new| &new.row));
@@ -344,6 +348,7 @@ impl<R: Role, S: Store> Engine<R, S> {
                     tally,
                     usage: written.usage,
                     pending,
+                    task_changes,
                     conflicts: 0,
                 };
                 Ok(Some((worked, outcomes)))

@@ -24,6 +24,8 @@ pub struct Liveness {
     pub engine: ProgressWatch,
     /// The loop that publishes the outbox.
     pub relay: ProgressWatch,
+    /// The heartbeats that keep the leases of tasks.
+    pub tasks: ProgressWatch,
     links: OnceLock<RoleConnections>,
 }
 
@@ -69,6 +71,7 @@ impl Liveness {
         Self {
             engine: ProgressWatch::new(),
             relay: ProgressWatch::new(),
+            tasks: ProgressWatch::new(),
             links: OnceLock::new(),
         }
     }

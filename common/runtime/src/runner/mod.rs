@@ -1,7 +1,8 @@
 //! Runs a role: connects its engine with the broker, and keeps it running through outages of broker and store.
 //!
-//! A role has three tasks: the subscription's own, which delivers and acks; the loop in [`event_loop`], which takes
-//! batches, commands and due events; and the relay in [`outbox_publisher`]. They share only the store and a
+//! A role has several Tokio tasks: the subscription's own, which delivers and acks; the loop in [`event_loop`], which
+//! takes batches, commands, ends of tasks and due events; the relay in [`outbox_publisher`]; and the executor in
+//! [`tasks`]. They share only the store and a
 //! [`RoleStatus`], which can be watched. Requests reach a role through its [`LocalClient`]; those from the broker come
 //! to it through [`serve_rpc`].
 
@@ -18,6 +19,7 @@ mod reply_to;
 mod serve_rpc;
 mod shutdown;
 mod status;
+mod tasks;
 mod upkeep;
 mod wall_clock;
 
@@ -51,6 +53,7 @@ use crate::{
 use intake::Intake;
 use reply_to::QueuedCommand;
 use shutdown::{Shutdown, ShutdownTrigger};
+use tasks::QueuedEnd;
 
 /// The delay between two attempts to begin an epoch.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -165,14 +168,16 @@ pub fn start_with_tasks<R: Role, S: Store>(
     begin(role, tasks, store, settings, Transport::Queues)
 }
 
-/// Starts a role without a queue: it serves its [`LocalClient`], processes the events that it has scheduled, and
-/// publishes those that it emits. It does not wait for the broker; while there is none, events stay in its outbox.
+/// Starts a role without a queue: it serves its [`LocalClient`], processes the events that it has scheduled, runs its
+/// tasks, and publishes the events that it emits. It does not wait for the broker; while there is none, events stay in
+/// its outbox.
 pub fn start_without_queue<R: Role, S: Store>(
     role: R,
+    tasks: TaskSet,
     store: S,
     settings: RunSettings,
 ) -> RunningRole {
-    begin(role, TaskSet::new(), store, settings, Transport::Local)
+    begin(role, tasks, store, settings, Transport::Local)
 }
 
 /// The ways by which work reaches a role.
@@ -233,7 +238,6 @@ fn begin<R: Role, S: Store>(
 /// A role that is about to run.
 struct RoleRun<R: Role, S: Store> {
     engine: Engine<R, S>,
-    #[expect(dead_code, reason = "the executor follows")]
     tasks: Arc<TaskSet>,
     settings: RunSettings,
     local_client: LocalClient,
@@ -283,7 +287,7 @@ impl<R: Role, S: Store> RoleRun<R, S> {
     /// Runs without a queue.
     async fn run_local(self, status: &watch::Sender<RoleStatus>) -> Result<(), RunError> {
         let summary = self.summary(status).await?;
-        let Some(_epoch) = self.begin_epoch().await? else {
+        let Some(epoch) = self.begin_epoch().await? else {
             return Ok(());
         };
         let publisher = self.publisher();
@@ -291,7 +295,7 @@ impl<R: Role, S: Store> RoleRun<R, S> {
         self.liveness.linked(links.clone());
         let stop = self.stop.clone();
         let result = self
-            .work(status, &summary, &publisher, None, None, &links)
+            .work(status, &summary, epoch, &publisher, None, None, &links)
             .await;
         publisher.close(stop.time_remaining()).await;
         result
@@ -360,8 +364,10 @@ impl<R: Role, S: Store> RoleRun<R, S> {
                     quarantine: &quarantine,
                 });
                 let responder = responder.clone();
-                self.work(status, &summary, &publisher, intake, responder, &links)
-                    .await
+                self.work(
+                    status, &summary, epoch, &publisher, intake, responder, &links,
+                )
+                .await
             }
         };
         // Concurrently: with an unresponsive broker, each of them may take all of its time.
@@ -408,11 +414,38 @@ impl<R: Role, S: Store> RoleRun<R, S> {
         queues.any(|declared| declared.name == *queue)
     }
 
-    /// Processes, relays and serves until it is asked to stop or fails permanently.
+    /// Creates the executor of its tasks, which starts only now: the role has claimed its queues. Returns `None` if it
+    /// runs no kind of task.
+    fn executor(&self, epoch: Epoch) -> Option<(tasks::Executor<S>, mpsc::Receiver<QueuedEnd>)> {
+        if self.tasks.is_empty() {
+            return None;
+        }
+        let name = self.name();
+        let settings = tasks::ExecutorSettings {
+            role: name,
+            key_prefix: format!("{}.{name}", self.settings.broker.namespace),
+            process_name: process(),
+            epoch,
+            limits: self.settings.limits.clone(),
+            process: self.settings.process.clone(),
+        };
+        let (ends, waiting) = tasks::channel(&self.settings.limits);
+        let store = self.engine.store().clone();
+        let (set, liveness) = (Arc::clone(&self.tasks), Arc::clone(&self.liveness));
+        let executor = tasks::Executor::new(settings, store, set, ends, liveness);
+        Some((executor, waiting))
+    }
+
+    /// Processes, relays, serves and runs tasks until it is asked to stop or fails permanently.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the two ways of running it differ in"
+    )]
     async fn work(
         self,
         status: &watch::Sender<RoleStatus>,
         summary: &Summary,
+        epoch: Epoch,
         publisher: &Publisher,
         intake: Option<Intake<'_>>,
         responder: Option<Arc<RpcServer>>,
@@ -431,7 +464,19 @@ impl<R: Role, S: Store> RoleRun<R, S> {
         let (refusals, rejected) = watch::channel(None);
         let links = connections::ConnectionMonitor::new(links, rejected, summary.streams > 0);
         let mut beside = JoinSet::new();
-        beside.spawn(outbox_publisher::relay(
+        let mut aborted_on_failure = Vec::new();
+        let tasks_changed = Arc::new(Notify::new());
+        let (executor, ends) = self.executor(epoch).unzip();
+        if let Some(executor) = executor {
+            let (changed, stop) = (Arc::clone(&tasks_changed), self.stop.clone());
+            beside.spawn(executor.run(changed, stop, ended.clone()));
+        }
+        let tasks = ends.map(|ends| event_loop::LoopTasks {
+            ends,
+            changed: tasks_changed,
+            max_backoff: self.tasks.max_backoff(&self.settings.limits),
+        });
+        let relay = beside.spawn(outbox_publisher::relay(
             name,
             self.engine.store().clone(),
             publisher.clone(),
@@ -444,18 +489,21 @@ impl<R: Role, S: Store> RoleRun<R, S> {
             ended,
             refusals,
         ));
+        aborted_on_failure.push(relay);
         if let Some(responder) = responder {
-            beside.spawn(serve_rpc::serve_rpc(
+            let serving = beside.spawn(serve_rpc::serve_rpc(
                 responder,
                 self.local_client,
                 self.stop.clone(),
             ));
+            aborted_on_failure.push(serving);
         }
         let request_meters = RequestInstruments::new(name);
         let looped = event_loop::RoleLoop {
             engine: self.engine.started_at(Timestamp::now()),
             intake,
             commands: self.commands,
+            tasks,
             status,
             outbox_filled: &outbox_filled,
             quarantine: namespace.quarantine_queue(name),
@@ -477,8 +525,11 @@ impl<R: Role, S: Store> RoleRun<R, S> {
         // From here on, nothing is added to the outbox.
         at_its_end.send_replace(true);
         if worked.is_err() {
-            // No command is executed any more: unfinished requests go to another server.
-            beside.abort_all();
+            // No command is executed any more: unfinished requests go to another server. The executor gives its leases
+            // back.
+            for task in aborted_on_failure {
+                task.abort();
+            }
         }
         // All other tasks end by themselves within the shutdown timeout. An aborted task is no failure of its own.
         let mut result = worked;

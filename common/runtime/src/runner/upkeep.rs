@@ -1,5 +1,7 @@
 //! The upkeep of a role's store between batches: recovery of overlooked rows, and retention.
 
+use std::time::Duration;
+
 use doorstep_event::Timestamp;
 use doorstep_store::{Result, Store};
 
@@ -10,13 +12,15 @@ const PRUNED_AT_A_TIME: usize = 10_000;
 /// The maximum of batches of replies pruned in one turn.
 const REPLY_PRUNINGS: usize = 10;
 
-/// Makes rows due that were overlooked or deferred too far, and prunes expired rows if the clock `may_prune`.
+/// Makes rows due that were overlooked or deferred too far, and prunes expired rows if the clock `may_prune`. Tasks are
+/// looked after if the role runs any: `max_task_backoff` is the longest time until a task's next attempt.
 ///
 /// # Errors
 /// The store could not be used.
 pub(super) async fn keep_up<S: Store>(
     store: &S,
     limits: &Limits,
+    max_task_backoff: Option<Duration>,
     may_prune: bool,
     now: Timestamp,
 ) -> Result<()> {
@@ -26,6 +30,10 @@ pub(super) async fn keep_up<S: Store>(
         .checked_add(limits.max_backoff.max(relay::MAX_BACKOFF))
         .unwrap_or(Timestamp::MAX);
     store.clamp_due_times(now, latest_due).await?;
+    if let Some(longest) = max_task_backoff {
+        let latest_due = now.checked_add(longest).unwrap_or(Timestamp::MAX);
+        store.clamp_task_times(now, latest_due).await?;
+    }
     if may_prune {
         prune(store, limits, now).await?;
     }
@@ -51,8 +59,6 @@ async fn prune<S: Store>(store: &S, limits: &Limits, now: Timestamp) -> Result<(
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use doorstep_event::{
         Event, EventId, EventType, RequestId, Sequence, Source, StreamKey, Subject,
@@ -191,7 +197,7 @@ pub(super) mod tests {
         let beyond = longest.checked_add(SECOND).unwrap();
         defer(&store, "account/too-far", Some(beyond), now()).await;
         assert!(due(&store, now()).await.is_empty());
-        keep_up(&store, &limits, false, now()).await.unwrap();
+        keep_up(&store, &limits, None, false, now()).await.unwrap();
         let made_due = ["account/overlooked", "account/too-far"];
         assert_eq!(due(&store, now()).await, made_due);
     }
@@ -227,9 +233,9 @@ pub(super) mod tests {
             hours(day).checked_add(SECOND).unwrap(),
         )
         .await;
-        keep_up(&store, &limits, false, now()).await.unwrap();
+        keep_up(&store, &limits, None, false, now()).await.unwrap();
         assert_eq!(remembered(&store, "over-a-week").await, [true; 3]);
-        keep_up(&store, &limits, true, now()).await.unwrap();
+        keep_up(&store, &limits, None, true, now()).await.unwrap();
         for (name, wanted) in [
             ("over-a-week", [false, false, false]),
             ("under-a-week", [true, true, false]),

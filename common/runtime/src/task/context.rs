@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use doorstep_event::Timestamp;
-use doorstep_store::{EntityKey, EntityRow, LeasedTask, Result, Store, TaskId};
+use doorstep_store::{EntityKey, EntityRow, LeasedTask, Result, Store, TaskId, TaskToken};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -22,7 +22,8 @@ pub const MAX_NOTE_BYTES: usize = 200;
 pub enum StopReason {
     /// A handler or an operator has cancelled the task.
     Cancelled,
-    /// The process stops; another one takes the task at once.
+    /// The process stops, or tries an event alone that may have crashed it. The task runs again at once, perhaps in
+    /// another process.
     Shutdown,
     /// Another process may run the task now.
     LeaseLost,
@@ -41,7 +42,8 @@ pub(crate) struct ProgressReport {
 /// A checkpoint to save with the next heartbeat.
 #[derive(Debug)]
 pub(crate) struct SaveCheckpoint {
-    pub(crate) id: TaskId,
+    /// The lease of the attempt, which may have been lost since.
+    pub(crate) token: TaskToken,
     pub(crate) checkpoint: Bytes,
     /// Receives a word once the checkpoint is durable; dropped if the lease is lost.
     pub(crate) saved: oneshot::Sender<()>,
@@ -128,6 +130,13 @@ impl TaskContext {
         &self.0.key
     }
 
+    /// Returns the fencing token of this attempt's lease. Each later attempt of any task of the store has a higher one, so
+    /// a system outside that remembers the highest token of a task can refuse an earlier attempt.
+    #[must_use]
+    pub fn fencing_token(&self) -> i64 {
+        self.0.lease.token.0
+    }
+
     /// Returns the number of this attempt, from 1 on. Attempts of processes that have crashed are not counted.
     #[must_use]
     pub fn attempt(&self) -> u32 {
@@ -190,7 +199,7 @@ impl TaskContext {
         }
         let (saved, durable) = oneshot::channel();
         let ask = SaveCheckpoint {
-            id: self.id().clone(),
+            token: self.0.lease.token,
             checkpoint: bytes.into(),
             saved,
         };

@@ -154,7 +154,7 @@ mod tests {
     use crate::task::TaskError;
 
     #[tokio::test]
-    async fn a_detached_attempt_keeps_checkpoints_until_its_lease_is_lost() {
+    async fn detached_attempt_keeps_checkpoints() {
         let id = TaskId::new("label/7").unwrap();
         let facts = AttemptFacts::first(id, Timestamp::UNIX_EPOCH).then_from(&4_u32);
         let (context, attempt) = TaskContext::detached(MemoryStore::new("depot"), facts);

@@ -23,7 +23,6 @@ pub use context::{MAX_CHECKPOINT_BYTES, MAX_NOTE_BYTES, StopReason, TaskContext}
 pub(crate) use context::{ProgressReport, ReadStates, SaveCheckpoint, TaskControl};
 pub use detached::{AttemptFacts, DetachedAttempt};
 pub use outcome::{TaskEnding, TaskOutcome};
-pub(crate) use set::RunTask;
 pub use set::TaskSet;
 
 /// A kind of task, with its input as fields.

@@ -1,8 +1,10 @@
 //! The kinds of tasks that a process can run.
 
-use std::{collections::BTreeMap, fmt, future::Future, pin::Pin};
+use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, time::Duration};
 
 use doorstep_event::{EventType, RequestContract};
+
+use crate::Limits;
 
 use super::{Task, TaskContext, TaskError, TaskOutput, TaskPolicy, kind_of};
 
@@ -114,6 +116,13 @@ impl TaskSet {
             Some(task) => task.check(input),
             None => Err(format!("no task of kind {kind} is known here")),
         }
+    }
+
+    /// Returns the longest time until the next attempt of any kind.
+    pub(crate) fn max_backoff(&self, limits: &Limits) -> Duration {
+        let backoffs = self.0.values().map(|task| task.policy().max_backoff);
+        let longest = backoffs.max().unwrap_or_default();
+        longest.max(limits.max_task_retry_after)
     }
 
     pub(crate) fn get(&self, kind: &EventType) -> Option<&dyn RunTask> {

@@ -59,6 +59,12 @@ impl OwnLeases {
         }
     }
 
+    /// Returns the time at which the leases end, `None` if there are none.
+    #[must_use]
+    pub fn end(&self) -> Option<Instant> {
+        self.renewed.map(|renewed| renewed + self.length)
+    }
+
     /// Returns the time at which the next heartbeat begins, `None` if there is nothing to renew.
     #[must_use]
     pub fn next_beat(&self) -> Option<Instant> {
@@ -93,7 +99,7 @@ mod tests {
         assert_eq!(own.status(at(15)), LeaseStatus::Ending);
         assert_eq!(own.status(at(19)), LeaseStatus::Ending);
         assert_eq!(own.status(at(20)), LeaseStatus::Ended);
-        assert_eq!(own.next_beat(), Some(at(5)));
+        assert_eq!((own.next_beat(), own.end()), (Some(at(5)), Some(at(20))));
         own.renew(at(10));
         own.renew(at(6));
         assert_eq!(own.status(at(24)), LeaseStatus::Held);

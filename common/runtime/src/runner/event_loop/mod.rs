@@ -15,7 +15,8 @@ use tokio::{
 
 use super::{
     ProgressWatch, ReadinessReason, RoleStatus, RunError, connections::ConnectionMonitor,
-    intake::Intake, reply_to::QueuedCommand, shutdown::Shutdown, wall_clock::WallClock,
+    intake::Intake, reply_to::QueuedCommand, shutdown::Shutdown, tasks::QueuedEnd,
+    wall_clock::WallClock,
 };
 use crate::{
     Engine, Role,
@@ -34,6 +35,8 @@ pub(super) struct RoleLoop<'a, R: Role, S: Store> {
     pub(super) intake: Option<Intake<'a>>,
     /// Commands of local clients and of RPC clients.
     pub(super) commands: mpsc::Receiver<QueuedCommand>,
+    /// `None` if the role runs no tasks.
+    pub(super) tasks: Option<LoopTasks>,
     pub(super) status: &'a watch::Sender<RoleStatus>,
     pub(super) outbox_filled: &'a Arc<Notify>,
     /// The role's quarantine, where the broker puts deliveries that it has stopped redelivering.
@@ -48,6 +51,16 @@ pub(super) struct RoleLoop<'a, R: Role, S: Store> {
     /// The reasons of the present store outage that were already logged.
     pub(super) store_outage: OutageReasons,
     pub(super) wall: WallClock,
+}
+
+/// The loop's side of the executor of tasks.
+pub(super) struct LoopTasks {
+    /// Ends that the role decides.
+    pub(super) ends: mpsc::Receiver<QueuedEnd>,
+    /// Tells the executor of commits that have changed tasks.
+    pub(super) changed: Arc<Notify>,
+    /// The longest time until the next attempt of a task.
+    pub(super) max_backoff: Duration,
 }
 
 impl<R: Role, S: Store> RoleLoop<'_, R, S> {
@@ -67,6 +80,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         loop {
             let full = self.publish_capacity(&usage);
             let mut commands = Vec::new();
+            let mut ends = Vec::new();
             // Every arm may be cancelled: a batch leaves the subscription only if its arm wins, and ticks and the stop
             // signal stay in their timer and channel.
             let next = tokio::select! {
@@ -79,16 +93,18 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 },
                 _ = due.tick(), if matches!(turn, Turn::Unknown { .. }) => Next::Due,
                 () = ready(()), if turn == Turn::Due => Next::Due,
-                1.. = self.commands.recv_many(&mut commands, limits.batch_commands) => Next::Commands,
+                // Few, so that they keep nothing else from its turn.
+                1.. = next_ends(&mut self.tasks, &mut ends, limits.batch_commands) => Next::Work(None),
+                1.. = self.commands.recv_many(&mut commands, limits.batch_commands) => Next::Work(None),
                 batch = next_batch(intake, events, bytes), if !full => match batch {
-                    Some(batch) => Next::Batch(batch),
+                    Some(batch) => Next::Work(Some(batch)),
                     // The loop itself never closes it.
                     None => return Err(RunError::Broken(self.engine.role().name())),
                 },
                 () = ready(()), if matches!(turn, Turn::Others | Turn::Unknown { soon: true }) => Next::Due,
             };
             let worked = match next {
-                Next::Stop => return self.drain_commands().await,
+                Next::Stop => return self.drain().await,
                 Next::Links => {
                     if let Some(error) = self.links.other_store() {
                         return Err(error.into());
@@ -114,27 +130,29 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     };
                     worked
                 }
-                Next::Commands if full => {
+                Next::Work(_) if full && ends.is_empty() => {
                     for command in commands {
                         command.caller.reject_overloaded(limits.retry_after);
                     }
                     turn = turn.after_others(false);
                     continue;
                 }
-                Next::Commands => {
-                    // Deliveries that came meanwhile are processed in the same commit.
-                    let batch = next_batch(intake, events, bytes);
-                    let batch = batch.now_or_never().flatten();
-                    let Some(worked) = self.process_batch(batch, commands, usage).await? else {
-                        return Ok(());
+                Next::Work(batch) => {
+                    // What came meanwhile is processed in the same commit. Ends of tasks are processed even if the store
+                    // is full, since they make room.
+                    if ends.is_empty() {
+                        ends = self.waiting_ends();
+                    }
+                    if commands.is_empty() && !full {
+                        commands = self.waiting_commands();
+                    }
+                    let waiting = || next_batch(intake, events, bytes).now_or_never();
+                    let batch = match full {
+                        true => None,
+                        false => batch.or_else(|| waiting().flatten()),
                     };
-                    turn = turn.after_others(worked.usage.deferred.rows > 0);
-                    Some(worked)
-                }
-                Next::Batch(batch) => {
-                    let commands = self.waiting_commands();
-                    let Some(worked) = self.process_batch(Some(batch), commands, usage).await?
-                    else {
+                    let worked = self.process_batch(batch, commands, ends, usage).await?;
+                    let Some(worked) = worked else {
                         return Ok(());
                     };
                     turn = turn.after_others(worked.usage.deferred.rows > 0);
@@ -158,18 +176,46 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
         commands
     }
 
-    /// Takes no more commands and executes the waiting ones, whose senders count on a reply.
-    async fn drain_commands(&mut self) -> Result<(), RunError> {
+    /// Returns the waiting ends of tasks, up to the bound of a batch.
+    fn waiting_ends(&mut self) -> Vec<QueuedEnd> {
+        let mut ends = Vec::new();
+        if let Some(tasks) = &mut self.tasks {
+            while ends.len() < self.engine.limits().batch_commands
+                && let Ok(next) = tasks.ends.try_recv()
+            {
+                ends.push(next);
+            }
+        }
+        ends
+    }
+
+    /// Takes no more commands and executes the waiting ones, whose senders count on a reply. Decides the ends of tasks
+    /// until the executor has no more.
+    async fn drain(&mut self) -> Result<(), RunError> {
         self.commands.close();
         loop {
             let commands = self.waiting_commands();
-            if commands.is_empty() {
-                return Ok(());
+            let mut ends = self.waiting_ends();
+            if commands.is_empty() && ends.is_empty() {
+                let most = self.engine.limits().batch_commands;
+                let Some(tasks) = &mut self.tasks else {
+                    return Ok(());
+                };
+                // Either may be cancelled: an end that is not received stays in the channel.
+                let received = tokio::select! {
+                    received = tasks.ends.recv_many(&mut ends, most) => received,
+                    () = self.stop.is_over() => 0,
+                };
+                if received == 0 {
+                    return Ok(());
+                }
             }
             let usage = StoreUsage::default();
-            if self.process_batch(None, commands, usage).await?.is_none() {
+            let worked = self.process_batch(None, commands, ends, usage).await?;
+            let Some(worked) = worked else {
                 return Ok(());
-            }
+            };
+            self.record_progress(&worked);
         }
     }
 }
@@ -204,8 +250,16 @@ enum Next {
     Links,
     Housekeeping,
     Due,
-    Commands,
-    Batch(Batch),
+    /// Ends of tasks, commands, or deliveries.
+    Work(Option<Batch>),
+}
+
+/// Receives ends of tasks; waits for ever if the role runs none. Returns 0 once the executor has ended. Cancel-safe.
+async fn next_ends(tasks: &mut Option<LoopTasks>, ends: &mut Vec<QueuedEnd>, most: usize) -> usize {
+    match tasks {
+        Some(tasks) => tasks.ends.recv_many(ends, most).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns the next batch of a role's queues; waits for ever if it has none. Cancel-safe.

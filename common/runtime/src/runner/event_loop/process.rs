@@ -5,20 +5,26 @@ use std::time::Instant;
 use doorstep_event::Timestamp;
 use doorstep_messaging::{Batch, ChannelId, Delivery, ProcessSpan, QueueName};
 use doorstep_store::{Store, StoreUsage};
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
 use super::RoleLoop;
-use crate::runner::{RunError, intake::Intake, reply_to::QueuedCommand};
+use crate::runner::{
+    RunError,
+    intake::Intake,
+    reply_to::{PendingReply, QueuedCommand},
+    tasks::{Decision, QueuedEnd},
+};
 use crate::{BatchCursor, BatchReport, Commands, DeliveryHistory, InboundMessage, Role, telemetry};
 
 impl<R: Role, S: Store> RoleLoop<'_, R, S> {
-    /// Processes a batch and commands, even if the store fails in between. Then acks the finished part of the batch and
-    /// replies to the commands. Returns `None` if a stop or an end came first. If there is nothing to do, since no
+    /// Processes a batch, commands and ends of tasks, even if the store fails in between. Then acks the finished part of
+    /// the batch, replies to the commands, and tells the executor of the decided ends. Returns `None` if a stop or an end came first. If there is nothing to do, since no
     /// client waits, it returns the given usage.
     pub(super) async fn process_batch(
         &mut self,
         batch: Option<Batch>,
         commands: Vec<QueuedCommand>,
+        ends: Vec<QueuedEnd>,
         usage: StoreUsage,
     ) -> Result<Option<BatchReport>, RunError> {
         let mut span = batch.as_ref().map(ProcessSpan::begin);
@@ -57,7 +63,11 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
             callers.push(Some(caller));
             requests.push((request, past));
         }
-        let mut commands = self.engine.read_commands(requests);
+        let (finished, mut executor): (Vec<_>, Vec<_>) = ends
+            .into_iter()
+            .map(|end| (end.finished, Some(end.decided)))
+            .unzip();
+        let mut commands = self.engine.read_commands(requests).with_ends(finished);
         drop(reading);
         let mut worked = BatchReport {
             usage,
@@ -85,12 +95,7 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                     return Ok(None);
                 }
             }
-            // Every decided command is durable by now.
-            for (place, decided) in commands.take_decided() {
-                if let Some(caller) = callers.get_mut(place).and_then(Option::take) {
-                    caller.reply(decided, self.requests);
-                }
-            }
+            self.report_decided(&mut commands, &mut callers, &mut executor);
             let committed = Instant::now();
             let events = read.done().saturating_sub(before);
             let took = committed.duration_since(began);
@@ -107,6 +112,27 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
                 return Ok(None);
             }
             began = Instant::now();
+        }
+    }
+
+    /// Replies to decided commands, and tells the executor of decided ends. All of them are durable by now.
+    fn report_decided(
+        &self,
+        commands: &mut Commands<R::Command>,
+        callers: &mut [Option<PendingReply>],
+        executor: &mut [Option<oneshot::Sender<Decision>>],
+    ) {
+        for (place, decided) in commands.take_decided() {
+            if let Some(end) = place.checked_sub(callers.len()) {
+                let waiting = executor.get_mut(end).and_then(Option::take);
+                if let (Some(waiting), Some(decision)) = (waiting, Decision::from_result(&decided))
+                {
+                    // The executor may have ended with the role.
+                    let _ = waiting.send(decision);
+                }
+            } else if let Some(caller) = callers.get_mut(place).and_then(Option::take) {
+                caller.reply(decided, self.requests);
+            }
         }
     }
 
@@ -196,6 +222,11 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
     pub(super) fn record_progress(&self, worked: &BatchReport) {
         if worked.pending > 0 {
             self.outbox_filled.notify_one();
+        }
+        if worked.task_changes > 0
+            && let Some(tasks) = &self.tasks
+        {
+            tasks.changed.notify_one();
         }
         let unacked = self.intake.map_or(0, Intake::unacked);
         self.status.send_modify(|status| {

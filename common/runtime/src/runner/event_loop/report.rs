@@ -17,11 +17,12 @@ impl<R: Role, S: Store> RoleLoop<'_, R, S> {
     pub(super) async fn housekeeping(&mut self, usage: &StoreUsage) {
         let now = self.now();
         let limits = self.engine.limits().clone();
+        let longest = self.tasks.as_ref().map(|tasks| tasks.max_backoff);
         let store = self.engine.store();
         let gaps_since = now.checked_sub(limits.gap_age).unwrap_or(Timestamp::MIN);
         let may_prune = self.wall.may_prune(limits.is_crowded(usage));
         let looked = async {
-            keep_up(store, &limits, may_prune, now).await?;
+            keep_up(store, &limits, longest, may_prune, now).await?;
             let kept_log = store.trim_log().await?;
             let streamless = store.streamless(limits.large_kind(), KINDS_NAMED).await?;
             let gaps = store.gaps(gaps_since, now, GAPS_NAMED + 1).await?;

@@ -77,6 +77,7 @@ async fn housekeeping_by(
         engine: Engine::new(Idle, store.clone(), Limits::default()),
         intake: None,
         commands: waiting,
+        tasks: None,
         status: &status,
         outbox_filled: &Arc::default(),
         quarantine: namespace.quarantine_queue("idle"),
