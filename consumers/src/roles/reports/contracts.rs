@@ -54,7 +54,8 @@ impl RequestContract for RemovedReport {
     type Reply = ();
 }
 
-/// `report.expiry_due.v1`, on `report/ID`: the report was kept long enough, or its files had to make room.
+/// `report.expiry_due.v1`, on `report/ID`: the report was kept long enough, its files had to make room, or its requester
+/// has later ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpiryDue {

@@ -76,7 +76,7 @@ pub(crate) enum Fact {
     Assigned(Box<DeliveryAssigned>),
     PickedUp(DeliveryPickedUp),
     Delivered(DeliveryDelivered),
-    /// A requested report was kept long enough.
+    /// A requested report was kept long enough, or is to be forgotten.
     ExpiryDue(ExpiryDue),
 }
 
@@ -205,7 +205,7 @@ impl Role for Reports {
             Fact::Delivered(fact) => progress(states, &own, |day, delivery| {
                 day.deliver(delivery, fact.delivered_at)
             }),
-            Fact::ExpiryDue(due) => return expiry_due(states, &own, due, self.retention, now),
+            Fact::ExpiryDue(due) => return expiry_due(states, &own, due),
         };
         applied.map_err(|why| HandlerError::Reject(format!("{} {why}", event.subject)))?;
         Ok(effects)
@@ -252,9 +252,7 @@ impl Role for Reports {
             Command::Cancel(asked) => requested::cancel(states, asked),
             Command::Rendered(result) => requested::rendered(states, result, self.retention, now),
             Command::Removed(_) => requested::removed(),
-            Command::RenderEnded(ended) => {
-                requested::render_ended(states, ended, self.retention, now)
-            }
+            Command::RenderEnded(ended) => requested::render_ended(states, ended, now),
         }
     }
 

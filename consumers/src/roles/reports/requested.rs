@@ -1,7 +1,8 @@
 //! Requested reports: from the request over the task that renders them to their expiry.
 //!
-//! A report is open until its task ends. Each end is kept for the retention; then the files are removed, and after the
-//! same time again the report is forgotten.
+//! A report is open until its task ends. The files of a ready one are kept for the retention, and it has the only timer.
+//! Other ends are known for as long as they are among the latest of their requester. So the number of reports is bounded
+//! by the folder and by the number of requesters.
 
 use std::time::Duration;
 
@@ -51,16 +52,18 @@ impl RequesterReports {
         self.reports.iter().filter(is_open).count()
     }
 
-    /// Adds a report or replaces its view. Forgets the oldest that has ended beyond the number that is listed.
-    fn set(&mut self, view: &ReportView) {
-        match self.reports.iter_mut().find(|r| r.report == view.report) {
-            Some(before) => before.clone_from(view),
-            None => self.reports.insert(0, view.clone()),
+    /// Adds a report. Returns the oldest that has ended if there are more than are listed.
+    fn add(&mut self, view: &ReportView) -> Option<ReportView> {
+        self.reports.insert(0, view.clone());
+        if self.reports.len() <= ListReports::MAX_LISTED {
+            return None;
         }
-        if self.reports.len() > ListReports::MAX_LISTED {
-            let oldest = self.reports.iter().rposition(|r| !r.status.is_open());
-            oldest.map(|at| self.reports.remove(at));
-        }
+        let oldest = self.reports.iter().rposition(|r| !r.status.is_open());
+        oldest.map(|at| self.reports.remove(at))
+    }
+
+    fn lists(&self, report: &ReportId) -> bool {
+        self.reports.iter().any(|r| r.report == *report)
     }
 }
 
@@ -181,6 +184,15 @@ pub(super) fn request(
         &requester_subject(&asked.requested_by)?,
         &task,
     )?;
+    let key = requester_key(&asked.requested_by);
+    let mut requester = requester(states, &asked.requested_by);
+    let unlisted = requester.add(&view);
+    states.put(&key, Record::RequesterReports(requester));
+    // The files of a ready one are kept until its timer.
+    if let Some(old) = unlisted.filter(|old| old.status != ReportStatus::Ready) {
+        let requested_by = old.requested_by;
+        effects.schedule(now, &old.report.subject(), &ExpiryDue { requested_by })?;
+    }
     let link = asked.link.clone();
     let reply = CommandOutcome::new::<RequestReport>(&view, effects);
     let files = None;
@@ -252,7 +264,9 @@ pub(super) fn rendered(
         total: result.total,
     };
     effects.publish(&result.report.subject(), &ready)?;
-    expire(&mut effects, &report.view, retention, now)?;
+    let due = now.checked_add(retention).unwrap_or(Timestamp::MAX);
+    let requested_by = report.view.requested_by.clone();
+    effects.schedule(due, &result.report.subject(), &ExpiryDue { requested_by })?;
     set(states, report);
     CommandOutcome::new::<RenderedReport>(&(), effects)
 }
@@ -261,7 +275,6 @@ pub(super) fn rendered(
 pub(super) fn render_ended(
     states: &mut States<Record>,
     ended: &RenderEnded,
-    retention: Duration,
     now: Timestamp,
 ) -> Result<CommandOutcome, Rejection> {
     let mut effects = Effects::none();
@@ -295,7 +308,6 @@ pub(super) fn render_ended(
             };
             effects.publish(&ended.report.subject(), &failed)?;
         }
-        expire(&mut effects, view, retention, now)?;
         set(states, report);
     }
     CommandOutcome::new::<TaskOutcome>(&(), effects)
@@ -306,43 +318,28 @@ pub(super) fn removed() -> Result<CommandOutcome, Rejection> {
     CommandOutcome::new::<RemovedReport>(&(), Effects::none())
 }
 
-/// Removes the files of a report that was kept long enough, or forgets a report without files.
+/// Removes the files of a ready report, which was kept long enough or had to make room. Forgets a report that is no
+/// longer among the latest of its requester.
 pub(super) fn expiry_due(
     states: &mut States<Record>,
     key: &EntityKey,
     due: &ExpiryDue,
-    retention: Duration,
-    now: Timestamp,
 ) -> Result<Effects, HandlerError> {
     let mut effects = Effects::none();
     let Some(Record::Report(report)) = states.get(key).cloned() else {
         return Ok(effects);
     };
     let mut report = *report;
-    match report.view.status {
-        ReportStatus::Ready => {
-            report.view.status = ReportStatus::Expired;
-            remove_files(&mut effects, &report.view.report)?;
-            expire(&mut effects, &report.view, retention, now)?;
-            set(states, report);
-        }
-        // A replay has to end first: its end brings a timer of its own.
-        ReportStatus::Queued | ReportStatus::Running | ReportStatus::Cancelling => {}
-        ReportStatus::Failed | ReportStatus::Cancelled | ReportStatus::Expired => {
-            let kept_until = later(report.view.ended_at.unwrap_or(now), retention);
-            // The files of this report had to make room: its first timer comes after that of the expiry.
-            if now < kept_until {
-                return Ok(effects);
-            }
-            states.remove(key);
-            let of = requester_key(&due.requested_by);
-            let mut requester = requester(states, &due.requested_by);
-            requester.reports.retain(|r| r.report != report.view.report);
-            match requester.reports.is_empty() {
-                true => drop(states.remove(&of)),
-                false => states.put(&of, Record::RequesterReports(requester)),
-            }
-        }
+    if report.view.status.is_open() {
+        return Ok(effects);
+    }
+    if report.view.status == ReportStatus::Ready {
+        remove_files(&mut effects, &report.view.report)?;
+        report.view.status = ReportStatus::Expired;
+    }
+    match requester(states, &due.requested_by).lists(&report.view.report) {
+        true => set(states, report),
+        false => drop(states.remove(key)),
     }
     Ok(effects)
 }
@@ -405,15 +402,19 @@ fn requester(states: &States<Record>, name: &CustomerId) -> RequesterReports {
     }
 }
 
-/// Stores a report, also in the list of its requester.
+/// Stores a report, also in the list of its requester if it is still there.
 fn set(states: &mut States<Record>, report: RequestedReport) {
     let view = &report.view;
     let mut requester = requester(states, &view.requested_by);
-    requester.set(view);
-    states.put(
-        &requester_key(&view.requested_by),
-        Record::RequesterReports(requester),
-    );
+    if let Some(listed) = requester
+        .reports
+        .iter_mut()
+        .find(|r| r.report == view.report)
+    {
+        listed.clone_from(view);
+        let key = requester_key(&view.requested_by);
+        states.put(&key, Record::RequesterReports(requester));
+    }
     let key = report_key(&view.report);
     states.put(&key, Record::Report(Box::new(report)));
 }
@@ -422,21 +423,6 @@ fn remove_files(effects: &mut Effects, report: &ReportId) -> Result<(), HandlerE
     let task = TaskId::new(format!("report/{report}/remove"));
     let task = task.map_err(|e| HandlerError::reject(e.to_string()))?;
     effects.start(task, &report.subject(), &RemoveReport { report: *report })
-}
-
-fn expire(
-    effects: &mut Effects,
-    view: &ReportView,
-    retention: Duration,
-    now: Timestamp,
-) -> Result<(), HandlerError> {
-    let requested_by = view.requested_by.clone();
-    let due = later(now, retention);
-    effects.schedule(due, &view.report.subject(), &ExpiryDue { requested_by })
-}
-
-fn later(from: Timestamp, by: Duration) -> Timestamp {
-    from.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn requester_subject(name: &CustomerId) -> Result<Subject, Rejection> {

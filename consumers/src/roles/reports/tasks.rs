@@ -65,6 +65,8 @@ impl Task for RenderReport {
         timeout: Duration::from_mins(30),
         max_running: 1,
         max_attempts: Some(5),
+        // A full disk gets some minutes.
+        initial_backoff: Duration::from_secs(10),
         ..TaskPolicy::DEFAULT
     };
     type Resources = ReportResources;
