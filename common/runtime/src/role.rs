@@ -5,7 +5,7 @@ use doorstep_event::{
     Contract, ContractError, Event, EventType, MAX_DATA_BYTES, Rejection, Request, RequestContract,
     Sequence, Subject, Timestamp,
 };
-use doorstep_store::{EntityKey, TaskId, TaskRow, TaskState};
+use doorstep_store::{EntityKey, TaskId, TaskIdError, TaskRow, TaskState};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::task::{Task, TaskEffect};
@@ -280,6 +280,13 @@ impl HandlerError {
     /// Returns a [`HandlerError::Reject`] with this reason.
     pub fn reject(reason: impl Into<String>) -> Self {
         Self::Reject(reason.into())
+    }
+}
+
+impl From<TaskIdError> for HandlerError {
+    /// The event that would start the task is rejected.
+    fn from(error: TaskIdError) -> Self {
+        Self::Reject(error.to_string())
     }
 }
 
