@@ -52,6 +52,8 @@ impl Demo {
         stage.wait_until_idle()?;
         let summary = Summary::read(&stage)?;
         println!("\n{summary}");
+        println!("sales report: {}", stage.page().display());
+        println!("mails: {}", stage.mails().display());
         show_management(&broker);
         if !summary.adds_up() {
             bail!("the summary does not add up: see {}", stage.log().display());

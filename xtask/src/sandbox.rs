@@ -88,6 +88,16 @@ impl Sandbox {
         self.folder.join("sent.json")
     }
 
+    /// Returns the folder of the mails.
+    pub(crate) fn mails(&self) -> PathBuf {
+        self.folder.join("store").join("mail")
+    }
+
+    /// Returns the path of the sales report.
+    pub(crate) fn page(&self) -> PathBuf {
+        self.folder.join("sales.html")
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -121,6 +121,8 @@ impl Summary {
                 judged: Judged::Equal,
             });
         }
+        rows.extend(mail_rows(stage, &sent)?);
+        rows.extend(sales_rows(stage, &sent)?);
         // The number of deferred events depends on the broker's delivery order and on the batches.
         rows.push(Row {
             sent: "before their turn, of the events above".to_owned(),
@@ -156,6 +158,75 @@ impl fmt::Display for Summary {
         }
         writeln!(f, "{table}")
     }
+}
+
+/// Compares the facts that may cause a mail with the decisions on them, and the mails with their files.
+fn mail_rows(stage: &Sandbox, sent: &Value) -> Result<Vec<Row>> {
+    let mails = stage.output(&["export", "notifications"])?;
+    let mails: Vec<Value> = mails
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .context("consumers export notifications")?;
+    let mails: Vec<&Value> = mails
+        .iter()
+        .map(|row| &row["state"]["mail"])
+        .filter(|mail| !mail.is_null())
+        .collect();
+    let of = |status: &str| mails.iter().filter(|mail| mail["status"] == status).count() as u64;
+    let about_orders =
+        |mail: &&&Value| mail["status"] == "sent" && mail["kind"] != "confirm_address";
+    let files = fs::read_dir(stage.mails()).context("the folder of mails")?;
+    let files = files.filter(|file| {
+        let path = file.as_ref().map(std::fs::DirEntry::path);
+        path.is_ok_and(|path| path.extension().is_some_and(|end| end == "eml"))
+    });
+    Ok(vec![
+        Row {
+            sent: "facts that a customer may get a mail about".to_owned(),
+            became: "a mail sent, or the reason why there is none".to_owned(),
+            expected: number(sent, &["mails", "all"])?,
+            found: of("sent") + of("skipped"),
+            judged: Judged::Equal,
+        },
+        Row {
+            sent: "about orders of customers with a confirmed address".to_owned(),
+            became: "sent, one mail each".to_owned(),
+            expected: number(sent, &["mails", "to_send"])?,
+            found: mails.iter().filter(about_orders).count() as u64,
+            judged: Judged::Equal,
+        },
+        Row {
+            sent: "mails sent, those that confirm an address included".to_owned(),
+            became: "files in the folder of mails".to_owned(),
+            expected: of("sent"),
+            found: files.count() as u64,
+            judged: Judged::Equal,
+        },
+    ])
+}
+
+/// Writes the page of the sales, and compares its figures with the orders that were not refused.
+fn sales_rows(stage: &Sandbox, sent: &Value) -> Result<Vec<Row>> {
+    let sales = &sent["sales"];
+    let period = ["--from", text(&sales["from"]), "--to", text(&sales["to"])];
+    let page = stage.page().display().to_string();
+    let write = ["report", "sales", "--html", &page];
+    stage.output(&[&write[..], &period].concat())?;
+    let figures = stage.output(&[&["report", "sales", "--json"][..], &period].concat())?;
+    let figures: Value = serde_json::from_str(&figures).context("consumers report sales")?;
+    let cents = |money: &Value| -> Result<u64> {
+        let amount: Result<f64, _> = text(money).parse();
+        let amount = amount.with_context(|| format!("{money} is no amount"))?;
+        Ok((amount * 100.0).round() as u64)
+    };
+    Ok(vec![Row {
+        sent: "cents of the orders that were not refused".to_owned(),
+        became: "net sales in the report".to_owned(),
+        expected: cents(&sales["net"])?,
+        found: cents(&figures["total"]["amounts"]["net"])?,
+        judged: Judged::Equal,
+    }])
 }
 
 /// Returns a member. A missing one is an error: as 0 it would look like a loss, or hide one.

@@ -1,6 +1,7 @@
 //! `demo`: publishes some minutes of sales and deliveries to running consumers, with duplicates, disorder and invalid
 //! messages. Its report lists the published events, to compare with the consumers' results.
 
+mod customers;
 mod invalid_messages;
 mod scenario;
 
@@ -17,8 +18,9 @@ use crate::{
     progress::{Progress, Unit},
     stop::{interrupted, nothing_sent},
 };
+use customers::MailCauses;
 use invalid_messages::InvalidMessage;
-use scenario::{Scenario, Step};
+use scenario::{Sales, Scenario, Step};
 
 /// The time for which an event is published again before the demo gives up.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,6 +35,9 @@ struct Report {
     minutes: u32,
     events: u64,
     requests: u64,
+    /// The orders that were not refused, and the sum of their amounts.
+    sales: Sales,
+    mails: MailCauses,
     duplicates: u64,
     early: u64,
     bad: Vec<InvalidMessage>,
@@ -121,6 +126,8 @@ pub(crate) async fn run(
         minutes: args.minutes,
         events: play.events,
         requests: play.requests,
+        sales: play.sales,
+        mails: play.mails,
         duplicates: play.duplicates,
         early: play.early,
         bad,

@@ -1,15 +1,19 @@
 //! The scenario of the demo: a seeded shop with its couriers, and the faults of networks and people. Pure: a seed in, a
 //! list out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use doorstep_contracts::{
     CourierId, DeliveryAssigned, DeliveryDelivered, DeliveryPickedUp, DeliveryPositionRecorded,
-    Label, Money, OrderLine, OrderPlaced, Position, RequestServed, Sku, StockAdjusted, StockReason,
+    Label, Money, OrderConfirmed, OrderLine, OrderPlaced, OrderRefused, Position, RefusedBy,
+    RequestServed, RestaurantId, Sku, StockAdjusted, StockReason,
 };
 use doorstep_event::{Contract, ContractError, Event, Sequence, Source, Subject, Timestamp};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, civil::Date, tz::TimeZone};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::Serialize;
+
+use super::customers::{CUSTOMERS, Customer, MailCauses};
 
 /// The number of orders per minute.
 const ORDERS_A_MINUTE: u32 = 20;
@@ -17,6 +21,8 @@ const ORDERS_A_MINUTE: u32 = 20;
 const LAST_DELIVERY_MINUTES: i64 = 2;
 /// The number of different products of the shop.
 const SKUS: u32 = 40;
+/// The divisor of customers' orders that the restaurant refuses.
+const REFUSED_ONE_IN: u32 = 6;
 /// The divisor of events that are published twice.
 const DUPLICATE_ONE_IN: u32 = 12;
 /// The divisor of events that later ones overtake.
@@ -34,14 +40,26 @@ pub(super) struct Step {
 #[derive(Debug)]
 pub(super) struct Scenario {
     pub(super) steps: Vec<Step>,
-    /// The number of different events.
+    /// The number of different events but those about users, which only `notifications` takes.
     pub(super) events: u64,
     /// The number of different requests among them.
     pub(super) requests: u64,
-    /// The number of events that are published a second time.
+    pub(super) sales: Sales,
+    pub(super) mails: MailCauses,
+    /// The number of events but those about users that are published a second time.
     pub(super) duplicates: u64,
     /// The number of events that arrive before their predecessor, and have to wait for it.
     pub(super) early: u64,
+}
+
+/// The orders that were not refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Sales {
+    orders: u64,
+    net: Money,
+    /// The days of the shop's time on which orders were placed, the first and the last.
+    from: Option<Date>,
+    to: Option<Date>,
 }
 
 /// The error of an event that breaks its contract: a bug in the scenario.
@@ -59,12 +77,14 @@ impl Scenario {
         let mut shop = ShopSimulator::new(source, start, minutes);
         let seconds = f64::from(minutes) * 60.0;
         let orders = minutes * ORDERS_A_MINUTE;
+        shop.addresses()?;
         for number in 1..=orders {
             let at = rng.random_range(0.0..seconds);
             shop.order(&mut rng, number, at)?;
         }
+        let (mails, sales) = (shop.mails, shop.sales()?);
         let mut steps = shop.in_order()?;
-        let events = steps.len() as u64;
+        let events = steps.iter().filter(|step| !step.is_of_user()).count() as u64;
         let duplicates = inject_faults(&mut rng, &mut steps);
         steps.sort_by(|a, b| a.at.total_cmp(&b.at));
         Ok(Self {
@@ -72,6 +92,8 @@ impl Scenario {
             steps,
             events,
             requests: orders.into(),
+            sales,
+            mails,
             duplicates,
         })
     }
@@ -84,6 +106,10 @@ struct ShopSimulator<'a> {
     /// The shop's first moment.
     opening: Timestamp,
     facts: Vec<(f64, Subject, MakeEvent)>,
+    mails: MailCauses,
+    /// The amounts of the orders that were not refused.
+    amounts: Vec<Money>,
+    days: BTreeSet<Date>,
 }
 
 /// Makes the event of a fact once its sequence is known.
@@ -100,6 +126,9 @@ impl<'a> ShopSimulator<'a> {
             start,
             opening: start.checked_sub(length).unwrap_or(start),
             facts: Vec::new(),
+            mails: MailCauses::default(),
+            amounts: Vec::new(),
+            days: BTreeSet::new(),
         }
     }
 
@@ -120,7 +149,55 @@ impl<'a> ShopSimulator<'a> {
         Ok(())
     }
 
-    /// Adds an order, its request, its effect on the stock, and its delivery.
+    /// Adds the addresses of the customers, which are there before their first order.
+    fn addresses(&mut self) -> Result<(), Mistake> {
+        for customer in CUSTOMERS {
+            let subject = customer.id().map_err(text)?.user_subject();
+            let (set, confirmed) = customer.address(self.start)?;
+            self.add(0.0, subject.as_str(), set)?;
+            self.mails.add_address();
+            if let Some(confirmed) = confirmed {
+                self.add(0.0, subject.as_str(), confirmed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sales(&self) -> Result<Sales, Mistake> {
+        Ok(Sales {
+            orders: self.amounts.len() as u64,
+            net: Money::sum(self.amounts.iter().copied()).map_err(text)?,
+            from: self.days.first().copied(),
+            to: self.days.last().copied(),
+        })
+    }
+
+    /// Adds the outcome of a customer's order. Returns whether it was confirmed.
+    fn outcome(
+        &mut self,
+        rng: &mut StdRng,
+        customer: Customer,
+        order: &str,
+        at: f64,
+    ) -> Result<bool, Mistake> {
+        self.mails.add(Some(customer));
+        if rng.random_ratio(1, REFUSED_ONE_IN) {
+            let refused = OrderRefused {
+                by: RefusedBy::Restaurant,
+                reason: "at_capacity".parse().map_err(label)?,
+            };
+            self.add(at, order, refused)?;
+            return Ok(false);
+        }
+        let confirmed = OrderConfirmed {
+            restaurant: RestaurantId::new("demo-kitchen").map_err(text)?,
+            promised_at: self.time(at + 20.0),
+        };
+        self.add(at, order, confirmed)?;
+        Ok(true)
+    }
+
+    /// Adds an order, its request, its outcome if it names a customer, its effect on the stock, and its delivery.
     fn order(&mut self, rng: &mut StdRng, number: u32, at: f64) -> Result<(), Mistake> {
         // Named after the start, so that a second run brings new orders instead of old ones again.
         let name = format!("{:X}-{number:04}", self.start.as_second());
@@ -140,22 +217,18 @@ impl<'a> ShopSimulator<'a> {
                 OrderLine::new(Sku::new(&sku).map_err(text)?, None, quantity, price)
                     .map_err(text)?,
             );
-            let adjusted = StockAdjusted {
-                delta: -quantity,
-                reason: StockReason::Sale,
-                reference: Subject::new(order.as_str()).map_err(text)?,
-            };
-            self.add(at + 0.2, &format!("stock/{sku}"), adjusted)?;
         }
+        let customer = Customer::draw(rng);
         let placed = OrderPlaced {
             placed_at: self.time(at),
-            customer: None,
-            country: "United Kingdom"
-                .parse()
-                .map_err(text::<<Label as std::str::FromStr>::Err>)?,
+            customer: customer.map(Customer::id).transpose().map_err(text)?,
+            country: "United Kingdom".parse().map_err(label)?,
             total: Money::sum(lines.iter().map(|line| line.amount)).map_err(text)?,
             lines,
         };
+        let (total, lines) = (placed.total, placed.lines.clone());
+        self.days
+            .insert(TimeZone::UTC.to_datetime(self.time(at)).date());
         self.add(at, &order, placed)?;
         let request = RequestServed {
             served_at: self.time(at),
@@ -170,6 +243,23 @@ impl<'a> ShopSimulator<'a> {
             user_agent: None,
         };
         self.add(at, "request/demo", request)?;
+        let is_sold = match customer {
+            Some(customer) => self.outcome(rng, customer, &order, at + 1.0)?,
+            None => true,
+        };
+        if !is_sold {
+            return Ok(());
+        }
+        self.amounts.push(total);
+        for line in lines {
+            let adjusted = StockAdjusted {
+                delta: -line.quantity,
+                reason: StockReason::Sale,
+                reference: Subject::new(order.as_str()).map_err(text)?,
+            };
+            self.add(at + 0.2, line.sku.subject().as_str(), adjusted)?;
+        }
+        self.mails.add(customer);
         self.delivery(rng, &format!("delivery/{name}"), at + 20.0)
     }
 
@@ -229,10 +319,18 @@ impl<'a> ShopSimulator<'a> {
     }
 }
 
+impl Step {
+    /// Returns whether the event is about a user. Such events come in time: whether an address is there decides on a
+    /// mail.
+    fn is_of_user(&self) -> bool {
+        self.event.subject.as_str().starts_with("user/")
+    }
+}
+
 /// Duplicates some events and lets others be overtaken. Returns the number of duplicates.
 fn inject_faults(rng: &mut StdRng, steps: &mut Vec<Step>) -> u64 {
     let mut again = Vec::new();
-    for step in steps.iter_mut() {
+    for step in steps.iter_mut().filter(|step| !step.is_of_user()) {
         if rng.random_ratio(1, LATE_ONE_IN) {
             step.at += rng.random_range(5.0..30.0);
         }
@@ -267,7 +365,11 @@ fn count_early(steps: &[Step]) -> u64 {
     early
 }
 
-fn text<E: std::fmt::Display>(error: E) -> Mistake {
+fn label(error: <Label as std::str::FromStr>::Err) -> Mistake {
+    text(error)
+}
+
+pub(super) fn text<E: std::fmt::Display>(error: E) -> Mistake {
     error.to_string()
 }
 
@@ -301,6 +403,9 @@ mod tests {
             let numbers = streams.entry(step.event.subject.clone()).or_default();
             numbers.push(step.event.sequence.unwrap().get());
         }
+        let users = streams.extract_if(|subject, _| subject.as_str().starts_with("user/"));
+        let addresses: Vec<usize> = users.map(|(_, numbers)| numbers.len()).collect();
+        assert_eq!(addresses.iter().sum::<usize>(), 7);
         let mut different = 0;
         for mut numbers in streams.into_values() {
             numbers.sort_unstable();
@@ -309,7 +414,7 @@ mod tests {
             assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
         }
         assert_eq!(different, play.events);
-        assert_eq!(play.steps.len() as u64, play.events + play.duplicates);
+        assert_eq!(play.steps.len() as u64, play.events + play.duplicates + 7);
     }
 
     #[test]
