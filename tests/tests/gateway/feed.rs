@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// An open feed.
-struct Feed {
+pub(crate) struct Feed {
     stream: TcpStream,
     text: String,
     read: usize,
@@ -19,10 +19,10 @@ struct Feed {
 
 /// An event of a feed.
 #[derive(Debug)]
-struct FeedEvent {
+pub(crate) struct FeedEvent {
     id: Option<u64>,
-    name: String,
-    data: Value,
+    pub(crate) name: String,
+    pub(crate) data: Value,
 }
 
 impl Feed {
@@ -32,16 +32,20 @@ impl Feed {
             .iter()
             .map(|id| ("Last-Event-ID", id.as_str()))
             .collect();
-        let path = format!("/v1/orders/{order}/feed");
+        Self::open_at(client, &format!("/v1/orders/{order}/feed"), &headers).await
+    }
+
+    /// Opens the feed of this path.
+    pub(crate) async fn open_at(client: &Client, path: &str, headers: &[(&str, &str)]) -> Self {
         Self {
-            stream: client.open("GET", &path, &headers).await,
+            stream: client.open("GET", path, headers).await,
             text: String::new(),
             read: 0,
         }
     }
 
     /// Returns the next event.
-    async fn next(&mut self) -> FeedEvent {
+    pub(crate) async fn next(&mut self) -> FeedEvent {
         loop {
             let rest = &self.text[self.read..];
             if let Some(end) = rest.find("\n\n") {
@@ -70,7 +74,7 @@ impl Feed {
     }
 
     /// Reads until the server ends it.
-    async fn ends(&mut self) {
+    pub(crate) async fn ends(&mut self) {
         let reading = async {
             let mut bytes = [0; 4096];
             while self.stream.read(&mut bytes).await.unwrap() > 0 {}
