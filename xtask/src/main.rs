@@ -1,5 +1,5 @@
-//! The commands of a checkout: `cargo xtask demo`, `test`, `bench`, `chaos`, `soak`, `check-data`, `tidy`, `docs`,
-//! `broker`.
+//! The commands of a checkout: `cargo xtask demo`, `test`, `bench`, `chaos`, `soak`, `check-data`, `mail`, `tidy`,
+//! `docs`, `broker`.
 //!
 //! It is the first program that a newcomer compiles, so it depends on almost nothing of the workspace: Cargo builds and
 //! runs the other programs separately.
@@ -10,6 +10,7 @@ mod chaos;
 mod check_data;
 mod demo;
 mod docs;
+mod mail;
 mod report;
 mod sandbox;
 mod soak;
@@ -42,6 +43,7 @@ enum Command {
     CheckData(check_data::CheckData),
     Chaos(chaos::Chaos),
     Soak(soak::Soak),
+    Mail(mail::Mail),
     Tidy(tidy::Tidy),
     #[command(subcommand)]
     Docs(docs::Docs),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::CheckData(check) => check.run(),
         Command::Chaos(chaos) => chaos.run(),
         Command::Soak(soak) => soak.run(),
+        Command::Mail(mail) => mail.run(),
         Command::Tidy(tidy) => tidy.run(),
         Command::Docs(docs) => docs.run(),
         Command::Broker(command) => command.run(),

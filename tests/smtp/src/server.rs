@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    task::{JoinHandle, JoinSet},
+    task::{self, JoinHandle, JoinSet},
     time,
 };
 
@@ -34,7 +34,20 @@ impl SmtpServer {
         offer: Offer,
         script: impl Fn(usize, Step) -> Action + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_at(0, offer, script).await
+    }
+
+    /// Starts a server as [`SmtpServer::start`] does, on this port: one that was there before, and was away.
+    ///
+    /// # Panics
+    /// If the port is not free.
+    pub async fn start_at(
+        port: u16,
+        offer: Offer,
+        script: impl Fn(usize, Step) -> Action + Send + Sync + 'static,
+    ) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let shared = Arc::new(Shared::new(offer, script));
         let accepting = tokio::spawn(accept(listener, shared.clone()));
@@ -79,6 +92,17 @@ impl SmtpServer {
         };
         let waited = time::timeout(TIMEOUT, wait).await;
         assert!(waited.is_ok(), "never true: {:#?}", self.shared.log());
+    }
+
+    /// Ends all connections, and returns the accepted mails: no further one is accepted.
+    pub async fn end(mut self) -> Vec<AcceptedMail> {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+        // Each session holds the record until it has ended.
+        while Arc::strong_count(&self.shared) > 1 {
+            task::yield_now().await;
+        }
+        self.accepted()
     }
 
     /// Waits until a connection has reached a step.

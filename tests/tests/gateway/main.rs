@@ -12,6 +12,7 @@ mod feed;
 mod gateway;
 mod guesses;
 mod health;
+mod notifications;
 mod orders;
 mod positions;
 mod reports;

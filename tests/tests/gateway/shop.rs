@@ -131,6 +131,16 @@ impl Shop {
         program.run(&self.scratch, SOON).await
     }
 
+    /// Starts another role on the stores of the others.
+    pub fn start_role(&self, role: &str, arguments: &[&str]) -> RunningProgram {
+        let amqp_url = self._env.as_ref().unwrap().amqp_url();
+        let program = Program::consumers(&[&["run", role], arguments].concat()).broker(&amqp_url);
+        let program = program.store(&self.scratch.join("roles"));
+        program
+            .variable("DOORSTEP_LOG", "trace")
+            .start(&self.scratch)
+    }
+
     /// Returns the health address of all roles but `restaurant`, from their log.
     pub async fn health_address(&self) -> SocketAddr {
         address_said(self.others.as_ref().unwrap()).await

@@ -23,6 +23,8 @@ mod floods;
 mod forged;
 mod healing;
 mod health;
+mod mail_server;
+mod mails;
 mod operator;
 mod other_publishers;
 mod outbox;
