@@ -235,7 +235,7 @@ async fn until_idle_ends_with_2_until_resolved() {
         second_placements_are_skipped(&office, role).await;
     }
     // The other roles that receive orders do not know such types either.
-    for role in ["restaurant", "payments"] {
+    for role in ["restaurant", "payments", "notifications"] {
         let dead = office.dead(role).await;
         let is_unknown = |(_, reason): &(String, String)| reason == "unknown type";
         assert!(dead.len() == 2 && dead.iter().all(is_unknown), "{dead:?}");

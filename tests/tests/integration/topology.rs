@@ -510,7 +510,7 @@ async fn topic_permissions_are_compared_by_user_name() {
     );
     // The user of the tests is none of them, and may publish everything.
     assert!(reasons.contains(management.user()), "{reasons}");
-    users.may_publish(&name("gateway"), r"^(delivery|order|request|stock)\.");
+    users.may_publish(&name("gateway"), r"^(delivery|order|request|stock|user)\.");
     users.may_publish(&name("payments"), r"^payment\.");
     let (code, found, reasons) = verified(management.url_with_login(), prefix).await;
     assert_eq!((code, found.as_slice()), (Some(0), &[][..]), "{reasons}");
