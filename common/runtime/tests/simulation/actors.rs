@@ -5,10 +5,12 @@ use std::time::Duration;
 use doorstep_event::Rejection;
 use doorstep_runtime::{
     BatchCursor, CommandResult, Commands, DeliveryHistory, Engine, Limits,
-    operate::{self, OperateError},
+    operate::{self, OperateError, TaskDecision},
     relay::{self, RelayBatch},
 };
-use doorstep_store::{DeadLetter, DeadLetterFilter, MemoryStore, Store, StoreError};
+use doorstep_store::{
+    DeadLetter, DeadLetterFilter, MemoryStore, Store, StoreError, TaskFilter, TaskState,
+};
 
 use super::{
     callers::Given,
@@ -18,7 +20,8 @@ use super::{
     executor::{Actor, race, step},
     queue::Message,
     shape::{Guard, Settling},
-    world::{Shared, SimulatedOutlet, now, with},
+    task_runner::{MAX_TASK_BACKOFF, TaskRunner},
+    world::{Environment, Shared, SimulatedOutlet, now, with},
     yielding_store::YieldingStore,
 };
 use crate::ledger::{LedgerCommand, LedgerWith, Move};
@@ -46,9 +49,18 @@ pub fn limits(world: &Shared) -> Limits {
 pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Settling) -> Actor {
     Box::pin(async move {
         let limits = limits(&world);
+        let mut runner = TaskRunner::new(&world, store.clone(), limits.max_crashes);
         let mut engine = engine(&world, store, limits);
         loop {
             step().await;
+            let runs = with(&world, |world| {
+                let least = if world.shape.slow_input { 3 } else { 2 };
+                world.shape.tasks && world.rng.below(4) < least
+            });
+            if runs {
+                runner.work().await;
+                continue;
+            }
             let (held_first, most, jitter) = with(&world, |world| {
                 let rng = &mut world.rng;
                 (rng.one_in(3), rng.between(1, 7), rng.fraction())
@@ -62,7 +74,12 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
                     (taken, world.callers.take(number, commands))
                 })
             };
-            if taken.is_none() && asked.is_empty() {
+            let ends = if held_first {
+                Vec::new()
+            } else {
+                runner.ends.clone()
+            };
+            if taken.is_none() && asked.is_empty() && ends.is_empty() {
                 let worked = engine.process_due(now(&world), jitter).await;
                 contended(&world, worked.err());
                 continue;
@@ -78,7 +95,7 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
                 });
             };
             let mut batch = read(&world, &engine, messages);
-            let mut commands = read_commands(&world, &engine, &asked);
+            let mut commands = read_commands(&world, &engine, &asked).with_ends(ends.clone());
             if settling == Settling::BeforeTheCommit {
                 settle();
             }
@@ -88,7 +105,10 @@ pub fn owner(world: Shared, store: SimulatedStore, number: usize, settling: Sett
                 contended(&world, worked.await.err());
                 step().await;
                 for (place, decided) in commands.take_decided() {
-                    answer(&world, &asked[place], decided);
+                    match asked.get(place) {
+                        Some(given) => answer(&world, given, decided),
+                        None => runner.decided(place - asked.len(), &ends, &decided),
+                    }
                     step().await;
                 }
             }
@@ -219,6 +239,8 @@ pub fn housekeeper(world: Shared, store: SimulatedStore) -> Actor {
             let _ = store.prune_replies(limits.oldest_reply(at), 3).await;
             let beyond = at.checked_add(MAX_BACKOFF).unwrap();
             let _ = store.clamp_due_times(at, beyond).await;
+            let soon = at.checked_add(MAX_TASK_BACKOFF).unwrap();
+            let _ = store.clamp_task_times(at, soon).await;
         }
     })
 }
@@ -231,6 +253,11 @@ pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
             let (choice, rng) = with(&world, |world| (world.rng.below(16), world.rng.fork()));
             if choice == 0 {
                 let _ = step_over_a_gap(&world, &store).await;
+                continue;
+            }
+            let decides = with(&world, |world| world.shape.tasks && world.rng.one_in(4));
+            if decides {
+                decide_a_task(&world, &store).await;
                 continue;
             }
             let Ok(dead) = store.dead_letters(DeadLetterFilter::All, None, 8).await else {
@@ -248,6 +275,33 @@ pub fn operator(world: Shared, store: SimulatedStore) -> Actor {
                 _ => both(&world, &store, &dead, rng).await,
             }
         }
+    })
+}
+
+/// Decides about any live task.
+async fn decide_a_task(world: &Shared, store: &SimulatedStore) {
+    let Ok(tasks) = store.tasks(TaskFilter::default(), None, 8).await else {
+        return;
+    };
+    if tasks.is_empty() {
+        return;
+    }
+    let row = with(world, |world| world.rng.pick(&tasks).clone());
+    let decision = if row.state == TaskState::Unknown {
+        resolution(world)
+    } else {
+        TaskDecision::Cancel
+    };
+    let _ = operate::decide_task(store, &row.id, decision, now(world)).await;
+}
+
+/// Returns a decision about a task of unknown effect.
+pub fn resolution(world: &Shared) -> TaskDecision {
+    with(world, |world| match world.rng.below(4) {
+        0 => TaskDecision::ResolveAsDone,
+        1 => TaskDecision::ResolveAsFailed,
+        2 => TaskDecision::Cancel,
+        _ => TaskDecision::Retry,
     })
 }
 
@@ -276,6 +330,8 @@ async fn both(
         async move { operate::skip(&store, &id, at).await }
     });
     let was_open = dead.status == doorstep_store::DeadLetterStatus::Open;
+    let rescheduled = |world: &Environment| world.history.counts.get("replay put off").copied();
+    let before = with(world, |world| rescheduled(world));
     let (replay, skip) = race(rng, replay, skip).await;
     with(world, |world| {
         world.history.count("replay against skip");
@@ -285,7 +341,9 @@ async fn both(
             .any(|r| matches!(r, Err(OperateError::Store(_))));
         // There is one operator, so no other can have resolved it. Only a failure of the store leaves the winner open.
         // A dead letter that waits for another stream can be skipped, and may be applied by itself meanwhile.
-        let expected = usize::from(was_open)..=1;
+        // So can one that was put off after the replay has won.
+        let most = 1 + usize::from(rescheduled(world) != before);
+        let expected = usize::from(was_open)..=most;
         if !expected.contains(&won) && !failed {
             let id = &dead.id;
             world.history.violations.push(format!(

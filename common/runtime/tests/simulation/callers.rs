@@ -9,7 +9,11 @@ use std::{
 use doorstep_event::{Request, RequestResult, Timestamp};
 use doorstep_runtime::CommandResult;
 
-use super::{input::ACCOUNTS, seeded_rng::SeededRng};
+use super::{
+    input::{ACCOUNTS, labor, task_of},
+    seeded_rng::SeededRng,
+    shape::Shape,
+};
 use crate::ledger::{Bid, Move, Order, order};
 
 /// The time that a caller waits.
@@ -41,13 +45,19 @@ pub struct Callers {
 }
 
 impl Callers {
-    /// Creates commands, each under an id of its own if `unique`.
-    pub fn new(rng: &mut SeededRng, now: Timestamp, most: usize, unique: bool) -> Self {
+    /// Creates commands. Each is under an id of its own if clocks jump.
+    pub fn new(rng: &mut SeededRng, now: Timestamp, shape: &Shape) -> Self {
+        let unique = shape.jumps;
         let mut orders = Vec::new();
-        for id in 0..rng.below(most + 1) {
+        for id in 0..rng.below(shape.commands + 1) {
             let id = format!("command-{id}");
             let account = *rng.pick(&ACCOUNTS);
-            orders.push(order(&id, now, account, bid(rng)));
+            let bid = if shape.tasks && rng.one_in(3) {
+                task_bid(rng, account)
+            } else {
+                bid(rng)
+            };
+            orders.push(order(&id, now, account, bid));
             // A client uses an id twice.
             if rng.one_in(8) && !unique {
                 orders.push(order(&id, now, account, Bid::Deposit(100)));
@@ -174,6 +184,14 @@ impl Callers {
         let number = (0..self.orders.len()).find(is_it).or(only)?;
         Some(self.bid(number))
     }
+}
+
+fn task_bid(rng: &mut SeededRng, account: &str) -> Bid {
+    let id = task_of(rng, account);
+    if rng.one_in(3) {
+        return Bid::CancelTask(id);
+    }
+    Bid::Start(id, labor(rng))
 }
 
 fn bid(rng: &mut SeededRng) -> Bid {

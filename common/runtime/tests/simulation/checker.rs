@@ -7,13 +7,17 @@ use doorstep_runtime::InboundMessage;
 use doorstep_store::{DeadLetterFilter, OutboxKind, ReadSet, Store};
 
 use super::{
+    ended,
     executed::{self, CALLER},
     executor::finish,
     input::{InputKind, Meant},
     queue::Message,
     world::Environment,
 };
-use crate::ledger::{self, Account, Bid, Move, Notice};
+use crate::ledger::{
+    self, Account, Bid, Move, Notice,
+    labor::{Labor, Twist},
+};
 
 /// No delivery is acked before its event is durably applied, deferred, dead-lettered or dropped.
 pub fn settled(world: &mut Environment, messages: &[Message]) {
@@ -103,6 +107,7 @@ pub fn drained(world: &Environment) -> Vec<String> {
     wrong.extend(states(world, &accounts));
     wrong.extend(emitted(world, &accounts));
     wrong.extend(dead_letters(world));
+    wrong.extend(ended::tasks(world, &accounts));
     wrong
 }
 
@@ -216,7 +221,7 @@ fn loose(world: &Environment, accounts: &Accounts) -> Vec<String> {
 }
 
 /// Returns the fact behind an entry of an account.
-fn fact<'a>(world: &'a Environment, account: &str, entry: &str) -> Option<&'a Move> {
+pub fn fact<'a>(world: &'a Environment, account: &str, entry: &str) -> Option<&'a Move> {
     let (source, number) = entry.split_once(' ')?;
     let number: u64 = number.parse().ok()?;
     match Sequence::new(number) {
@@ -373,6 +378,15 @@ fn dead_letters(world: &Environment) -> Vec<String> {
             .event
             .as_ref()
             .is_some_and(|event| serde_json::from_slice(&event.data).ok() == Some(Move::Kill));
+        // A task runs beside events, and counts as the cause if one of these crashes its process.
+        let kills = kills
+            || dead.task.as_ref().is_some_and(|id| {
+                world.shape.deaths || world.history.tasks.blameless.contains(id.as_str())
+            })
+            || dead.event.as_ref().is_some_and(|event| {
+                let labor = serde_json::from_slice::<Labor>(&event.data);
+                labor.is_ok_and(|labor| matches!(labor.twist, Twist::Kills | Twist::KillsRole))
+            });
         // If a process is crashed from outside while it tries an event alone, the event counts as the cause.
         if dead.reason == "poison" && !kills && !world.shape.crashes {
             wrong.push(format!("innocent, and yet it was condemned: {dead:?}"));

@@ -6,7 +6,7 @@ use doorstep_event::{Event, Rejection, Request, Timestamp};
 use doorstep_runtime::{CommandOutcome, Effects, HandlerError, Role, States};
 
 use super::world::{Shared, with};
-use crate::ledger::{Account, Bid, Ledger, LedgerCommand, LedgerWith, Move, Replace};
+use crate::ledger::{Account, Bid, Ledger, LedgerCommand, LedgerWith, Move, Replace, labor::Twist};
 
 thread_local! {
     /// Set if the last handler call has crashed its process. The actor is on this very thread, and notices at its next
@@ -19,9 +19,24 @@ thread_local! {
     static LETHAL: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Sets whether events crash their processes from here on, or are only rejected.
-pub fn lethal(deaths: bool) {
+thread_local! {
+    /// Set if tasks may crash processes in this schedule.
+    static LETHAL_TASKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Sets whether events and tasks crash their processes from here on, or are only rejected.
+pub fn lethal(deaths: bool, task_deaths: bool) {
     LETHAL.set(deaths);
+    LETHAL_TASKS.set(task_deaths);
+}
+
+/// Crashes the process by a task. Returns whether tasks may do so.
+pub fn die_of_task() -> bool {
+    let dies = LETHAL_TASKS.get();
+    if dies {
+        DEAD.set(true);
+    }
+    dies
 }
 
 pub type CrashingRole = LedgerWith<Crashing>;
@@ -59,6 +74,12 @@ impl Replace for Crashing {
             DEAD.set(LETHAL.get());
             return Err(Rejection::new(Rejection::FAILED, "it would kill"));
         }
+        if let LedgerCommand::LaborDone(done) = command
+            && done.twist == Twist::KillsRole
+        {
+            die_of_task();
+            return Err(Rejection::new(Rejection::FAILED, "it would kill"));
+        }
         Ledger.execute(states, request, command, now)
     }
 }
@@ -68,7 +89,7 @@ pub async fn stop_if_dead(world: &Shared) {
     if DEAD.take() {
         with(world, |world| {
             world.history.count("death");
-            world.note(|| "dies of an event".to_owned());
+            world.note(|| "dies of an event or a task".to_owned());
             world.died = true;
         });
         std::future::pending::<()>().await;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use doorstep_event::{Event, EventId, StreamKey};
 use doorstep_store::{
-    Commit, DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, EventCounts, ReadResult,
-    Resolution, WriteSet,
+    Commit, DeadLetter, DeadLetterId, DeadLetterStatus, DeferReason, EventCounts, IfLive,
+    NewDeadLetter, ReadResult, Resolution, TaskChange, TaskDirective, TaskFate, TaskRow, WriteSet,
 };
 
 #[derive(Debug, Default)]
@@ -22,8 +22,133 @@ pub struct History {
     pub tally: EventCounts,
     /// The violations of invariants.
     pub violations: Vec<String>,
+    pub tasks: TaskHistory,
     /// The occurrences of each situation that schedules must cause.
     pub counts: BTreeMap<String, usize>,
+}
+
+/// A record of all starts and ends of tasks, as rows of the store have come and gone.
+#[derive(Debug, Default)]
+pub struct TaskHistory {
+    /// The id of each task that was ever started, by its number.
+    pub started: BTreeMap<u64, String>,
+    pub ended: Vec<EndedTask>,
+    /// The ids of tasks whose effect became unknown, each time.
+    pub unknown: Vec<String>,
+    /// The tokens of poison tasks that end without the role.
+    pub untold: BTreeSet<i64>,
+    /// The ids of tasks whose crash count was raised although their process was alive.
+    pub blameless: BTreeSet<String>,
+    /// The number of starts by events and commands, dropped ones included.
+    pub causes: usize,
+}
+
+#[derive(Debug)]
+pub struct EndedTask {
+    pub number: u64,
+    /// The token under which it has ended.
+    pub token: i64,
+    pub ending: TaskEnding,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskEnding {
+    Done,
+    /// A dead letter of which the role has heard.
+    Failed,
+    /// A dead letter of which the role has not heard.
+    Untold,
+    Cancelled,
+    Settled,
+}
+
+impl TaskHistory {
+    /// Records the changes of a written commit, with the rows of their tasks before and after it. Returns the situations
+    /// that it makes.
+    pub fn committed(
+        &mut self,
+        changes: &[TaskChange],
+        dead: &[NewDeadLetter],
+        before: &[Option<TaskRow>],
+        after: &[Option<TaskRow>],
+    ) -> Vec<&'static str> {
+        let mut seen = Vec::new();
+        for (place, change) in changes.iter().enumerate() {
+            let number = |rows: &[Option<TaskRow>]| rows[place].as_ref().map(|row| row.number);
+            let (was, is) = (number(before), number(after));
+            match change {
+                TaskChange::Start(new) => {
+                    let again = |other: &TaskChange| matches!(other, TaskChange::End(end) if end.id == new.id);
+                    let by_result = changes[..place].iter().any(again);
+                    self.causes += usize::from(new.if_live == IfLive::Keep && !by_result);
+                    if let Some(number) = is.filter(|is| Some(*is) != was) {
+                        self.started.insert(number, new.id.to_string());
+                    }
+                    if new.if_live == IfLive::Conflict {
+                        seen.push("replayed task");
+                    }
+                }
+                TaskChange::End(end) => {
+                    let directive = before[place].as_ref().and_then(|row| row.directive);
+                    let of_it = dead
+                        .iter()
+                        .find(|new| new.row.task.as_ref() == Some(&end.id));
+                    let ending = match (&end.fate, directive, of_it) {
+                        (TaskFate::Release, ..) => {
+                            seen.push("released");
+                            continue;
+                        }
+                        (TaskFate::Retry { .. }, ..) => {
+                            seen.push("retried");
+                            continue;
+                        }
+                        (TaskFate::Unknown { .. }, ..) => {
+                            seen.push("unknown");
+                            self.unknown.push(end.id.to_string());
+                            continue;
+                        }
+                        (TaskFate::Done, directive, _) => {
+                            if directive == Some(TaskDirective::Cancel) {
+                                seen.push("result after cancel");
+                            }
+                            TaskEnding::Done
+                        }
+                        (TaskFate::Ended, _, Some(new)) => {
+                            if new.row.reason == "poison" {
+                                seen.push("poison task");
+                            }
+                            if self.untold.contains(&end.token.0) {
+                                TaskEnding::Untold
+                            } else {
+                                TaskEnding::Failed
+                            }
+                        }
+                        (
+                            TaskFate::Ended,
+                            Some(TaskDirective::Done | TaskDirective::Failed),
+                            None,
+                        ) => {
+                            seen.push("settled");
+                            TaskEnding::Settled
+                        }
+                        (TaskFate::Ended, _, None) => {
+                            seen.push("cancelled");
+                            TaskEnding::Cancelled
+                        }
+                    };
+                    if let Some(number) = was.filter(|was| Some(*was) != is) {
+                        self.ended.push(EndedTask {
+                            number,
+                            token: end.token.0,
+                            ending,
+                        });
+                    }
+                }
+                TaskChange::Cancel(_) | TaskChange::Decide { .. } => {}
+            }
+        }
+        seen
+    }
 }
 
 impl History {

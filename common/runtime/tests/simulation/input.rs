@@ -7,7 +7,10 @@ use doorstep_event::{EventId, EventType, Sender, StreamKey, Timestamp, headers::
 use doorstep_runtime::InboundMessage;
 
 use super::seeded_rng::SeededRng;
-use crate::ledger::{self, Move};
+use crate::ledger::{
+    self, Move,
+    labor::{Labor, Twist},
+};
 
 pub const ACCOUNTS: [&str; 3] = ["account/a", "account/b", "account/c"];
 const SOURCES: [&str; 3] = ["shop", "web", "pay"];
@@ -46,14 +49,14 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn new(rng: &mut SeededRng, now: Timestamp, events: usize) -> Self {
+    pub fn new(rng: &mut SeededRng, now: Timestamp, events: usize, tasks: bool) -> Self {
         let mut input = Self {
             streams: BTreeMap::new(),
             loose: Vec::new(),
             unreadable: Vec::new(),
             to_publish: Vec::new(),
         };
-        input.fill_streams(rng, events);
+        input.fill_streams(rng, events, tasks);
         // Each message gets a position, and messages are published in the order of positions.
         let mut line: Vec<(usize, InboundMessage)> = Vec::new();
         input.numbered(rng, &mut line);
@@ -73,7 +76,7 @@ impl Input {
         input
     }
 
-    fn fill_streams(&mut self, rng: &mut SeededRng, events: usize) {
+    fn fill_streams(&mut self, rng: &mut SeededRng, events: usize, tasks: bool) {
         let mut left = events;
         let accounts = rng.between(1, ACCOUNTS.len());
         for account in &ACCOUNTS[..accounts] {
@@ -83,7 +86,9 @@ impl Input {
                 }
                 let length = rng.between(1, 6).min(left);
                 left -= length;
-                let meant = (0..length).map(|_| Meant::any(rng)).collect();
+                let meant = (0..length)
+                    .map(|_| Meant::any(rng, account, tasks))
+                    .collect();
                 self.streams.insert(ledger::stream(source, account), meant);
             }
             // Each account needs these two.
@@ -126,10 +131,11 @@ impl Input {
         line: &mut Vec<(usize, InboundMessage)>,
     ) {
         for number in 0..rng.below(4) {
+            let account = (*rng.pick(&ACCOUNTS[..2])).to_owned();
             let loose = Loose {
                 source: format!("loose-{number}"),
-                account: (*rng.pick(&ACCOUNTS[..2])).to_owned(),
-                fact: Meant::any(rng).fact,
+                fact: Meant::any(rng, &account, false).fact,
+                account,
             };
             let mut event = ledger::event(&loose.source, &loose.account, 1, &loose.fact);
             event.sequence = None;
@@ -157,6 +163,39 @@ impl Input {
     }
 }
 
+/// Returns the id of a task of an account: one of few, so that live and ended ones meet.
+pub fn task_of(rng: &mut SeededRng, account: &str) -> String {
+    format!("{account}/task-{}", rng.below(3))
+}
+
+/// Returns a task of any kind.
+pub fn labor(rng: &mut SeededRng) -> Labor {
+    let twist = match rng.below(20) {
+        0 | 1 => Twist::Fails,
+        2 => Twist::Kills,
+        3 => Twist::KillsRole,
+        4 | 5 => Twist::Unknown,
+        6 => Twist::Spoiled,
+        7 => Twist::Panics,
+        8 | 9 => Twist::Again,
+        _ => Twist::None,
+    };
+    let errors = match rng.below(8) {
+        0 | 1 => 1,
+        2 => 4,
+        _ => 0,
+    };
+    Labor { errors, twist }
+}
+
+fn task_move(rng: &mut SeededRng, account: &str) -> Move {
+    let id = task_of(rng, account);
+    if rng.one_in(5) {
+        return Move::CancelTask(id);
+    }
+    Move::Start(id, labor(rng))
+}
+
 /// Returns another event under the same sequence, as from a store that was restored without a new source.
 fn contender(mut incoming: InboundMessage) -> InboundMessage {
     if let Decoded::Valid(event) | Decoded::Invalid(event, _) = &mut incoming.decoded {
@@ -173,7 +212,10 @@ impl Meant {
         }
     }
 
-    fn any(rng: &mut SeededRng) -> Self {
+    fn any(rng: &mut SeededRng, account: &str, tasks: bool) -> Self {
+        if tasks && rng.one_in(3) {
+            return Self::sound(task_move(rng, account));
+        }
         let amount = rng.between(1, 9) as i64;
         let fact = match rng.below(20) {
             0 => Move::Poison,

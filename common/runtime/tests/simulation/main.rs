@@ -9,6 +9,7 @@ mod actors;
 mod callers;
 mod checker;
 mod crashing_role;
+mod ended;
 mod executed;
 mod executor;
 mod exhaustive;
@@ -21,6 +22,8 @@ mod scenes;
 mod schedules;
 mod seeded_rng;
 mod shape;
+mod task_runner;
+mod task_scenes;
 mod world;
 mod yielding_store;
 
@@ -84,6 +87,8 @@ fn faultless_schedules_apply_each_event_once_in_order() {
         deaths: false,
         errors: false,
         operator: seed % 2 == 0,
+        task_deaths: false,
+        slow_holders: false,
         unruly_broker: false,
         ..Shape::from_seed(seed)
     });
@@ -242,6 +247,100 @@ fn schedules_find_a_store_that_forgets_pruning_times() {
 fn jumping(seed: u64) -> Shape {
     Shape {
         jumps: true,
+        ..Shape::from_seed(seed)
+    }
+}
+
+#[test]
+fn schedules_end_each_task_once() {
+    let counts = run_all(40_000_000..40_000_000 + how_many(400), with_tasks);
+    println!("{counts:?}");
+    if std::env::var(schedules::SEED).is_err() {
+        for what in [
+            "claimed",
+            "taken over",
+            "lease lost",
+            "found itself gone",
+            "blocked beyond its lease",
+            "retried",
+            "released",
+            "cancelled",
+            "result after cancel",
+            "poison task",
+            "unknown",
+            "settled",
+            "replayed task",
+            "result rejected",
+            "task failed",
+            "task gave up",
+        ] {
+            let times = counts.get(what).copied().unwrap_or_default();
+            assert!(
+                times >= 10,
+                "the schedules brought about {what} {times} times"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_killing_tasks_become_poison() {
+    let counts = run_all(50_000_000..50_000_000 + how_many(300), |seed| Shape {
+        crashes: false,
+        deaths: false,
+        ..with_tasks(seed)
+    });
+    if std::env::var(schedules::SEED).is_err() {
+        assert!(counts["poison task"] >= 20, "{counts:?}");
+    }
+}
+
+#[test]
+fn jumping_clocks_end_each_task_once() {
+    run_all(60_000_000..60_000_000 + how_many(200), |seed| Shape {
+        jumps: true,
+        ..with_tasks(seed)
+    });
+}
+
+#[test]
+fn schedules_find_ignored_tokens() {
+    finds_in_tasks(Bug::IgnoresTokens);
+}
+
+#[test]
+fn schedules_find_lost_ends_of_tasks() {
+    finds_in_tasks(Bug::LosesTaskEnds);
+}
+
+#[test]
+fn schedules_find_tasks_that_end_twice() {
+    finds_in_tasks(Bug::EndsTwice);
+}
+
+#[test]
+fn schedules_find_reused_tokens() {
+    finds_in_tasks(Bug::ReusesTokens);
+}
+
+#[track_caller]
+fn finds_in_tasks(bug: Bug) {
+    finds(|shape| Shape {
+        bug,
+        ..with_tasks(shape.seed)
+    });
+}
+
+fn with_tasks(seed: u64) -> Shape {
+    Shape {
+        tasks: true,
+        slow_input: true,
+        slow_holders: true,
+        blocking_tasks: seed.is_multiple_of(2),
+        second_relay: false,
+        events: 40,
+        commands: 12,
+        moves: 1_500,
         ..Shape::from_seed(seed)
     }
 }

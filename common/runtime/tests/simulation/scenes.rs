@@ -57,11 +57,18 @@ fn quiet_world(store: MemoryStore) -> Shared {
     Arc::new(Mutex::new(Environment {
         clock: at(),
         ahead: std::time::Duration::ZERO,
-        input: Input::new(&mut rng, at(), 0),
+        input: Input::new(&mut rng, at(), 0, false),
         rng,
         shape: Shape::from_seed(0),
         faulty: false,
-        callers: super::callers::Callers::new(&mut SeededRng::new(0), at(), 0, false),
+        callers: super::callers::Callers::new(
+            &mut SeededRng::new(0),
+            at(),
+            &Shape {
+                commands: 0,
+                ..Shape::from_seed(0)
+            },
+        ),
         queue: Queue::new(1, 1),
         history: History::default(),
         published: Vec::new(),
@@ -69,6 +76,12 @@ fn quiet_world(store: MemoryStore) -> Shared {
         moving: String::new(),
         trace: Vec::new(),
         died: false,
+        monotonic: std::time::Duration::ZERO,
+        base: std::time::Instant::now(),
+        processes: 0,
+        alive: std::collections::BTreeSet::new(),
+        outside: Vec::new(),
+        tokens: std::collections::BTreeMap::new(),
     }))
 }
 

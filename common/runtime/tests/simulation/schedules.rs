@@ -14,7 +14,7 @@ use doorstep_runtime::{
     operate::{self, OperateError},
     relay::{self, RelayBatch},
 };
-use doorstep_store::{DeadLetterFilter, MemoryStore, Store};
+use doorstep_store::{DeadLetterFilter, MemoryStore, Store, TaskFilter, TaskState};
 
 use super::{
     actors,
@@ -26,6 +26,7 @@ use super::{
     queue::{Queue, Return},
     seeded_rng::SeededRng,
     shape::Shape,
+    task_runner::{MAX_TASK_BACKOFF, TaskRunner},
     world::{Environment, Shared, SimulatedOutlet, now, with},
     yielding_store::{Steps, YieldingStore},
 };
@@ -38,7 +39,7 @@ const ROUNDS: usize = 400;
 /// # Errors
 /// The violations, with the trace if the shape asks for one.
 pub fn run(shape: &Shape) -> Result<BTreeMap<String, usize>, Vec<String>> {
-    lethal(shape.deaths);
+    lethal(shape.deaths, shape.task_deaths);
     let mut rng = SeededRng::new(shape.seed);
     let world = world(shape, &mut rng);
     Schedule::new(world.clone(), shape.clone(), rng).run();
@@ -61,8 +62,8 @@ fn world(shape: &Shape, rng: &mut SeededRng) -> Shared {
     Arc::new(Mutex::new(Environment {
         clock,
         ahead: Duration::ZERO,
-        input: Input::new(&mut rng.fork(), clock, shape.events),
-        callers: Callers::new(&mut rng.fork(), clock, shape.commands, shape.jumps),
+        input: Input::new(&mut rng.fork(), clock, shape.events, shape.tasks),
+        callers: Callers::new(&mut rng.fork(), clock, shape),
         rng: rng.fork(),
         shape: shape.clone(),
         faulty: true,
@@ -73,6 +74,12 @@ fn world(shape: &Shape, rng: &mut SeededRng) -> Shared {
         moving: String::new(),
         trace: Vec::new(),
         died: false,
+        monotonic: Duration::ZERO,
+        base: std::time::Instant::now(),
+        processes: 0,
+        alive: BTreeSet::new(),
+        outside: Vec::new(),
+        tokens: BTreeMap::new(),
     }))
 }
 
@@ -90,6 +97,8 @@ struct Schedule {
     shape: Shape,
     rng: SeededRng,
     actors: Vec<(Who, Actor)>,
+    /// An actor that stands still, and for how many moves.
+    suspended: (usize, usize),
 }
 
 impl Schedule {
@@ -104,6 +113,7 @@ impl Schedule {
             shape,
             rng,
             actors: Vec::new(),
+            suspended: (0, 0),
         };
         schedule.actors = who.into_iter().map(|w| (w, schedule.start(w))).collect();
         schedule
@@ -123,7 +133,7 @@ impl Schedule {
     fn run(&mut self) {
         for _ in 0..self.shape.moves {
             match self.rng.below(60) {
-                0..4 => self.publish(),
+                0..4 if !self.shape.slow_input || self.rng.one_in(4) => self.publish(),
                 4..8 => {
                     with(&self.world, |world| world.queue.arrive());
                 }
@@ -139,8 +149,11 @@ impl Schedule {
                     let owner = self.rng.below(2);
                     self.cut(owner);
                 }
-                11 if self.shape.crashes => self.crash(),
+                11 if self.shape.crashes && (!self.shape.slow_input || self.rng.one_in(4)) => {
+                    self.crash();
+                }
                 12 if self.shape.jumps => self.set_clock(),
+                13 | 14 if self.shape.slow_holders => self.suspend(),
                 _ => self.move_one(),
             }
         }
@@ -166,6 +179,15 @@ impl Schedule {
 
     fn move_one(&mut self) {
         let index = self.rng.below(self.actors.len());
+        if self.suspended.1 > 0 {
+            self.suspended.1 -= 1;
+            if self.rng.one_in(20) {
+                with(&self.world, |world| world.advance_clock(1_000));
+            }
+            if self.suspended.0 == index {
+                return;
+            }
+        }
         let (who, actor) = &mut self.actors[index];
         with(&self.world, |world| {
             if world.shape.traced {
@@ -180,6 +202,24 @@ impl Schedule {
                 self.cut(number);
             }
             self.actors[index].1 = self.start(who);
+        }
+    }
+
+    /// Suspends an actor, while time passes for the others.
+    fn suspend(&mut self) {
+        let index = self.rng.below(self.actors.len());
+        let running = TaskFilter {
+            state: Some(TaskState::Running),
+            ..TaskFilter::default()
+        };
+        let store = with(&self.world, |world| world.store.clone());
+        let runs = !finish(store.tasks(running, None, 1)).unwrap().is_empty();
+        if runs && self.suspended.1 == 0 && matches!(self.actors[index].0, Who::Owner(_)) {
+            self.suspended = (index, self.rng.between(50, 300));
+            with(&self.world, |world| {
+                world.history.count("suspended");
+                world.note(|| format!("suspend {index}"));
+            });
         }
     }
 
@@ -249,9 +289,14 @@ fn drain(world: &Shared) -> Result<(), String> {
     let right = now(world);
     let beyond = right.checked_add(actors::MAX_BACKOFF).unwrap();
     finish(store.clamp_due_times(right, beyond)).map_err(|e| e.to_string())?;
+    let soon = right.checked_add(MAX_TASK_BACKOFF).unwrap();
+    finish(store.clamp_task_times(right, soon)).map_err(|e| e.to_string())?;
+    let engine = actors::engine(world, store.clone(), actors::limits(world));
+    let limits = actors::limits(world);
     let mut drain = Drain {
-        engine: actors::engine(world, store.clone(), actors::limits(world)),
-        limits: actors::limits(world),
+        engine,
+        runner: TaskRunner::new(world, store.clone(), limits.max_crashes),
+        limits,
         outlet: SimulatedOutlet {
             honesty: with(world, |world| world.shape.honesty),
             world: world.clone(),
@@ -272,6 +317,7 @@ struct Drain {
     world: Shared,
     store: actors::SimulatedStore,
     engine: Engine<CrashingRole, actors::SimulatedStore>,
+    runner: TaskRunner,
     limits: Limits,
     outlet: SimulatedOutlet,
     /// The ids of replayed events.
@@ -325,12 +371,18 @@ impl Drain {
                 break;
             }
         }
+        if !self.work_tasks()? {
+            return Ok(false);
+        }
         self.settle_the_dead()?;
         let memory = with(&self.world, |world| world.store.clone());
         let summary = finish(memory.summary(now(&self.world)))?;
         let usage = summary.usage;
-        let left =
-            usage.deferred.rows + usage.dead_letters.rows + usage.outbox.rows + usage.timers.rows;
+        let left = usage.deferred.rows
+            + usage.dead_letters.rows
+            + usage.outbox.rows
+            + usage.timers.rows
+            + usage.tasks.rows;
         if left == 0 {
             return Ok(with(&self.world, |world| {
                 world.callers.call_the_rest(world.clock)
@@ -338,7 +390,9 @@ impl Drain {
         }
         let next_due = finish(memory.next_due())?;
         with(&self.world, |world| match next_due {
-            Some(due) if summary.usage.outbox.rows == 0 => world.clock = world.clock.max(due),
+            Some(due) if summary.usage.outbox.rows == 0 && usage.tasks.rows == 0 => {
+                world.clock = world.clock.max(due);
+            }
             _ => world.advance_clock(1_000),
         });
         Ok(false)
@@ -367,6 +421,41 @@ impl Drain {
         }
     }
 
+    /// Runs tasks, decides their ends, and settles those of unknown effect. Returns whether the process is still alive.
+    fn work_tasks(&mut self) -> Result<bool, OperateError> {
+        if !with(&self.world, |world| world.shape.tasks) {
+            return Ok(true);
+        }
+        if survive(&self.world, self.runner.work_off()).is_none() {
+            self.start_again();
+            return Ok(false);
+        }
+        let ends = self.runner.ends.clone();
+        let mut commands = self.engine.read_commands([]).with_ends(ends.clone());
+        while !commands.is_done() {
+            let at = now(&self.world);
+            let worked = survive(&self.world, self.engine.execute(&mut commands, at, 0.5));
+            let Some(worked) = worked else {
+                self.start_again();
+                return Ok(false);
+            };
+            worked?;
+            for (place, decided) in commands.take_decided() {
+                self.runner.decided(place, &ends, &decided);
+            }
+        }
+        let filter = TaskFilter {
+            state: Some(TaskState::Unknown),
+            ..TaskFilter::default()
+        };
+        for row in finish(self.store.tasks(filter, None, 100))? {
+            let decision = actors::resolution(&self.world);
+            let decided = operate::decide_task(&self.store, &row.id, decision, now(&self.world));
+            finish(decided).map_err(|e| OperateError::Busy(e.to_string()))?;
+        }
+        Ok(true)
+    }
+
     /// Restarts after a crash: its deliveries come back to another process.
     fn start_again(&mut self) {
         with(&self.world, |world| {
@@ -374,6 +463,7 @@ impl Drain {
             world.callers.cut(0);
         });
         let limits = self.limits.clone();
+        self.runner = TaskRunner::new(&self.world, self.store.clone(), limits.max_crashes);
         self.engine = actors::engine(&self.world, self.store.clone(), limits);
     }
 

@@ -26,6 +26,16 @@ pub struct Shape {
     pub unruly_broker: bool,
     pub second_owner: bool,
     pub second_relay: bool,
+    /// Events and commands start tasks.
+    pub tasks: bool,
+    /// Tasks and their results crash processes.
+    pub task_deaths: bool,
+    /// Input comes, and crashes happen, only now and then, so that tasks have the time to run.
+    pub slow_input: bool,
+    /// Owners stand still for longer than their leases.
+    pub slow_holders: bool,
+    /// Tasks block, and go on after their leases have ended.
+    pub blocking_tasks: bool,
     /// The clock of the role's processes jumps ahead by days and is set right again, and pruning trusts it.
     pub jumps: bool,
     /// Acks before the commit: a bug.
@@ -72,6 +82,12 @@ impl Shape {
             unruly_broker: true,
             second_owner: true,
             second_relay: true,
+            // So that the other half is as it would be without tasks.
+            tasks: seed.is_multiple_of(2),
+            task_deaths: true,
+            slow_input: false,
+            slow_holders: seed.is_multiple_of(2),
+            blocking_tasks: seed.is_multiple_of(4),
             jumps: false,
             settling: Settling::AfterTheCommit,
             honesty: Honesty::Honest,
@@ -83,7 +99,7 @@ impl Shape {
     /// Returns shapes that are each a little simpler than this one.
     pub fn simpler(&self) -> Vec<Self> {
         let mut simpler = Vec::new();
-        let switches: [fn(&mut Self) -> &mut bool; 9] = [
+        let switches: [fn(&mut Self) -> &mut bool; 13] = [
             |s| &mut s.errors,
             |s| &mut s.cuts,
             |s| &mut s.crashes,
@@ -93,6 +109,10 @@ impl Shape {
             |s| &mut s.second_relay,
             |s| &mut s.second_owner,
             |s| &mut s.jumps,
+            |s| &mut s.tasks,
+            |s| &mut s.task_deaths,
+            |s| &mut s.blocking_tasks,
+            |s| &mut s.slow_holders,
         ];
         for switch in switches {
             let mut shape = self.clone();

@@ -1,16 +1,20 @@
 //! The environment of the actors: the clock, the queue, the broker behind the outbox sink, faults, and the record of
 //! all commits.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use doorstep_event::Timestamp;
 use doorstep_messaging::PublishOutcome;
 use doorstep_runtime::relay::OutboxSink;
-use doorstep_store::{MemoryStore, OutboxKind};
+use doorstep_store::{MemoryStore, OutboxKind, TaskHolder};
 
 use super::{
     callers::Callers, executor::step, history::History, input::Input, queue::Queue,
-    seeded_rng::SeededRng, shape::Shape,
+    seeded_rng::SeededRng, shape::Shape, task_runner::OutsideEffect,
 };
 
 /// The environment, as actors share it.
@@ -37,6 +41,18 @@ pub struct Environment {
     pub trace: Vec<String>,
     /// Set if the last move has crashed its process.
     pub died: bool,
+    /// The true time that has passed, whatever the wall clocks say.
+    pub monotonic: Duration,
+    /// The beginning of all monotonic clocks.
+    pub base: Instant,
+    /// The number of processes started so far.
+    pub processes: u64,
+    /// The holders of those that are alive.
+    pub alive: BTreeSet<TaskHolder>,
+    /// The attempts of tasks, as the world outside has seen them.
+    pub outside: Vec<OutsideEffect>,
+    /// The holder to which each token was given.
+    pub tokens: BTreeMap<i64, TaskHolder>,
 }
 
 /// A failure without a crash.
@@ -66,6 +82,7 @@ impl Environment {
     pub fn advance_clock(&mut self, milliseconds: usize) {
         let by = std::time::Duration::from_millis(milliseconds as u64);
         self.clock = self.clock.checked_add(by).unwrap();
+        self.monotonic += by;
     }
 
     pub fn note(&mut self, what: impl FnOnce() -> String) {

@@ -8,7 +8,8 @@ use doorstep_store::{
     DeadLetterFilter, DeadLetterGroup, DeadLetterId, DeferReason, DeferredEvent, EntityKey,
     EntityRow, ExpectedVersion, HolderRow, OutboxRow, OwnEpochs, PrunedTo, ReadResult, ReadSet,
     SequenceGap, SourceRow, Store, StoreError, StoreUsage, StreamRow, Streamless, Summary,
-    TableUsage, TaskFilter, TaskHolder, TaskId, TaskProgress, TaskRow, WriteSet,
+    TableUsage, TaskChange, TaskFate, TaskFilter, TaskHolder, TaskId, TaskProgress, TaskRow,
+    TaskToken, WriteSet,
 };
 
 use super::{
@@ -42,6 +43,14 @@ pub enum Bug {
     WritesLate,
     /// The times up to which ids and replies were pruned are not returned.
     ForgetsPruning,
+    /// The end of a lease is taken under the token of a later one.
+    IgnoresTokens,
+    /// The ends of tasks with a result are not written.
+    LosesTaskEnds,
+    /// The end of a task that has ended is written once more.
+    EndsTwice,
+    /// A task has one token for all its leases.
+    ReusesTokens,
 }
 
 /// The places of an operation's steps.
@@ -100,6 +109,10 @@ impl<S: Store> YieldingStore<S> {
     async fn commit_and_note(&self, mut changes: WriteSet) -> Result<Commit, StoreError> {
         let before = self.current(&changes).await?;
         self.spoil(&mut changes, &before);
+        let meant = changes.tasks.clone();
+        let ids: Vec<_> = meant.iter().map(id_of).cloned().collect();
+        let tasks_before = self.store.read_tasks(ids.clone()).await?;
+        self.spoil_ends(&mut changes, &tasks_before);
         if self.bug == Bug::KeepsScheduled {
             let all = self.store.due(Timestamp::MAX, usize::MAX, u64::MAX).await?;
             let scheduled = |id| {
@@ -125,11 +138,69 @@ impl<S: Store> YieldingStore<S> {
             settled.extend(found.into_iter().map(|dead| (dead, *fate)));
         }
         let commit = self.store.commit(changes.clone()).await?;
+        if commit != Commit::Conflict && !ids.is_empty() {
+            let tasks_after = self.store.read_tasks(ids).await?;
+            with(&self.world, |world| {
+                let dead = &changes.dead_letters;
+                let tasks = &mut world.history.tasks;
+                let seen = tasks.committed(&meant, dead, &tasks_before, &tasks_after);
+                for what in seen {
+                    world.history.count(what);
+                }
+            });
+        }
         with(&self.world, |world| {
             world.note(|| story(&changes, &commit));
             world.history.committed(&changes, &before, settled, &commit);
         });
         Ok(commit)
+    }
+
+    /// Returns which leases are held, as a store with the bug says.
+    async fn leases(
+        &self,
+        asked: Vec<(TaskId, TaskToken)>,
+        held: Vec<bool>,
+    ) -> Result<Vec<bool>, StoreError> {
+        let ids = asked.iter().map(|(id, _)| id.clone()).collect();
+        let rows = self.store.read_tasks(ids).await?;
+        let leases = asked.iter().zip(held).zip(rows);
+        let leases = leases.map(|(((_, token), held), row)| {
+            let row = row.filter(|row| row.lease.is_some());
+            match self.bug {
+                Bug::EndsTwice => true,
+                Bug::IgnoresTokens => row.is_some(),
+                Bug::ReusesTokens => row.is_some_and(|row| reused(&row) == *token),
+                _ => held,
+            }
+        });
+        Ok(leases.collect())
+    }
+
+    /// Changes the tokens of ends, or drops ends, as a store with the bug does.
+    fn spoil_ends(&self, changes: &mut WriteSet, before: &[Option<TaskRow>]) {
+        if !matches!(
+            self.bug,
+            Bug::IgnoresTokens | Bug::EndsTwice | Bug::ReusesTokens
+        ) {
+            return;
+        }
+        let rows: Vec<_> = before.iter().flatten().collect();
+        changes.tasks.retain_mut(|change| {
+            let TaskChange::End(end) = change else {
+                return true;
+            };
+            let row = rows.iter().find(|row| row.id == end.id);
+            let lease = row.and_then(|row| row.lease);
+            match self.bug {
+                Bug::EndsTwice => lease.is_some_and(|lease| lease.token == end.token),
+                Bug::ReusesTokens if row.is_none_or(|row| reused(row) != end.token) => true,
+                _ => {
+                    end.token = lease.map_or(end.token, |lease| lease.token);
+                    true
+                }
+            }
+        });
     }
 
     /// Returns the present rows that the changes concern.
@@ -183,13 +254,34 @@ impl<S: Store> YieldingStore<S> {
             Bug::LosesSeenIds => changes.seen.clear(),
             Bug::LosesReplies => changes.replies.clear(),
             Bug::ForgetsPruning => changes.pruned_to = now.pruned_to,
+            Bug::LosesTaskEnds => changes.tasks.retain(|change| !is_done(change)),
             Bug::None
+            | Bug::IgnoresTokens
+            | Bug::EndsTwice
+            | Bug::ReusesTokens
             | Bug::ForgetsNextHeld
             | Bug::ForgetsAwaiting
             | Bug::KeepsScheduled
             | Bug::WritesLate => {}
         }
     }
+}
+
+fn id_of(change: &TaskChange) -> &TaskId {
+    match change {
+        TaskChange::Start(new) => &new.id,
+        TaskChange::Cancel(id) | TaskChange::Decide { id, .. } => id,
+        TaskChange::End(end) => &end.id,
+    }
+}
+
+fn is_done(change: &TaskChange) -> bool {
+    matches!(change, TaskChange::End(end) if end.fate == TaskFate::Done)
+}
+
+/// Returns the token of a store that has one for each task.
+fn reused(row: &TaskRow) -> TaskToken {
+    TaskToken(i64::try_from(row.number).unwrap())
 }
 
 /// Describes a commit in a line of the trace.
@@ -220,7 +312,8 @@ fn story(changes: &WriteSet, commit: &Commit) -> String {
         Commit::Conflict => "meets a conflict with",
     };
     format!(
-        "{what} streams {streams:?}, holds {held:?}, releases {:?}, puts off {:?}, buries {dead:?}, settles {:?}, pays {}, owes {}",
+        "{what} tasks {:?}, streams {streams:?}, holds {held:?}, releases {:?}, puts off {:?}, buries {dead:?}, settles {:?}, pays {}, owes {}",
+        changes.tasks,
         changes.release,
         changes.reschedule,
         changes.resolve,
@@ -235,7 +328,11 @@ impl<S: Store> Store for YieldingStore<S> {
     }
 
     async fn load(&self, ask: ReadSet) -> Result<ReadResult, StoreError> {
+        let leases = ask.leases.clone();
         let mut loaded = self.yielding_store(self.store.load(ask)).await?;
+        if !leases.is_empty() {
+            loaded.leases = self.leases(leases, loaded.leases).await?;
+        }
         if self.bug == Bug::ForgetsPruning {
             loaded.pruned_to = PrunedTo::default();
         }
@@ -369,7 +466,13 @@ impl<S: Store> Store for YieldingStore<S> {
     }
 
     async fn claim_tasks(&self, ask: ClaimTasks) -> Result<Claimed, StoreError> {
-        self.yielding_store(self.store.claim_tasks(ask)).await
+        let mut claimed = self.yielding_store(self.store.claim_tasks(ask)).await?;
+        if self.bug == Bug::ReusesTokens {
+            for task in &mut claimed.tasks {
+                task.token = reused(&task.row);
+            }
+        }
+        Ok(claimed)
     }
 
     async fn beat_tasks(

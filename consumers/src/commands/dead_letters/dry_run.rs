@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn input_of_a_task_is_checked_without_a_run() {
+    fn input_is_checked_without_a_run() {
         assert_eq!(check_input(b"{}"), Checked::Untried(TASK_NOT_RUN));
         assert!(matches!(check_input(b"{"), Checked::Refused(why) if why.contains("EOF")));
     }
