@@ -45,6 +45,7 @@ mod stopping;
 mod stores;
 mod stream;
 mod task_commands;
+mod task_deaths;
 mod tasks;
 mod tls;
 mod topology;
