@@ -32,8 +32,23 @@ impl RoleProcess {
     /// # Panics
     /// If no thread can be started.
     pub fn start<R: Role, S: Store>(role: R, store: S, settings: RunSettings) -> Self {
+        Self::start_with_tasks(role, TaskSet::new(), store, settings)
+    }
+
+    /// Starts a role, which runs these tasks.
+    ///
+    /// # Panics
+    /// If no thread can be started.
+    pub fn start_with_tasks<R: Role, S: Store>(
+        role: R,
+        tasks: TaskSet,
+        store: S,
+        settings: RunSettings,
+    ) -> Self {
         let shutdown_timeout = settings.shutdown_timeout;
-        Self::run(shutdown_timeout, || runner::start(role, store, settings))
+        Self::run(shutdown_timeout, || {
+            runner::start_with_tasks(role, tasks, store, settings)
+        })
     }
 
     /// Starts a role without a queue, which runs these tasks.

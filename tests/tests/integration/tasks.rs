@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
-use doorstep_event::{RequestResult, Timestamp};
+use doorstep_event::{Event, RequestResult, Sequence, Source, Subject, Timestamp};
 use doorstep_runtime::{
     HandlerLock, Limits,
     operate::{TaskDecision, decide_task, replay},
-    runner::RunSettings,
-    task::{TaskEnding, TaskPolicy, TaskSet},
+    runner::{RunError, RunSettings},
+    task::{TaskEnding, TaskPolicy, TaskSet, kind_of},
 };
 use doorstep_store::{
-    Candidates, ClaimTasks, CrashCountChange, DeferReason, EntityKey, NewDeferred, SqliteStore,
-    Store, TaskHolder, TaskRow, TaskState, WriteSet, begin_epoch, sqlite::Options,
+    Candidates, ClaimTasks, CrashCountChange, DeferReason, EntityKey, IfLive, MemoryStore,
+    NewDeferred, NewTask, SqliteStore, Store, TaskChange, TaskHolder, TaskRow, TaskState, WriteSet,
+    begin_epoch, sqlite::Options,
 };
 use doorstep_tests::{
-    Fault, FaultyStore, Program, RoleProcess, TempDir, WORKS,
+    Fault, FaultyStore, Program, RoleProcess, TempDir, TestEnv, WORKS,
     ledger::{Ledger, Move, event, request},
     run_settings, wait_for, wait_until,
     works::{
-        DoWork, OrderWork, Outside, Work, WorkJob, Works, quick_limits, quick_policy, task_id,
+        DoWork, OrderWork, Outside, Work, WorkAsked, WorkJob, Works, quick_limits, quick_policy,
+        task_id,
     },
 };
 
@@ -348,7 +350,7 @@ for_each_store! {
                 holder,
                 process: "a test".to_owned(),
                 now,
-                kinds: vec![(doorstep_runtime::task::kind_of::<DoWork>(), 1)],
+                kinds: vec![(kind_of::<DoWork>(), 1)],
                 room: 1,
                 candidates: Candidates::One,
                 held: Vec::new(),
@@ -410,7 +412,7 @@ for_each_store! {
             logged(&outside, "begin", name, 1).await;
         }
         // Another role of the process finds an event at its start that has crashed a process once.
-        let ledger = doorstep_store::MemoryStore::new("ledger");
+        let ledger = MemoryStore::new("ledger");
         let suspect = event("shop", "account/1", 1, &Move::Add(1));
         let now = Timestamp::now();
         let mut changes = WriteSet::at(now);
@@ -445,6 +447,70 @@ for_each_store! {
         role.stop().await.unwrap();
         other.stop().await.unwrap();
     }
+}
+
+/// Starts a task in the store.
+async fn put_task(store: &MemoryStore, work: &str) {
+    let mut changes = WriteSet::at(Timestamp::now());
+    changes.tasks.push(TaskChange::Start(NewTask {
+        id: task_id(work),
+        kind: kind_of::<DoWork>(),
+        subject: Subject::new(work).unwrap(),
+        traceparent: None,
+        input: serde_json::to_vec(&DoWork {
+            job: WorkJob::Quick,
+        })
+        .unwrap()
+        .into(),
+        dead: 0,
+        if_live: IfLive::Conflict,
+    }));
+    store.commit(changes).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_owner_of_the_queue_runs_tasks() {
+    let (_scratch, outside) = outside("tasks");
+    let env = TestEnv::new("tasks", &[WORKS]).await;
+    let start = |store: &MemoryStore| {
+        let settings = RunSettings {
+            limits: quick_limits(),
+            ..env.run_settings()
+        };
+        let tasks = with_policy(&outside, quick_policy());
+        RoleProcess::start_with_tasks(Works, tasks, store.clone(), settings)
+    };
+    let (store, other) = (MemoryStore::new("works"), MemoryStore::new("works"));
+    for (store, name) in [(&store, "work/1"), (&other, "work/2")] {
+        put_task(store, name).await;
+    }
+    let owner = start(&store);
+    ends(&store, "work/1", 1, &[]).await;
+    // A copy of a store, for example, must not repeat the tasks of the original.
+    let rejected = start(&other).ended(SOON).await;
+    assert!(
+        matches!(rejected, Err(RunError::Connect(_))),
+        "{rejected:?}"
+    );
+    assert_eq!(outside.count("begin", "work/2"), 0);
+    assert_eq!(
+        task(&other, "work/2").await.unwrap().state,
+        TaskState::Ready
+    );
+
+    // An event's task runs beside the deliveries.
+    let asked = Event::from_contract(
+        &Source::new("shop").unwrap(),
+        &Subject::new("work/3").unwrap(),
+        Sequence::new(1).unwrap(),
+        Timestamp::now(),
+        &WorkAsked {
+            job: WorkJob::Quick,
+        },
+    );
+    env.publish(&[asked.unwrap()]).await;
+    ends(&store, "work/3", 1, &[]).await;
+    owner.stop().await.unwrap();
 }
 
 /// A store of the role, which processes share.

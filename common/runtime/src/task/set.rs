@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, time::Duration};
 
-use doorstep_event::{EventType, RequestContract};
+use doorstep_event::{EventType, MAX_DATA_BYTES, RequestContract};
 
 use crate::Limits;
 
@@ -36,6 +36,9 @@ fn output_of<O: RequestContract>(output: &O) -> Result<TaskOutput, TaskError> {
     let failed = |detail: String| TaskError::Fail(format!("its result {}: {detail}", O::TYPE));
     output.check().map_err(failed)?;
     let data = serde_json::to_vec(output).map_err(|e| failed(e.to_string()))?;
+    if data.len() > MAX_DATA_BYTES {
+        return Err(failed(format!("{} bytes, more than 1 MiB", data.len())));
+    }
     Ok(TaskOutput {
         kind: O::request_type(),
         data: data.into(),

@@ -10,7 +10,7 @@ use doorstep_event::Timestamp;
 use doorstep_store::{Beat, Result, Store, TaskHolder, TaskProgress, TaskToken};
 use futures_util::future::BoxFuture;
 
-use super::{Called, held::HeldTasks};
+use super::{Called, attempt::Attempt, held::HeldTasks};
 use crate::{
     Limits,
     engine::tasks::OwnLeases,
@@ -28,6 +28,8 @@ pub(super) struct LeaseKeeper {
     pub(super) own: OwnLeases,
     waiting: Vec<SaveCheckpoint>,
     is_beating: bool,
+    /// Set once a commit of this process may have cancelled a task: the next heartbeat tells.
+    is_hurried: bool,
     /// The beginning of the last heartbeat, successful or not.
     last: Option<Instant>,
     /// Set after a failure: the time of the next attempt.
@@ -40,6 +42,7 @@ impl LeaseKeeper {
             own: OwnLeases::new(limits.task_lease),
             waiting: Vec::new(),
             is_beating: false,
+            is_hurried: false,
             last: None,
             retry_at: None,
         }
@@ -51,6 +54,11 @@ impl LeaseKeeper {
         if attempts.any(|(lease, attempt)| lease.token == ask.token && attempt.is_working()) {
             self.waiting.push(ask);
         }
+    }
+
+    /// Makes the next heartbeat due as soon as one with progress would be.
+    pub(super) fn hurry(&mut self) {
+        self.is_hurried = true;
     }
 
     /// Returns the time of the next heartbeat, `None` if there is nothing to keep or one is being written.
@@ -70,7 +78,8 @@ impl LeaseKeeper {
         if !self.waiting.is_empty() {
             return Some(now);
         }
-        if !held.attempts().any(|(_, attempt)| attempt.has_progress()) {
+        let has_news = |(_, attempt): (_, &mut Attempt)| self.is_hurried || attempt.has_progress();
+        if !held.attempts().any(has_news) {
             return Some(regular);
         }
         let pace = limits.task_progress_interval;
@@ -106,6 +115,7 @@ impl LeaseKeeper {
             });
         }
         self.is_beating = true;
+        self.is_hurried = false;
         let began = Instant::now();
         self.last = Some(began);
         let (store, liveness) = (store.clone(), Arc::clone(liveness));

@@ -166,10 +166,11 @@ impl<S: Store> Executor<S> {
         }
     }
 
-    /// Runs tasks until the role stops or its loop has ended. Then stops them, and gives their leases back.
+    /// Runs tasks until the role stops or its loop has ended. Then stops them, and gives their leases back. `changed` tells
+    /// of commits of this process that have changed tasks.
     pub(super) async fn run(
         mut self,
-        started: Arc<Notify>,
+        changed: Arc<Notify>,
         mut stop: Shutdown,
         mut loop_ended: watch::Receiver<bool>,
     ) {
@@ -193,7 +194,10 @@ impl<S: Store> Executor<S> {
                     Err(error) => std::panic::resume_unwind(Box::new(error.to_string())),
                 },
                 Some(ask) = self.checkpoints.1.recv() => self.keeper.save(ask, &mut self.held),
-                () = started.notified() => self.claims.soon(),
+                () = changed.notified() => {
+                    self.claims.soon();
+                    self.keeper.hurry();
+                }
                 _ = self.trials.changed() => self.trials_changed(),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -411,3 +415,6 @@ fn stage_of(next: NextStep) -> (TaskStage, &'static str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
