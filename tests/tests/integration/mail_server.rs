@@ -85,6 +85,11 @@ impl MailServer {
         server
     }
 
+    /// Returns whether its faults are those of [`fault`]. Other programs may have none.
+    pub(crate) fn is_scripted(&self) -> bool {
+        matches!(self.living, Some(Living::Scripted(_)))
+    }
+
     /// Starts it again, on the same port.
     pub(crate) async fn come_back(&mut self) {
         let living = match env::var(COMMAND) {

@@ -233,7 +233,13 @@ async fn each_cause_has_one_mail_under_kills() {
     let counts = compare(&statuses, &recorded(&server, &statuses).await);
     println!("{mails} mails under {kills} kills: {counts:?}");
     let of = |status| counts.get(status).copied().unwrap_or(0);
-    assert!(of("sent") > 0 && of("unknown") > 0 && of("failed") > 0);
+    assert!(of("sent") > 0);
+    if server.is_scripted() {
+        assert!(
+            of("unknown") > 0 && of("failed") > 0,
+            "no fault had an effect"
+        );
+    }
     assert_eq!(dead(&role.store).await.len(), of("failed"));
     let filter = TaskFilter::default();
     let tasks = role.store.tasks(filter, None, 100_000).await.unwrap();
