@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct MailServer {
     pub(crate) port: u16,
     mails: usize,
     connections: Arc<AtomicUsize>,
+    /// True while the server accepts mails without a reply.
+    is_mute: Arc<AtomicBool>,
     living: Option<Living>,
     /// The subjects of mails that a scripted server accepted in earlier lives.
     accepted: Vec<String>,
@@ -76,6 +78,7 @@ impl MailServer {
             port: free.local_addr().unwrap().port(),
             mails,
             connections: Arc::default(),
+            is_mute: Arc::default(),
             living: None,
             accepted: Vec::new(),
             folder: TempDir::new("mail-server"),
@@ -102,8 +105,12 @@ impl MailServer {
     async fn start_scripted(&self) -> SmtpServer {
         let all = Arc::clone(&self.connections);
         let mails = self.mails;
+        let is_mute = Arc::clone(&self.is_mute);
         let numbers = Mutex::new(BTreeMap::new());
         let script = move |connection: usize, step: Step| {
+            if step == Step::Dot && is_mute.load(Ordering::Relaxed) {
+                return Action::Accept(Box::new(Action::Stall));
+            }
             let mut numbers = numbers.lock().unwrap();
             let next = || all.fetch_add(1, Ordering::Relaxed);
             let connection = *numbers.entry(connection).or_insert_with(next);
@@ -128,6 +135,24 @@ impl MailServer {
         })
         .await;
         process
+    }
+
+    /// Waits until a scripted server has accepted a mail without replying to it. It replies to none until
+    /// [`MailServer::reply`].
+    pub(crate) async fn accept_without_reply(&self) {
+        if self.is_scripted() {
+            self.is_mute.store(true, Ordering::Relaxed);
+            let before = self.accepted().len();
+            // The first may have been accepted before, the others not.
+            wait_until("mails are accepted", SOON, async || {
+                self.accepted().len() > before + 1
+            })
+            .await;
+        }
+    }
+
+    pub(crate) fn reply(&self) {
+        self.is_mute.store(false, Ordering::Relaxed);
     }
 
     /// Ends all connections at once, and takes no more.

@@ -221,7 +221,10 @@ async fn each_cause_has_one_mail_under_kills() {
         .await;
         random_moment(Duration::from_millis(500)).await;
         if kill % 2 == 0 {
+            // Only the checkpoint can tell the next process that these mails are with the server.
+            server.accept_without_reply().await;
             role.kill();
+            server.reply();
             role.start(server.port);
         } else {
             server.go_away().await;
