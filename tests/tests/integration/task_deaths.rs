@@ -18,12 +18,14 @@ const WORKERS: usize = 3;
 const ROUNDS: usize = 10;
 const TASKS_A_ROUND: usize = 100;
 /// High enough that random kills make no task poison that crashes nothing by itself.
-const MAX_CRASHES: usize = 4;
+const MAX_CRASHES: usize = 5;
 
 /// Returns the behaviour of a task: most end at once, and two crash their process.
 fn job(number: usize) -> WorkJob {
     match number {
         111 | 555 => WorkJob::Aborts,
+        // Longer than the interval of heartbeats.
+        _ if number % 50 == 8 => WorkJob::Sleeps { pause: 700 },
         _ => match number % 20 {
             0 => WorkJob::Panics,
             1..=3 => WorkJob::Retried { times: 2 },
@@ -124,8 +126,8 @@ async fn each_task_has_one_end_through_deaths() {
         }
     })
     .await;
-    check_ends(&store, &ended).await;
     check_outside(&outside.lines());
+    check_ends(&store, &ended).await;
     // Each of the two tasks has crashed as many processes as it may.
     assert!(
         workers.aborted > 2 * (MAX_CRASHES - 1),

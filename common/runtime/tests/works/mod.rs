@@ -33,6 +33,10 @@ pub enum WorkJob {
         steps: u64,
         pause: u64,
     },
+    /// Returns after this many milliseconds.
+    Sleeps {
+        pause: u64,
+    },
     /// Fails this often with an error that passes.
     Retried {
         times: u32,
@@ -332,6 +336,7 @@ impl WorkJob {
     async fn run(self, context: &TaskContext, outside: &Outside) -> Result<u64, TaskError> {
         match self {
             Self::Quick => {}
+            Self::Sleeps { pause } => tokio::time::sleep(Duration::from_millis(pause)).await,
             Self::Steps { steps, pause } => {
                 let begun = context.checkpoint::<u64>()?.unwrap_or_default();
                 for step in begun..steps {
