@@ -8,7 +8,12 @@ use jiff::SignedDuration;
 use rand::{RngExt, rngs::StdRng};
 use serde::Serialize;
 
-use super::scenario::{Mistake, text};
+/// The error of an event that breaks its contract: a bug in the scenario.
+pub(super) type Mistake = String;
+
+pub(super) fn text<E: std::fmt::Display>(error: E) -> Mistake {
+    error.to_string()
+}
 
 /// A customer with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, civil::Date, tz::TimeZone};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 
-use super::customers::{CUSTOMERS, Customer, MailCauses};
+use super::customers::{CUSTOMERS, Customer, MailCauses, Mistake, text};
 
 /// The number of orders per minute.
 const ORDERS_A_MINUTE: u32 = 20;
@@ -61,9 +61,6 @@ pub(super) struct Sales {
     from: Option<Date>,
     to: Option<Date>,
 }
-
-/// The error of an event that breaks its contract: a bug in the scenario.
-pub(super) type Mistake = String;
 
 impl Scenario {
     /// Creates the scenario; the same seed, source and start make the same one.
@@ -367,10 +364,6 @@ fn count_early(steps: &[Step]) -> u64 {
 
 fn label(error: <Label as std::str::FromStr>::Err) -> Mistake {
     text(error)
-}
-
-pub(super) fn text<E: std::fmt::Display>(error: E) -> Mistake {
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ fn fault(connection: usize, mails: usize, step: Step) -> Action {
         (6, Step::Dot) => Action::Accept(Box::new(Action::Close)),
         (7, Step::Dot) => Action::Accept(Box::new(Action::Reset)),
         (8, Step::FirstLine) => Action::Close,
-        (9, Step::Dot) if pick % 5 == 0 => Action::Accept(Box::new(Action::Stall)),
+        (9, Step::Dot) if pick.is_multiple_of(5) => Action::Accept(Box::new(Action::Stall)),
         _ => Action::Normal,
     }
 }
