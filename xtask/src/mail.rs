@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use doorstep_broker::{Footprint, TEST_AMQP_URL, target_folder};
+use doorstep_broker::{Broker, Footprint, TEST_AMQP_URL, TEST_MANAGEMENT_URL, target_folder};
 
 use crate::workspace::{
     build_programs, cargo, checked, find_broker, print_progress, print_result, root,
@@ -38,15 +38,15 @@ impl Mail {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         build_programs(&["consumers"])?;
         let found = find_broker("mail", Footprint::Full)?;
-        let amqp_url = found.broker().amqp_url();
-        self.test("the scripted server", None, &amqp_url)?;
+        let broker = found.broker();
+        self.test("the scripted server", None, broker)?;
         match aiosmtpd() {
-            Ok(command) => self.test("aiosmtpd", Some(&command), &amqp_url)?,
+            Ok(command) => self.test("aiosmtpd", Some(&command), broker)?,
             Err(reason) => print_result(&format!("aiosmtpd: skipped ({reason:#})")),
         }
         match opensmtpd() {
             Ok(command) => {
-                let tested = self.test("opensmtpd", Some(&command), &amqp_url);
+                let tested = self.test("opensmtpd", Some(&command), broker);
                 clear_opensmtpd();
                 tested?;
             }
@@ -55,7 +55,7 @@ impl Mail {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn test(&self, name: &str, server: Option<&str>, amqp_url: &str) -> Result<()> {
+    fn test(&self, name: &str, server: Option<&str>, broker: &Broker) -> Result<()> {
         print_progress(&format!("{name}: {} mails", self.mails));
         let mut test = cargo();
         test.args([
@@ -68,8 +68,11 @@ impl Mail {
         ])
         .args(["--", "--exact", "--show-output"])
         .arg(format!("mails::{TEST}"))
-        .env(TEST_AMQP_URL, amqp_url)
+        .env(TEST_AMQP_URL, broker.amqp_url())
         .env("DOORSTEP_TEST_MAILS", self.mails.to_string());
+        if let Ok(management) = broker.management() {
+            test.env(TEST_MANAGEMENT_URL, management.url_with_login());
+        }
         if let Some(server) = server {
             test.env("DOORSTEP_TEST_MAIL_SERVER", server);
         }
@@ -124,8 +127,10 @@ fn opensmtpd() -> Result<String> {
     Ok(script.display().to_string())
 }
 
-/// Removes the mails of the test, which opensmtpd would deliver one day. Its queue was empty before.
+/// Removes the mails of the test, which opensmtpd would deliver one day, and the socket of the killed server. Neither was
+/// there before.
 fn clear_opensmtpd() {
+    let _ = fs::remove_file(OPENSMTPD_SOCKET);
     let mails = fs::read_dir(OPENSMTPD_QUEUE)
         .into_iter()
         .flatten()
