@@ -11,8 +11,8 @@ use doorstep_runtime::{
 };
 use doorstep_store::{
     Candidates, ClaimTasks, CrashCountChange, DeferReason, EntityKey, IfLive, MemoryStore,
-    NewDeferred, NewTask, SqliteStore, Store, TaskChange, TaskHolder, TaskRow, TaskState, WriteSet,
-    begin_epoch, sqlite::Options,
+    NewDeferred, NewTask, SqliteStore, Store, TaskChange, TaskFilter, TaskHolder, TaskRow,
+    TaskState, WriteSet, begin_epoch, sqlite::Options,
 };
 use doorstep_tests::{
     Fault, FaultyStore, Program, RoleProcess, TempDir, TestEnv, WORKS,
@@ -153,19 +153,23 @@ for_each_store! {
 }
 
 for_each_store! {
-    async fn a_cancelled_task_stops_or_is_dropped(storage) {
+    async fn a_cancelled_task_stops_or_is_unknown(storage) {
         let (_scratch, outside) = outside("tasks");
         let store = storage.open();
         let role = start(&outside, &store);
         order(&role, "work/waits", Some(WorkJob::Waits)).await;
         order(&role, "work/stubborn", Some(WorkJob::Stubborn)).await;
-        for name in ["work/waits", "work/stubborn"] {
+        // Of dropped code nobody can tell how far it came.
+        let ending = [("work/waits", TaskEnding::Cancelled), ("work/stubborn", TaskEnding::Unknown)];
+        for (name, ending) in ending {
             logged(&outside, "begin", name, 1).await;
             order(&role, name, None).await;
-            ends(&store, name, 0, &[TaskEnding::Cancelled]).await;
+            ends(&store, name, 0, &[ending]).await;
         }
         assert_eq!(outside.count("cancelled", "work/waits"), 1);
-        no_tasks(&store).await;
+        let left = store.tasks(TaskFilter::default(), None, 9).await.unwrap();
+        let left: Vec<_> = left.iter().map(|row| (row.id.as_str(), row.state)).collect();
+        assert_eq!(left, [("work/stubborn", TaskState::Unknown)]);
         role.stop().await.unwrap();
     }
 }

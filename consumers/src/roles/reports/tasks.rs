@@ -6,7 +6,7 @@
 use std::{mem, time::Duration};
 
 use doorstep_contracts::{CustomerId, Label, ReportId, ReportKind};
-use doorstep_runtime::task::{Task, TaskContext, TaskError, TaskPolicy};
+use doorstep_runtime::task::{OnUnknown, Task, TaskContext, TaskError, TaskPolicy};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use tokio::{task, time::sleep};
@@ -67,6 +67,8 @@ impl Task for RenderReport {
         max_attempts: Some(5),
         // A full disk gets some minutes.
         initial_backoff: Duration::from_secs(10),
+        // Files of a cancelled report do no harm, and another attempt replaces them.
+        on_unknown: OnUnknown::Retry,
         ..TaskPolicy::DEFAULT
     };
     type Resources = ReportResources;

@@ -197,6 +197,11 @@ impl Attempt {
             Outcome::Error(TaskError::Unknown(error)) => AttemptEnd::Unknown(cut(error)),
             Outcome::Error(TaskError::Stopped) | Outcome::Dropped => match stopped {
                 Some(StopReason::TimedOut) => AttemptEnd::TimedOut,
+                // Code that is dropped may have been anywhere.
+                Some(StopReason::Cancelled) if matches!(outcome, Outcome::Dropped) => {
+                    let text = "it was cancelled and did not stop in time";
+                    AttemptEnd::Unknown(text.to_owned())
+                }
                 Some(StopReason::Cancelled) => AttemptEnd::Stopped { cancelled: true },
                 Some(StopReason::Shutdown | StopReason::LeaseLost) => {
                     AttemptEnd::Stopped { cancelled: false }
