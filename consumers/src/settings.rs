@@ -273,8 +273,9 @@ mod tests {
         assert_eq!(limits.task_lease, Duration::from_secs(2));
         assert_eq!(limits.running_tasks, 1_024);
         for wrong in [["--task-lease", "1999ms"], ["--max-running-tasks", "0"]] {
-            let words = ["consumers", "run"].into_iter().chain(wrong);
-            assert!(Cli::try_parse_from(words).is_err(), "{wrong:?}");
+            typed(&[&["run"], &wrong[..]].concat());
+            let errors = SettingsErrors::of_arguments().into_result(Some(()));
+            assert!(errors.is_err(), "{wrong:?}");
         }
     }
 
