@@ -137,16 +137,17 @@ for_each_store! {
         let (_scratch, outside) = outside("tasks");
         let store = storage.open();
         let role = start(&outside, &store);
-        order(&role, "work/1", Some(WorkJob::Quick)).await;
-        let done = ends(&store, "work/1", 1, &[]).await;
-        assert_eq!(done.results[0].key, "doorstep.works/work/1");
+        let name = "work/1";
+        order(&role, name, Some(WorkJob::Quick)).await;
+        let done = ends(&store, name, 1, &[]).await;
+        assert_eq!(done.results[0].key, format!("doorstep.works/{name}"));
         assert_eq!(done.results[0].attempt, 1);
         no_tasks(&store).await;
         // An id may be used again once its task has ended.
-        order(&role, "work/1", Some(WorkJob::Quick)).await;
-        ends(&store, "work/1", 2, &[]).await;
+        order(&role, name, Some(WorkJob::Quick)).await;
+        ends(&store, name, 2, &[]).await;
         assert_eq!(summary(&store).await.tally.tasks_done, 2);
-        assert_eq!(outside.count("begin", "work/1"), 2);
+        assert_eq!(outside.count("begin", name), 2);
         role.stop().await.unwrap();
         assert!(store.task_holders().await.unwrap().is_empty());
     }
